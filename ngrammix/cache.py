@@ -1,0 +1,321 @@
+"""NgramCache: the streaming face of the tables."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ngrammix.backoff import raise_order
+from ngrammix.checks import as_tokens, check_order, check_vocab_size
+from ngrammix.evidence import Evidence
+from ngrammix.kernels import find
+from ngrammix.kernels.count import count, discount
+from ngrammix.table import Nodes, Table, Tokens
+
+CHUNK = 4096  # tokens walked one order at a time; their rows stay in the core's own cache
+MAX_POSITION = 2**32 - 2  # positions are stored in 32 bits
+
+
+class NgramCache:
+    """An exact streaming n-gram cache: every n-gram up to `order`, no hash ever trusted.
+
+    Counts are Kneser-Ney's continuation counts, kept up as the tokens go by (update exclusion: an
+    n-gram is counted only where the next longer one is new). `observe` says what was known before
+    each token and then learns it; the same tokens in one call or in a thousand give the same bits.
+
+    Parameters
+    ----------
+    order : int in 1..32
+        Length of the longest n-gram, the predicted token included (KenLM's sense; PPM counts the
+        context only, so its order 6 is our 7).
+    vocab_size : int >= 1
+        V; token ids are in [0, V).
+
+    Raises
+    ------
+    ValueError
+        If order or vocab_size is out of range.
+
+    Examples
+    --------
+    >>> cache = NgramCache(order=3, vocab_size=4)
+    >>> evidence = cache.observe([0, 1, 2, 0, 1])
+    >>> evidence.matched_order
+    array([0, 1, 1, 1, 2])
+    >>> cache.distribution([0, 1]).round(3)
+    array([0.132, 0.132, 0.663, 0.073])
+    """
+
+    def __init__(self, order: int = 7, vocab_size: int = 8192) -> None:
+        self._order = check_order(order)
+        self._vocab_size = check_vocab_size(vocab_size)
+        self._position = 0
+        self._tables = [Table(is_longest=k == order) for k in range(order + 1)]
+        self._tables[0].add_root()
+        self._counts_of_counts = np.zeros((order, 2), np.int64)
+        # Column 0 is the state between calls: node of the last k tokens, and where they stood before.
+        self._grams = self._at_root(CHUNK)
+        self._seen = np.zeros_like(self._grams)
+
+    @property
+    def order(self) -> int:
+        """Length of the longest n-gram, the predicted token included."""
+        return self._order
+
+    @property
+    def vocab_size(self) -> int:
+        """V: token ids are in [0, V)."""
+        return self._vocab_size
+
+    @property
+    def position(self) -> int:
+        """How many tokens were learned."""
+        return self._position
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tables, indexes and buffers as allocated."""
+        buffers = self._grams.nbytes + self._seen.nbytes + self._counts_of_counts.nbytes
+        return buffers + sum(table.nbytes for table in self._tables)
+
+    @property
+    def discounts(self) -> NDArray[np.float32]:
+        """(order,) float32 in (0, 1): the absolute discount of each order now."""
+        return np.array([discount(row) for row in self._counts_of_counts], np.float32)
+
+    def __len__(self) -> int:
+        """Return the number of n-grams stored, of all orders."""
+        return sum(len(table) for table in self._tables[1:])
+
+    def __repr__(self) -> str:
+        return (
+            f"NgramCache(order={self.order}, vocab_size={self.vocab_size}): "
+            f"{self.position:,} tokens, {len(self):,} n-grams, {self.nbytes:,} bytes"
+        )
+
+    def observe(self, tokens: ArrayLike) -> Evidence:
+        """Evidence of each position from the tokens before it; then the tokens are learned.
+
+        Parameters
+        ----------
+        tokens : (T,) int, T >= 1
+            The next tokens of the stream.
+
+        Raises
+        ------
+        ValueError
+            If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
+        """
+        tokens = self._checked(tokens)
+        evidence = Evidence.allocate(self.order, len(tokens))
+        self._learn(tokens, evidence)
+        return evidence
+
+    def learn(self, tokens: ArrayLike) -> None:
+        """Learn tokens without evidence: a prefill, or context that is not to be scored.
+
+        Takes and raises what `observe` does, and leaves the same state behind.
+        """
+        self._learn(self._checked(tokens), None)
+
+    def boundary(self) -> None:
+        """Begin a new document: no context reaches back over this point."""
+        self._grams[1:, 0] = find.NONE
+        self._seen[1:, 0] = 0
+
+    def peek(self) -> Evidence:
+        """Evidence of the one position to come, whose token nobody knows: target_count is 0."""
+        evidence = Evidence.allocate(self.order, 1)
+        evidence.fields[:] = 0
+        evidence.discounts[:, 0] = self.discounts
+        for k, node in enumerate(self._grams[:-1, 0]):
+            if node != find.NONE:
+                context, seen = self._tables[k].rows[node], self._seen[k, 0]
+                evidence.followers[k] = context[find.FOLLOWERS]
+                evidence.distinct[k] = context[find.DISTINCT]
+                evidence.hint[k] = context[find.HINT]
+                evidence.hint_count[k] = context[find.HINT_COUNT]
+                evidence.age[k] = self._position - seen if seen > 0 else 0
+        return evidence
+
+    def update(self, context: ArrayLike, next_token: int) -> None:
+        """Count one n-gram, beside the stream: `next_token` after each suffix of `context`.
+
+        The stream's own context does not move. Updating a stream's tokens one by one, each after all
+        tokens before it, leaves the same counts as one `learn`.
+
+        Parameters
+        ----------
+        context : (C,) int
+            The tokens before; the last ``order - 1`` count, none are needed.
+        next_token : int
+            The token that followed.
+
+        Raises
+        ------
+        ValueError
+            If an id is not an integer in [0, V).
+        """
+        context = self._checked_context(context)
+        token = as_tokens([next_token], self.vocab_size, "next_token")
+        self.check_room(1)
+        self._reserve(len(context) + 1)
+        path = self._walk(context, find.MAKE)
+        grams = np.column_stack([path[:, -1], path[:, -1]])
+        seen = np.zeros_like(grams)
+        self._find(token, grams, seen, find.STAMP)
+        self._count(token, grams, seen, None, 0)
+        self._position += 1
+
+    def log_prob(self, context: ArrayLike, next_token: int) -> float:
+        """Nats: the natural log of the cache's own probability of `next_token` after `context`.
+
+        Takes and raises what `update` does; nothing is learned.
+        """
+        context = self._checked_context(context)
+        token = as_tokens([next_token], self.vocab_size, "next_token")
+        nodes = self._walk(context, find.LOOK)[:, -1]
+        return float(np.log(self._backoff(nodes, token)[0]))
+
+    def distribution(
+        self, context: ArrayLike | None = None, *, discount: float | None = None
+    ) -> NDArray[np.float64]:
+        """Probability of every next token: (V,) float64, each > 0, sum 1.
+
+        Parameters
+        ----------
+        context : (C,) int, optional
+            The tokens before; the last ``order - 1`` count. Without it: the stream's own context.
+        discount : float in (0, 1), optional
+            One absolute discount for all orders. Without it: `discounts`, learned from the counts.
+
+        Raises
+        ------
+        ValueError
+            If an id is not an integer in [0, V), or the discount is not in (0, 1).
+        """
+        if discount is not None and not 0 < discount < 1:
+            raise ValueError(f"discount must be in (0, 1), got {discount}; leave it out to learn it")
+        if context is None:
+            nodes = self._grams[:, 0]
+        else:
+            nodes = self._walk(self._checked_context(context), find.LOOK)[:, -1]
+        return self._backoff(nodes, np.arange(self.vocab_size), discount)
+
+    def check_room(self, n_tokens: int) -> None:
+        """Raise ValueError if `n_tokens` more would be more than a cache can number."""
+        if self._position + n_tokens > MAX_POSITION:
+            raise ValueError(
+                f"a cache learns at most {MAX_POSITION} tokens, "
+                f"got {n_tokens} after {self._position}; start a new one"
+            )
+
+    def check(self) -> None:
+        """Verify the tables: every sum that makes the estimators exact, every row findable.
+
+        Raises
+        ------
+        RuntimeError
+            If a context's followers are not the sum of its children's counts, its distinct followers
+            not their number, its hint not a largest one, or a key is stored twice or not found.
+        """
+        for k in range(self.order):
+            children = self._tables[k + 1]
+            contexts = self._tables[k].rows[: len(self._tables[k])]
+            grams = children.rows[: len(children)]
+            prefix, count = grams[:, find.PREFIX], grams[:, find.COUNT]
+            largest = np.zeros(len(contexts), np.uint32)
+            np.maximum.at(largest, prefix, count)
+            nodes = np.arange(len(contexts), dtype=np.uint32)
+            hints = contexts[:, find.HINT].astype(np.int64)
+            verdicts = {
+                "followers is not the sum of counts": contexts[:, find.FOLLOWERS]
+                != np.bincount(prefix, weights=count, minlength=len(contexts)),
+                "distinct is not the number of counts > 0": contexts[:, find.DISTINCT]
+                != np.bincount(prefix, weights=count > 0, minlength=len(contexts)),
+                "hint_count is not the largest count": contexts[:, find.HINT_COUNT] != largest,
+                "hint has not hint_count": contexts[:, find.HINT_COUNT]
+                != children.token_counts(nodes, hints),
+                "n-gram not found under its key": np.arange(len(grams))
+                != children.lookup(prefix, grams[:, find.TOKEN].astype(np.int64)),
+                "counts of counts": self._counts_of_counts[k]
+                != [np.sum(count == 1), np.sum(count == 2)],
+            }
+            for verdict, broken in verdicts.items():
+                if broken.any():
+                    raise RuntimeError(
+                        f"broken table: {verdict}, contexts of {k} tokens, row {np.argmax(broken)}; "
+                        "this is a bug of ngrammix: please report it with the stream"
+                    )
+
+    def _checked(self, tokens: ArrayLike) -> Tokens:
+        tokens = as_tokens(tokens, self.vocab_size)
+        self.check_room(len(tokens))
+        return tokens
+
+    def _checked_context(self, context: ArrayLike) -> Tokens:
+        context = as_tokens(context, self.vocab_size, "context", may_be_empty=True)
+        return context[len(context) - min(len(context), self.order - 1) :]
+
+    def _at_root(self, n_tokens: int) -> Nodes:
+        """Node buffer (order + 1, n_tokens + 1): before its first position no token came."""
+        grams = np.full((self.order + 1, n_tokens + 1), find.NONE, np.uint32)
+        grams[0] = 0
+        return grams
+
+    def _reserve(self, n_tokens: int) -> None:
+        """Make room for what `n_tokens` more can add: one n-gram of each order a token."""
+        for table in self._tables[1:]:
+            table.reserve(n_tokens)
+
+    def _learn(self, tokens: Tokens, evidence: Evidence | None) -> None:
+        for start in range(0, len(tokens), CHUNK):
+            chunk = tokens[start : start + CHUNK]
+            self._reserve(len(chunk))
+            self._find(chunk, self._grams, self._seen, find.STAMP)
+            self._count(chunk, self._grams, self._seen, evidence, start)
+            self._grams[:, 0] = self._grams[:, len(chunk)]
+            self._seen[:, 0] = self._seen[:, len(chunk)]
+            self._position += len(chunk)
+
+    def _walk(self, tokens: Tokens, mode: int) -> Nodes:
+        """(order + 1, T + 1): nodes of the last k tokens before each position, begun at the root."""
+        grams = self._at_root(len(tokens))
+        self._find(tokens, grams, np.zeros_like(grams), mode)
+        return grams
+
+    def _find(self, tokens: Tokens, grams: Nodes, seen: Nodes, mode: int) -> None:
+        for k, table in enumerate(self._tables[1:], start=1):
+            table.find(tokens, grams[k - 1], grams[k], seen[k], self._position, mode)
+
+    def _count(
+        self, tokens: Tokens, grams: Nodes, seen: Nodes, evidence: Evidence | None, offset: int
+    ) -> None:
+        written = evidence or _NO_EVIDENCE
+        fresh = np.ones(len(tokens), np.bool_)
+        for k in range(self.order - 1, -1, -1):  # longest first: update exclusion
+            count(
+                tokens, k, grams, seen, self._tables[k].rows, self._tables[k + 1].rows, fresh,
+                self._counts_of_counts, written.fields, written.discounts, offset,
+                self._position, evidence is not None,
+            )  # fmt: skip
+
+    def _backoff(
+        self, nodes: Nodes, tokens: Tokens, discount: float | None = None
+    ) -> NDArray[np.float64]:
+        """(N,): backoff probability of each token after the contexts at `nodes` (order + 1,)."""
+        discounts = self.discounts
+        if discount is not None:
+            discounts[:] = discount
+        probability = np.full(len(tokens), 1 / self.vocab_size)
+        for k, d in enumerate(discounts):
+            if nodes[k] == find.NONE:
+                break
+            context = self._tables[k].rows[nodes[k]]
+            followers, distinct = int(context[find.FOLLOWERS]), int(context[find.DISTINCT])
+            if followers == 0:
+                break
+            counts = self._tables[k + 1].token_counts(np.full(len(tokens), nodes[k]), tokens)
+            probability = raise_order(probability, counts, followers, distinct, float(d))
+        return probability
+
+
+_NO_EVIDENCE = Evidence.allocate(1, 1)

@@ -1,0 +1,144 @@
+"""From (..., V) logits the few numbers that the mixer needs. The one file of the centre with torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1 << 22  # logits turned to float64 at a time: 32 MiB
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What the model said of N positions.
+
+    Attributes
+    ----------
+    log_p : (N,) float64, nats
+        Log-probability of each target.
+    entropy : (N,) float64, nats
+        Of the model's distribution, before the target is seen.
+    """
+
+    log_p: Floats
+    entropy: Floats
+
+
+def is_tensor(array: object) -> bool:
+    """Whether this is a torch tensor; torch is not imported to find out."""
+    return type(array).__module__.partition(".")[0] == "torch"
+
+
+def to_numpy(array: Any) -> NDArray[Any]:
+    """Return a numpy array as it is, a torch tensor of any device and dtype copied to the host."""
+    if not is_tensor(array):
+        return np.asarray(array)
+    import torch
+
+    array = array.detach()
+    if array.dtype in (torch.bfloat16, torch.float16):
+        array = array.float()
+    return array.cpu().numpy()  # type: ignore[no-any-return]
+
+
+def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -> Gathered:
+    """Log-probability of each target and the entropy of its distribution, in float64.
+
+    Parameters
+    ----------
+    logits : (N, V) float, numpy or torch on any device
+        Unnormalised. A row's result does not depend on the rows beside it.
+    targets : (N,) int64
+        In [0, V).
+    places : (N,) int64
+        Where each row stands in the user's array, for the errors.
+
+    Raises
+    ------
+    ValueError
+        If a logit is NaN or +inf, or a target's probability is 0.
+    """
+    n_rows, vocab_size = logits.shape
+    if is_tensor(logits) and logits.device.type != "cpu":
+        log_p, entropy, largest = _gather_tensor(logits, targets)
+    else:
+        rows = to_numpy(logits)
+        log_p, entropy, largest = np.empty(n_rows), np.empty(n_rows), np.empty(n_rows)
+        step = max(1, BLOCK // vocab_size)
+        for start in range(0, n_rows, step):
+            block = slice(start, start + step)
+            log_p[block], entropy[block], largest[block] = _gather_array(rows[block], targets[block])
+    check_largest(largest, places)
+    impossible = ~(log_p > -np.inf)
+    if impossible.any():
+        i = int(np.argmax(impossible))
+        raise ValueError(
+            f"the model's probability of a target must be > 0, got 0 for token {targets[i]} at "
+            f"position {places[i]}; mask fewer logits, or leave the position out (ignore_index)"
+        )
+    return Gathered(log_p, entropy)
+
+
+def check_largest(largest: Floats, places: NDArray[np.int64]) -> None:
+    """Raise ValueError if a row's largest logit is NaN or +inf; largest, places (N,)."""
+    wrong = ~(largest < np.inf)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"logits must be numbers below +inf, got {largest[i]} in the row at position {places[i]}; "
+            "look for an overflow in the model, or compute the logits in float32"
+        )
+
+
+def _gather_array(
+    logits: NDArray[Any], targets: NDArray[np.int64]
+) -> tuple[Floats, Floats, Floats]:
+    """(log_p, entropy, largest logit) of each row; logits (N, V)."""
+    logits = logits.astype(np.float64)
+    largest = logits.max(axis=1)
+    with np.errstate(invalid="ignore"):  # inf - inf, refused by the caller
+        shifted = logits - largest[:, None]
+        weights = np.exp(shifted)
+        total = weights.sum(axis=1)
+        log_total = np.log(total)
+        log_p = np.take_along_axis(shifted, targets[:, None], axis=1)[:, 0] - log_total
+        np.maximum(shifted, -1e4, out=shifted)  # 0 * -inf is 0 in an entropy
+        entropy = log_total - (weights * shifted).sum(axis=1) / total
+    return log_p, entropy, largest
+
+
+def _gather_tensor(logits: Any, targets: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """What `_gather_array` does, where the logits are; three numbers a row cross to the host."""
+    import torch
+
+    logits = logits.detach().to(torch.float64)
+    largest = logits.amax(dim=1)
+    shifted = logits - largest[:, None]
+    log_total = shifted.logsumexp(dim=1)
+    index = torch.from_numpy(targets).to(logits.device)
+    log_p = shifted.gather(1, index[:, None])[:, 0] - log_total
+    weights = (shifted - log_total[:, None]).exp()
+    entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)
+    log_p, entropy, largest = torch.stack([log_p, entropy, largest]).cpu().numpy()
+    return log_p, entropy, largest
+
+
+def probabilities(logits_row: Any) -> Floats:
+    """Softmax of one (V,) row, numpy or torch: (V,) float64; ValueError if it holds NaN or +inf."""
+    row = to_numpy(logits_row).astype(np.float64)
+    largest = row.max()
+    check_largest(np.array([largest]), np.array([0]))
+    if largest == -np.inf:
+        raise ValueError("logits must leave some token possible, got -inf everywhere; mask less")
+    weights = np.exp(row - largest)
+    distribution: Floats = weights / weights.sum()
+    return distribution
+
+
+def entropy_of(distribution: Floats) -> float:
+    """Nats: entropy of a (V,) distribution."""
+    possible = distribution[distribution > 0]
+    return float(-np.sum(possible * np.log(possible)))

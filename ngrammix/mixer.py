@@ -1,0 +1,220 @@
+"""Mixer: the cache's evidence and the model's probabilities, mixed into nats."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ngrammix.backoff import BESIDE_MODEL, log_target_probability
+from ngrammix.cache import NgramCache
+from ngrammix.checks import as_integers, check_ids
+from ngrammix.gate import Gate
+from ngrammix.guard import Guard
+from ngrammix.logits import entropy_of, gather, is_tensor, probabilities, to_numpy
+
+BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What each of N tokens cost, and what it would have cost.
+
+    Attributes
+    ----------
+    nats, nats_model, nats_cache : (N,) float64, nats
+        Cost under the mixture, the model alone, the cache alone.
+    matched_order : (N,) int64
+        Length of the longest n-gram that could answer, the predicted token included.
+    """
+
+    nats: Floats
+    nats_model: Floats
+    nats_cache: Floats
+    matched_order: NDArray[np.int64]
+
+
+class Mixer:
+    """Score a model's tokens with an n-gram cache beside it that learns the stream as it goes.
+
+    Each token is priced from the model's logits and from the tokens before it; only then does the
+    cache learn it. The price is that of one distribution over the vocabulary, which sums to 1 and
+    was fixed before the token was seen (`probs` shows it). Over the whole stream, the total is at
+    most the model's own plus `bound_bits`, for any data. One call or many: the same numbers.
+
+    Parameters
+    ----------
+    vocab_size : int >= 1
+        V, the width of the logits.
+    order : int in 1..32
+        Length of the longest n-gram, the predicted token included.
+
+    Raises
+    ------
+    ValueError
+        If vocab_size or order is out of range.
+
+    Examples
+    --------
+    >>> mixer = Mixer(vocab_size=4, order=3)
+    >>> logits = np.zeros((6, 4))  # a model that knows nothing: log(4) nats a token
+    >>> mixer.score(logits, [0, 1, 0, 1, 0, 1]).round(2)
+    array([1.39, 1.39, 1.39, 1.36, 1.26, 1.13])
+    >>> mixer.regret_bits <= mixer.bound_bits
+    True
+    """
+
+    def __init__(self, vocab_size: int, order: int = 7) -> None:
+        self._cache = NgramCache(order=order, vocab_size=vocab_size)
+        self._gate = Gate(order)
+        self._guard = Guard()
+
+    @property
+    def vocab_size(self) -> int:
+        """V: the width of the logits."""
+        return self._cache.vocab_size
+
+    @property
+    def order(self) -> int:
+        """Length of the longest n-gram, the predicted token included."""
+        return self._cache.order
+
+    @property
+    def regret_bits(self) -> float:
+        """Bits spent so far minus the model's own; negative where the cache helped."""
+        return self._guard.regret_bits
+
+    @property
+    def bound_bits(self) -> float:
+        """What `regret_bits` cannot exceed, for any data."""
+        return self._guard.bound_bits
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache's tables and of the learned weights."""
+        return self._cache.nbytes + self._gate.nbytes
+
+    @property
+    def signature(self) -> str:
+        """What the mixture is made of, for the conditions of a score."""
+        return f"order:{self.order}|mixer:backoff+gate+guard"
+
+    def __repr__(self) -> str:
+        return f"Mixer(vocab_size={self.vocab_size}, order={self.order}): {self._cache!r}"
+
+    def score(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> Floats:
+        """Cost of each target in nats; each is priced first and learned after.
+
+        Parameters
+        ----------
+        logits : (..., V) float, numpy or torch on any device
+            Unnormalised; NaN and +inf are refused, -inf is a probability of 0.
+        targets : (...) int
+            The next tokens of the stream, in C order.
+        ignore_index : int
+            Positions with this target are neither scored nor learned and cost 0.0, as in torch.
+
+        Returns
+        -------
+        (...) float64, nats
+            Divide the sum by ``log(2) * n_bytes`` for bits per byte.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, a target is no integer in [0, V), a logit is NaN or +inf, or the
+            model gives a target no probability. Nothing is scored or learned then.
+        """
+        targets = as_integers(to_numpy(targets), "targets")
+        nats = np.zeros(targets.shape)
+        nats[targets != ignore_index] = self.trace(logits, targets, ignore_index=ignore_index).nats
+        return nats
+
+    def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> Trace:
+        """Score as `score` does, and say what each token cost under model, cache and mixture.
+
+        Takes and raises what `score` does. The trace holds the scored positions alone, in C order.
+        """
+        logits, targets = self._checked(logits, targets)
+        places = np.flatnonzero(targets != ignore_index)
+        tokens = targets[places]
+        check_ids(tokens, self.vocab_size, "targets", places)
+        rows = logits if len(places) == len(targets) else logits[places]
+        model = gather(rows, tokens, places)
+        self._cache.check_room(len(tokens))
+
+        trace = Trace(*(np.empty(len(tokens)) for _ in range(3)), np.empty(len(tokens), np.int64))
+        for start in range(0, len(tokens), BLOCK):
+            block = slice(start, start + BLOCK)
+            evidence = self._cache.observe(tokens[block])
+            log_p = model.log_p[block]
+            log_q = log_target_probability(evidence, self.vocab_size, BESIDE_MODEL)
+            cells = self._gate.cells(evidence, model.entropy[block])
+            log_mixed = self._guard.mix(log_p, self._gate.mix(log_p, log_q, cells))
+            trace.nats[block] = -log_mixed
+            trace.nats_model[block] = -log_p
+            trace.nats_cache[block] = -log_target_probability(evidence, self.vocab_size)
+            trace.matched_order[block] = evidence.matched_order
+        return trace
+
+    def learn(self, tokens: ArrayLike) -> None:
+        """Learn tokens that are not scored: context, or a prefill.
+
+        Parameters
+        ----------
+        tokens : (T,) int, T >= 1
+            The next tokens of the stream.
+
+        Raises
+        ------
+        ValueError
+            If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
+        """
+        self._cache.learn(to_numpy(tokens))
+
+    def boundary(self) -> None:
+        """Begin a new document: no context reaches back over this point."""
+        self._cache.boundary()
+
+    def probs(self, logits_row: Any) -> Floats:
+        """Probability of every next token, before it is seen: (V,) float64, sum 1.
+
+        Parameters
+        ----------
+        logits_row : (V,) float, numpy or torch on any device
+            Unnormalised, for the next position of the stream.
+
+        Raises
+        ------
+        ValueError
+            If the shape is not (V,), or a logit is NaN or +inf.
+        """
+        logits_row = logits_row if is_tensor(logits_row) else np.asarray(logits_row)
+        if tuple(logits_row.shape) != (self.vocab_size,):
+            raise ValueError(
+                f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
+                "pass the row of one position"
+            )
+        p = probabilities(logits_row)
+        entropy = np.array([entropy_of(p)])
+        weight = self._gate.weight(int(self._gate.cells(self._cache.peek(), entropy)[0]))
+        if weight == 0.0:  # no evidence, no change
+            return p
+        inside = (1 - weight) * p + weight * self._cache.distribution(discount=BESIDE_MODEL)
+        return self._guard.model_weight * p + (1 - self._guard.model_weight) * inside
+
+    def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
+        """Logits as (N, V) and targets as (N,) int64, or ValueError."""
+        targets = as_integers(to_numpy(targets), "targets")
+        logits = logits if is_tensor(logits) else np.asarray(logits)
+        if targets.size == 0:
+            raise ValueError("targets must hold at least one token, got none")
+        shape = (*targets.shape, self.vocab_size)
+        if tuple(logits.shape) != shape:
+            raise ValueError(
+                f"logits must have shape {shape} (that of targets, and vocab_size), "
+                f"got {tuple(logits.shape)}"
+            )
+        return logits.reshape(-1, self.vocab_size), targets.reshape(-1).astype(np.int64)

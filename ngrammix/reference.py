@@ -1,0 +1,177 @@
+"""The same cache and mixer in slow, plain Python: the specification, and the judge in the tests.
+
+It knows no kernel, table or index: an n-gram's count lies in a dict of dicts, a probability is a
+loop. Where this file and the fast one disagree, this one is right.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from struct import pack, unpack
+from typing import NamedTuple
+
+Context = tuple[int, ...]
+
+
+class Known(NamedTuple):
+    """What one context knows before a token comes; the fields of `Evidence`."""
+
+    followers: int
+    distinct: int
+    target_count: int
+    hint: int
+    hint_count: int
+    age: int
+    discount: float
+
+
+class ReferenceCache:
+    """NgramCache, word for word."""
+
+    def __init__(self, order: int, vocab_size: int) -> None:
+        self.order = order
+        self.vocab_size = vocab_size
+        self.position = 0
+        self.history: list[int] = []  # since the boundary
+        self.counts: dict[Context, dict[int, int]] = {}  # context -> token -> count
+        self.hints: dict[Context, int] = {}  # context -> its most frequent follower
+        self.seen: dict[Context, int] = {}  # n-gram -> tokens learned when it last ended
+        self.seen_before: dict[int, int] = {}  # k -> the same of the last k tokens, once earlier
+
+    def contexts(self, history: Sequence[int]) -> list[Context]:
+        """Return the last k tokens for k = 0, 1, ... as far as history and order reach."""
+        return [
+            tuple(history[len(history) - k :]) for k in range(min(self.order, len(history) + 1))
+        ]
+
+    def discount(self, k: int) -> float:
+        """Return the absolute discount of order k + 1, rounded to float32."""
+        counts = [c for a, row in self.counts.items() if len(a) == k for c in row.values()]
+        n1, n2 = counts.count(1), counts.count(2)
+        (rounded,) = unpack("f", pack("f", (n1 + 3) / (n1 + 2 * n2 + 4)))
+        return float(rounded)
+
+    def evidence(self, token: int | None) -> list[Known]:
+        """Return what each context of k = 0..order - 1 tokens knows before `token`."""
+        rows = []
+        contexts = self.contexts(self.history)
+        for k in range(self.order):
+            row = self.counts.get(contexts[k], {}) if k < len(contexts) else {}
+            hint = self.hints.get(contexts[k], 0) if row else 0
+            target_count = 0 if token is None else row.get(token, 0)
+            last = self.seen_before.get(k, 0) if k < len(contexts) else 0
+            age = self.position - last if last > 0 else 0
+            hint_count = row.get(hint, 0)
+            rows.append(
+                Known(
+                    sum(row.values()), len(row), target_count, hint, hint_count, age,
+                    self.discount(k),
+                )  # fmt: skip
+            )
+        return rows
+
+    def update(self, context: Sequence[int], token: int) -> None:
+        """Count `token` after the longest context, then after each shorter one while it is new."""
+        for a in reversed(self.contexts(context)):
+            row = self.counts.setdefault(a, {})
+            row[token] = row.get(token, 0) + 1
+            if row[token] >= row.get(self.hints.get(a, token), 0):
+                self.hints[a] = token
+            if row[token] > 1:
+                break
+        self.position += 1
+        for a in self.contexts(context):
+            self.seen[(*a, token)] = self.position
+
+    def learn(self, token: int) -> None:
+        """Learn the next token of the stream."""
+        grams = [(*a, token) for a in self.contexts(self.history)]
+        self.seen_before = {len(gram): self.seen.get(gram, 0) for gram in grams}
+        self.update(self.history, token)
+        self.history.append(token)
+
+    def boundary(self) -> None:
+        """Begin a new document."""
+        self.history = []
+        self.seen_before = {}
+
+    def distribution(self, context: Sequence[int], discount: float | None = None) -> list[float]:
+        """Return the probability of every token after `context`."""
+        q = [1 / self.vocab_size] * self.vocab_size
+        for k, a in enumerate(self.contexts(context)):
+            row = self.counts.get(a)
+            if not row:
+                break
+            d = self.discount(k) if discount is None else discount
+            n, u = sum(row.values()), len(row)
+            q = [(max(row.get(x, 0) - d, 0) + d * u * q[x]) / n for x in range(self.vocab_size)]
+        return q
+
+
+class ReferenceMixer:
+    """Mixer, word for word: whole distributions, mixed before the token is looked at."""
+
+    CONFIDENCE_BINS, ENTROPY_BINS = 5, 3
+    PRIOR_WEIGHT, PRIOR_TRIALS = 0.2, 2.0
+    DISCOUNT = unpack("f", pack("f", 0.6))[0]
+
+    def __init__(self, vocab_size: int, order: int) -> None:
+        self.cache = ReferenceCache(order, vocab_size)
+        self.won: dict[tuple[int, int, int], float] = {}
+        self.tried: dict[tuple[int, int, int], float] = {}
+        self.log_odds = 0.0  # of the model against the gate
+        self.nats = 0.0
+        self.nats_model = 0.0
+
+    def cell(self, p: Sequence[float]) -> tuple[int, int, int] | None:
+        """Return the address of the gate's weight, or None where there is no evidence."""
+        known = [row for row in self.cache.evidence(None) if row.followers > 0]
+        if len(known) <= 1:
+            return None
+        entropy = -sum(x * math.log(x) for x in p if x > 0)
+        confidence = self.CONFIDENCE_BINS * known[-1].hint_count // (known[-1].followers + 1)
+        return len(known) - 1, confidence, min(int(entropy / 2), self.ENTROPY_BINS - 1)
+
+    def weight(self, cell: tuple[int, int, int]) -> float:
+        """Return the cache's weight in `cell` now."""
+        won = self.won.get(cell, self.PRIOR_WEIGHT * self.PRIOR_TRIALS)
+        return won / self.tried.get(cell, self.PRIOR_TRIALS)
+
+    def mixtures(self, logits: Sequence[float]) -> tuple[list[float], list[float], list[float]]:
+        """Return the distributions (model, gated, guarded) of the next token."""
+        largest = max(logits)
+        weights = [math.exp(z - largest) for z in logits]
+        p = [w / sum(weights) for w in weights]
+        cell = self.cell(p)
+        if cell is None:
+            return p, p, p
+        q = self.cache.distribution(self.cache.history, self.DISCOUNT)
+        w = self.weight(cell)
+        gated = [(1 - w) * a + w * b for a, b in zip(p, q, strict=True)]
+        trust = 1 / (1 + math.exp(-self.log_odds)) if self.log_odds > -700 else 0.0
+        guarded = [trust * a + (1 - trust) * b for a, b in zip(p, gated, strict=True)]
+        return p, gated, guarded
+
+    def score(self, logits: Sequence[float], token: int) -> float:
+        """Price the next token in nats, then learn it."""
+        p, gated, guarded = self.mixtures(logits)
+        cell = self.cell(p)
+        if cell is not None:
+            q = self.cache.distribution(self.cache.history, self.DISCOUNT)
+            won = self.won.get(cell, self.PRIOR_WEIGHT * self.PRIOR_TRIALS)
+            self.won[cell] = won + self.weight(cell) * q[token] / gated[token]
+            self.tried[cell] = self.tried.get(cell, self.PRIOR_TRIALS) + 1
+        self.log_odds += math.log(p[token] / gated[token])
+        self.nats_model -= math.log(p[token])
+        self.nats -= math.log(guarded[token])
+        self.cache.learn(token)
+        return -math.log(guarded[token])
+
+    def learn(self, tokens: Iterable[int]) -> None:
+        """Learn tokens that are not scored."""
+        for token in tokens:
+            self.cache.learn(token)
+
+    @property
+    def regret_bits(self) -> float:
+        """Bits spent minus the model's own."""
+        return (self.nats - self.nats_model) / math.log(2)

@@ -1,0 +1,1 @@
+"""Quantizers that make a model's artifact small."""
