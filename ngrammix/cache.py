@@ -41,7 +41,7 @@ class NgramCache:
     >>> evidence.matched_order
     array([0, 1, 1, 1, 2])
     >>> cache.distribution([0, 1]).round(3)
-    array([0.132, 0.132, 0.663, 0.073])
+    array([0.247, 0.113, 0.577, 0.063])
     """
 
     def __init__(self, order: int = 7, vocab_size: int = 8192) -> None:
@@ -51,7 +51,7 @@ class NgramCache:
         self._tables = [Table(is_longest=k == order) for k in range(order + 1)]
         self._tables[0].add_root()
         self._counts_of_counts = np.zeros((order, 2), np.int64)
-        # Column 0 is the state between calls: node of the last k tokens, and where they stood before.
+        # Column 0 is the state between calls: node of the last k tokens, where they stood last.
         self._grams = self._at_root(CHUNK)
         self._seen = np.zeros_like(self._grams)
 
@@ -69,6 +69,11 @@ class NgramCache:
     def position(self) -> int:
         """How many tokens were learned."""
         return self._position
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The n-grams of 0, 1, ..., order tokens; to look at, not to touch."""
+        return tuple(self._tables)
 
     @property
     def nbytes(self) -> int:
@@ -139,8 +144,8 @@ class NgramCache:
     def update(self, context: ArrayLike, next_token: int) -> None:
         """Count one n-gram, beside the stream: `next_token` after each suffix of `context`.
 
-        The stream's own context does not move. Updating a stream's tokens one by one, each after all
-        tokens before it, leaves the same counts as one `learn`.
+        The stream's own context does not move. Updating a stream's tokens one by one, each after
+        all tokens before it, leaves the same counts as one `learn`.
 
         Parameters
         ----------
@@ -193,7 +198,9 @@ class NgramCache:
             If an id is not an integer in [0, V), or the discount is not in (0, 1).
         """
         if discount is not None and not 0 < discount < 1:
-            raise ValueError(f"discount must be in (0, 1), got {discount}; leave it out to learn it")
+            raise ValueError(
+                f"discount must be in (0, 1), got {discount}; leave it out to learn it"
+            )
         if context is None:
             nodes = self._grams[:, 0]
         else:
@@ -214,8 +221,9 @@ class NgramCache:
         Raises
         ------
         RuntimeError
-            If a context's followers are not the sum of its children's counts, its distinct followers
-            not their number, its hint not a largest one, or a key is stored twice or not found.
+            If a context's followers are not the sum of its children's counts, its distinct
+            followers not their number, its hint not a largest one, or a key is stored twice or
+            not found.
         """
         for k in range(self.order):
             children = self._tables[k + 1]
@@ -242,7 +250,7 @@ class NgramCache:
             for verdict, broken in verdicts.items():
                 if broken.any():
                     raise RuntimeError(
-                        f"broken table: {verdict}, contexts of {k} tokens, row {np.argmax(broken)}; "
+                        f"broken table: {verdict}, row {np.argmax(broken)} of order {k}; "
                         "this is a bug of ngrammix: please report it with the stream"
                     )
 
@@ -277,7 +285,7 @@ class NgramCache:
             self._position += len(chunk)
 
     def _walk(self, tokens: Tokens, mode: int) -> Nodes:
-        """(order + 1, T + 1): nodes of the last k tokens before each position, begun at the root."""
+        """(order + 1, T + 1): nodes of the last k tokens before each position, from the root."""
         grams = self._at_root(len(tokens))
         self._find(tokens, grams, np.zeros_like(grams), mode)
         return grams

@@ -1,7 +1,5 @@
 """The checks of the face: rule, value, place and mend, before any state changes."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,7 +29,7 @@ def check_vocab_size(vocab_size: object) -> int:
 
 
 def as_integers(values: ArrayLike, name: str) -> NDArray[np.int64]:
-    """Return `values` as int64, any shape, or raise ValueError; an empty list counts as integers."""
+    """Return `values`, any shape, as int64, or raise ValueError; an empty list is integers."""
     array = np.asarray(values)
     if array.size > 0 and array.dtype.kind not in "iu":
         raise ValueError(

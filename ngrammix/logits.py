@@ -1,4 +1,4 @@
-"""From (..., V) logits the few numbers that the mixer needs. The one file of the centre with torch."""
+"""From (..., V) logits the few numbers that the mixer needs; the centre's one file with torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +70,9 @@ def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -
         step = max(1, BLOCK // vocab_size)
         for start in range(0, n_rows, step):
             block = slice(start, start + step)
-            log_p[block], entropy[block], largest[block] = _gather_array(rows[block], targets[block])
+            log_p[block], entropy[block], largest[block] = _gather_array(
+                rows[block], targets[block]
+            )
     check_largest(largest, places)
     impossible = ~(log_p > -np.inf)
     if impossible.any():
@@ -88,7 +90,7 @@ def check_largest(largest: Floats, places: NDArray[np.int64]) -> None:
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
-            f"logits must be numbers below +inf, got {largest[i]} in the row at position {places[i]}; "
+            f"logits must be numbers below +inf, got {largest[i]} at position {places[i]}; "
             "look for an overflow in the model, or compute the logits in float32"
         )
 

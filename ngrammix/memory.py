@@ -32,9 +32,9 @@ def zeros(n: int) -> NDArray[np.uint32]:
 class GrowingRows:
     """Rows of uint32; `array` (capacity, columns) is zero where nothing was written.
 
-    A row of 32 bytes never straddles two cache lines here (an array from malloc begins 16 bytes into
-    one). Linux remaps the pages as the rows grow, so growth copies nothing and holds nothing twice;
-    other systems copy once.
+    A row of 32 bytes never straddles two cache lines here (an array from malloc begins 16 bytes
+    into one). Linux remaps the pages as the rows grow, so growth copies nothing and holds nothing
+    twice; other systems copy once.
     """
 
     def __init__(self, capacity: int, columns: int) -> None:
@@ -43,7 +43,7 @@ class GrowingRows:
         self.array = self._view()
 
     def grow(self, capacity: int) -> None:
-        """Make room for `capacity` rows; what was written stays. No view of `array` may be alive."""
+        """Make room for `capacity` rows; what was written stays. No view of `array` may live."""
         n_bytes = 4 * capacity * self._columns
         del self.array  # the pages may not move under an array that looks at them
         try:

@@ -24,15 +24,14 @@ class Trace:
 
     Attributes
     ----------
-    nats, nats_model, nats_cache : (N,) float64, nats
-        Cost under the mixture, the model alone, the cache alone.
+    nats, nats_model : (N,) float64, nats
+        Cost under the mixture, and under the model alone.
     matched_order : (N,) int64
         Length of the longest n-gram that could answer, the predicted token included.
     """
 
     nats: Floats
     nats_model: Floats
-    nats_cache: Floats
     matched_order: NDArray[np.int64]
 
 
@@ -61,7 +60,7 @@ class Mixer:
     >>> mixer = Mixer(vocab_size=4, order=3)
     >>> logits = np.zeros((6, 4))  # a model that knows nothing: log(4) nats a token
     >>> mixer.score(logits, [0, 1, 0, 1, 0, 1]).round(2)
-    array([1.39, 1.39, 1.39, 1.36, 1.26, 1.13])
+    array([1.39, 1.39, 1.39, 1.28, 1.15, 1.01])
     >>> mixer.regret_bits <= mixer.bound_bits
     True
     """
@@ -97,9 +96,9 @@ class Mixer:
         return self._cache.nbytes + self._gate.nbytes
 
     @property
-    def signature(self) -> str:
-        """What the mixture is made of, for the conditions of a score."""
-        return f"order:{self.order}|mixer:backoff+gate+guard"
+    def experts(self) -> str:
+        """What the mixture is made of, for the signature of a score."""
+        return "backoff+gate+guard"
 
     def __repr__(self) -> str:
         return f"Mixer(vocab_size={self.vocab_size}, order={self.order}): {self._cache!r}"
@@ -133,7 +132,7 @@ class Mixer:
         return nats
 
     def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> Trace:
-        """Score as `score` does, and say what each token cost under model, cache and mixture.
+        """Score as `score` does, and say what each token cost with and without the cache.
 
         Takes and raises what `score` does. The trace holds the scored positions alone, in C order.
         """
@@ -145,7 +144,7 @@ class Mixer:
         model = gather(rows, tokens, places)
         self._cache.check_room(len(tokens))
 
-        trace = Trace(*(np.empty(len(tokens)) for _ in range(3)), np.empty(len(tokens), np.int64))
+        trace = Trace(np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64))
         for start in range(0, len(tokens), BLOCK):
             block = slice(start, start + BLOCK)
             evidence = self._cache.observe(tokens[block])
@@ -155,7 +154,6 @@ class Mixer:
             log_mixed = self._guard.mix(log_p, self._gate.mix(log_p, log_q, cells))
             trace.nats[block] = -log_mixed
             trace.nats_model[block] = -log_p
-            trace.nats_cache[block] = -log_target_probability(evidence, self.vocab_size)
             trace.matched_order[block] = evidence.matched_order
         return trace
 

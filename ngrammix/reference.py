@@ -60,13 +60,8 @@ class ReferenceCache:
             target_count = 0 if token is None else row.get(token, 0)
             last = self.seen_before.get(k, 0) if k < len(contexts) else 0
             age = self.position - last if last > 0 else 0
-            hint_count = row.get(hint, 0)
-            rows.append(
-                Known(
-                    sum(row.values()), len(row), target_count, hint, hint_count, age,
-                    self.discount(k),
-                )  # fmt: skip
-            )
+            n, u = sum(row.values()), len(row)
+            rows.append(Known(n, u, target_count, hint, row.get(hint, 0), age, self.discount(k)))
         return rows
 
     def update(self, context: Sequence[int], token: int) -> None:

@@ -39,6 +39,11 @@ class Table:
         return self._rows.array
 
     @property
+    def slot_count(self) -> int:
+        """Words of the index, a power of two."""
+        return len(self._slots)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the rows and the index, as allocated."""
         return self.rows.nbytes + self._slots.nbytes
@@ -61,7 +66,7 @@ class Table:
     def find(
         self, tokens: Tokens, contexts: Nodes, grams: Nodes, seen: Nodes, position: int, mode: int
     ) -> None:
-        """Walk `tokens` as kernels/find.py says; `reserve` len(tokens) first unless mode is LOOK."""
+        """Walk `tokens` as kernels/find.py says; unless mode is LOOK, `reserve` first."""
         find.find(
             tokens, contexts, grams, seen, self._slots, self._bits, self.rows, self._used,
             position, mode,

@@ -1,0 +1,1 @@
+"""Benchmarks, each against its peers in the same run."""

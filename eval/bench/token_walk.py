@@ -1,8 +1,14 @@
-"""The peer: the same exact tables, walked token by token, every order of a token before the next."""
+"""The peer: the same exact tables walked token by token, all orders of one before the next."""
+
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ngrammix.kernels.jit import jit
+from ngrammix import memory
+from ngrammix.cache import NgramCache
+from ngrammix.evidence import Evidence
+from ngrammix.kernels.count import discount
 from ngrammix.kernels.find import (
     COUNT,
     DISTINCT,
@@ -15,11 +21,13 @@ from ngrammix.kernels.find import (
     find_row,
     hash_key,
 )
-from ngrammix.kernels.count import discount
+from ngrammix.kernels.jit import jit
 
 
 @jit
-def walk(tokens, slots, bits, entries, used, nodes, seen, counts_of_counts, fields, discounts, start):
+def walk(
+    tokens, slots, bits, entries, used, nodes, seen, counts_of_counts, fields, discounts, start
+):
     """Observe `tokens` (T,) int64 with tables that never grow; what NgramCache.observe writes.
 
     slots, entries: tuples of order + 1 arrays; bits (order + 1,) uint64; used (order + 1,) int64;
@@ -80,3 +88,38 @@ def walk(tokens, slots, bits, entries, used, nodes, seen, counts_of_counts, fiel
             nodes[k] = rows[k]
             seen[k] = entries[k][rows[k], LAST]
             entries[k][rows[k], LAST] = position + 1
+
+
+@dataclass(eq=False)
+class State:
+    """Tables of their final size, empty, and the state of the stream."""
+
+    slots: tuple[NDArray[np.uint32], ...]
+    bits: NDArray[np.uint64]
+    rows: tuple[NDArray[np.uint32], ...]
+    used: NDArray[np.int64]
+    nodes: NDArray[np.uint32]
+    seen: NDArray[np.uint32]
+    counts_of_counts: NDArray[np.int64]
+
+
+def allocate(order: int, sizes: NgramCache) -> State:
+    """Empty tables as large as those of `sizes`, so that the peer never grows."""
+    shapes = [(len(table), table.slot_count, table.rows.shape[1]) for table in sizes.tables]
+    return State(
+        slots=tuple(memory.zeros(n_slots) for _, n_slots, _ in shapes),
+        bits=np.array([n_slots.bit_length() - 1 for _, n_slots, _ in shapes], np.uint64),
+        rows=tuple(memory.GrowingRows(n + 1, columns).array for n, _, columns in shapes),
+        used=np.zeros(order + 1, np.int64),
+        nodes=np.zeros(order + 1, np.uint32),
+        seen=np.zeros(order + 1, np.uint32),
+        counts_of_counts=np.zeros((order, 2), np.int64),
+    )
+
+
+def observe(tokens: NDArray[np.int64], state: State, evidence: Evidence, start: int) -> None:
+    """Write the evidence of `tokens` (T,), the first at position `start`, and learn them."""
+    walk(
+        tokens, state.slots, state.bits, state.rows, state.used, state.nodes, state.seen,
+        state.counts_of_counts, evidence.fields, evidence.discounts, start,
+    )  # fmt: skip

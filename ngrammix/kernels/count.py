@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ngrammix.kernels.jit import jit, prefetch
 from ngrammix.kernels.find import (
     AHEAD,
     COUNT,
@@ -12,6 +11,7 @@ from ngrammix.kernels.find import (
     HINT_COUNT,
     NONE,
 )
+from ngrammix.kernels.jit import jit, prefetch
 
 
 @jit
@@ -34,11 +34,11 @@ def count(
     """Write down what each k-token context knew, then count its token, position by position.
 
     tokens (T,) int64; grams (order + 1, T + 1) uint32, row k: node of the k tokens before each
-    position; seen, the same shape: where those k tokens stood last, 0 for never; fresh (T,) bool: on
-    entry whether the next longer n-gram is absent or had no count, on exit the same of this order;
-    counts_of_counts (order, 2) int64: n-grams of each order counted once, twice; position: of
-    tokens[0] in the stream. If `record`, the columns from `offset` on of fields (order, N, 6) uint32
-    and of discounts (order, N) float32 are written.
+    position; seen, the same shape: where those k tokens stood last, 0 for never; fresh (T,) bool:
+    on entry whether the next longer n-gram is absent or had no count, on exit the same of this
+    one; counts_of_counts (order, 2) int64: n-grams of each order counted once, twice; position: of
+    tokens[0] in the stream. If `record`, positions `offset`.. of fields (order, N, 6) uint32 and of
+    discounts (order, N) float32 are written.
 
     Update exclusion: an n-gram is counted only where the next longer one had no count, so its count
     is the number of its distinct left extensions, Kneser and Ney's (1995) continuation count.

@@ -3,9 +3,9 @@
 ``entries`` (E, 8) uint32 holds the n-grams in the order of their first appearance, one row each,
 with the columns below; the longest order is never a context and stores the first four columns only.
 ``slots`` (2**bits,) uint32 is the index over them: 0 is empty, else ``tag << bits | row + 1``. Rows
-need fewer than `bits` bits, so the rest of the word is a tag from the hash: it tells a stranger from
-the n-gram sought without a visit to its row, which would be a cache miss. A tag is never trusted:
-prefix and token are compared before a row is returned.
+need fewer than `bits` bits, so the rest of the word is a tag from the hash: it tells a stranger
+from the n-gram sought without a visit to its row, which would be a cache miss. A tag is never
+trusted: prefix and token are compared before a row is returned.
 """
 
 import numpy as np
@@ -53,7 +53,7 @@ def first_candidate(slots, bits, code, slot):
 
 @jit
 def find_row(slots, bits, entries, prefix, token, code, slot):
-    """(row, slot) of the key, searched from `slot` on; row is NONE at the empty slot that ends it."""
+    """(row, slot) of the key, sought from `slot` on; row is NONE at the empty slot that ends it."""
     rows = (_ONE << bits) - _ONE
     while True:
         slot = first_candidate(slots, bits, code, slot)
@@ -75,9 +75,9 @@ def find(tokens, contexts, grams, seen, slots, bits, entries, used, position, mo
     uint32, where those k tokens stood last, 0 for never: [1:] is written; used (1,) int64, rows in
     use, raised; position: of tokens[0] in the stream. There is room for T more rows, all zero.
 
-    Three stages, each AHEAD positions before the next, so that no load is waited for: fetch the home
-    slot; walk the index and fetch the row; compare the row, or append it. A row appended in between
-    fills an empty slot, never one that was passed over, so the walk may go on where it stopped.
+    Three stages, each AHEAD positions before the next, so that no load is waited for: fetch the
+    home slot; walk the index and fetch the row; compare the row, or append it. A row appended in
+    between fills an empty slot, never one passed over, so the walk may go on where it stopped.
     """
     n_tokens = len(tokens)
     bits = np.uint64(bits)

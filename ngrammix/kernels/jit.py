@@ -19,7 +19,7 @@ def jit(function):
         return njit(nogil=True)(function)
 
 
-if config.DISABLE_JIT:
+if getattr(config, "DISABLE_JIT", False):
 
     def prefetch(array, row):
         """Do nothing: plain Python has no cache lines to fetch."""

@@ -22,7 +22,9 @@ def documents(draw, min_size=1):
     return order, draw(st.lists(tokens, min_size=1, max_size=3))
 
 
-@pytest.fixture(params=[3, 4096], ids=["chunks of 3", "chunks of 4096"], autouse=True, scope="module")
+@pytest.fixture(
+    params=[3, 4096], ids=["chunks of 3", "chunks of 4096"], autouse=True, scope="module"
+)
 def chunk(request):
     """Walk few tokens at a time too: then every table stays as small as its content allows."""
     with pytest.MonkeyPatch.context() as patch:
@@ -100,9 +102,7 @@ def test_updates_one_by_one_leave_what_learning_the_stream_leaves(case):
     updated.check()
     assert len(streamed) == len(updated)
     probe = docs[0] * 2
-    for one, other in zip(
-        *(columns_of(c, probe) for c in (streamed, updated)), strict=True
-    ):
+    for one, other in zip(*(columns_of(c, probe) for c in (streamed, updated)), strict=True):
         assert one == other
 
 

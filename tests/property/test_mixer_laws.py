@@ -18,11 +18,13 @@ VOCAB_SIZE = 4
 
 @st.composite
 def streams(draw):
-    """(order, logits (T, V), tokens (T,)): a model from clueless to sure, some tokens masked out."""
+    """(order, logits (T, V), tokens (T,)): a model from clueless to sure, some tokens masked."""
     order = draw(st.integers(1, 6))
     tokens = np.array(draw(st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=50)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    logits = rng.normal(size=(len(tokens), VOCAB_SIZE)) * draw(st.sampled_from([0.0, 1.0, 5.0, 30.0]))
+    logits = rng.normal(size=(len(tokens), VOCAB_SIZE)) * draw(
+        st.sampled_from([0.0, 1.0, 5.0, 30.0])
+    )
     if draw(st.booleans()):
         masked = rng.random(logits.shape) < 0.3
         masked[np.arange(len(tokens)), tokens] = False
@@ -78,7 +80,9 @@ def test_pieces_cost_what_the_whole_costs(stream, data):
     cut = data.draw(st.integers(1, len(tokens)))
     whole, pieces = Mixer(VOCAB_SIZE, order), Mixer(VOCAB_SIZE, order)
     nats = whole.score(logits, tokens)
-    parts = [pieces.score(logits[s], tokens[s]) for s in (slice(cut), slice(cut, None)) if len(tokens[s])]
+    parts = [
+        pieces.score(logits[s], tokens[s]) for s in (slice(cut), slice(cut, None)) if len(tokens[s])
+    ]
     np.testing.assert_array_equal(np.concatenate(parts), nats)
     assert pieces.regret_bits == whole.regret_bits
 

@@ -1,0 +1,114 @@
+"""The command ``ngrammix``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from eval import report
+from eval.bench import observe
+from eval.data import Document, read_documents
+from eval.models import load_demo
+from eval.score import score_bytes, score_model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, or 2 where the input was refused."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"ngrammix: error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Parser of the whole command."""
+    command = argparse.ArgumentParser(
+        prog="ngrammix",
+        description="Bits per byte of text: a language model with a score-first n-gram cache.",
+    )
+    command.add_argument("--version", action="version", version=f"ngrammix {version('ngrammix')}")
+    commands = command.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="score the embedded text with the embedded model")
+    demo.set_defaults(run=run_demo)
+    score = commands.add_parser("score", help="score text files")
+    score.set_defaults(run=run_score)
+    score.add_argument(
+        "--text", nargs="+", required=True, metavar="FILE", help="each file is one document"
+    )
+    score.add_argument(
+        "--model",
+        choices=["demo", "none"],
+        default="demo",
+        help="none: the cache alone, on raw bytes (default: %(default)s)",
+    )
+    for sub in (demo, score):
+        sub.add_argument(
+            "--order",
+            type=int,
+            default=7,
+            metavar="N",
+            help="length of the longest n-gram, predicted token included (default: %(default)s)",
+        )
+        sub.add_argument(
+            "--stride",
+            type=int,
+            metavar="N",
+            help="new tokens a window; fewer give each more context and take longer "
+            "(default: half of the model's context)",
+        )
+        add_output(sub, "result.json and tokens.csv")
+
+    bench = commands.add_parser("bench", help="measure speed against peers in the same run")
+    benches = bench.add_subparsers(required=True, metavar="BENCH")
+    observe_parser = benches.add_parser("observe", help="NgramCache.observe and its peers")
+    observe.add_arguments(observe_parser)
+    add_output(observe_parser, "observe.json")
+    observe_parser.set_defaults(run=observe.run)
+    return command
+
+
+def add_output(sub: argparse.ArgumentParser, files: str) -> None:
+    """Add the options that say where results go."""
+    sub.add_argument("--out", type=Path, metavar="DIR", help=f"write {files} there")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of the table")
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    """Score the Python language reference with the embedded model."""
+    from eval.demo.corpus import reference_text
+
+    arguments.model = "demo"
+    run(
+        [Document("the Python language reference (pydoc_data.topics)", reference_text())], arguments
+    )
+
+
+def run_score(arguments: argparse.Namespace) -> None:
+    """Score the user's files."""
+    run(read_documents(arguments.text), arguments)
+
+
+def run(documents: list[Document], arguments: argparse.Namespace) -> None:
+    """Score `documents`, print the result, and write it under --out."""
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    # Silent for two seconds, and wherever nobody watches.
+    with tqdm(unit=" tokens", unit_scale=True, delay=2, disable=None, file=sys.stderr) as bar:
+        if arguments.model == "none":
+            score = score_bytes(documents, arguments.order, bar)
+        else:
+            model = load_demo()
+            stride = arguments.stride if arguments.stride is not None else model.context // 2
+            score = score_model(documents, model, arguments.order, stride, bar)
+    result = report.make_result(score, documents)
+    if arguments.out:
+        (arguments.out / "result.json").write_text(result.to_json(), encoding="utf-8")
+        report.write_tokens(arguments.out / "tokens.csv", score.records, documents)
+    print(result.to_json() if arguments.json else result.table())  # noqa: T201

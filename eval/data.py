@@ -1,0 +1,76 @@
+"""What is scored: documents of raw bytes, and streams of token ids."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHARD_HEADER = 256  # int32 words
+SHARD_MAGIC, SHARD_VERSION = 20240520, 1
+
+
+@dataclass(frozen=True)
+class Document:
+    """Raw bytes under a name; nothing was decoded, normalised or dropped."""
+
+    name: str
+    raw: bytes
+
+
+def read_documents(paths: Iterable[str | Path]) -> list[Document]:
+    """Each file as one document, byte for byte.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, no file, or empty.
+    """
+    documents = []
+    for path in map(Path, paths):
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "missing"
+            raise ValueError(f"text must be a file, got {path}, which is {what}; check the path")
+        raw = path.read_bytes()
+        if not raw:
+            raise ValueError(f"text must hold at least one byte, got the empty file {path}")
+        documents.append(Document(str(path), raw))
+    return documents
+
+
+def sha256(documents: Sequence[Document]) -> str:
+    """Hash of the documents' bytes in order, each preceded by its length: 64 hex digits."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(len(document.raw).to_bytes(8, "little"))
+        digest.update(document.raw)
+    return digest.hexdigest()
+
+
+def read_shard(path: str | Path) -> NDArray[np.uint16]:
+    """Token ids of a Parameter Golf shard: (T,) uint16.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, its header is not that of a shard, or its size is not what the
+        header says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"shard must be a file, got {path}; check the path")
+    header = np.fromfile(path, dtype="<i4", count=SHARD_HEADER)
+    if len(header) < SHARD_HEADER or header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
+        raise ValueError(
+            f"shard must begin with {SHARD_MAGIC}, {SHARD_VERSION}, got "
+            f"{header[:2].tolist()} in {path}; is it a token shard?"
+        )
+    expected = 4 * SHARD_HEADER + 2 * int(header[2])
+    if path.stat().st_size != expected:
+        raise ValueError(
+            f"shard of {header[2]} tokens must have {expected} bytes, got "
+            f"{path.stat().st_size} in {path}; it is cut short or damaged"
+        )
+    return np.fromfile(path, dtype="<u2", offset=4 * SHARD_HEADER)
