@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from ngrammix.backoff import raise_order
 from ngrammix.checks import as_tokens, check_order, check_vocab_size
 from ngrammix.evidence import Evidence
+from ngrammix.integrity import check_tables
 from ngrammix.kernels import find
 from ngrammix.kernels.count import count, discount
 from ngrammix.table import Nodes, Table, Tokens
@@ -133,12 +134,9 @@ class NgramCache:
         evidence.discounts[:, 0] = self.discounts
         for k, node in enumerate(self._grams[:-1, 0]):
             if node != find.NONE:
-                context, seen = self._tables[k].rows[node], self._seen[k, 0]
-                evidence.followers[k] = context[find.FOLLOWERS]
-                evidence.distinct[k] = context[find.DISTINCT]
-                evidence.hint[k] = context[find.HINT]
-                evidence.hint_count[k] = context[find.HINT_COUNT]
-                evidence.age[k] = self._position - seen if seen > 0 else 0
+                n, u, hint, hint_count = self._tables[k].rows[node, find.FOLLOWERS :]
+                age = self._position - self._seen[k, 0] if self._seen[k, 0] > 0 else 0
+                evidence.fields[k, 0] = n, u, 0, hint, hint_count, age
         return evidence
 
     def update(self, context: ArrayLike, next_token: int) -> None:
@@ -216,43 +214,16 @@ class NgramCache:
             )
 
     def check(self) -> None:
-        """Verify the tables: every sum that makes the estimators exact, every row findable.
+        """Verify the tables: every sum that makes the estimators exact, every n-gram findable.
 
         Raises
         ------
         RuntimeError
             If a context's followers are not the sum of its children's counts, its distinct
-            followers not their number, its hint not a largest one, or a key is stored twice or
+            followers not their number, its hint not a largest one, or an n-gram is stored twice or
             not found.
         """
-        for k in range(self.order):
-            children = self._tables[k + 1]
-            contexts = self._tables[k].rows[: len(self._tables[k])]
-            grams = children.rows[: len(children)]
-            prefix, count = grams[:, find.PREFIX], grams[:, find.COUNT]
-            largest = np.zeros(len(contexts), np.uint32)
-            np.maximum.at(largest, prefix, count)
-            nodes = np.arange(len(contexts), dtype=np.uint32)
-            hints = contexts[:, find.HINT].astype(np.int64)
-            verdicts = {
-                "followers is not the sum of counts": contexts[:, find.FOLLOWERS]
-                != np.bincount(prefix, weights=count, minlength=len(contexts)),
-                "distinct is not the number of counts > 0": contexts[:, find.DISTINCT]
-                != np.bincount(prefix, weights=count > 0, minlength=len(contexts)),
-                "hint_count is not the largest count": contexts[:, find.HINT_COUNT] != largest,
-                "hint has not hint_count": contexts[:, find.HINT_COUNT]
-                != children.token_counts(nodes, hints),
-                "n-gram not found under its key": np.arange(len(grams))
-                != children.lookup(prefix, grams[:, find.TOKEN].astype(np.int64)),
-                "counts of counts": self._counts_of_counts[k]
-                != [np.sum(count == 1), np.sum(count == 2)],
-            }
-            for verdict, broken in verdicts.items():
-                if broken.any():
-                    raise RuntimeError(
-                        f"broken table: {verdict}, row {np.argmax(broken)} of order {k}; "
-                        "this is a bug of ngrammix: please report it with the stream"
-                    )
+        check_tables(self._tables, self._counts_of_counts)
 
     def _checked(self, tokens: ArrayLike) -> Tokens:
         tokens = as_tokens(tokens, self.vocab_size)

@@ -44,6 +44,21 @@ def to_numpy(array: Any) -> NDArray[Any]:
     return array.cpu().numpy()  # type: ignore[no-any-return]
 
 
+def as_logits(logits: Any) -> Any:
+    """Return a torch tensor as it is, anything else as a numpy array; ValueError if no floats."""
+    if is_tensor(logits):
+        is_floating = logits.dtype.is_floating_point
+    else:
+        logits = np.asarray(logits)
+        is_floating = logits.dtype.kind == "f"
+    if not is_floating:
+        raise ValueError(
+            f"logits must be floating point, got dtype {logits.dtype}; "
+            "pass the model's output before any rounding"
+        )
+    return logits
+
+
 def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -> Gathered:
     """Log-probability of each target and the entropy of its distribution, in float64.
 
@@ -134,7 +149,7 @@ def probabilities(logits_row: Any) -> Floats:
     largest = row.max()
     check_largest(np.array([largest]), np.array([0]))
     if largest == -np.inf:
-        raise ValueError("logits must leave some token possible, got -inf everywhere; mask less")
+        raise ValueError("logits must leave some token possible, got -inf everywhere; mask fewer")
     weights = np.exp(row - largest)
     distribution: Floats = weights / weights.sum()
     return distribution

@@ -11,7 +11,7 @@ from ngrammix.cache import NgramCache
 from ngrammix.checks import as_integers, check_ids
 from ngrammix.gate import Gate
 from ngrammix.guard import Guard
-from ngrammix.logits import entropy_of, gather, is_tensor, probabilities, to_numpy
+from ngrammix.logits import as_logits, entropy_of, gather, probabilities, to_numpy
 
 BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
 
@@ -189,7 +189,7 @@ class Mixer:
         ValueError
             If the shape is not (V,), or a logit is NaN or +inf.
         """
-        logits_row = logits_row if is_tensor(logits_row) else np.asarray(logits_row)
+        logits_row = as_logits(logits_row)
         if tuple(logits_row.shape) != (self.vocab_size,):
             raise ValueError(
                 f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
@@ -206,13 +206,13 @@ class Mixer:
     def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
         """Logits as (N, V) and targets as (N,) int64, or ValueError."""
         targets = as_integers(to_numpy(targets), "targets")
-        logits = logits if is_tensor(logits) else np.asarray(logits)
+        logits = as_logits(logits)
         if targets.size == 0:
             raise ValueError("targets must hold at least one token, got none")
         shape = (*targets.shape, self.vocab_size)
         if tuple(logits.shape) != shape:
             raise ValueError(
-                f"logits must have shape {shape} (that of targets, and vocab_size), "
+                f"logits must have shape {shape}, that of targets and then vocab_size, "
                 f"got {tuple(logits.shape)}"
             )
         return logits.reshape(-1, self.vocab_size), targets.reshape(-1).astype(np.int64)

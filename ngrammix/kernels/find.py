@@ -83,6 +83,7 @@ def find(tokens, contexts, grams, seen, slots, bits, entries, used, position, mo
     bits = np.uint64(bits)
     shift = _HASH_BITS - bits
     rows = (_ONE << bits) - _ONE
+    capacity = np.uint64(len(entries))
     reached = np.empty(n_tokens, np.uint64)  # the slot at which the second stage stopped
     for i in range(n_tokens + 2 * AHEAD):
         if i < n_tokens and contexts[i] != NONE:
@@ -107,14 +108,17 @@ def find(tokens, contexts, grams, seen, slots, bits, entries, used, position, mo
             seen[j + 1] = 0
             continue
         token = tokens[j]
-        code = hash_key(prefix, token)
-        row, slot = find_row(slots, bits, entries, prefix, token, code, reached[j])
-        if row == NONE and mode != LOOK:
-            row = np.uint64(used[0])
-            used[0] += 1
-            slots[slot] = np.uint32((code << bits | (row + _ONE)) & np.uint64(NONE))
-            entries[row, PREFIX] = prefix
-            entries[row, TOKEN] = token
+        slot = reached[j]
+        row = (np.uint64(slots[slot]) & rows) - _ONE  # beyond all rows where the slot is empty
+        if row >= capacity or entries[row, PREFIX] != prefix or entries[row, TOKEN] != token:
+            code = hash_key(prefix, token)
+            row, slot = find_row(slots, bits, entries, prefix, token, code, slot)
+            if row == NONE and mode != LOOK:
+                row = np.uint64(used[0])
+                used[0] += 1
+                slots[slot] = np.uint32((code << bits | (row + _ONE)) & np.uint64(NONE))
+                entries[row, PREFIX] = prefix
+                entries[row, TOKEN] = token
         grams[j + 1] = row
         seen[j + 1] = 0
         if mode == STAMP:

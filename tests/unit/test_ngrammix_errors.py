@@ -1,0 +1,201 @@
+"""Every error of the centre: its whole text, and that nothing changed when it was raised."""
+
+import numpy as np
+import pytest
+import torch
+
+from ngrammix import Mixer, NgramCache, cache
+
+V = 5
+NAN = [[0.0, np.nan, 0.0, 0.0, 0.0]]
+INF = [[0.0, np.inf, 0.0, 0.0, 0.0]]
+MASKED = [[0.0, -np.inf, 0.0, 0.0, 0.0]]
+EVEN = np.zeros((1, V))
+
+
+@pytest.mark.parametrize("make", [NgramCache, lambda **kw: Mixer(vocab_size=V, **kw)])
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        (0, "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
+            "token included"),
+        (33, "order must be in 1..32, got 33; it is the length of the longest n-gram, the "
+             "predicted token included"),
+        (2.0, "order must be an integer in 1..32, got 2.0"),
+        (True, "order must be an integer in 1..32, got True"),
+        ("7", "order must be an integer in 1..32, got '7'"),
+    ],
+)  # fmt: skip
+def test_order(make, order, text):
+    with pytest.raises(ValueError) as error:
+        make(order=order)
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "text"),
+    [
+        (0, "vocab_size must be in 1..2**31, got 0"),
+        (2**31 + 1, "vocab_size must be in 1..2**31, got 2147483649"),
+        (8.0, "vocab_size must be an integer >= 1, got 8.0"),
+    ],
+)
+@pytest.mark.parametrize("make", [NgramCache, Mixer])
+def test_vocab_size(make, vocab_size, text):
+    with pytest.raises(ValueError) as error:
+        make(vocab_size=vocab_size)
+    assert str(error.value) == text
+
+
+BAD_TOKENS = [
+    ([0, 5], "tokens must be in [0, 5), got 5 at position 1; raise vocab_size or check the "
+             "tokenizer"),
+    ([-1], "tokens must be in [0, 5), got -1 at position 0; raise vocab_size or check the "
+           "tokenizer"),
+    ([0.0, 1.0], "tokens must be integer token ids, got dtype float64; cast them first if they "
+                 "really are ids"),
+    ([True], "tokens must be integer token ids, got dtype bool; cast them first if they really "
+             "are ids"),
+    (["a"], "tokens must be integer token ids, got dtype <U1; cast them first if they really are "
+            "ids"),
+    ([[0, 1]], "tokens must be 1-D, got shape (1, 2); pass them in stream order"),
+    ([], "tokens must hold at least one token, got none"),
+    (np.array([2**63 + 1], np.uint64), "tokens must be below 2**31, got 9223372036854775809"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tokens", "text"), BAD_TOKENS)
+@pytest.mark.parametrize("verb", ["observe", "learn"])
+def test_tokens_of_the_cache(verb, tokens, text):
+    cache = NgramCache(order=3, vocab_size=V)
+    cache.learn([0, 1, 0])
+    before = cache.distribution()
+    with pytest.raises(ValueError) as error:
+        getattr(cache, verb)(tokens)
+    assert str(error.value) == text
+    assert (cache.position, len(cache)) == (3, 5)
+    np.testing.assert_array_equal(cache.distribution(), before)
+
+
+@pytest.mark.parametrize(("tokens", "text"), BAD_TOKENS)
+def test_tokens_that_the_mixer_learns(tokens, text):
+    with pytest.raises(ValueError) as error:
+        Mixer(vocab_size=V).learn(tokens)
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("context", "token", "text"),
+    [
+        ([0, 9], 1, "context must be in [0, 5), got 9 at position 1; raise vocab_size or check the "
+                    "tokenizer"),
+        ([0.5], 1, "context must be integer token ids, got dtype float64; cast them first if they "
+                   "really are ids"),
+        ([[0]], 1, "context must be 1-D, got shape (1, 1); pass them in stream order"),
+        ([0], 5, "next_token must be in [0, 5), got 5 at position 0; raise vocab_size or check "
+                 "the tokenizer"),
+        ([0], 1.0, "next_token must be integer token ids, got dtype float64; cast them first if "
+                   "they really are ids"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["update", "log_prob"])
+def test_context_and_next_token(verb, context, token, text):
+    cache = NgramCache(order=3, vocab_size=V)
+    with pytest.raises(ValueError) as error:
+        getattr(cache, verb)(context, token)
+    assert str(error.value) == text
+    assert (cache.position, len(cache)) == (0, 0)
+
+
+@pytest.mark.parametrize("discount", [0, 1, -0.5, float("nan")])
+def test_discount(discount):
+    with pytest.raises(ValueError) as error:
+        NgramCache(vocab_size=V).distribution([], discount=discount)
+    text = f"discount must be in (0, 1), got {discount}; leave it out to learn it"
+    assert str(error.value) == text
+
+
+def test_a_cache_refuses_more_tokens_than_it_can_number(monkeypatch):
+    monkeypatch.setattr(cache, "MAX_POSITION", 4)
+    full = NgramCache(vocab_size=V)
+    full.learn([0, 1, 2])
+    text = "a cache learns at most 4 tokens, got 2 after 3; start a new one"
+    for refused in (full.learn, full.observe):
+        with pytest.raises(ValueError) as error:
+            refused([3, 4])
+        assert str(error.value) == text
+    full.update([0], 1)
+    with pytest.raises(ValueError, match="got 1 after 4"):
+        full.update([0], 1)
+
+
+BAD_SCORES = [
+    (NAN, [0], "logits must be numbers below +inf, got nan at position 0; look for an overflow in "
+               "the model, or compute the logits in float32"),
+    (INF, [0], "logits must be numbers below +inf, got inf at position 0; look for an overflow in "
+               "the model, or compute the logits in float32"),
+    (MASKED, [1], "the model's probability of a target must be > 0, got 0 for token 1 at position "
+                  "0; mask fewer logits, or leave the position out (ignore_index)"),
+    (np.full((1, V), -np.inf), [1], "the model's probability of a target must be > 0, got 0 for "
+     "token 1 at position 0; mask fewer logits, or leave the position out (ignore_index)"),
+    (EVEN, [5], "targets must be in [0, 5), got 5 at position 0; raise vocab_size or check the "
+                "tokenizer"),
+    (EVEN, [-1], "targets must be in [0, 5), got -1 at position 0; raise vocab_size or check the "
+                 "tokenizer"),
+    (EVEN, [1.0], "targets must be integer token ids, got dtype float64; cast them first if they "
+                  "really are ids"),
+    (EVEN[:0], [], "targets must hold at least one token, got none"),
+    (EVEN, [0, 1], "logits must have shape (2, 5), that of targets and then vocab_size, got "
+                   "(1, 5)"),
+    (EVEN[:, :4], [0], "logits must have shape (1, 5), that of targets and then vocab_size, got "
+                       "(1, 4)"),
+    (EVEN.astype(int), [0], "logits must be floating point, got dtype int64; pass the model's "
+                            "output before any rounding"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("logits", "targets", "text"), BAD_SCORES)
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("verb", ["score", "trace"])
+def test_score(verb, kind, logits, targets, text):
+    mixer, untouched = Mixer(vocab_size=V, order=3), Mixer(vocab_size=V, order=3)
+    for each in (mixer, untouched):
+        each.score(np.zeros((4, V)), [0, 1, 0, 1])
+    logits = np.asarray(logits)
+    logits = torch.from_numpy(logits) if kind == "torch" else logits
+    with pytest.raises(ValueError) as error:
+        getattr(mixer, verb)(logits, targets)
+    expected = text.replace("dtype int64", "dtype torch.int64") if kind == "torch" else text
+    assert str(error.value) == expected
+    assert mixer.regret_bits == untouched.regret_bits
+    np.testing.assert_array_equal(mixer.probs(np.arange(5.0)), untouched.probs(np.arange(5.0)))
+
+
+def test_errors_name_the_position_in_the_users_array():
+    logits = np.zeros((2, 3, V))
+    logits[1, 1] = np.nan
+    targets = np.array([[0, -100, 1], [-100, 2, 3]])
+    with pytest.raises(ValueError, match="got nan at position 4;"):
+        Mixer(vocab_size=V).score(logits, targets)
+    targets[1, 1] = -100  # an ignored position may hold anything
+    assert Mixer(vocab_size=V).score(logits, targets).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"got 7 at position 5;"):
+        Mixer(vocab_size=V).score(logits, [[0, -100, 1], [-100, -100, 7]])
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (np.zeros((1, V)), "logits_row must have shape (5,), got (1, 5); pass the row of one "
+                           "position"),
+        (np.zeros(4), "logits_row must have shape (5,), got (4,); pass the row of one position"),
+        (NAN[0], "logits must be numbers below +inf, got nan at position 0; look for an overflow "
+                 "in the model, or compute the logits in float32"),
+        (np.full(V, -np.inf), "logits must leave some token possible, got -inf everywhere; mask "
+                              "fewer"),
+    ],
+)  # fmt: skip
+def test_probs(row, text):
+    with pytest.raises(ValueError) as error:
+        Mixer(vocab_size=V).probs(row)
+    assert str(error.value) == text
