@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1 << 22  # logits turned to float64 at a time: 32 MiB
+from ngrammix.kernels import softmax
 
 Floats = NDArray[np.float64]
 
@@ -76,18 +76,10 @@ def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -
     ValueError
         If a logit is NaN or +inf, or a target's probability is 0.
     """
-    n_rows, vocab_size = logits.shape
     if is_tensor(logits) and logits.device.type != "cpu":
-        log_p, entropy, largest = _gather_tensor(logits, targets)
+        log_p, entropy, largest = _gather_on_device(logits, targets)
     else:
-        rows = to_numpy(logits)
-        log_p, entropy, largest = np.empty(n_rows), np.empty(n_rows), np.empty(n_rows)
-        step = max(1, BLOCK // vocab_size)
-        for start in range(0, n_rows, step):
-            block = slice(start, start + step)
-            log_p[block], entropy[block], largest[block] = _gather_array(
-                rows[block], targets[block]
-            )
+        log_p, entropy, largest = _gather_on_host(to_numpy(logits), targets)
     check_largest(largest, places)
     impossible = ~(log_p > -np.inf)
     if impossible.any():
@@ -110,25 +102,20 @@ def check_largest(largest: Floats, places: NDArray[np.int64]) -> None:
         )
 
 
-def _gather_array(
+def _gather_on_host(
     logits: NDArray[Any], targets: NDArray[np.int64]
 ) -> tuple[Floats, Floats, Floats]:
     """(log_p, entropy, largest logit) of each row; logits (N, V)."""
-    logits = logits.astype(np.float64)
-    largest = logits.max(axis=1)
-    with np.errstate(invalid="ignore"):  # inf - inf, refused by the caller
-        shifted = logits - largest[:, None]
-        weights = np.exp(shifted)
-        total = weights.sum(axis=1)
-        log_total = np.log(total)
-        log_p = np.take_along_axis(shifted, targets[:, None], axis=1)[:, 0] - log_total
-        np.maximum(shifted, -1e4, out=shifted)  # 0 * -inf is 0 in an entropy
-        entropy = log_total - (weights * shifted).sum(axis=1) / total
+    if logits.dtype not in (np.float32, np.float64):
+        logits = logits.astype(np.float32 if logits.itemsize < 4 else np.float64)
+    n_rows = len(logits)
+    log_p, entropy, largest = np.empty(n_rows), np.empty(n_rows), np.empty(n_rows)
+    softmax.gather(np.ascontiguousarray(logits), targets, log_p, entropy, largest)
     return log_p, entropy, largest
 
 
-def _gather_tensor(logits: Any, targets: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-    """What `_gather_array` does, where the logits are; three numbers a row cross to the host."""
+def _gather_on_device(logits: Any, targets: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """What `_gather_on_host` does, where the logits are; three numbers a row cross to the host."""
     import torch
 
     logits = logits.detach().to(torch.float64)
@@ -138,7 +125,7 @@ def _gather_tensor(logits: Any, targets: NDArray[np.int64]) -> tuple[Floats, Flo
     index = torch.from_numpy(targets).to(logits.device)
     log_p = shifted.gather(1, index[:, None])[:, 0] - log_total
     weights = (shifted - log_total[:, None]).exp()
-    entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)
+    entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)  # 0 * -inf is 0 here
     log_p, entropy, largest = torch.stack([log_p, entropy, largest]).cpu().numpy()
     return log_p, entropy, largest
 

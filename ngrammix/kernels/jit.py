@@ -1,22 +1,26 @@
 """One decorator for every kernel: compiled, cached on disk, without the GIL; and the prefetch."""
 
+from functools import partial
+
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-def jit(function):
+def jit(function=None, *, fastmath=False):
     """Return `function` compiled; cached on disk where any cache folder can be written.
 
     Numba refuses to decorate where no folder is writable (zip imports, read-only installs without a
     home); there the kernel is compiled anew in each process.
     """
+    if function is None:
+        return partial(jit, fastmath=fastmath)
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, fastmath=fastmath)(function)
     except RuntimeError as error:
         if "cannot cache function" not in str(error):
             raise
-        return njit(nogil=True)(function)
+        return njit(nogil=True, fastmath=fastmath)(function)
 
 
 if getattr(config, "DISABLE_JIT", False):

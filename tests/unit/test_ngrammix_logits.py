@@ -1,10 +1,14 @@
 """Gathering: numpy and torch agree, dtypes widen exactly, rows do not feel their neighbours."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ngrammix.logits import _gather_array, _gather_tensor, entropy_of, gather, probabilities
+from ngrammix.logits import _gather_on_device, _gather_on_host, entropy_of, gather, probabilities
 
 
 def logits_and_targets(rng, n, v):
@@ -29,8 +33,8 @@ def test_log_probability_and_entropy_are_what_the_softmax_says(rng):
 def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng):
     logits, targets = logits_and_targets(rng, 50, 33)
     for host, device in zip(
-        _gather_array(logits, targets),
-        _gather_tensor(torch.from_numpy(logits), targets),
+        _gather_on_host(logits, targets),
+        _gather_on_device(torch.from_numpy(logits), targets),
         strict=True,
     ):
         np.testing.assert_allclose(host, device, rtol=1e-12)
@@ -54,6 +58,33 @@ def test_narrow_floats_are_widened_not_computed_with(rng, dtype):
     gathered = gather(tensor, targets, np.arange(9))
     np.testing.assert_array_equal(gathered.log_p, expected.log_p)
     np.testing.assert_array_equal(gathered.entropy, expected.entropy)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_numpy_floats_of_any_width(rng, dtype):
+    logits = rng.normal(size=(9, 12)).astype(dtype)[:, ::2]
+    targets = rng.integers(0, 6, 9)
+    gathered = gather(logits, targets, np.arange(9))
+    for row, target, log_p in zip(logits, targets, gathered.log_p, strict=True):
+        expected = float(row[target]) - math.log(math.fsum(math.exp(z) for z in row.tolist()))
+        assert log_p == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.kernels
+@given(
+    st.lists(st.floats(-800, 800) | st.just(-math.inf), min_size=1, max_size=20),
+    st.floats(-800, 800),
+)
+def test_any_row_agrees_with_exact_sums(others, target):
+    logits = np.array([[target, *others]])
+    gathered = gather(logits, np.array([0]), np.array([0]))
+    top = max(target, *others)
+    weights = [math.exp(z - top) for z in [target, *others]]
+    log_total = math.log(math.fsum(weights))
+    assert gathered.log_p[0] == pytest.approx(target - top - log_total, rel=1e-13, abs=1e-13)
+    terms = [w * (z - top) for w, z in zip(weights, [target, *others], strict=True) if w > 0]
+    entropy = log_total - math.fsum(terms) / math.fsum(weights)
+    assert gathered.entropy[0] == pytest.approx(entropy, rel=1e-13, abs=1e-13)
 
 
 def test_huge_logits_do_not_overflow():
