@@ -1,6 +1,7 @@
 """The command as a user types it: output, files, exit status, errors."""
 
 import csv
+import io
 import json
 import math
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
+from eval import cli
 from eval.cli import main
 
 COMMAND = Path(sys.executable).with_name("ngrammix")
@@ -131,6 +134,23 @@ def test_refusals(tmp_path, monkeypatch, capsys, arguments, text):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"ngrammix: error: {text}\n"
+
+
+@pytest.mark.parametrize("model", ["none", "demo"])
+def test_progress_counts_every_token(text, monkeypatch, capsys, model):
+    screen, asked = io.StringIO(), {}
+
+    def watched(**options):
+        asked.update(options)
+        return tqdm(**options | {"delay": 0, "disable": False, "file": screen, "mininterval": 0})
+
+    monkeypatch.setattr(cli, "tqdm", watched)
+    assert main(["score", "--text", str(text), "--model", model, "--json"]) == 0
+    n_tokens = json.loads(capsys.readouterr().out)["tokens"]
+    last = screen.getvalue().rstrip().rpartition("\r")[2]
+    assert f"{n_tokens}/{n_tokens}" in last.replace(".00", "")
+    assert "100%" in last
+    assert (asked["delay"], asked["disable"], asked["file"]) == (2, None, sys.stderr)
 
 
 def test_help_and_version():
