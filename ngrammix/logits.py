@@ -130,19 +130,15 @@ def _gather_on_device(logits: Any, targets: NDArray[np.int64]) -> tuple[Floats, 
     return log_p, entropy, largest
 
 
-def probabilities(logits_row: Any) -> Floats:
-    """Softmax of one (V,) row, numpy or torch: (V,) float64; ValueError if it holds NaN or +inf."""
-    row = to_numpy(logits_row).astype(np.float64)
-    largest = row.max()
-    check_largest(np.array([largest]), np.array([0]))
-    if largest == -np.inf:
+def probabilities(logits_row: Any) -> tuple[Floats, Floats]:
+    """Softmax (V,) of one row of logits, and its entropy (1,), to the bit what `gather` finds.
+
+    Raises ValueError if the row holds NaN or +inf, or leaves no token possible.
+    """
+    row = to_numpy(logits_row)
+    _, entropy, largest = _gather_on_host(row[None], np.zeros(1, np.int64))
+    check_largest(largest, np.zeros(1, np.int64))
+    if largest[0] == -np.inf:
         raise ValueError("logits must leave some token possible, got -inf everywhere; mask fewer")
-    weights = np.exp(row - largest)
-    distribution: Floats = weights / weights.sum()
-    return distribution
-
-
-def entropy_of(distribution: Floats) -> float:
-    """Nats: entropy of a (V,) distribution."""
-    possible = distribution[distribution > 0]
-    return float(-np.sum(possible * np.log(possible)))
+    weights = np.exp(row.astype(np.float64) - largest[0])
+    return weights / weights.sum(), entropy

@@ -11,7 +11,7 @@ from ngrammix.cache import NgramCache
 from ngrammix.checks import as_integers, check_ids
 from ngrammix.gate import Gate
 from ngrammix.guard import Guard
-from ngrammix.logits import as_logits, entropy_of, gather, probabilities, to_numpy
+from ngrammix.logits import as_logits, gather, probabilities, to_numpy
 
 BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
 
@@ -195,13 +195,13 @@ class Mixer:
                 f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
                 "pass the row of one position"
             )
-        p = probabilities(logits_row)
-        entropy = np.array([entropy_of(p)])
+        p, entropy = probabilities(logits_row)
         weight = self._gate.weight(int(self._gate.cells(self._cache.peek(), entropy)[0]))
         if weight == 0.0:  # no evidence, no change
             return p
         inside = (1 - weight) * p + weight * self._cache.distribution(discount=BESIDE_MODEL)
-        return self._guard.model_weight * p + (1 - self._guard.model_weight) * inside
+        trust = self._guard.model_weight
+        return trust * p + (1 - trust) * inside
 
     def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
         """Logits as (N, V) and targets as (N,) int64, or ValueError."""
