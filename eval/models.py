@@ -85,14 +85,18 @@ def load_demo() -> DemoModel:
     for path in (TOKENIZER_PATH, WEIGHTS_PATH):
         if not path.is_file():
             raise ValueError(f"the demo needs {path.name}, which is missing; install ngrammix anew")
-    network = load_model()
-    tokenizer = Tokenizer.from_file(str(TOKENIZER_PATH))
+    name = f"demo-{sha256(WEIGHTS_PATH.read_bytes()).hexdigest()[:8]}"
+    return wrap_demo(load_model(), Tokenizer.from_file(str(TOKENIZER_PATH)), name)
+
+
+def wrap_demo(network: Any, tokenizer: Any, name: str) -> DemoModel:
+    """The network of eval.demo.model and its byte-level BPE tokenizer as a model to score."""
     token_bytes = np.zeros(network.config.vocab_size, np.int64)
     for token, i in tokenizer.get_vocab().items():
         token_bytes[i] = len(token)  # byte-level BPE: each letter of a token stands for one byte
     token_bytes[network.config.bos] = 0  # marks a beginning, spells nothing
     return DemoModel(
-        name=f"demo-{sha256(WEIGHTS_PATH.read_bytes()).hexdigest()[:8]}",
+        name=name,
         vocab_size=network.config.vocab_size,
         context=network.config.context,
         bos=network.config.bos,

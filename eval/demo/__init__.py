@@ -1,0 +1,1 @@
+"""The embedded demo: a small language model, its tokenizer and a reference text."""
