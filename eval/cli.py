@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,14 +14,19 @@ from eval import report
 from eval.bench import observe
 from eval.data import Document, read_documents
 from eval.models import load_demo
+from eval.report import make_folder
 from eval.score import score_bytes, score_model
+
+# On stderr; silent for two seconds, and wherever nobody watches.
+BAR: dict[str, Any] = {"unit": " tokens", "unit_scale": True, "delay": 2, "disable": None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, or 2 where the input was refused."""
-    # Threads that spin while they wait starve each other on shared cores (six times slower, seen);
-    # the OpenMP of torch reads this once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if argv is None:  # a process of our own
+        # Threads that spin while they wait starve each other on shared cores (six times slower,
+        # seen); the OpenMP of torch reads this once, when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
@@ -103,10 +109,8 @@ def run(documents: list[Document], arguments: argparse.Namespace) -> None:
     """Score `documents`, print the result, and write it under --out."""
     if arguments.model == "none" and arguments.stride is not None:
         raise ValueError("--stride is for a model's windows, got --model none; leave it out")
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    # Silent for two seconds, and wherever nobody watches.
-    with tqdm(unit=" tokens", unit_scale=True, delay=2, disable=None, file=sys.stderr) as bar:
+    make_folder(arguments.out)
+    with tqdm(**BAR) as bar:
         if arguments.model == "none":
             score = score_bytes(documents, arguments.order, bar)
         else:
@@ -116,5 +120,6 @@ def run(documents: list[Document], arguments: argparse.Namespace) -> None:
     result = report.make_result(score, documents)
     if arguments.out:
         (arguments.out / "result.json").write_text(result.to_json(), encoding="utf-8")
-        report.write_tokens(arguments.out / "tokens.csv", score.records, documents)
+        with tqdm(**BAR, total=result.tokens, desc="tokens.csv") as bar:
+            report.write_tokens(arguments.out / "tokens.csv", score.records, documents, bar)
     print(result.to_json() if arguments.json else result.table())  # noqa: T201

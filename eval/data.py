@@ -30,7 +30,7 @@ def read_documents(paths: Iterable[str | Path]) -> list[Document]:
     """
     documents = []
     for path in map(Path, paths):
-        if not path.is_file():
+        if path.is_dir() or not path.exists():  # a pipe is as good as a file
             what = "a folder" if path.is_dir() else "missing"
             raise ValueError(f"text must be a file, got {path}, which is {what}; check the path")
         raw = path.read_bytes()
@@ -67,6 +67,8 @@ def read_shard(path: str | Path) -> NDArray[np.uint16]:
             f"shard must begin with {SHARD_MAGIC}, {SHARD_VERSION}, got "
             f"{header[:2].tolist()} in {path}; is it a token shard?"
         )
+    if header[2] < 1:
+        raise ValueError(f"shard must hold at least one token, got {header[2]} in {path}; drop it")
     expected = 4 * SHARD_HEADER + 2 * int(header[2])
     if path.stat().st_size != expected:
         raise ValueError(

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from tqdm import tqdm
+
 from eval.bpb import bits, bits_per_byte
 from eval.data import Document, sha256
 from eval.score import Score, TokenRecords
@@ -156,7 +158,18 @@ def versions() -> str:
     return ", ".join([*parts, f"python {platform.python_version()}"])
 
 
-def write_tokens(path: Path, records: TokenRecords, documents: Sequence[Document]) -> None:
+def make_folder(out: Path | None) -> None:
+    """Make the folder that results go to, or raise ValueError if something else has its name."""
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {out}; choose another name")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def write_tokens(
+    path: Path, records: TokenRecords, documents: Sequence[Document], bar: tqdm
+) -> None:
     """Write one CSV row a token: where it stands, what it spells, what it cost in bits."""
     costs = {
         "bits_model": records.nats_model,
@@ -187,3 +200,4 @@ def write_tokens(path: Path, records: TokenRecords, documents: Sequence[Document
                 ]
             )  # fmt: skip
             start += n_bytes
+            bar.update(1)

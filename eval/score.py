@@ -210,6 +210,7 @@ def warm_up() -> float:
     """Seconds to compile every kernel that scoring uses, or to load it from disk."""
     started = perf_counter()
     mixer = Mixer(vocab_size=2, order=2)
-    mixer.score(np.zeros((3, 2)), [0, 1, 0])
+    for dtype in (np.float32, np.float64):
+        mixer.score(np.zeros((3, 2), dtype), [0, 1, 0])
     cache_alone([np.zeros(2, np.int64)], 2, 2, start_bar(None, 2))
     return perf_counter() - started

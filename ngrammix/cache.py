@@ -4,7 +4,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ngrammix.backoff import raise_order
-from ngrammix.checks import as_tokens, check_order, check_vocab_size
+from ngrammix.checks import (
+    NotCopyable,
+    as_token,
+    as_tokens,
+    check_order,
+    check_room,
+    check_vocab_size,
+)
 from ngrammix.evidence import Evidence
 from ngrammix.integrity import check_tables
 from ngrammix.kernels import find
@@ -12,15 +19,15 @@ from ngrammix.kernels.count import count, discount
 from ngrammix.table import Nodes, Table, Tokens
 
 CHUNK = 4096  # tokens walked one order at a time; their rows stay in the core's own cache
-MAX_POSITION = 2**32 - 2  # positions are stored in 32 bits
 
 
-class NgramCache:
+class NgramCache(NotCopyable):
     """An exact streaming n-gram cache: every n-gram up to `order`, no hash ever trusted.
 
     Counts are Kneser-Ney's continuation counts, kept up as the tokens go by (update exclusion: an
     n-gram is counted only where the next longer one is new). `observe` says what was known before
     each token and then learns it; the same tokens in one call or in a thousand give the same bits.
+    One thread at a time.
 
     Parameters
     ----------
@@ -46,7 +53,7 @@ class NgramCache:
     """
 
     def __init__(self, order: int = 7, vocab_size: int = 8192) -> None:
-        self._order = check_order(order)
+        self._order = order = check_order(order)
         self._vocab_size = check_vocab_size(vocab_size)
         self._position = 0
         self._tables = [Table(is_longest=k == order) for k in range(order + 1)]
@@ -79,16 +86,16 @@ class NgramCache:
     @property
     def nbytes(self) -> int:
         """Bytes of all tables, indexes and buffers as allocated."""
-        buffers = self._grams.nbytes + self._seen.nbytes + self._counts_of_counts.nbytes
-        return buffers + sum(table.nbytes for table in self._tables)
+        tables = sum(table.nbytes for table in self._tables)
+        return tables + self._grams.nbytes + self._seen.nbytes + self._counts_of_counts.nbytes
 
     @property
     def discounts(self) -> NDArray[np.float32]:
-        """(order,) float32 in (0, 1): the absolute discount of each order now."""
+        """(order,) float32 in (0, 1]: the absolute discount of each order now."""
         return np.array([discount(row) for row in self._counts_of_counts], np.float32)
 
     def __len__(self) -> int:
-        """Return the number of n-grams stored, of all orders."""
+        """Return the number of n-grams stored, of all orders, contexts never followed included."""
         return sum(len(table) for table in self._tables[1:])
 
     def __repr__(self) -> str:
@@ -105,10 +112,17 @@ class NgramCache:
         tokens : (T,) int, T >= 1
             The next tokens of the stream.
 
+        Returns
+        -------
+        Evidence
+            Of T positions.
+
         Raises
         ------
         ValueError
             If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
+        MemoryError
+            If the tables cannot grow; the first tokens may have been learned.
         """
         tokens = self._checked(tokens)
         evidence = Evidence.allocate(self.order, len(tokens))
@@ -125,10 +139,9 @@ class NgramCache:
     def boundary(self) -> None:
         """Begin a new document: no context reaches back over this point."""
         self._grams[1:, 0] = find.NONE
-        self._seen[1:, 0] = 0
 
     def peek(self) -> Evidence:
-        """Evidence of the one position to come, whose token nobody knows: target_count is 0."""
+        """Evidence of the one position to come; its token is not known: target_count is 0."""
         evidence = Evidence.allocate(self.order, 1)
         evidence.fields[:] = 0
         evidence.discounts[:, 0] = self.discounts
@@ -158,15 +171,12 @@ class NgramCache:
             If an id is not an integer in [0, V).
         """
         context = self._checked_context(context)
-        token = as_tokens([next_token], self.vocab_size, "next_token")
-        self.check_room(1)
+        token = as_token(next_token, self.vocab_size)
+        check_room(self._position, 1)
         self._reserve(len(context) + 1)
-        path = self._walk(context, find.MAKE)
-        grams = np.column_stack([path[:, -1], path[:, -1]])
-        seen = np.zeros_like(grams)
-        self._find(token, grams, seen, find.STAMP)
-        self._count(token, grams, seen, None, 0)
-        self._position += 1
+        nodes = self._walk(context, find.MAKE)[:, -1:]
+        grams = np.concatenate([nodes, nodes], axis=1)
+        self._take(token, grams, np.zeros_like(grams), None)
 
     def log_prob(self, context: ArrayLike, next_token: int) -> float:
         """Nats: the natural log of the cache's own probability of `next_token` after `context`.
@@ -174,9 +184,8 @@ class NgramCache:
         Takes and raises what `update` does; nothing is learned.
         """
         context = self._checked_context(context)
-        token = as_tokens([next_token], self.vocab_size, "next_token")
-        nodes = self._walk(context, find.LOOK)[:, -1]
-        return float(np.log(self._backoff(nodes, token)[0]))
+        token = as_token(next_token, self.vocab_size)
+        return float(np.log(self._backoff(self._walk(context, find.LOOK)[:, -1], token)[0]))
 
     def distribution(
         self, context: ArrayLike | None = None, *, discount: float | None = None
@@ -195,23 +204,13 @@ class NgramCache:
         ValueError
             If an id is not an integer in [0, V), or the discount is not in (0, 1).
         """
-        if discount is not None and not 0 < discount < 1:
-            raise ValueError(
-                f"discount must be in (0, 1), got {discount}; leave it out to learn it"
-            )
+        if discount is not None and not 0 < np.float32(discount) < 1:
+            raise ValueError(f"discount must be in (0, 1), got {discount}; or leave it out")
         if context is None:
             nodes = self._grams[:, 0]
         else:
             nodes = self._walk(self._checked_context(context), find.LOOK)[:, -1]
         return self._backoff(nodes, np.arange(self.vocab_size), discount)
-
-    def check_room(self, n_tokens: int) -> None:
-        """Raise ValueError if `n_tokens` more would be more than a cache can number."""
-        if self._position + n_tokens > MAX_POSITION:
-            raise ValueError(
-                f"a cache learns at most {MAX_POSITION} tokens, "
-                f"got {n_tokens} after {self._position}; start a new one"
-            )
 
     def check(self) -> None:
         """Verify the tables: every sum that makes the estimators exact, every n-gram findable.
@@ -227,7 +226,7 @@ class NgramCache:
 
     def _checked(self, tokens: ArrayLike) -> Tokens:
         tokens = as_tokens(tokens, self.vocab_size)
-        self.check_room(len(tokens))
+        check_room(self._position, len(tokens))
         return tokens
 
     def _checked_context(self, context: ArrayLike) -> Tokens:
@@ -249,33 +248,34 @@ class NgramCache:
         for start in range(0, len(tokens), CHUNK):
             chunk = tokens[start : start + CHUNK]
             self._reserve(len(chunk))
-            self._find(chunk, self._grams, self._seen, find.STAMP)
-            self._count(chunk, self._grams, self._seen, evidence, start)
+            self._take(chunk, self._grams, self._seen, evidence, start)
             self._grams[:, 0] = self._grams[:, len(chunk)]
             self._seen[:, 0] = self._seen[:, len(chunk)]
-            self._position += len(chunk)
+
+    def _take(
+        self, tokens: Tokens, grams: Nodes, seen: Nodes, evidence: Evidence | None, offset: int = 0
+    ) -> None:
+        """Find or make every n-gram, shortest first, then count them, longest first."""
+        position, self._position = self._position, self._position + len(tokens)
+        self._find(tokens, grams, seen, position, find.STAMP)
+        written = _NO_EVIDENCE if evidence is None else evidence
+        fresh = np.ones(len(tokens), np.bool_)
+        for k in range(self.order - 1, -1, -1):
+            count(
+                tokens, k, grams, seen, self._tables[k].rows, self._tables[k + 1].rows, fresh,
+                self._counts_of_counts, written.fields, written.discounts, offset,
+                position, evidence is not None,
+            )  # fmt: skip
+
+    def _find(self, tokens: Tokens, grams: Nodes, seen: Nodes, position: int, mode: int) -> None:
+        for k, table in enumerate(self._tables[1:], start=1):
+            table.find(tokens, grams[k - 1], grams[k], seen[k], position, mode)
 
     def _walk(self, tokens: Tokens, mode: int) -> Nodes:
         """(order + 1, T + 1): nodes of the last k tokens before each position, from the root."""
         grams = self._at_root(len(tokens))
-        self._find(tokens, grams, np.zeros_like(grams), mode)
+        self._find(tokens, grams, np.zeros_like(grams), 0, mode)
         return grams
-
-    def _find(self, tokens: Tokens, grams: Nodes, seen: Nodes, mode: int) -> None:
-        for k, table in enumerate(self._tables[1:], start=1):
-            table.find(tokens, grams[k - 1], grams[k], seen[k], self._position, mode)
-
-    def _count(
-        self, tokens: Tokens, grams: Nodes, seen: Nodes, evidence: Evidence | None, offset: int
-    ) -> None:
-        written = evidence or _NO_EVIDENCE
-        fresh = np.ones(len(tokens), np.bool_)
-        for k in range(self.order - 1, -1, -1):  # longest first: update exclusion
-            count(
-                tokens, k, grams, seen, self._tables[k].rows, self._tables[k + 1].rows, fresh,
-                self._counts_of_counts, written.fields, written.discounts, offset,
-                self._position, evidence is not None,
-            )  # fmt: skip
 
     def _backoff(
         self, nodes: Nodes, tokens: Tokens, discount: float | None = None

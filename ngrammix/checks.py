@@ -1,16 +1,27 @@
 """The checks of the face: rule, value, place and mend, before any state changes."""
 
+from typing import NoReturn
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MAX_ORDER = 32
 MAX_VOCAB_SIZE = 2**31
+MAX_POSITION = 3 * 2**30  # so many n-grams of one order fill an index of 2**32 words
+
+
+class NotCopyable:
+    """A stream has one state: a copy that shares its tables would corrupt both."""
+
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(f"a {name} cannot be copied or pickled; let a new one learn the tokens")
 
 
 def check_order(order: object) -> int:
     """Return `order` as int, or raise ValueError unless it is in 1..32."""
     if isinstance(order, bool) or not isinstance(order, int | np.integer):
-        raise ValueError(f"order must be an integer in 1..{MAX_ORDER}, got {order!r}")
+        raise ValueError(f"order must be an integer in 1..{MAX_ORDER}, got {order!r}; pass an int")
     if not 1 <= order <= MAX_ORDER:
         raise ValueError(
             f"order must be in 1..{MAX_ORDER}, got {order}; "
@@ -22,22 +33,39 @@ def check_order(order: object) -> int:
 def check_vocab_size(vocab_size: object) -> int:
     """Return `vocab_size` as int, or raise ValueError unless it is in 1..2**31."""
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, int | np.integer):
-        raise ValueError(f"vocab_size must be an integer >= 1, got {vocab_size!r}")
+        raise ValueError(f"vocab_size must be an integer >= 1, got {vocab_size!r}; pass an int")
     if not 1 <= vocab_size <= MAX_VOCAB_SIZE:
-        raise ValueError(f"vocab_size must be in 1..2**31, got {vocab_size}")
+        raise ValueError(
+            f"vocab_size must be in 1..2**31, got {vocab_size}; it is the width of the logits"
+        )
     return int(vocab_size)
+
+
+def check_room(position: int, n_tokens: int) -> None:
+    """Raise ValueError if `n_tokens` after `position` are more than a cache can number."""
+    if position + n_tokens > MAX_POSITION:
+        raise ValueError(
+            f"a cache learns at most {MAX_POSITION} tokens, got {n_tokens} after {position}; "
+            "start a new one"
+        )
 
 
 def as_integers(values: ArrayLike, name: str) -> NDArray[np.int64]:
     """Return `values`, any shape, as int64, or raise ValueError; an empty list is integers."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:  # ragged lists, tensors on another device
+        raise ValueError(f"{name} must be one array of integer token ids; {error}") from error
     if array.size > 0 and array.dtype.kind not in "iu":
         raise ValueError(
             f"{name} must be integer token ids, got dtype {array.dtype}; "
             "cast them first if they really are ids"
         )
-    if array.dtype == np.uint64 and array.size > 0 and array.max() > MAX_VOCAB_SIZE:
-        raise ValueError(f"{name} must be below 2**31, got {array.max()}")
+    if array.dtype == np.uint64 and array.size > 0 and array.max() >= MAX_VOCAB_SIZE:
+        raise ValueError(
+            f"{name} must be below 2**31, got {array.max()} at position {array.argmax()}; "
+            "check the tokenizer"
+        )
     return array.astype(np.int64)
 
 
@@ -62,6 +90,15 @@ def as_tokens(
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {array.shape}; pass them in stream order")
     if array.size == 0 and not may_be_empty:
-        raise ValueError(f"{name} must hold at least one token, got none")
+        raise ValueError(f"{name} must hold at least one token, got none; skip empty pieces")
     check_ids(array, vocab_size, name)
     return array
+
+
+def as_token(next_token: int, vocab_size: int) -> NDArray[np.int64]:
+    """Return `next_token` as (1,) int64, or raise ValueError if it is no single id in [0, V)."""
+    array = as_integers(next_token, "next_token")
+    if array.ndim != 0:
+        raise ValueError(f"next_token must be one integer, got shape {array.shape}; pass an int")
+    check_ids(array[None], vocab_size, "next_token")
+    return array[None]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ngrammix.kernels import count as kernel
+
 Counts = NDArray[np.uint32]
 
 
@@ -19,8 +21,8 @@ class Evidence:
     Attributes
     ----------
     fields : (order, T, 6) uint32
-        The six counts below, in that order.
-    discounts : (order, T) float32, in (0, 1)
+        The six columns below.
+    discounts : (order, T) float32, in (0, 1]
         Absolute discount of each order at that moment.
     """
 
@@ -30,7 +32,7 @@ class Evidence:
     @classmethod
     def allocate(cls, order: int, n_tokens: int) -> "Evidence":
         """Evidence with room for `n_tokens`, not yet written."""
-        fields = np.empty((order, n_tokens, 6), np.uint32)
+        fields = np.empty((order, n_tokens, kernel.N_FIELDS), np.uint32)
         return cls(fields, np.empty((order, n_tokens), np.float32))
 
     def __len__(self) -> int:
@@ -40,32 +42,32 @@ class Evidence:
     @property
     def followers(self) -> Counts:
         """(order, T): n, how many counts the context has; the sum over its followers."""
-        return self.fields[:, :, 0]
+        return self.fields[:, :, kernel.SEEN_FOLLOWERS]
 
     @property
     def distinct(self) -> Counts:
         """(order, T): u, how many different tokens were counted after the context."""
-        return self.fields[:, :, 1]
+        return self.fields[:, :, kernel.SEEN_DISTINCT]
 
     @property
     def target_count(self) -> Counts:
         """(order, T): c, the count of the token that came; the only field that sees the target."""
-        return self.fields[:, :, 2]
+        return self.fields[:, :, kernel.SEEN_TARGET_COUNT]
 
     @property
     def hint(self) -> Counts:
         """(order, T): h, the most frequent follower; of equals, the one counted last."""
-        return self.fields[:, :, 3]
+        return self.fields[:, :, kernel.SEEN_HINT]
 
     @property
     def hint_count(self) -> Counts:
         """(order, T): the hint's count."""
-        return self.fields[:, :, 4]
+        return self.fields[:, :, kernel.SEEN_HINT_COUNT]
 
     @property
     def age(self) -> Counts:
         """(order, T): tokens since the context was last seen; 0 if never, and for the empty one."""
-        return self.fields[:, :, 5]
+        return self.fields[:, :, kernel.SEEN_AGE]
 
     @property
     def matched_order(self) -> NDArray[np.int64]:

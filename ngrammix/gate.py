@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from ngrammix.evidence import Evidence
 from ngrammix.kernels import mix
 
+NO_CELL = mix.NO_CELL
 # Best of a few on both halves of a trial (a real model's FineWeb tokens, cold and warm); the first
 # hundred tokens of a cell wash them out.
 PRIOR_WEIGHT = 0.2
@@ -50,5 +51,5 @@ class Gate:
         return mixed
 
     def weight(self, cell: int) -> float:
-        """The cache's weight in this cell now, in [0, 1)."""
-        return 0.0 if cell == mix.NO_CELL else float(self._won[cell] / self._tried[cell])
+        """The cache's weight in this cell now, in (0, 1); there is none in NO_CELL."""
+        return float(self._won[cell] / self._tried[cell])

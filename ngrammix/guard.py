@@ -24,17 +24,25 @@ class Guard:
     bound_bits = 1.0
 
     def __init__(self) -> None:
-        self._state = np.zeros(3)
+        self._state = np.zeros(2)
+
+    @property
+    def log_odds(self) -> float:
+        """Nats by which the model is ahead of everything inside."""
+        return float(self._state.sum())
 
     @property
     def regret_bits(self) -> float:
-        """Bits spent so far minus the model's own; below 0 where the cache helped."""
-        return float(self._state[1] + self._state[2]) / math.log(2)
+        """Bits spent so far minus the model's own; below 0 where the cache helped.
+
+        -log2(1/2 + 1/2 prod p_inner / prod p_model): the sum over the tokens telescopes to it.
+        """
+        return self.bound_bits - float(mix.softplus(-self.log_odds)) / math.log(2)
 
     @property
-    def model_weight(self) -> float:
-        """Posterior probability of the model as the better of the two."""
-        return float(0.5 * (1 + np.tanh(0.5 * self._state[0])))
+    def weights(self) -> tuple[float, float]:
+        """Posterior of the model and of everything inside, each to its own last digit."""
+        return math.exp(-mix.softplus(-self.log_odds)), math.exp(-mix.softplus(self.log_odds))
 
     def mix(
         self, log_p: NDArray[np.float64], log_inner: NDArray[np.float64]

@@ -1,5 +1,6 @@
 """From (..., V) logits the few numbers that the mixer needs; the centre's one file with torch."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.kernels import softmax
+
+DEVICE_BLOCK = 1 << 26  # logits widened to float64 on the device at a time: 512 MiB
 
 Floats = NDArray[np.float64]
 
@@ -29,19 +32,23 @@ class Gathered:
 
 def is_tensor(array: object) -> bool:
     """Whether this is a torch tensor; torch is not imported to find out."""
-    return type(array).__module__.partition(".")[0] == "torch"
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
 
 
-def to_numpy(array: Any) -> NDArray[Any]:
-    """Return a numpy array as it is, a torch tensor of any device and dtype copied to the host."""
+def to_numpy(array: Any) -> Any:
+    """Return a torch tensor of any device copied to the host as an array, anything else as it is.
+
+    Floats narrower than 32 bits are widened, which changes no value.
+    """
     if not is_tensor(array):
-        return np.asarray(array)
+        return array
     import torch
 
     array = array.detach()
-    if array.dtype in (torch.bfloat16, torch.float16):
+    if array.dtype.is_floating_point and array.dtype not in (torch.float32, torch.float64):
         array = array.float()
-    return array.cpu().numpy()  # type: ignore[no-any-return]
+    return array.cpu().numpy()
 
 
 def as_logits(logits: Any) -> Any:
@@ -65,7 +72,8 @@ def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -
     Parameters
     ----------
     logits : (N, V) float, numpy or torch on any device
-        Unnormalised. A row's result does not depend on the rows beside it.
+        Unnormalised. On the host a row's result does not depend on the rows beside it; on CUDA it
+        does as far as CUDA's own reductions do, and only three numbers a row leave the device.
     targets : (N,) int64
         In [0, V).
     places : (N,) int64
@@ -76,8 +84,11 @@ def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -
     ValueError
         If a logit is NaN or +inf, or a target's probability is 0.
     """
-    if is_tensor(logits) and logits.device.type != "cpu":
-        log_p, entropy, largest = _gather_on_device(logits, targets)
+    if is_tensor(logits) and logits.device.type == "cuda":
+        step = max(1, DEVICE_BLOCK // logits.shape[1])
+        blocks = [slice(start, start + step) for start in range(0, len(logits), step)]
+        parts = [_gather_on_device(logits[block], targets[block]) for block in blocks]
+        log_p, entropy, largest = np.concatenate(parts, axis=1) if parts else np.empty((3, 0))
     else:
         log_p, entropy, largest = _gather_on_host(to_numpy(logits), targets)
     check_largest(largest, places)
@@ -114,8 +125,8 @@ def _gather_on_host(
     return log_p, entropy, largest
 
 
-def _gather_on_device(logits: Any, targets: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-    """What `_gather_on_host` does, where the logits are; three numbers a row cross to the host."""
+def _gather_on_device(logits: Any, targets: NDArray[np.int64]) -> Floats:
+    """What `_gather_on_host` does, where the logits are: (3, N), in one transfer."""
     import torch
 
     logits = logits.detach().to(torch.float64)
@@ -126,12 +137,12 @@ def _gather_on_device(logits: Any, targets: NDArray[np.int64]) -> tuple[Floats, 
     log_p = shifted.gather(1, index[:, None])[:, 0] - log_total
     weights = (shifted - log_total[:, None]).exp()
     entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)  # 0 * -inf is 0 here
-    log_p, entropy, largest = torch.stack([log_p, entropy, largest]).cpu().numpy()
-    return log_p, entropy, largest
+    found: Floats = torch.stack([log_p, entropy, largest]).cpu().numpy()
+    return found
 
 
 def probabilities(logits_row: Any) -> tuple[Floats, Floats]:
-    """Softmax (V,) of one row of logits, and its entropy (1,), to the bit what `gather` finds.
+    """Softmax (V,) of one row of logits, and its entropy (1,), on the host.
 
     Raises ValueError if the row holds NaN or +inf, or leaves no token possible.
     """

@@ -10,10 +10,13 @@ HUGE_PAGE = 2 << 20
 
 def map_pages(n_bytes: int) -> mmap.mmap:
     """Anonymous private memory of `n_bytes` >= 1, all zero; no byte of it costs until touched."""
-    if hasattr(mmap, "MAP_PRIVATE"):
-        pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    else:  # Windows has private anonymous memory only
-        pages = mmap.mmap(-1, n_bytes)
+    try:
+        if hasattr(mmap, "MAP_PRIVATE"):
+            pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:  # Windows has private anonymous memory only
+            pages = mmap.mmap(-1, n_bytes)
+    except OSError as error:
+        raise MemoryError(f"no {n_bytes:,} bytes of memory are left for the tables") from error
     prefer_huge_pages(pages)
     return pages
 
@@ -43,13 +46,13 @@ class GrowingRows:
         self.array = self._view()
 
     def grow(self, capacity: int) -> None:
-        """Make room for `capacity` rows; what was written stays. No view of `array` may live."""
+        """Make room for `capacity` rows; what was written stays."""
         n_bytes = 4 * capacity * self._columns
         del self.array  # the pages may not move under an array that looks at them
         try:
             self._pages.resize(n_bytes)
             prefer_huge_pages(self._pages)
-        except (SystemError, OSError):  # no mremap here, or no room to remap
+        except (SystemError, OSError, BufferError):  # no mremap, no room, or somebody else looks
             grown = map_pages(n_bytes)
             grown[: len(self._pages)] = self._pages[:]
             self._pages = grown

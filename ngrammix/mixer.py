@@ -8,14 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ngrammix.backoff import BESIDE_MODEL, log_target_probability
 from ngrammix.cache import NgramCache
-from ngrammix.checks import as_integers, check_ids
-from ngrammix.gate import Gate
+from ngrammix.checks import NotCopyable, as_integers, check_ids, check_room
+from ngrammix.gate import NO_CELL, Gate
 from ngrammix.guard import Guard
 from ngrammix.logits import as_logits, gather, probabilities, to_numpy
 
 BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
 
 Floats = NDArray[np.float64]
+Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +33,17 @@ class Trace:
 
     nats: Floats
     nats_model: Floats
-    matched_order: NDArray[np.int64]
+    matched_order: Tokens
 
 
-class Mixer:
+class Mixer(NotCopyable):
     """Score a model's tokens with an n-gram cache beside it that learns the stream as it goes.
 
     Each token is priced from the model's logits and from the tokens before it; only then does the
     cache learn it. The price is that of one distribution over the vocabulary, which sums to 1 and
     was fixed before the token was seen (`probs` shows it). Over the whole stream, the total is at
-    most the model's own plus `bound_bits`, for any data. One call or many: the same numbers.
+    most the model's own plus `bound_bits`, for any data. One call or many: the same numbers, where
+    the model gives the same logits. One thread at a time.
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ class Mixer:
 
     def __init__(self, vocab_size: int, order: int = 7) -> None:
         self._cache = NgramCache(order=order, vocab_size=vocab_size)
-        self._gate = Gate(order)
+        self._gate = Gate(self._cache.order)
         self._guard = Guard()
 
     @property
@@ -126,23 +128,33 @@ class Mixer:
             If the shapes differ, a target is no integer in [0, V), a logit is NaN or +inf, or the
             model gives a target no probability. Nothing is scored or learned then.
         """
-        targets = as_integers(to_numpy(targets), "targets")
-        nats = np.zeros(targets.shape)
-        nats[targets != ignore_index] = self.trace(logits, targets, ignore_index=ignore_index).nats
+        rows, ids = self._checked(logits, targets)
+        nats = np.zeros(ids.shape)
+        is_scored = ids != ignore_index
+        nats[is_scored] = self._trace(rows, ids, is_scored).nats
         return nats
 
     def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> Trace:
         """Score as `score` does, and say what each token cost with and without the cache.
 
-        Takes and raises what `score` does. The trace holds the scored positions alone, in C order.
+        Takes and raises what `score` does.
+
+        Returns
+        -------
+        Trace
+            Of the scored positions alone, in C order.
         """
-        logits, targets = self._checked(logits, targets)
-        places = np.flatnonzero(targets != ignore_index)
-        tokens = targets[places]
+        rows, ids = self._checked(logits, targets)
+        return self._trace(rows, ids, ids != ignore_index)
+
+    def _trace(self, logits: Any, targets: Tokens, is_scored: NDArray[np.bool_]) -> Trace:
+        """Logits (..., V) and targets (...), of which those with `is_scored` (...) are scored."""
+        places = np.flatnonzero(is_scored)
+        tokens = targets.reshape(-1)[places]
         check_ids(tokens, self.vocab_size, "targets", places)
-        rows = logits if len(places) == len(targets) else logits[places]
-        model = gather(rows, tokens, places)
-        self._cache.check_room(len(tokens))
+        rows = logits.reshape(-1, self.vocab_size)
+        model = gather(rows if len(places) == len(rows) else rows[places], tokens, places)
+        check_room(self._cache.position, len(tokens))
 
         trace = Trace(np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64))
         for start in range(0, len(tokens), BLOCK):
@@ -152,8 +164,8 @@ class Mixer:
             log_q = log_target_probability(evidence, self.vocab_size, BESIDE_MODEL)
             cells = self._gate.cells(evidence, model.entropy[block])
             log_mixed = self._guard.mix(log_p, self._gate.mix(log_p, log_q, cells))
-            trace.nats[block] = -log_mixed
-            trace.nats_model[block] = -log_p
+            trace.nats[block] = 0.0 - log_mixed  # not -0.0 for a sure token
+            trace.nats_model[block] = 0.0 - log_p
             trace.matched_order[block] = evidence.matched_order
         return trace
 
@@ -196,23 +208,24 @@ class Mixer:
                 "pass the row of one position"
             )
         p, entropy = probabilities(logits_row)
-        weight = self._gate.weight(int(self._gate.cells(self._cache.peek(), entropy)[0]))
-        if weight == 0.0:  # no evidence, no change
+        cell = int(self._gate.cells(self._cache.peek(), entropy)[0])
+        if cell == NO_CELL:  # no evidence, no change
             return p
-        inside = (1 - weight) * p + weight * self._cache.distribution(discount=BESIDE_MODEL)
-        trust = self._guard.model_weight
-        return trust * p + (1 - trust) * inside
+        w = self._gate.weight(cell)
+        inside = (1 - w) * p + w * self._cache.distribution(discount=BESIDE_MODEL)
+        trust, rest = self._guard.weights
+        return trust * p + rest * inside
 
-    def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
-        """Logits as (N, V) and targets as (N,) int64, or ValueError."""
-        targets = as_integers(to_numpy(targets), "targets")
+    def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, Tokens]:
+        """Logits (..., V) as tensor or array and targets (...) as int64, or ValueError."""
+        ids = as_integers(to_numpy(targets), "targets")
         logits = as_logits(logits)
-        if targets.size == 0:
-            raise ValueError("targets must hold at least one token, got none")
-        shape = (*targets.shape, self.vocab_size)
+        if ids.size == 0:
+            raise ValueError("targets must hold at least one token, got none; skip empty batches")
+        shape = (*ids.shape, self.vocab_size)
         if tuple(logits.shape) != shape:
             raise ValueError(
                 f"logits must have shape {shape}, that of targets and then vocab_size, "
-                f"got {tuple(logits.shape)}"
+                f"got {tuple(logits.shape)}; make vocab_size the width of the model's output"
             )
-        return logits.reshape(-1, self.vocab_size), targets.reshape(-1).astype(np.int64)
+        return logits, ids

@@ -142,8 +142,8 @@ class ReferenceMixer:
         q = self.cache.distribution(self.cache.history, self.DISCOUNT)
         w = self.weight(cell)
         gated = [(1 - w) * a + w * b for a, b in zip(p, q, strict=True)]
-        trust = 1 / (1 + math.exp(-self.log_odds)) if self.log_odds > -700 else 0.0
-        guarded = [trust * a + (1 - trust) * b for a, b in zip(p, gated, strict=True)]
+        odds = math.exp(min(max(self.log_odds, -700), 700))
+        guarded = [(odds * a + b) / (odds + 1) for a, b in zip(p, gated, strict=True)]
         return p, gated, guarded
 
     def score(self, logits: Sequence[float], token: int) -> float:

@@ -50,15 +50,17 @@ class Table:
         return self.rows.nbytes + self._slots.nbytes
 
     def reserve(self, n_more: int) -> None:
-        """Make room for `n_more` further n-grams."""
+        """Make room for `n_more` further n-grams; MemoryError leaves the table as it was."""
         need = len(self) + n_more
         if need > len(self.rows):
             self._rows.grow(max(need, 3 * len(self) // 2))
         if need > MAX_LOAD * len(self._slots):
-            while need > MAX_LOAD * (1 << self._bits):
-                self._bits += 2 if self._bits < SMALL_BITS else 1
-            self._slots = memory.zeros(1 << self._bits)
-            find.fill_slots(self._slots, self._bits, self.rows, len(self))
+            bits = self._bits
+            while need > MAX_LOAD * (1 << bits):
+                bits += 2 if bits < SMALL_BITS else 1
+            slots = memory.zeros(1 << bits)
+            find.fill_slots(slots, bits, self.rows, len(self))
+            self._slots, self._bits = slots, bits
 
     def add_root(self) -> None:
         """Make the one n-gram of no tokens, row 0; it has no prefix, so no key and no slot."""

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from eval.bench import python_dict, token_walk
 from eval.data import Document, read_shard
 from eval.models import load_demo
+from eval.report import make_folder
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
 
@@ -48,14 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the table or JSON, and write JSON under --out."""
-    if arguments.runs < 1 or arguments.dict_tokens < 1:
-        raise ValueError("--runs and --dict-tokens must be >= 1")
+    for option in ("runs", "dict_tokens"):
+        if (value := getattr(arguments, option)) < 1:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be >= 1, got {value}; leave it out for the default")
+    make_folder(arguments.out)
     data, tokens, vocab_size = load_tokens(arguments.data)
     figures = measure(tokens, vocab_size, arguments.order, arguments.runs, arguments.dict_tokens)
     result = {"data": data, "tokens": len(tokens), "vocab_size": vocab_size} | figures
     text = json.dumps(result, indent=2) + "\n"
     if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "observe.json").write_text(text, encoding="utf-8")
     print(text if arguments.json else table(result))  # noqa: T201
 
@@ -83,12 +87,12 @@ def measure(
     walk(tokens, order, cache)  # warm-up: the memory of both was touched once
 
     rates: dict[str, list[float]] = {"observe": [], "token by token": []}
-    for _ in range(runs):
+    for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None):
         rates["observe"].append(len(tokens) / timed(lambda: observe(tokens, vocab_size, order)))
         rates["token by token"].append(len(tokens) / walk(tokens, order, cache))
     # Last and once: millions of small objects leave no memory as it was for the rounds.
     head = tokens[:dict_tokens].tolist()
-    for peer, walk_dict in DICT_PEERS.items():
+    for peer, walk_dict in tqdm(DICT_PEERS.items(), desc="dicts", delay=2, disable=None):
         rates[peer] = [len(head) / timed(partial(walk_dict, head, order))]
 
     figures: dict[str, Any] = {"order": order, "runs": runs, "dict_tokens": len(head)}

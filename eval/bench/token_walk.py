@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 from ngrammix import memory
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
-from ngrammix.kernels.count import discount
+from ngrammix.kernels.count import (
+    SEEN_AGE,
+    SEEN_DISTINCT,
+    SEEN_FOLLOWERS,
+    SEEN_HINT,
+    SEEN_HINT_COUNT,
+    SEEN_TARGET_COUNT,
+    discount,
+)
 from ngrammix.kernels.find import (
     COUNT,
     DISTINCT,
@@ -64,12 +72,12 @@ def walk(
             context = entries[k][nodes[k]]
             gram = entries[k + 1][rows[k + 1]]
             before = gram[COUNT]
-            fields[k, i, 0] = context[FOLLOWERS]
-            fields[k, i, 1] = context[DISTINCT]
-            fields[k, i, 2] = before
-            fields[k, i, 3] = context[HINT]
-            fields[k, i, 4] = context[HINT_COUNT]
-            fields[k, i, 5] = position - seen[k] if seen[k] > 0 else 0
+            fields[k, i, SEEN_FOLLOWERS] = context[FOLLOWERS]
+            fields[k, i, SEEN_DISTINCT] = context[DISTINCT]
+            fields[k, i, SEEN_TARGET_COUNT] = before
+            fields[k, i, SEEN_HINT] = context[HINT]
+            fields[k, i, SEEN_HINT_COUNT] = context[HINT_COUNT]
+            fields[k, i, SEEN_AGE] = position - seen[k] if seen[k] > 0 else 0
             if is_counted:
                 gram[COUNT] = before + 1
                 context[FOLLOWERS] += 1

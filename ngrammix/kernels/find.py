@@ -3,7 +3,7 @@
 ``entries`` (E, 8) uint32 holds the n-grams in the order of their first appearance, one row each,
 with the columns below; the longest order is never a context and stores the first four columns only.
 ``slots`` (2**bits,) uint32 is the index over them: 0 is empty, else ``tag << bits | row + 1``. Rows
-need fewer than `bits` bits, so the rest of the word is a tag from the hash: it tells a stranger
+take at most `bits` bits, so the rest of the word is a tag from the hash: it tells a stranger
 from the n-gram sought without a visit to its row, which would be a cache miss. A tag is never
 trusted: prefix and token are compared before a row is returned.
 """

@@ -1,25 +1,43 @@
-"""One decorator for every kernel: compiled, cached on disk, without the GIL; and the prefetch."""
+"""One decorator for every kernel: compiled, cached on disk, without the GIL; and the prefetch.
+
+Numba takes a kernel from its disk cache if the kernel's own file is unchanged; constants and
+kernels that it took from other files are frozen into it all the same. So the name under which a
+kernel is cached holds a digest of every file of this folder.
+"""
 
 from functools import partial
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
 
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-def jit(function=None, *, fastmath=False):
-    """Return `function` compiled; cached on disk where any cache folder can be written.
+def _digest():
+    """Hash of all sources of this folder, also inside a zip file: 8 hex digits."""
+    sources = sorted(files(__package__).iterdir(), key=lambda file: file.name)
+    contents = [source.read_bytes() for source in sources if source.name.endswith(".py")]
+    return blake2b(b"\0".join(contents), digest_size=4).hexdigest()
 
-    Numba refuses to decorate where no folder is writable (zip imports, read-only installs without a
-    home); there the kernel is compiled anew in each process.
+
+DIGEST = _digest()
+
+
+def jit(function=None, *, fastmath=False):
+    """Return `function` compiled; cached on disk where its source is a file and a folder writable.
+
+    Numba refuses to decorate where no folder is writable (read-only installs without a home); there,
+    and in zip files, a kernel is compiled anew in each process.
     """
     if function is None:
         return partial(jit, fastmath=fastmath)
+    function.__qualname__ += f"_{DIGEST}"
     try:
-        return njit(cache=True, nogil=True, fastmath=fastmath)(function)
-    except RuntimeError as error:
-        if "cannot cache function" not in str(error):
-            raise
+        is_file = Path(function.__code__.co_filename).is_file()
+        return njit(cache=is_file, nogil=True, fastmath=fastmath)(function)
+    except (RuntimeError, OSError):
         return njit(nogil=True, fastmath=fastmath)(function)
 
 

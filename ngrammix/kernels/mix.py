@@ -73,17 +73,18 @@ def gate(log_p, log_q, cells, won, tried, mixed):
 def guard(log_p, log_inner, state, guarded):
     """Bayes mixture of the model and everything inside, prior 1/2 each, in log-odds.
 
-    log_p, log_inner (T,) float64 nats; state (3,) float64: log-odds of the model, sum of guarded
-    minus model nats, and that sum's compensation (Neumaier); guarded (T,) float64 nats is written.
+    log_p, log_inner (T,) float64 nats; state (2,) float64: log-odds of the model and what rounding
+    took from that sum (Neumaier 1974); guarded (T,) float64 nats is written.
     """
-    log_odds, regret, lost = state
+    log_odds, lost = state
     for i in range(len(log_p)):
-        guarded[i] = log_mix(-softplus(-log_odds), log_p[i], -softplus(log_odds), log_inner[i])
-        log_odds += log_p[i] - log_inner[i]
-        term = log_p[i] - guarded[i]
-        total = regret + term
-        lost += (regret - total) + term if abs(regret) >= abs(term) else (term - total) + regret
-        regret = total
+        model = log_odds + lost
+        guarded[i] = log_mix(-softplus(-model), log_p[i], -softplus(model), log_inner[i])
+        term = log_p[i] - log_inner[i]
+        total = log_odds + term
+        lost += (
+            (log_odds - total) + term if abs(log_odds) >= abs(term) else (term - total) + log_odds
+        )
+        log_odds = total
     state[0] = log_odds
-    state[1] = regret
-    state[2] = lost
+    state[1] = lost

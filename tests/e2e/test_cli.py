@@ -118,6 +118,8 @@ def test_files_are_documents_of_one_stream(tmp_path, capsys):
          "byte); convert the file, or score its raw bytes with --model none"),
         (["--text", "latin1", "--model", "none", "--stride", "4"],
          "--stride is for a model's windows, got --model none; leave it out"),
+        (["--text", "good", "--out", "good"],
+         "--out must be a folder, got the file good; choose another name"),
         (["--text", "good", "--order", "0"],
          "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
          "token included"),
@@ -150,7 +152,7 @@ def test_progress_counts_every_token(text, monkeypatch, capsys, model):
     last = screen.getvalue().rstrip().rpartition("\r")[2]
     assert f"{n_tokens}/{n_tokens}" in last.replace(".00", "")
     assert "100%" in last
-    assert (asked["delay"], asked["disable"], asked["file"]) == (2, None, sys.stderr)
+    assert (asked["delay"], asked["disable"], asked.get("file")) == (2, None, None)
 
 
 def test_help_and_version():
@@ -188,7 +190,9 @@ def test_bench_observe_measures_every_peer(tmp_path, capsys, rng):
         assert result[f"tokens_per_second_{key}"] > 0
         assert math.isfinite(result[f"ratio_to_{key}"])
     assert main([*arguments, "--dict-tokens", "0"]) == 2
-    assert "--runs and --dict-tokens must be >= 1" in capsys.readouterr().err
+    assert (
+        "--dict-tokens must be >= 1, got 0; leave it out for the default" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Laws of the cache, held against the reference on random streams over tiny vocabularies."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,10 +59,11 @@ def test_observe_equals_the_reference_bit_for_bit(case):
 @given(documents(), st.data())
 def test_pieces_give_the_same_bits_as_the_whole(case, data):
     order, (doc, *_) = case
-    cut = data.draw(st.integers(1, len(doc)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(doc)))) | {0, len(doc)})
+    cut = data.draw(st.sampled_from(cuts[1:]))
     whole, pieces, learned = (NgramCache(order, VOCAB_SIZE) for _ in range(3))
     evidence = whole.observe(doc)
-    parts = [pieces.observe(part) for part in (doc[:cut], doc[cut:]) if part]
+    parts = [pieces.observe(doc[start:stop]) for start, stop in pairwise(cuts)]
     learned.learn(doc[:cut])
     if cut < len(doc):
         tail = learned.observe(doc[cut:])
@@ -129,7 +132,14 @@ def test_free_updates_equal_the_reference_and_sum_to_one(order, updates, context
         assert (q > 0).all()
     logs = [fast.log_prob(context, token) for token in range(VOCAB_SIZE)]
     np.testing.assert_array_equal(logs, np.log(fast.distribution(context)))
-    assert np.isnan(fast.distribution(context)).sum() == 0
+    known = {
+        tuple(walked[i : i + n])
+        for before, token in updates
+        for walked in [(*before[len(before) - min(len(before), order - 1) :], token)]
+        for n in range(1, order + 1)
+        for i in range(len(walked) - n + 1)
+    }
+    assert len(fast) == len(known)
 
 
 @given(documents(), contexts)
@@ -143,6 +153,48 @@ def test_a_question_changes_nothing(case, context):
         repr(asked)
         assert columns(asked.observe([token]), 0) == columns(silent.observe([token]), 0)
     assert len(asked) == len(silent)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("observe"), st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1)),
+        st.tuples(st.just("learn"), st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1)),
+        st.tuples(st.just("update"), contexts),
+        st.tuples(st.just("boundary"), st.none()),
+    ),
+    max_size=12,
+)
+
+
+@given(st.integers(1, 6), steps)
+def test_any_interplay_of_calls_equals_the_reference(order, steps):
+    fast, slow = NgramCache(order, VOCAB_SIZE), ReferenceCache(order, VOCAB_SIZE)
+    for verb, tokens in steps:
+        ahead = columns(fast.peek(), 0)
+        assert ahead == [list(column) for column in zip(*slow.evidence(None), strict=True)]
+        if verb == "boundary":
+            fast.boundary()
+            slow.boundary()
+        elif verb == "update":
+            fast.update(tokens, len(tokens) % VOCAB_SIZE)
+            slow.update(tokens, len(tokens) % VOCAB_SIZE)
+        else:
+            evidence = getattr(fast, verb)(tokens)
+            for i, token in enumerate(tokens):
+                if verb == "observe":
+                    known = zip(*slow.evidence(token), strict=True)
+                    assert columns(evidence, i) == [list(column) for column in known]
+                slow.learn(token)
+    fast.check()
+
+
+def test_updates_fill_every_table_to_the_brim():
+    """Room is made for each n-gram exactly when it is needed (run with bounds checks too)."""
+    cache = NgramCache(order=4, vocab_size=5000)
+    for token in range(0, 4000, 4):
+        cache.update([token, token + 1, token + 2], token + 3)
+    cache.check()
+    assert len(cache) == 1000 * (4 + 3 + 2 + 1)
 
 
 @given(documents())

@@ -1,30 +1,44 @@
 """Laws of the mixer: legal distributions, score before learn, never much worse than the model."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import config
 
-from ngrammix import Mixer
+from ngrammix import Mixer, cache, mixer
 from ngrammix.guard import Guard
 from ngrammix.reference import ReferenceMixer
 
 pytestmark = pytest.mark.kernels
 
-VOCAB_SIZE = 4
+VOCAB_SIZE = 90  # uniform logits have an entropy of 4.5 nats: every cell of the gate is reached
+
+
+@pytest.fixture(params=[3, 1 << 16], ids=["blocks of 3", "one block"], autouse=True, scope="module")
+def block(request):
+    """Walk and mix few tokens at a time too: every edge of a chunk or block is crossed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "CHUNK", min(request.param, cache.CHUNK))
+        patch.setattr(mixer, "BLOCK", request.param)
+        yield
 
 
 @st.composite
 def streams(draw):
-    """(order, logits (T, V), tokens (T,)): a model from clueless to sure, some tokens masked."""
+    """(order, logits (T, V), tokens (T,)): a model from clueless to sure, some tokens masked.
+
+    Few tokens come, so that contexts come back; what is sure of changes from row to row.
+    """
     order = draw(st.integers(1, 6))
-    tokens = np.array(draw(st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=50)))
+    tokens = np.array(draw(st.lists(st.integers(0, 3), min_size=1, max_size=50)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    logits = rng.normal(size=(len(tokens), VOCAB_SIZE)) * draw(
-        st.sampled_from([0.0, 1.0, 5.0, 30.0])
-    )
+    sureness = draw(st.sampled_from([[0.0], [1.0, 2.5], [30.0], [0.0, 1.0, 2.5, 5.0, 30.0]]))
+    scales = rng.choice(sureness, size=(len(tokens), 1))
+    logits = rng.normal(size=(len(tokens), VOCAB_SIZE)) * scales
     if draw(st.booleans()):
         masked = rng.random(logits.shape) < 0.3
         masked[np.arange(len(tokens)), tokens] = False
@@ -77,12 +91,10 @@ def test_the_target_never_changes_its_own_distribution(stream, data):
 @given(streams(), st.data())
 def test_pieces_cost_what_the_whole_costs(stream, data):
     order, logits, tokens = stream
-    cut = data.draw(st.integers(1, len(tokens)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(tokens)))) | {0, len(tokens)})
     whole, pieces = Mixer(VOCAB_SIZE, order), Mixer(VOCAB_SIZE, order)
     nats = whole.score(logits, tokens)
-    parts = [
-        pieces.score(logits[s], tokens[s]) for s in (slice(cut), slice(cut, None)) if len(tokens[s])
-    ]
+    parts = [pieces.score(logits[a:b], tokens[a:b]) for a, b in pairwise(cuts)]
     np.testing.assert_array_equal(np.concatenate(parts), nats)
     assert pieces.regret_bits == whole.regret_bits
 
@@ -91,8 +103,14 @@ def test_pieces_cost_what_the_whole_costs(stream, data):
 def test_ignored_positions_are_as_if_absent(stream, data):
     order, logits, tokens = stream
     kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens))))
-    targets = np.where(kept, tokens, -100)
-    with_holes = Mixer(VOCAB_SIZE, order).score(logits, targets)
+    ignored = data.draw(st.sampled_from([-100, -1, 50]))  # one of them is a token that never comes
+    targets = np.where(kept, tokens, ignored)
+    mixed = Mixer(VOCAB_SIZE, order)
+    with_holes = (
+        mixed.score(logits, targets)
+        if ignored == -100
+        else mixed.score(logits, targets, ignore_index=ignored)
+    )
     assert (with_holes[~kept] == 0).all()
     if kept.any():
         dense = Mixer(VOCAB_SIZE, order).score(logits[kept], tokens[kept])
@@ -164,4 +182,33 @@ def test_the_guard_costs_at_most_a_bit_against_adversaries(name, seed, n_tokens)
     regrets = np.cumsum(log_p - guarded) / math.log(2)
     slack = 1e-9 * np.abs(log_p).sum()
     assert regrets.max() <= guard.bound_bits + slack
+    assert guard.regret_bits <= guard.bound_bits
     assert guard.regret_bits == pytest.approx(regrets[-1], abs=1e-6)
+
+
+TOKENS = {
+    "uniform random": lambda rng, n: rng.integers(0, 4, n),
+    "one token for ever": lambda rng, n: np.zeros(n, int),
+    "bait and switch": lambda rng, n: np.r_[np.arange(n // 2) % 4, rng.integers(0, 4, n - n // 2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOKENS)
+@pytest.mark.parametrize("sureness", [0.0, 12.0])
+@pytest.mark.parametrize("order", [1, 2, 12])
+def test_whole_streams_stay_within_the_bound(name, sureness, order, rng):
+    """Clueless and oracle models, and at the end probs still is what score charges."""
+    n_tokens = 200 if config.DISABLE_JIT else 3000
+    tokens = TOKENS[name](rng, n_tokens)
+    logits = np.zeros((n_tokens, 4))
+    logits[np.arange(n_tokens), tokens] = sureness
+    mixed = Mixer(4, order)
+    trace = mixed.trace(logits, tokens)
+    regrets = np.cumsum(trace.nats - trace.nats_model) / math.log(2)
+    assert regrets.max() <= mixed.bound_bits + 1e-9
+    assert mixed.regret_bits <= mixed.bound_bits
+    assert mixed.regret_bits == pytest.approx(regrets[-1], abs=1e-6)
+    row = np.array([0.0, -1.0, -90.0, -200.0])
+    p = mixed.probs(row)
+    assert p.sum() == pytest.approx(1, abs=1e-12)
+    assert mixed.score(row[None], [3])[0] == pytest.approx(-math.log(p[3]), rel=1e-9)

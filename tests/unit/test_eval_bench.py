@@ -1,11 +1,13 @@
 """The peers of a bench do the work that they are timed for."""
 
 import numpy as np
+import pytest
 
 from eval.bench import python_dict, token_walk
 from ngrammix import Evidence, NgramCache
 
 
+@pytest.mark.kernels
 def test_the_peers_find_the_same_evidence(rng):
     tokens, order = rng.integers(0, 5, 2000), 4
     cache = NgramCache(order=order, vocab_size=5)

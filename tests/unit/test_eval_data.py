@@ -60,8 +60,8 @@ def test_a_shard_is_read(tmp_path):
          "shard must begin with 20240520, 1, got [20240520, 2] in {p}; is it a token shard?"),
         ({"n": 4}, "shard of 4 tokens must have 1032 bytes, got 1030 in {p}; it is cut short or "
                    "damaged"),
-        ({"n": -1}, "shard of -1 tokens must have 1022 bytes, got 1030 in {p}; it is cut short or "
-                    "damaged"),
+        ({"n": -1}, "shard must hold at least one token, got -1 in {p}; drop it"),
+        ({"n": 0}, "shard must hold at least one token, got 0 in {p}; drop it"),
     ],
 )  # fmt: skip
 def test_refused_shards(tmp_path, header, text):

@@ -1,10 +1,13 @@
 """Every error of the centre: its whole text, and that nothing changed when it was raised."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
-from ngrammix import Mixer, NgramCache, cache
+from ngrammix import Mixer, NgramCache, checks, mixer
 
 V = 5
 NAN = [[0.0, np.nan, 0.0, 0.0, 0.0]]
@@ -21,9 +24,9 @@ EVEN = np.zeros((1, V))
             "token included"),
         (33, "order must be in 1..32, got 33; it is the length of the longest n-gram, the "
              "predicted token included"),
-        (2.0, "order must be an integer in 1..32, got 2.0"),
-        (True, "order must be an integer in 1..32, got True"),
-        ("7", "order must be an integer in 1..32, got '7'"),
+        (2.0, "order must be an integer in 1..32, got 2.0; pass an int"),
+        (True, "order must be an integer in 1..32, got True; pass an int"),
+        ("7", "order must be an integer in 1..32, got '7'; pass an int"),
     ],
 )  # fmt: skip
 def test_order(make, order, text):
@@ -35,9 +38,12 @@ def test_order(make, order, text):
 @pytest.mark.parametrize(
     ("vocab_size", "text"),
     [
-        (0, "vocab_size must be in 1..2**31, got 0"),
-        (2**31 + 1, "vocab_size must be in 1..2**31, got 2147483649"),
-        (8.0, "vocab_size must be an integer >= 1, got 8.0"),
+        (0, "vocab_size must be in 1..2**31, got 0; it is the width of the logits"),
+        (
+            2**31 + 1,
+            "vocab_size must be in 1..2**31, got 2147483649; it is the width of the logits",
+        ),
+        (8.0, "vocab_size must be an integer >= 1, got 8.0; pass an int"),
     ],
 )
 @pytest.mark.parametrize("make", [NgramCache, Mixer])
@@ -59,8 +65,9 @@ BAD_TOKENS = [
     (["a"], "tokens must be integer token ids, got dtype <U1; cast them first if they really are "
             "ids"),
     ([[0, 1]], "tokens must be 1-D, got shape (1, 2); pass them in stream order"),
-    ([], "tokens must hold at least one token, got none"),
-    (np.array([2**63 + 1], np.uint64), "tokens must be below 2**31, got 9223372036854775809"),
+    ([], "tokens must hold at least one token, got none; skip empty pieces"),
+    (np.array([2**63 + 1], np.uint64),
+     "tokens must be below 2**31, got 9223372036854775809 at position 0; check the tokenizer"),
 ]  # fmt: skip
 
 
@@ -107,16 +114,16 @@ def test_context_and_next_token(verb, context, token, text):
     assert (cache.position, len(cache)) == (0, 0)
 
 
-@pytest.mark.parametrize("discount", [0, 1, -0.5, float("nan")])
+@pytest.mark.parametrize("discount", [0, 1, -0.5, 1e-46, float("nan")])
 def test_discount(discount):
     with pytest.raises(ValueError) as error:
         NgramCache(vocab_size=V).distribution([], discount=discount)
-    text = f"discount must be in (0, 1), got {discount}; leave it out to learn it"
+    text = f"discount must be in (0, 1), got {discount}; or leave it out"
     assert str(error.value) == text
 
 
 def test_a_cache_refuses_more_tokens_than_it_can_number(monkeypatch):
-    monkeypatch.setattr(cache, "MAX_POSITION", 4)
+    monkeypatch.setattr(checks, "MAX_POSITION", 4)
     full = NgramCache(vocab_size=V)
     full.learn([0, 1, 2])
     text = "a cache learns at most 4 tokens, got 2 after 3; start a new one"
@@ -144,11 +151,11 @@ BAD_SCORES = [
                  "tokenizer"),
     (EVEN, [1.0], "targets must be integer token ids, got dtype float64; cast them first if they "
                   "really are ids"),
-    (EVEN[:0], [], "targets must hold at least one token, got none"),
+    (EVEN[:0], [], "targets must hold at least one token, got none; skip empty batches"),
     (EVEN, [0, 1], "logits must have shape (2, 5), that of targets and then vocab_size, got "
-                   "(1, 5)"),
+                   "(1, 5); make vocab_size the width of the model's output"),
     (EVEN[:, :4], [0], "logits must have shape (1, 5), that of targets and then vocab_size, got "
-                       "(1, 4)"),
+                       "(1, 4); make vocab_size the width of the model's output"),
     (EVEN.astype(int), [0], "logits must be floating point, got dtype int64; pass the model's "
                             "output before any rounding"),
 ]  # fmt: skip
@@ -199,3 +206,36 @@ def test_probs(row, text):
     with pytest.raises(ValueError) as error:
         Mixer(vocab_size=V).probs(row)
     assert str(error.value) == text
+
+
+def test_a_refused_call_of_many_blocks_learns_none_of_them(monkeypatch):
+    monkeypatch.setattr(mixer, "BLOCK", 2)
+    monkeypatch.setattr(checks, "MAX_POSITION", 4)
+    full = Mixer(vocab_size=V, order=3)
+    with pytest.raises(ValueError, match="at most 4 tokens, got 5 after 0"):
+        full.score(np.zeros((5, V)), [0, 1, 0, 1, 0])
+    assert full.score(np.zeros((4, V)), [0, 1, 0, 1]).shape == (4,)
+
+
+@pytest.mark.parametrize("order", [np.uint8(20), np.int8(10), np.int64(3)])
+def test_integers_of_any_width_are_integers(order):
+    made = Mixer(vocab_size=np.uint16(V), order=order)
+    made.score(np.zeros((60, V)), np.arange(60, dtype=np.uint8) % V)
+    assert (made.order, made.vocab_size) == (int(order), V)
+    assert made.regret_bits <= made.bound_bits
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("made", [NgramCache(), Mixer(vocab_size=V)])
+def test_a_stream_is_not_copied(made, copied):
+    text = f"a {type(made).__name__} cannot be copied or pickled; let a new one learn the tokens"
+    with pytest.raises(TypeError, match=text):
+        copied(made)
+
+
+def test_ragged_lists_and_nested_tokens_are_refused():
+    cache = NgramCache(vocab_size=V)
+    with pytest.raises(ValueError, match="tokens must be one array of integer token ids; setting"):
+        cache.learn([[0, 1], [2]])
+    with pytest.raises(ValueError, match="next_token must be one integer, got shape"):
+        cache.update([0], [1])

@@ -1,5 +1,12 @@
 """Kernels by themselves: the hash, tables as full as they get, growth, the uncached fallback."""
 
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numba import config, uint64
@@ -11,6 +18,8 @@ from ngrammix.kernels.jit import jit
 from ngrammix.table import Table
 
 pytestmark = pytest.mark.kernels
+
+SOURCES = Path(memory.__file__).parent
 
 
 def test_the_hash_is_unsigned_whatever_integers_come_in():
@@ -116,3 +125,73 @@ def test_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch):
         return x + 1
 
     assert jit(add_one)(41) == 42
+
+
+def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
+    table, _ = filled([(0, token) for token in range(12)])
+
+    def no_memory(n):
+        raise MemoryError(f"no {n} bytes")
+
+    monkeypatch.setattr(memory, "zeros", no_memory)
+    with pytest.raises(MemoryError):
+        table.reserve(10_000)
+    np.testing.assert_array_equal(
+        table.lookup(np.zeros(12, np.uint32), np.arange(12)), np.arange(12)
+    )
+
+
+def test_memory_that_is_not_there_is_named():
+    with pytest.raises(MemoryError, match=r"no [0-9,]+ bytes of memory are left for the tables"):
+        memory.zeros(1 << 52)
+
+
+def test_rows_grow_while_somebody_looks_at_them():
+    rows = memory.GrowingRows(4, 8)
+    view = rows.array
+    view[:] = 7
+    rows.grow(1000)
+    assert (rows.array[:4] == 7).all()
+    assert (view == 7).all()
+
+
+SCRIPT = """
+from ngrammix import NgramCache
+cache = NgramCache(order=3, vocab_size=4)
+cache.learn([0, 1, 2, 0, 1, 2, 0])
+cache.check()
+print(cache.__module__ and __import__("ngrammix").__file__)
+"""
+
+
+def run_elsewhere(tmp_path, path, **environment):
+    """Run SCRIPT with `path` before every other place to import from; what it prints."""
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=True,
+        timeout=120, env=os.environ | {"PYTHONPATH": str(path)} | environment,
+    ).stdout.strip()  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+def test_the_package_works_from_a_zip_file_without_a_home(tmp_path):
+    package = tmp_path / "package.zip"
+    with zipfile.ZipFile(package, "w") as file:
+        for source in SOURCES.rglob("*.py"):
+            file.write(source, source.relative_to(SOURCES.parent))
+    nowhere = {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"}
+    assert str(package) in run_elsewhere(tmp_path, package, **nowhere)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+def test_a_changed_constant_reaches_kernels_cached_by_an_older_version(tmp_path):
+    shutil.copytree(SOURCES, tmp_path / "ngrammix", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    assert str(tmp_path) in run_elsewhere(tmp_path, tmp_path, **folder)
+    file = tmp_path / "ngrammix" / "kernels" / "find.py"
+    source = file.read_text(encoding="utf-8")
+    swapped = source.replace("COUNT, FOLLOWERS, DISTINCT,", "COUNT, DISTINCT, FOLLOWERS,")
+    assert swapped != source
+    file.write_text(swapped, encoding="utf-8")
+    run_elsewhere(tmp_path, tmp_path, **folder)
