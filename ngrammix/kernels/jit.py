@@ -26,10 +26,10 @@ DIGEST = _digest()
 
 
 def jit(function=None, *, fastmath=False):
-    """Return `function` compiled; cached on disk where its source is a file and a folder writable.
+    """Return `function` compiled; cached on disk if its source is a file and a folder writable.
 
-    Numba refuses to decorate where no folder is writable (read-only installs without a home); there,
-    and in zip files, a kernel is compiled anew in each process.
+    Numba refuses to decorate where no folder is writable (read-only installs without a home);
+    there, and in zip files, a kernel is compiled anew in each process.
     """
     if function is None:
         return partial(jit, fastmath=fastmath)
