@@ -188,13 +188,18 @@ def test_any_interplay_of_calls_equals_the_reference(order, steps):
     fast.check()
 
 
-def test_updates_fill_every_table_to_the_brim():
+@pytest.mark.parametrize("n_first", [1, 2, 3, 4])
+@pytest.mark.parametrize("n_each", [1, 2, 3, 4])
+def test_updates_fill_every_table_to_the_brim(n_first, n_each):
     """Room is made for each n-gram exactly when it is needed (run with bounds checks too)."""
-    cache = NgramCache(order=4, vocab_size=5000)
-    for token in range(0, 4000, 4):
-        cache.update([token, token + 1, token + 2], token + 3)
+    cache = NgramCache(order=4, vocab_size=1000)
+    fresh = iter(range(1000))
+    sizes = [n_first] + [n_each] * 100
+    for size in sizes:
+        *context, token = [next(fresh) for _ in range(size)]
+        cache.update(context, token)
     cache.check()
-    assert len(cache) == 1000 * (4 + 3 + 2 + 1)
+    assert len(cache) == sum(size * (size + 1) // 2 for size in sizes)
 
 
 @given(documents())
