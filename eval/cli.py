@@ -10,11 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval import report
 from eval.bench import observe
 from eval.data import Document, read_documents
 from eval.models import load_demo
-from eval.report import make_folder
+from eval.report import make_folder, make_result, write_tokens
 from eval.score import score_bytes, score_model
 
 # On stderr; silent for two seconds, and wherever nobody watches.
@@ -117,9 +116,9 @@ def run(documents: list[Document], arguments: argparse.Namespace) -> None:
             model = load_demo()
             stride = arguments.stride if arguments.stride is not None else model.context // 2
             score = score_model(documents, model, arguments.order, stride, bar)
-    result = report.make_result(score, documents)
+    result = make_result(score, documents)
     if arguments.out:
         (arguments.out / "result.json").write_text(result.to_json(), encoding="utf-8")
         with tqdm(**BAR, total=result.tokens, desc="tokens.csv") as bar:
-            report.write_tokens(arguments.out / "tokens.csv", score.records, documents, bar)
+            write_tokens(arguments.out / "tokens.csv", score.records, documents, bar)
     print(result.to_json() if arguments.json else result.table())  # noqa: T201

@@ -64,15 +64,10 @@ class Result:
         rows.append(self._row("cache alone", self.bpb_cache, saved, self.seconds_cache))
         if self.bpb_model is not None:
             rows.append(self._row("model + cache", self.bpb, self.bits_saved, self.seconds))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            "  ".join(
-                [
-                    row[0].ljust(widths[0]),
-                    *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-                ]
-            )
-            for row in rows
+            "  ".join([name.ljust(widths[0]), *map(str.rjust, figures, widths[1:])])
+            for name, *figures in rows
         ]
         lines.insert(1, "-" * len(lines[0]))
         lines.append("")
