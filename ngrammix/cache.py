@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ngrammix.backoff import raise_order
 from ngrammix.checks import (
     NotCopyable,
     as_token,
@@ -15,10 +14,8 @@ from ngrammix.checks import (
 from ngrammix.evidence import Evidence
 from ngrammix.integrity import check_tables
 from ngrammix.kernels import find
-from ngrammix.kernels.count import count, discount
-from ngrammix.table import Nodes, Table, Tokens
-
-CHUNK = 4096  # tokens walked one order at a time; their rows stay in the core's own cache
+from ngrammix.stream import Stream
+from ngrammix.table import Table, Tokens
 
 
 class NgramCache(NotCopyable):
@@ -53,50 +50,41 @@ class NgramCache(NotCopyable):
     """
 
     def __init__(self, order: int = 7, vocab_size: int = 8192) -> None:
-        self._order = order = check_order(order)
-        self._vocab_size = check_vocab_size(vocab_size)
-        self._position = 0
-        self._tables = [Table(is_longest=k == order) for k in range(order + 1)]
-        self._tables[0].add_root()
-        self._counts_of_counts = np.zeros((order, 2), np.int64)
-        # Column 0 is the state between calls: node of the last k tokens, where they stood last.
-        self._grams = self._at_root(CHUNK)
-        self._seen = np.zeros_like(self._grams)
+        self._stream = Stream(check_order(order), check_vocab_size(vocab_size))
 
     @property
     def order(self) -> int:
         """Length of the longest n-gram, the predicted token included."""
-        return self._order
+        return self._stream.order
 
     @property
     def vocab_size(self) -> int:
         """V: token ids are in [0, V)."""
-        return self._vocab_size
+        return self._stream.vocab_size
 
     @property
     def position(self) -> int:
         """How many tokens were learned."""
-        return self._position
+        return self._stream.position
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """The n-grams of 0, 1, ..., order tokens; to look at, not to touch."""
-        return tuple(self._tables)
+        return tuple(self._stream.tables)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tables, indexes and buffers as allocated."""
-        tables = sum(table.nbytes for table in self._tables)
-        return tables + self._grams.nbytes + self._seen.nbytes + self._counts_of_counts.nbytes
+        return self._stream.nbytes
 
     @property
     def discounts(self) -> NDArray[np.float32]:
         """(order,) float32 in (0, 1]: the absolute discount of each order now."""
-        return np.array([discount(row) for row in self._counts_of_counts], np.float32)
+        return self._stream.discounts
 
     def __len__(self) -> int:
         """Return the number of n-grams stored, of all orders, contexts never followed included."""
-        return sum(len(table) for table in self._tables[1:])
+        return sum(len(table) for table in self.tables[1:])
 
     def __repr__(self) -> str:
         return (
@@ -126,7 +114,7 @@ class NgramCache(NotCopyable):
         """
         tokens = self._checked(tokens)
         evidence = Evidence.allocate(self.order, len(tokens))
-        self._learn(tokens, evidence)
+        self._stream.learn(tokens, evidence)
         return evidence
 
     def learn(self, tokens: ArrayLike) -> None:
@@ -134,23 +122,15 @@ class NgramCache(NotCopyable):
 
         Takes and raises what `observe` does, and leaves the same state behind.
         """
-        self._learn(self._checked(tokens), None)
+        self._stream.learn(self._checked(tokens), None)
 
     def boundary(self) -> None:
         """Begin a new document: no context reaches back over this point."""
-        self._grams[1:, 0] = find.NONE
+        self._stream.boundary()
 
     def peek(self) -> Evidence:
         """Evidence of the one position to come; its token is not known: target_count is 0."""
-        evidence = Evidence.allocate(self.order, 1)
-        evidence.fields[:] = 0
-        evidence.discounts[:, 0] = self.discounts
-        for k, node in enumerate(self._grams[:-1, 0]):
-            if node != find.NONE:
-                n, u, hint, hint_count = self._tables[k].rows[node, find.FOLLOWERS :]
-                age = self._position - self._seen[k, 0] if self._seen[k, 0] > 0 else 0
-                evidence.fields[k, 0] = n, u, 0, hint, hint_count, age
-        return evidence
+        return self._stream.peek()
 
     def update(self, context: ArrayLike, next_token: int) -> None:
         """Count one n-gram, beside the stream: `next_token` after each suffix of `context`.
@@ -172,11 +152,8 @@ class NgramCache(NotCopyable):
         """
         context = self._checked_context(context)
         token = as_token(next_token, self.vocab_size)
-        check_room(self._position, 1)
-        self._reserve(len(context) + 1)
-        nodes = self._walk(context, find.MAKE)[:, -1:]
-        grams = np.concatenate([nodes, nodes], axis=1)
-        self._take(token, grams, np.zeros_like(grams), None)
+        check_room(self.position, 1)
+        self._stream.update(context, token)
 
     def log_prob(self, context: ArrayLike, next_token: int) -> float:
         """Nats: the natural log of the cache's own probability of `next_token` after `context`.
@@ -185,7 +162,9 @@ class NgramCache(NotCopyable):
         """
         context = self._checked_context(context)
         token = as_token(next_token, self.vocab_size)
-        return float(np.log(self._backoff(self._walk(context, find.LOOK)[:, -1], token)[0]))
+        return float(
+            np.log(self._stream.backoff(self._stream.walk(context, find.LOOK)[:, -1], token)[0])
+        )
 
     def distribution(
         self, context: ArrayLike | None = None, *, discount: float | None = None
@@ -207,10 +186,10 @@ class NgramCache(NotCopyable):
         if discount is not None and not 0 < np.float32(discount) < 1:
             raise ValueError(f"discount must be in (0, 1), got {discount}; or leave it out")
         if context is None:
-            nodes = self._grams[:, 0]
+            nodes = self._stream.grams[:, 0]
         else:
-            nodes = self._walk(self._checked_context(context), find.LOOK)[:, -1]
-        return self._backoff(nodes, np.arange(self.vocab_size), discount)
+            nodes = self._stream.walk(self._checked_context(context), find.LOOK)[:, -1]
+        return self._stream.backoff(nodes, np.arange(self.vocab_size), discount)
 
     def check(self) -> None:
         """Verify the tables: every sum that makes the estimators exact, every n-gram findable.
@@ -222,79 +201,13 @@ class NgramCache(NotCopyable):
             followers not their number, its hint not a largest one, or an n-gram is stored twice or
             not found.
         """
-        check_tables(self._tables, self._counts_of_counts)
+        check_tables(self._stream.tables, self._stream.counts_of_counts)
 
     def _checked(self, tokens: ArrayLike) -> Tokens:
         tokens = as_tokens(tokens, self.vocab_size)
-        check_room(self._position, len(tokens))
+        check_room(self.position, len(tokens))
         return tokens
 
     def _checked_context(self, context: ArrayLike) -> Tokens:
         context = as_tokens(context, self.vocab_size, "context", may_be_empty=True)
         return context[len(context) - min(len(context), self.order - 1) :]
-
-    def _at_root(self, n_tokens: int) -> Nodes:
-        """Node buffer (order + 1, n_tokens + 1): before its first position no token came."""
-        grams = np.full((self.order + 1, n_tokens + 1), find.NONE, np.uint32)
-        grams[0] = 0
-        return grams
-
-    def _reserve(self, n_tokens: int) -> None:
-        """Make room for what `n_tokens` more can add: one n-gram of each order a token."""
-        for table in self._tables[1:]:
-            table.reserve(n_tokens)
-
-    def _learn(self, tokens: Tokens, evidence: Evidence | None) -> None:
-        for start in range(0, len(tokens), CHUNK):
-            chunk = tokens[start : start + CHUNK]
-            self._reserve(len(chunk))
-            self._take(chunk, self._grams, self._seen, evidence, start)
-            self._grams[:, 0] = self._grams[:, len(chunk)]
-            self._seen[:, 0] = self._seen[:, len(chunk)]
-
-    def _take(
-        self, tokens: Tokens, grams: Nodes, seen: Nodes, evidence: Evidence | None, offset: int = 0
-    ) -> None:
-        """Find or make every n-gram, shortest first, then count them, longest first."""
-        position, self._position = self._position, self._position + len(tokens)
-        self._find(tokens, grams, seen, position, find.STAMP)
-        written = _NO_EVIDENCE if evidence is None else evidence
-        fresh = np.ones(len(tokens), np.bool_)
-        for k in range(self.order - 1, -1, -1):
-            count(
-                tokens, k, grams, seen, self._tables[k].rows, self._tables[k + 1].rows, fresh,
-                self._counts_of_counts, written.fields, written.discounts, offset,
-                position, evidence is not None,
-            )  # fmt: skip
-
-    def _find(self, tokens: Tokens, grams: Nodes, seen: Nodes, position: int, mode: int) -> None:
-        for k, table in enumerate(self._tables[1:], start=1):
-            table.find(tokens, grams[k - 1], grams[k], seen[k], position, mode)
-
-    def _walk(self, tokens: Tokens, mode: int) -> Nodes:
-        """(order + 1, T + 1): nodes of the last k tokens before each position, from the root."""
-        grams = self._at_root(len(tokens))
-        self._find(tokens, grams, np.zeros_like(grams), 0, mode)
-        return grams
-
-    def _backoff(
-        self, nodes: Nodes, tokens: Tokens, discount: float | None = None
-    ) -> NDArray[np.float64]:
-        """(N,): backoff probability of each token after the contexts at `nodes` (order + 1,)."""
-        discounts = self.discounts
-        if discount is not None:
-            discounts[:] = discount
-        probability = np.full(len(tokens), 1 / self.vocab_size)
-        for k, d in enumerate(discounts):
-            if nodes[k] == find.NONE:
-                break
-            context = self._tables[k].rows[nodes[k]]
-            followers, distinct = int(context[find.FOLLOWERS]), int(context[find.DISTINCT])
-            if followers == 0:
-                break
-            counts = self._tables[k + 1].token_counts(np.full(len(tokens), nodes[k]), tokens)
-            probability = raise_order(probability, counts, followers, distinct, float(d))
-        return probability
-
-
-_NO_EVIDENCE = Evidence.allocate(1, 1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrammix import NgramCache, cache
+from ngrammix import NgramCache, stream
 from ngrammix.reference import ReferenceCache
 
 pytestmark = pytest.mark.kernels
@@ -30,7 +30,7 @@ def documents(draw, min_size=1):
 def chunk(request):
     """Walk few tokens at a time too: then every table stays as small as its content allows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "CHUNK", request.param)
+        patch.setattr(stream, "CHUNK", request.param)
         yield
 
 
