@@ -3,5 +3,6 @@
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
 from ngrammix.mixer import Mixer, Trace
+from ngrammix.snapshot import SnapshotError
 
-__all__ = ["Evidence", "Mixer", "NgramCache", "Trace"]
+__all__ = ["Evidence", "Mixer", "NgramCache", "SnapshotError", "Trace"]

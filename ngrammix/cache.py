@@ -1,8 +1,13 @@
 """NgramCache: the streaming face of the tables."""
 
+import os
+from pathlib import Path
+from typing import Self
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ngrammix import snapshot
 from ngrammix.checks import (
     NotCopyable,
     as_token,
@@ -201,7 +206,42 @@ class NgramCache(NotCopyable):
             followers not their number, its hint not a largest one, or an n-gram is stored twice or
             not found.
         """
-        check_tables(self._stream.tables, self._stream.counts_of_counts)
+        try:
+            check_tables(self._stream.tables, self._stream.counts_of_counts)
+        except RuntimeError as error:
+            text = f"{error}; this is a bug of ngrammix: please report it with the stream"
+            raise RuntimeError(text) from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole state to one file; whatever happens, the old one or the new one is there.
+
+        Parameters
+        ----------
+        path : path
+            The file; its folder must exist.
+        """
+        values = {"order": self.order, "vocab_size": self.vocab_size, "position": self.position}
+        snapshot.write(Path(path), values, self._stream.state())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Cache that goes on where the saved one stood, to the bit.
+
+        Raises
+        ------
+        SnapshotError
+            If the file is missing, no snapshot, of another version, cut short or altered, or if no
+            stream can have had the state that it holds.
+        """
+        path = Path(path)
+        values, state = snapshot.read(path)
+        try:
+            cache = cls(order=values["order"], vocab_size=values["vocab_size"])
+            check_room(0, values["position"])
+            cache._stream.restore(values["position"], state)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise snapshot.damaged(path, error) from error
+        return cache
 
     def _checked(self, tokens: ArrayLike) -> Tokens:
         tokens = as_tokens(tokens, self.vocab_size)

@@ -1,7 +1,8 @@
 """The sums that make every estimator exact, verified over whole tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,40 @@ def check_tables(tables: Sequence[Table], counts_of_counts: NDArray[np.int64]) -
         for verdict, where in broken.items():
             if where.any():
                 raise RuntimeError(
-                    f"broken table: {verdict}, row {np.argmax(where)}, contexts of {k} tokens; "
-                    "this is a bug of ngrammix: please report it with the stream"
+                    f"broken table: {verdict}, row {np.argmax(where)}, contexts of {k} tokens"
                 )
+
+
+def check_state(
+    empty: Mapping[str, NDArray[Any]],
+    state: Mapping[str, NDArray[Any]],
+    vocab_size: int,
+    position: int,
+) -> None:
+    """Raise ValueError unless `state` has the arrays of `empty` and every address leads somewhere.
+
+    empty, state: what Stream.state gives; of the rows, the number may differ. What is verified here
+    is what the kernels would follow unseen: the rest is for `check_tables`.
+    """
+    if empty.keys() != state.keys():
+        raise ValueError(f"it must hold {sorted(empty)}, not {sorted(state)}")
+    for name, expected in empty.items():
+        shape = (*state[name].shape[:1], *expected.shape[1:])
+        is_table = name.startswith("rows ") and name != "rows 0"
+        if state[name].dtype != expected.dtype or state[name].shape != (
+            shape if is_table else expected.shape
+        ):
+            raise ValueError(f"{name} has the wrong shape or dtype")
+    tables = [state[f"rows {k}"] for k in range(len(state["nodes"]))]
+    for k, rows in enumerate(tables):
+        node, seen = int(state["nodes"][k]), int(state["seen"][k])
+        if (node != find.NONE and node >= len(rows)) or seen > position or (k == 0 and node != 0):
+            raise ValueError(f"the context of {k} tokens leads nowhere")
+        limits = {find.LAST: position + 1}
+        if k > 0:
+            limits |= {find.PREFIX: len(tables[k - 1]), find.TOKEN: vocab_size}
+        if k < len(tables) - 1:
+            limits[find.HINT] = vocab_size
+        for column, limit in limits.items():
+            if len(rows) and int(rows[:, column].max()) >= limit:
+                raise ValueError(f"rows {k} lead out of the tables")

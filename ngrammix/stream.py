@@ -1,10 +1,13 @@
 """Stream: the tables of every order and the place that the stream has reached in them."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.backoff import raise_order
 from ngrammix.evidence import Evidence
+from ngrammix.integrity import check_state, check_tables
 from ngrammix.kernels import find
 from ngrammix.kernels.count import count, discount
 from ngrammix.table import Nodes, Table, Tokens
@@ -64,6 +67,28 @@ class Stream:
         nodes = self.walk(context, find.MAKE)[:, -1:]
         grams = np.concatenate([nodes, nodes], axis=1)
         self._take(token, grams, np.zeros_like(grams), None)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything but `position` that the stream's future depends on, by name."""
+        rows = {f"rows {k}": table.rows[: len(table)] for k, table in enumerate(self.tables)}
+        state = {"nodes": self.grams[:, 0], "seen": self.seen[:, 0]}
+        return state | {"counts of counts": self.counts_of_counts} | rows
+
+    def restore(self, position: int, state: dict[str, NDArray[Any]]) -> None:
+        """Go on where a stream of the same order and vocabulary stood when `state` was taken.
+
+        Raises ValueError or RuntimeError if such a stream cannot have had this state: everything
+        that is an address, and every sum, is verified.
+        """
+        check_state(self.state(), state, self.vocab_size, position)
+        self.position = position
+        self.grams[:, 0] = state["nodes"]
+        self.seen[:, 0] = state["seen"]
+        self.counts_of_counts[:] = state["counts of counts"]
+        for k in range(1, self.order + 1):
+            self.tables[k].restore(state[f"rows {k}"])
+        self.tables[0].rows[:1] = state["rows 0"]
+        check_tables(self.tables, self.counts_of_counts)
 
     def boundary(self) -> None:
         """Forget the last tokens as context."""

@@ -54,13 +54,20 @@ class Table:
         need = len(self) + n_more
         if need > len(self.rows):
             self._rows.grow(max(need, 3 * len(self) // 2))
-        if need > MAX_LOAD * len(self._slots):
-            bits = self._bits
-            while need > MAX_LOAD * (1 << bits):
-                bits += 2 if bits < SMALL_BITS else 1
+        bits = self._bits
+        while need > MAX_LOAD * (1 << bits):
+            bits += 2 if bits < SMALL_BITS else 1
+        if bits != self._bits:
             slots = memory.zeros(1 << bits)
             find.fill_slots(slots, bits, self.rows, len(self))
             self._slots, self._bits = slots, bits
+
+    def restore(self, rows: NDArray[np.uint32]) -> None:
+        """Take over the n-grams of a saved table, (N, columns) uint32, into this empty one."""
+        self.reserve(len(rows))
+        self.rows[: len(rows)] = rows
+        self._used[0] = len(rows)
+        find.fill_slots(self._slots, self._bits, self.rows, len(self))
 
     def add_root(self) -> None:
         """Make the one n-gram of no tokens, row 0; it has no prefix, so no key and no slot."""

@@ -1,0 +1,194 @@
+"""Snapshots: resumed is never interrupted, and no damaged file is ever believed."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngrammix import NgramCache, SnapshotError, snapshot
+from ngrammix.kernels import find
+
+pytestmark = pytest.mark.kernels
+
+tokens = st.lists(st.integers(0, 3), min_size=1, max_size=40)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("snapshots")
+
+
+@given(st.integers(1, 6), tokens, st.booleans(), tokens)
+def test_a_resumed_stream_continues_with_the_same_bits(folder, order, before, cut, after):
+    kept = NgramCache(order=order, vocab_size=4)
+    kept.learn(before)
+    if cut:
+        kept.boundary()
+    kept.save(folder / "a")
+    resumed = NgramCache.load(folder / "a")
+    assert repr(resumed).split(": ")[1].rpartition(",")[0].startswith(f"{len(before):,} tokens")
+    one, other = kept.observe(after), resumed.observe(after)
+    np.testing.assert_array_equal(one.fields, other.fields)
+    np.testing.assert_array_equal(one.discounts, other.discounts)
+    resumed.check()
+    kept.save(folder / "a")
+    resumed.save(folder / "b")
+    assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def saved(folder):
+    """(path, bytes) of a good snapshot."""
+    cache = NgramCache(order=3, vocab_size=4)
+    cache.learn([0, 1, 2, 0, 1, 3, 0, 1, 2])
+    cache.save(folder / "good")
+    return folder / "good", (folder / "good").read_bytes()
+
+
+@given(st.data())
+def test_any_damage_is_refused(folder, saved, data):
+    _, whole = saved
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damage = data.draw(st.sampled_from(["flip", "cut", "insert", "append"]))
+    changed = {
+        "flip": whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :],
+        "cut": whole[:place],
+        "insert": whole[:place] + b"\x07" + whole[place:],
+        "append": whole + b"\0",
+    }[damage]
+    (folder / "damaged").write_bytes(changed)
+    with pytest.raises(SnapshotError):
+        NgramCache.load(folder / "damaged")
+
+
+def refusal(path):
+    with pytest.raises(SnapshotError) as error:
+        NgramCache.load(path)
+    return str(error.value)
+
+
+def test_the_texts_of_refusals(folder, saved):
+    _, whole = saved
+    path = folder / "bad"
+    assert refusal(folder / "none") == (
+        f"snapshot must be a file, got {folder / 'none'}; check the path"
+    )
+    path.write_bytes(b"PK\x03\x04 a zip file")
+    assert refusal(path) == (
+        f"snapshot must begin with NGRAMMIX, got b'PK\\x03\\x04 a z' in {path}; "
+        "is it a file that save wrote?"
+    )
+    path.write_bytes(whole[:8] + b"\x02" + whole[9:])
+    assert refusal(path) == (
+        f"snapshot must be of version 1, got 2 in {path}; read it with the ngrammix that wrote it"
+    )
+    mend = "; use another copy, or learn the tokens anew"
+    path.write_bytes(whole[:20])
+    assert refusal(path) == f"{path} is damaged: its header is cut short{mend}"
+    path.write_bytes(whole + b"!")
+    assert refusal(path) == f"{path} is damaged: 1 bytes follow its end{mend}"
+    path.write_bytes(whole[:-1])
+    assert refusal(path) == f"{path} is damaged: rows 3 ends beyond the file{mend}"
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert refusal(path) == f"{path} is damaged: rows 3 is not what was saved{mend}"
+
+
+def forge(values=None, **changes):
+    """A state with valid checksums that no stream can have had."""
+
+    def write(folder):
+        cache = NgramCache(order=3, vocab_size=4)
+        cache.learn([0, 1, 2, 0, 1, 3, 0, 1, 2])
+        state = {name: array.copy() for name, array in cache._stream.state().items()}
+        for name, change in changes.items():
+            name = name.replace("_", " ")
+            state[name] = change(state[name])
+        told = {"order": 3, "vocab_size": 4, "position": 9} | (values or {})
+        snapshot.write(folder / "forged", told, state)
+        return folder / "forged"
+
+    return write
+
+
+def with_cell(row, column, value):
+    def change(rows):
+        rows[row, column] = value
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("forged", "text"),
+    [
+        (forge(rows_2=with_cell(0, find.PREFIX, 99)), "rows 2 lead out of the tables"),
+        (forge(rows_2=with_cell(0, find.TOKEN, 4)), "rows 2 lead out of the tables"),
+        (forge(rows_1=with_cell(0, find.HINT, 2**32 - 1)), "rows 1 lead out of the tables"),
+        (forge(rows_3=with_cell(0, find.LAST, 10)), "rows 3 lead out of the tables"),
+        (forge(nodes=lambda nodes: nodes + 50), "the context of 0 tokens leads nowhere"),
+        (forge(seen=lambda seen: seen + 50), "the context of 0 tokens leads nowhere"),
+        (forge(nodes=lambda nodes: nodes[:-1]), "nodes has the wrong shape or dtype"),
+        (forge(rows_3=lambda rows: rows[:, :3]), "rows 3 has the wrong shape or dtype"),
+        (forge(rows_2=lambda rows: np.repeat(rows, 2, axis=0)), "broken table: "),
+        (forge(rows_1=with_cell(0, find.FOLLOWERS, 7)), "broken table: followers is not"),
+        (forge({"order": 2}), "it must hold "),
+        (forge({"order": 99}), "order must be in 1..32, got 99"),
+        (forge({"vocab_size": 3}), "lead out of the tables"),
+        (forge({"position": 3}), "rows 1 lead out of the tables"),
+        (forge({"position": 2**40}), "a cache learns at most"),
+        (forge({"position": "9"}), ""),
+    ],
+)
+def test_a_forged_state_is_refused_before_it_is_followed(folder, forged, text):
+    path = forged(folder)
+    assert refusal(path).startswith(f"{path} is damaged: ")
+    assert text in refusal(path)
+
+
+def test_a_forged_header_is_refused(folder):
+    for header in (b"[]", b"{", b'{"values": {}, "arrays": {"a": {"dtype": "O"}}}'):
+        digest = snapshot.blake2b(header, digest_size=snapshot.DIGEST_BYTES).digest()
+        sizes = np.array([snapshot.VERSION, len(header)], "<u4").tobytes()
+        (folder / "header").write_bytes(snapshot.MAGIC + sizes + digest + header)
+        assert "its header makes no sense" in refusal(folder / "header")
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(folder, monkeypatch):
+    cache = NgramCache(order=2, vocab_size=4)
+    path = folder / "kept" / "a"
+    path.parent.mkdir()
+    cache.save(path)
+    before = path.read_bytes()
+    cache.learn([0, 1, 2])
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.save(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.1])
+def test_a_killed_process_leaves_a_whole_file(folder, after):
+    path = folder / f"killed {after}"
+    script = (
+        "import sys, numpy as np\nfrom ngrammix import NgramCache\n"
+        "cache = NgramCache(order=4, vocab_size=9)\n"
+        "while True:\n"
+        "    cache.learn(np.arange(3000) % 9)\n    cache.save(sys.argv[1])\n    print(flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE)
+    process.stdout.readline()  # saved once
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    NgramCache.load(path).check()
