@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench import observe
+from eval.bench import observe, scale
 from eval.data import Document, read_documents
 from eval.models import load_demo
 from eval.report import make_folder, make_result, write_tokens
@@ -76,10 +76,14 @@ def parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure speed against peers in the same run")
     benches = bench.add_subparsers(required=True, metavar="BENCH")
-    observe_parser = benches.add_parser("observe", help="NgramCache.observe and its peers")
-    observe.add_arguments(observe_parser)
-    add_output(observe_parser, "observe.json")
-    observe_parser.set_defaults(run=observe.run)
+    for name, module, files, what in (
+        ("observe", observe, "observe.json", "NgramCache.observe and its peers"),
+        ("scale", scale, "scale.json and scale.png", "time and memory as the stream grows"),
+    ):
+        sub = benches.add_parser(name, help=what)
+        module.add_arguments(sub)
+        add_output(sub, files)
+        sub.set_defaults(run=module.run)
     return command
 
 

@@ -158,7 +158,7 @@ def test_progress_counts_every_token(text, monkeypatch, capsys, model):
 def test_help_and_version():
     run = ngrammix("--version")
     assert (run.returncode, run.stdout) == (0, "ngrammix 0.1.0\n")
-    for arguments in ([], ["score"], ["demo"], ["bench"], ["bench", "observe"]):
+    for arguments in ([], ["score"], ["demo"], ["bench"], ["bench", "observe"], ["bench", "scale"]):
         run = ngrammix(*arguments, "--help")
         assert run.returncode == 0
         assert run.stdout.startswith("usage: ngrammix")
@@ -193,6 +193,22 @@ def test_bench_observe_measures_every_peer(tmp_path, capsys, rng):
     assert (
         "--dict-tokens must be >= 1, got 0; leave it out for the default" in capsys.readouterr().err
     )
+
+
+def test_bench_scale_looks_at_every_size(tmp_path, capsys, rng):
+    words = np.zeros(256, "<i4")
+    words[:3] = 20240520, 1, 3000
+    tokens = rng.integers(0, 30, 3000).astype("<u2")
+    (tmp_path / "s.bin").write_bytes(words.tobytes() + tokens.tobytes())
+    arguments = ["bench", "scale", "--data", str(tmp_path / "s.bin"), "--out", str(tmp_path)]
+    assert main([*arguments, "--millions", "0.005", "0.002"]) == 0
+    assert "n-grams/token" in capsys.readouterr().out
+    result = json.loads((tmp_path / "scale.json").read_text(encoding="utf-8"))
+    assert [row["tokens"] for row in result["sizes"]] == [2000, 5000]
+    assert result["sizes"][0]["seconds"] < result["sizes"][1]["seconds"]
+    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*arguments, "--millions", "0"]) == 2
+    assert "--millions must be >= 0.000001, got 0.0" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eval.bench import python_dict, token_walk
+from eval.bench.sampler import synthesize
 from ngrammix import Evidence, NgramCache
 
 
@@ -33,3 +34,19 @@ def test_the_peers_find_the_same_evidence(rng):
                     field for field in same if k > 0 or field < 5
                 ]  # the empty one is ageless
                 assert [row[f] for f in checked] == [ours.fields[k, i, f] for f in checked]
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("n_tokens", [3, 50])
+def test_a_synthetic_stream_has_the_triples_of_the_text(rng, n_tokens):
+    text = rng.integers(0, 4, n_tokens)
+    triples = {tuple(text[i : i + 3]) for i in range(n_tokens - 2)}
+    sampled = synthesize(text, 2000)
+    joins = 0  # where the end of the text was reached, it begins anew
+    for i in range(len(sampled) - 2):
+        joins += tuple(sampled[i : i + 3]) not in triples
+    assert joins <= 2 * (np.sum(sampled == text[-1]))
+    np.testing.assert_array_equal(sampled, synthesize(text, 2000))
+    if n_tokens > 3:
+        assert {tuple(sampled[i : i + 3]) for i in range(1998)} >= triples
+        assert joins < 200

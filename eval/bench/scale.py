@@ -1,0 +1,143 @@
+"""``ngrammix bench scale``: how time and memory of NgramCache grow with the stream."""
+
+import argparse
+import json
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from eval.bench.observe import BLOCK, load_tokens, timed, walk
+from eval.bench.observe import observe as warm_up
+from eval.bench.sampler import synthesize
+from eval.report import make_folder
+from ngrammix.cache import NgramCache
+
+MILLION = 1_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this bench."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="SHARD",
+        help="Parameter Golf token shard (default: the embedded text in the demo's tokens)",
+    )
+    parser.add_argument("--order", type=int, default=7, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--millions",
+        type=float,
+        nargs="+",
+        default=[2, 8, 20, 62],
+        metavar="N",
+        help="where to look, in million tokens (default: 2 8 20 62; 62 takes about 10 GB)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print the table or JSON, and write JSON (and a plot) under --out."""
+    sizes = sorted(int(n * MILLION) for n in arguments.millions)
+    if sizes[0] < 1:
+        raise ValueError(f"--millions must be >= 0.000001, got {min(arguments.millions)}")
+    make_folder(arguments.out)
+    data, tokens, vocab_size = load_tokens(arguments.data)
+    real = len(tokens)
+    if real < sizes[-1]:
+        tokens = np.concatenate([tokens, synthesize(tokens, sizes[-1] - real)])
+    result = {"data": data, "real_tokens": real, "order": arguments.order} | measure(
+        tokens, vocab_size, arguments.order, sizes
+    )
+    text = json.dumps(result, indent=2) + "\n"
+    if arguments.out:
+        (arguments.out / "scale.json").write_text(text, encoding="utf-8")
+        plot(result, arguments.out / "scale.png")
+    print(text if arguments.json else table(result))  # noqa: T201
+
+
+def measure(
+    tokens: NDArray[np.int64], vocab_size: int, order: int, sizes: list[int]
+) -> dict[str, Any]:
+    """One pass over the longest stream, looked at where each size is reached."""
+    warm_up(tokens[: sizes[0]], vocab_size, order)
+    cache = NgramCache(order=order, vocab_size=vocab_size)
+    rows: list[dict[str, float]] = []
+    seconds, start = 0.0, 0
+    with tqdm(total=sizes[-1], unit=" tokens", unit_scale=True, delay=2, disable=None) as bar:
+        for size in sizes:
+            while start < size:
+                stop = min(start + BLOCK, size)
+                began = perf_counter()
+                cache.observe(tokens[start:stop])
+                seconds += perf_counter() - began
+                bar.update(stop - start)
+                start = stop
+            rows.append(
+                {
+                    "tokens": size,
+                    "seconds": seconds,
+                    "tokens_per_second": size / seconds,
+                    "bytes_per_token": cache.nbytes / size,
+                    "ngrams_per_token": len(cache) / size,
+                }
+            )
+    first, last = rows[0], rows[-1]
+    growth = last["seconds"] / first["seconds"] / (last["tokens"] / first["tokens"])
+    head = tokens[: sizes[0]]
+    small = NgramCache(order=order, vocab_size=vocab_size)
+    small.learn(head)
+    timed(lambda: walk(head[:100], order, small))  # compiles the peer
+    return {
+        "sizes": rows,
+        "time_growth_per_token_growth": growth,
+        "token_by_token_tokens_per_second": sizes[0] / walk(head, order, small),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Text of the result."""
+    lines = [
+        f"NgramCache.observe, order {result['order']}, one thread, one pass over "
+        f"{result['real_tokens']:,} tokens of {result['data']},",
+        "after them an order-2 sampler over the same tokens (longer n-grams repeat less there)",
+        "",
+        f"{'tokens':>12}{'seconds':>10}{'tokens/s':>12}{'bytes/token':>13}{'n-grams/token':>15}",
+    ]
+    for row in result["sizes"]:
+        lines.append(
+            f"{row['tokens']:>12,}{row['seconds']:>10.2f}{row['tokens_per_second']:>12,.0f}"
+            f"{row['bytes_per_token']:>13.1f}{row['ngrams_per_token']:>15.2f}"
+        )
+    lines += [
+        "",
+        f"time grew {result['time_growth_per_token_growth']:.2f} times as fast as the tokens",
+        f"token by token: {result['token_by_token_tokens_per_second']:,.0f} tokens/s "
+        "at the first size",
+    ]
+    return "\n".join(lines)
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw speed and memory over the length of the stream; needs the extra ``plot``."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"no {path.name}: pip install 'ngrammix[plot]'")  # noqa: T201
+        return
+    rows = result["sizes"]
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots(1, 2)
+    x = [row["tokens"] / MILLION for row in rows]
+    for ax, name, key, scale in (
+        (axes[0], "million tokens / s", "tokens_per_second", MILLION),
+        (axes[1], "bytes / token", "bytes_per_token", 1),
+    ):
+        ax.plot(x, [row[key] / scale for row in rows], "o-")
+        ax.set(xscale="log", xlabel="million tokens", title=name, ylim=(0, None))
+        ax.set_xticks(x, [f"{size:g}" for size in x])
+        ax.minorticks_off()
+    figure.suptitle(f"NgramCache.observe, order {result['order']}, {result['data']}", fontsize=9)
+    figure.savefig(path, dpi=150)
