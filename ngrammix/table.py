@@ -53,7 +53,7 @@ class Table:
         """Make room for `n_more` further n-grams; MemoryError leaves the table as it was."""
         need = len(self) + n_more
         if need > len(self.rows):
-            self._rows.grow(max(need, 3 * len(self) // 2))
+            self._rows.grow(need)
         bits = self._bits
         while need > MAX_LOAD * (1 << bits):
             bits += 2 if bits < SMALL_BITS else 1

@@ -84,36 +84,37 @@ def test_rows_keep_their_numbers_through_growth(rng):
     assert not table.rows[len(table) :].any()
 
 
-def test_rows_grow_where_the_system_cannot_remap(monkeypatch):
+@pytest.mark.parametrize("reserves", [True, False])
+def test_rows_grow_in_place_or_are_copied_where_nothing_is_reserved(monkeypatch, reserves):
+    if not reserves:
+        monkeypatch.setattr(memory, "NO_RESERVE", None)
+    rows = memory.GrowingRows(4, 8)
+    view = rows.array
+    view[:] = 7
+    for capacity in (5, 1000, 300_000):
+        rows.grow(capacity)
+        assert rows.array.shape == (capacity, 8)
+        assert (rows.array[:4] == 7).all()
+        assert not rows.array[4:].any()
+        assert np.shares_memory(rows.array, view) == (reserves or capacity < 10_000)
+    assert (view == 7).all()  # whoever looked before still may
+
+
+def test_rows_that_outgrow_what_was_reserved_are_copied(monkeypatch):
+    monkeypatch.setattr(memory, "RESERVED", 8 << 20)
     rows = memory.GrowingRows(4, 8)
     rows.array[:] = 7
-
-    class Fixed:
-        """Pages that refuse to be resized, as on systems without mremap."""
-
-        def __init__(self, pages):
-            self.pages = pages
-
-        def resize(self, n_bytes):
-            raise SystemError("mmap: resizing not available--no mremap()")
-
-        def __len__(self):
-            return len(self.pages)
-
-        def __getitem__(self, index):
-            return self.pages[index]
-
-    monkeypatch.setattr(rows, "_pages", Fixed(rows._pages))
-    rows.grow(1000)
-    assert rows.array.shape == (1000, 8)
+    rows.grow(1 << 20)
+    assert rows.array.shape == (1 << 20, 8)
     assert (rows.array[:4] == 7).all()
     assert not rows.array[4:].any()
 
 
-def test_large_arrays_begin_on_a_page():
+def test_large_arrays_begin_on_a_huge_page():
     for array in (memory.zeros(1 << 21), memory.GrowingRows(1 << 18, 8).array):
-        assert array.ctypes.data % 4096 == 0
+        assert array.ctypes.data % memory.HUGE_PAGE == 0
         assert not array.any()
+    assert len(memory.zeros(1 << 21)) == 1 << 21
 
 
 def test_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch):
@@ -144,15 +145,6 @@ def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
 def test_memory_that_is_not_there_is_named():
     with pytest.raises(MemoryError, match=r"no [0-9,]+ bytes of memory are left for the tables"):
         memory.zeros(1 << 52)
-
-
-def test_rows_grow_while_somebody_looks_at_them():
-    rows = memory.GrowingRows(4, 8)
-    view = rows.array
-    view[:] = 7
-    rows.grow(1000)
-    assert (rows.array[:4] == 7).all()
-    assert (view == 7).all()
 
 
 SCRIPT = """
