@@ -167,9 +167,8 @@ class NgramCache(NotCopyable):
         """
         context = self._checked_context(context)
         token = as_token(next_token, self.vocab_size)
-        return float(
-            np.log(self._stream.backoff(self._stream.walk(context, find.LOOK)[:, -1], token)[0])
-        )
+        nodes = self._stream.walk(context, find.LOOK)[:, -1]
+        return float(np.log(self._stream.backoff(nodes, token)[0]))
 
     def distribution(
         self, context: ArrayLike | None = None, *, discount: float | None = None

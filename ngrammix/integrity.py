@@ -57,6 +57,8 @@ def check_state(
     empty, state: what Stream.state gives; of the rows, the number may differ. What is verified here
     is what the kernels would follow unseen: the rest is for `check_tables`.
     """
+    if type(position) is not int or position < 0:
+        raise ValueError(f"position must be an integer >= 0, not {position!r}")
     if empty.keys() != state.keys():
         raise ValueError(f"it must hold {sorted(empty)}, not {sorted(state)}")
     for name, expected in empty.items():

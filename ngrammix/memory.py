@@ -78,8 +78,7 @@ class GrowingRows:
         if capacity * self._columns > len(self._space):
             written = self.array
             self._reserve(2 * capacity)
-            self._show(capacity)
-            self.array[: len(written)] = written
+            self._space[: written.size] = written.reshape(-1)
         self._show(capacity)
 
     def _reserve(self, capacity: int) -> None:

@@ -1,12 +1,9 @@
 """``ngrammix bench observe``: NgramCache.observe against its peers, in one run."""
 
 import argparse
-import json
 import os
 import platform
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -16,8 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from eval.bench import python_dict, token_walk
-from eval.data import Document, read_shard
-from eval.models import load_demo
+from eval.bench.common import BLOCK, add_stream, deliver, load_tokens, timed
 from eval.report import make_folder
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
@@ -26,18 +22,11 @@ DICT_PEERS = {
     "Python dict": python_dict.walk_plain,
     "Python dict, tuned": python_dict.walk_tuned,
 }
-BLOCK = 1 << 16  # tokens of evidence at a time, for every peer alike
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this bench."""
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="SHARD",
-        help="Parameter Golf token shard (default: the embedded text in the demo's tokens)",
-    )
-    parser.add_argument("--order", type=int, default=7, metavar="N", help="default: %(default)s")
+    add_stream(parser)
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--dict-tokens",
@@ -58,22 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     data, tokens, vocab_size = load_tokens(arguments.data)
     figures = measure(tokens, vocab_size, arguments.order, arguments.runs, arguments.dict_tokens)
     result = {"data": data, "tokens": len(tokens), "vocab_size": vocab_size} | figures
-    text = json.dumps(result, indent=2) + "\n"
-    if arguments.out:
-        (arguments.out / "observe.json").write_text(text, encoding="utf-8")
-    print(text if arguments.json else table(result))  # noqa: T201
-
-
-def load_tokens(shard: Path | None) -> tuple[str, NDArray[np.int64], int]:
-    """(name, tokens (T,), V) of the shard, or of the embedded text."""
-    if shard is not None:
-        tokens = read_shard(shard).astype(np.int64)
-        return shard.name, tokens, int(tokens.max()) + 1
-    from eval.demo.corpus import reference_text
-
-    model = load_demo()
-    tokens, _ = model.encode(Document("the Python language reference", reference_text()))
-    return "the Python language reference", tokens, model.vocab_size
+    deliver(result, arguments, "observe.json", table)
 
 
 def measure(
@@ -112,13 +86,6 @@ def measure(
 def key(peer: str) -> str:
     """Name of a peer as part of a JSON key."""
     return peer.replace(",", "").replace(" ", "_").lower()
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of the work."""
-    started = perf_counter()
-    work()
-    return perf_counter() - started
 
 
 def observe(tokens: NDArray[np.int64], vocab_size: int, order: int) -> None:

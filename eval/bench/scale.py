@@ -1,7 +1,8 @@
 """``ngrammix bench scale``: how time and memory of NgramCache grow with the stream."""
 
 import argparse
-import json
+import math
+import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench.observe import BLOCK, load_tokens, timed, walk
-from eval.bench.observe import observe as warm_up
+from eval.bench import observe
+from eval.bench.common import BLOCK, add_stream, deliver, load_tokens, timed
 from eval.bench.sampler import synthesize
 from eval.report import make_folder
 from ngrammix.cache import NgramCache
@@ -21,48 +22,43 @@ MILLION = 1_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this bench."""
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="SHARD",
-        help="Parameter Golf token shard (default: the embedded text in the demo's tokens)",
-    )
-    parser.add_argument("--order", type=int, default=7, metavar="N", help="default: %(default)s")
+    add_stream(parser)
     parser.add_argument(
         "--millions",
         type=float,
         nargs="+",
         default=[2, 8, 20, 62],
         metavar="N",
-        help="where to look, in million tokens (default: 2 8 20 62; 62 takes about 10 GB)",
+        help="where to look, in million tokens (default: 2 8 20 62; 62 takes about 5 GB of tables)",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the table or JSON, and write JSON (and a plot) under --out."""
+    for n in arguments.millions:
+        if not 1 / MILLION <= n < math.inf:
+            raise ValueError(f"--millions must be >= 0.000001, got {n}; leave it out for 2 8 20 62")
     sizes = sorted(int(n * MILLION) for n in arguments.millions)
-    if sizes[0] < 1:
-        raise ValueError(f"--millions must be >= 0.000001, got {min(arguments.millions)}")
     make_folder(arguments.out)
     data, tokens, vocab_size = load_tokens(arguments.data)
     real = len(tokens)
+    if real < 3:
+        raise ValueError(f"the sampler needs at least 3 tokens, got {real} in {data}; use more")
     if real < sizes[-1]:
         tokens = np.concatenate([tokens, synthesize(tokens, sizes[-1] - real)])
     result = {"data": data, "real_tokens": real, "order": arguments.order} | measure(
         tokens, vocab_size, arguments.order, sizes
     )
-    text = json.dumps(result, indent=2) + "\n"
+    deliver(result, arguments, "scale.json", table)
     if arguments.out:
-        (arguments.out / "scale.json").write_text(text, encoding="utf-8")
         plot(result, arguments.out / "scale.png")
-    print(text if arguments.json else table(result))  # noqa: T201
 
 
 def measure(
     tokens: NDArray[np.int64], vocab_size: int, order: int, sizes: list[int]
 ) -> dict[str, Any]:
     """One pass over the longest stream, looked at where each size is reached."""
-    warm_up(tokens[: sizes[0]], vocab_size, order)
+    observe.observe(tokens[: sizes[0]], vocab_size, order)  # warm-up
     cache = NgramCache(order=order, vocab_size=vocab_size)
     rows: list[dict[str, float]] = []
     seconds, start = 0.0, 0
@@ -89,11 +85,11 @@ def measure(
     head = tokens[: sizes[0]]
     small = NgramCache(order=order, vocab_size=vocab_size)
     small.learn(head)
-    timed(lambda: walk(head[:100], order, small))  # compiles the peer
+    timed(lambda: observe.walk(head[:100], order, small))  # compiles the peer
     return {
         "sizes": rows,
         "time_growth_per_token_growth": growth,
-        "token_by_token_tokens_per_second": sizes[0] / walk(head, order, small),
+        "token_by_token_tokens_per_second": sizes[0] / observe.walk(head, order, small),
     }
 
 
@@ -125,7 +121,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print(f"no {path.name}: pip install 'ngrammix[plot]'")  # noqa: T201
+        print(f"no {path.name}: pip install 'ngrammix[plot]'", file=sys.stderr)  # noqa: T201
         return
     rows = result["sizes"]
     figure = Figure(figsize=(7, 3), layout="constrained")

@@ -109,6 +109,7 @@ def find(tokens, contexts, grams, seen, slots, bits, entries, used, position, mo
             continue
         token = tokens[j]
         slot = reached[j]
+        # Most searches end where the second stage stopped; only the others need the hash again.
         row = (np.uint64(slots[slot]) & rows) - _ONE  # beyond all rows where the slot is empty
         if row >= capacity or entries[row, PREFIX] != prefix or entries[row, TOKEN] != token:
             code = hash_key(prefix, token)

@@ -207,8 +207,15 @@ def test_bench_scale_looks_at_every_size(tmp_path, capsys, rng):
     assert [row["tokens"] for row in result["sizes"]] == [2000, 5000]
     assert result["sizes"][0]["seconds"] < result["sizes"][1]["seconds"]
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
-    assert main([*arguments, "--millions", "0"]) == 2
-    assert "--millions must be >= 0.000001, got 0.0" in capsys.readouterr().err
+    for bad in ("0", "nan", "inf"):
+        assert main([*arguments, "--millions", bad]) == 2
+        text = f"--millions must be >= 0.000001, got {float(bad)}; leave it out for 2 8 20 62"
+        assert text in capsys.readouterr().err
+    words[2] = 2
+    (tmp_path / "s.bin").write_bytes(words.tobytes() + tokens[:2].tobytes())
+    assert main(arguments) == 2
+    text = "the sampler needs at least 3 tokens, got 2 in s.bin; use more"
+    assert text in capsys.readouterr().err
 
 
 @pytest.mark.slow

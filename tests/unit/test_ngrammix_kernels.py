@@ -148,11 +148,11 @@ def test_memory_that_is_not_there_is_named():
 
 
 SCRIPT = """
-from ngrammix import NgramCache
-cache = NgramCache(order=3, vocab_size=4)
+import ngrammix
+cache = ngrammix.NgramCache(order=3, vocab_size=4)
 cache.learn([0, 1, 2, 0, 1, 2, 0])
 cache.check()
-print(cache.__module__ and __import__("ngrammix").__file__)
+print(ngrammix.__file__)
 """
 
 

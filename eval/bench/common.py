@@ -1,0 +1,59 @@
+"""What every bench shares: its stream of tokens, the clock, and where its result goes."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.data import Document, read_shard
+from eval.models import load_demo
+
+BLOCK = 1 << 16  # tokens of evidence at a time, for every peer alike
+
+
+def add_stream(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the tokens and the order of the cache."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="SHARD",
+        help="Parameter Golf token shard (default: the embedded text in the demo's tokens)",
+    )
+    parser.add_argument("--order", type=int, default=7, metavar="N", help="default: %(default)s")
+
+
+def load_tokens(shard: Path | None) -> tuple[str, NDArray[np.int64], int]:
+    """(name, tokens (T,), V) of the shard, or of the embedded text."""
+    if shard is not None:
+        tokens = read_shard(shard).astype(np.int64)
+        return shard.name, tokens, int(tokens.max()) + 1
+    from eval.demo.corpus import reference_text
+
+    model = load_demo()
+    tokens, _ = model.encode(Document("the Python language reference", reference_text()))
+    return "the Python language reference", tokens, model.vocab_size
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of the work."""
+    started = perf_counter()
+    work()
+    return perf_counter() - started
+
+
+def deliver(
+    result: dict[str, Any],
+    arguments: argparse.Namespace,
+    name: str,
+    table: Callable[[dict[str, Any]], str],
+) -> None:
+    """Write the result as JSON to file `name` under --out; print it as JSON or as a table."""
+    text = json.dumps(result, indent=2) + "\n"
+    if arguments.out:
+        (arguments.out / name).write_text(text, encoding="utf-8")
+    print(text if arguments.json else table(result))  # noqa: T201
