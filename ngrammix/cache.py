@@ -10,15 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from ngrammix import snapshot
 from ngrammix.checks import (
     NotCopyable,
+    as_bytes,
     as_token,
     as_tokens,
     check_order,
     check_room,
+    check_threads,
     check_vocab_size,
 )
 from ngrammix.evidence import Evidence
 from ngrammix.integrity import check_tables
-from ngrammix.kernels import find
 from ngrammix.stream import Stream
 from ngrammix.table import Table, Tokens
 
@@ -38,11 +39,17 @@ class NgramCache(NotCopyable):
         context only, so its order 6 is our 7).
     vocab_size : int >= 1
         V; token ids are in [0, V).
+    memory_limit : int or str, optional
+        Bytes, or text such as ``"2GiB"``, that the tables never exceed: the stalest n-grams are
+        forgotten, and every sum still holds (forget.py). One call or a thousand forget the same.
+        (Outside Linux, a table that grows is held twice for a moment.)
+    n_threads : 1 or 2
+        How many threads walk a call of many tokens. The bits are the same.
 
     Raises
     ------
     ValueError
-        If order or vocab_size is out of range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -54,8 +61,23 @@ class NgramCache(NotCopyable):
     array([0.247, 0.113, 0.577, 0.063])
     """
 
-    def __init__(self, order: int = 7, vocab_size: int = 8192) -> None:
-        self._stream = Stream(check_order(order), check_vocab_size(vocab_size))
+    def __init__(
+        self,
+        order: int = 7,
+        vocab_size: int = 8192,
+        *,
+        memory_limit: int | str | None = None,
+        n_threads: int = 1,
+    ) -> None:
+        order, vocab_size = check_order(order), check_vocab_size(vocab_size)
+        limit = None if memory_limit is None else as_bytes(memory_limit)
+        self._stream = Stream(order, vocab_size, limit, check_threads(n_threads))
+        least = self._stream.budget.least
+        if limit is not None and limit < least:
+            raise ValueError(
+                f"memory_limit must be at least {least} bytes at order {order}, got {limit}; "
+                "raise it, or lower the order"
+            )
 
     @property
     def order(self) -> int:
@@ -78,8 +100,13 @@ class NgramCache(NotCopyable):
         return tuple(self._stream.tables)
 
     @property
+    def memory_limit(self) -> int | None:
+        """Bytes that `nbytes` never exceeds, or None."""
+        return self._stream.budget.limit
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of all tables, indexes and buffers as allocated."""
+        """Bytes of all tables, indexes and buffers, in whole pages."""
         return self._stream.nbytes
 
     @property
@@ -92,8 +119,9 @@ class NgramCache(NotCopyable):
         return sum(len(table) for table in self.tables[1:])
 
     def __repr__(self) -> str:
+        limit = "" if self.memory_limit is None else f", memory_limit={self.memory_limit}"
         return (
-            f"NgramCache(order={self.order}, vocab_size={self.vocab_size}): "
+            f"NgramCache(order={self.order}, vocab_size={self.vocab_size}{limit}): "
             f"{self.position:,} tokens, {len(self):,} n-grams, {self.nbytes:,} bytes"
         )
 
@@ -133,6 +161,29 @@ class NgramCache(NotCopyable):
         """Begin a new document: no context reaches back over this point."""
         self._stream.boundary()
 
+    def clear(self) -> None:
+        """Forget everything, as if new; without a limit, the memory stays for the next stream."""
+        self._stream.clear()
+
+    def stats(self) -> dict[str, int | list[int] | None]:
+        """What the cache holds and what it forgot, ready for JSON.
+
+        Returns
+        -------
+        dict
+            ``position``, tokens learned; ``ngrams``, stored now, of 1, 2, ..., order tokens;
+            ``forgotten``, the same of those forgotten so far; ``sweeps``, how often the cache was
+            full; ``nbytes`` and ``memory_limit``, bytes.
+        """
+        return {
+            "position": self.position,
+            "ngrams": [len(table) for table in self.tables[1:]],
+            "forgotten": self._stream.forgotten[1:].tolist(),
+            "sweeps": int(self._stream.sweeps[0]),
+            "nbytes": self.nbytes,
+            "memory_limit": self.memory_limit,
+        }
+
     def peek(self) -> Evidence:
         """Evidence of the one position to come; its token is not known: target_count is 0."""
         return self._stream.peek()
@@ -167,7 +218,7 @@ class NgramCache(NotCopyable):
         """
         context = self._checked_context(context)
         token = as_token(next_token, self.vocab_size)
-        nodes = self._stream.walk(context, find.LOOK)[:, -1]
+        nodes = self._stream.walk(context)[:, -1]
         return float(np.log(self._stream.backoff(nodes, token)[0]))
 
     def distribution(
@@ -190,9 +241,9 @@ class NgramCache(NotCopyable):
         if discount is not None and not 0 < np.float32(discount) < 1:
             raise ValueError(f"discount must be in (0, 1), got {discount}; or leave it out")
         if context is None:
-            nodes = self._stream.grams[:, 0]
+            nodes = self._stream.nodes
         else:
-            nodes = self._stream.walk(self._checked_context(context), find.LOOK)[:, -1]
+            nodes = self._stream.walk(self._checked_context(context))[:, -1]
         return self._stream.backoff(nodes, np.arange(self.vocab_size), discount)
 
     def check(self) -> None:
@@ -212,19 +263,14 @@ class NgramCache(NotCopyable):
             raise RuntimeError(text) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole state to one file; whatever happens, the old one or the new one is there.
-
-        Parameters
-        ----------
-        path : path
-            The file; its folder must exist.
-        """
-        values = {"order": self.order, "vocab_size": self.vocab_size, "position": self.position}
+        """Write the state to one file; the old one or the new one is there, whatever happens."""
+        names = ("order", "vocab_size", "memory_limit", "position")
+        values = {name: getattr(self, name) for name in names}
         snapshot.write(Path(path), values, self._stream.state())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Cache that goes on where the saved one stood, to the bit.
+    def load(cls, path: str | os.PathLike[str], *, n_threads: int = 1) -> Self:
+        """Cache that goes on where the saved one stood, to the bit, within the same memory limit.
 
         Raises
         ------
@@ -232,12 +278,13 @@ class NgramCache(NotCopyable):
             If the file is missing, no snapshot, of another version, cut short or altered, or if no
             stream can have had the state that it holds.
         """
-        path = Path(path)
+        path, n_threads = Path(path), check_threads(n_threads)
         values, state = snapshot.read(path)
         try:
-            cache = cls(order=values["order"], vocab_size=values["vocab_size"])
-            check_room(0, values["position"])
-            cache._stream.restore(values["position"], state)
+            position = values.pop("position")
+            cache = cls(**values, n_threads=n_threads)
+            check_room(0, position)
+            cache._stream.restore(position, state)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise snapshot.damaged(path, error) from error
         return cache

@@ -1,5 +1,6 @@
 """The checks of the face: rule, value, place and mend, before any state changes."""
 
+import re
 from typing import NoReturn
 
 import numpy as np
@@ -7,7 +8,14 @@ from numpy.typing import ArrayLike, NDArray
 
 MAX_ORDER = 32
 MAX_VOCAB_SIZE = 2**31
-MAX_POSITION = 3 * 2**30  # so many n-grams of one order fill an index of 2**32 words
+MAX_POSITION = 2**30 - 64  # an n-gram has 30 bits for where it was last seen
+MAX_BYTES = 2**62
+UNITS = {"B": 1} | {
+    f"{letter}{infix}B": base**power
+    for base, infix in ((1000, ""), (1024, "I"))
+    for power, letter in enumerate("KMGT", start=1)
+}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?(B|[KMGT]I?B)")
 
 
 class NotCopyable:
@@ -39,6 +47,26 @@ def check_vocab_size(vocab_size: object) -> int:
             f"vocab_size must be in 1..2**31, got {vocab_size}; it is the width of the logits"
         )
     return int(vocab_size)
+
+
+def check_threads(n_threads: object) -> int:
+    """Return `n_threads` as int, or raise ValueError unless it is 1 or 2."""
+    if isinstance(n_threads, bool) or n_threads not in (1, 2):
+        raise ValueError(f"n_threads must be 1 or 2, got {n_threads!r}; the bits are the same")
+    return int(n_threads)
+
+
+def as_bytes(memory_limit: object) -> int:
+    """Return a size in bytes, given so or as text such as "512 MiB", or raise ValueError."""
+    size = memory_limit
+    if isinstance(size, str) and (match := _SIZE.fullmatch(size.strip().upper())):
+        size = int(float(match[1]) * UNITS[match[2]])
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 0 < size < MAX_BYTES:
+        raise ValueError(
+            f"memory_limit must be a number of bytes > 0, got {memory_limit!r}; "
+            'pass an int, or text such as "2GiB"'
+        )
+    return int(size)
 
 
 def check_room(position: int, n_tokens: int) -> None:

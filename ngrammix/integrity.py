@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.kernels import find
-from ngrammix.table import Table
+from ngrammix.table import FIRST_BITS, Table, bits_for
+
+MOST_RESERVED = 1 << 17  # rows that a table may have room for beyond those in use
 
 
 def check_tables(tables: Sequence[Table], counts_of_counts: NDArray[np.int64]) -> None:
@@ -68,16 +70,22 @@ def check_state(
             shape if is_table else expected.shape
         ):
             raise ValueError(f"{name} has the wrong shape or dtype")
+    for name in ("sweeps", "forgotten"):
+        if (state[name] < 0).any():
+            raise ValueError(f"{name} must be >= 0")
     tables = [state[f"rows {k}"] for k in range(len(state["nodes"]))]
+    latest = position + find.BEFORE_FIRST
     for k, rows in enumerate(tables):
-        node, seen = int(state["nodes"][k]), int(state["seen"][k])
-        if (node != find.NONE and node >= len(rows)) or seen > position or (k == 0 and node != 0):
+        node, seen, bits = (int(state[name][k]) for name in ("nodes", "seen", "bits"))
+        if (node != find.NONE and node >= len(rows)) or seen > latest or (k == 0 and node != 0):
             raise ValueError(f"the context of {k} tokens leads nowhere")
-        limits = {find.LAST: position + 1}
+        if not bits_for(len(rows), FIRST_BITS) <= bits <= bits_for(len(rows) + MOST_RESERVED):
+            raise ValueError(f"an index of 2**{bits} slots is none for {len(rows)} rows")
+        limits: dict[int, int] = {}
         if k > 0:
             limits |= {find.PREFIX: len(tables[k - 1]), find.TOKEN: vocab_size}
         if k < len(tables) - 1:
             limits[find.HINT] = vocab_size
-        for column, limit in limits.items():
-            if len(rows) and int(rows[:, column].max()) >= limit:
-                raise ValueError(f"rows {k} lead out of the tables")
+        is_off = any(len(rows) and int(rows[:, c].max()) >= limit for c, limit in limits.items())
+        if is_off or (len(rows) and int((rows[:, find.LAST] & find.LAST_MASK).max()) > latest):
+            raise ValueError(f"rows {k} lead out of the tables")

@@ -1,19 +1,25 @@
-"""Arrays of uint32 in anonymous memory: costly where written only, and grown in place."""
+"""Arrays of uint32 in anonymous memory: costly where written only, grown and shrunk in place."""
 
 import mmap
 import platform
 import sys
 
 import numpy as np
-from numpy.typing import NDArray
 
+PAGE = mmap.PAGESIZE  # as it is counted
 HUGE_PAGE = 2 << 20
-RESERVED = 16 << 30  # bytes of address space for rows: 512 M n-grams of an order
+RESERVED = 16 << 30  # bytes of address space an array: 512 M n-grams of an order
 
 # MAP_NORESERVE: address space that the system does not count as memory. Python names it from 3.13
 # on; the number is that of Linux on these processors.
 _KNOWN = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 NO_RESERVE: int | None = getattr(mmap, "MAP_NORESERVE", 0x4000 if _KNOWN else None)
+
+
+def page_bytes(n_bytes: int, page: int) -> int:
+    """Bytes of the pages that an array of `n_bytes` touches: huge ones if it fills two."""
+    page = HUGE_PAGE if n_bytes >= 2 * HUGE_PAGE else page
+    return -(-n_bytes // page) * page
 
 
 def map_pages(n_bytes: int, *, only_reserved: bool = False) -> mmap.mmap:
@@ -35,61 +41,82 @@ def map_pages(n_bytes: int, *, only_reserved: bool = False) -> mmap.mmap:
         raise MemoryError(f"no {n_bytes:,} bytes of memory are left for the tables") from error
 
 
-def aligned(pages: mmap.mmap) -> NDArray[np.uint32]:
-    """All of `pages` from the first huge page on, if they hold two, else all: (n,) uint32.
-
-    Random reads over gigabytes miss the TLB on every row with pages of 4 KiB. And no row of 32
-    bytes straddles two cache lines here; in an array from malloc, begun 16 bytes into one, many do.
-    """
-    array = np.frombuffer(pages, np.uint32)
-    if len(pages) < 2 * HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return array
-    return array[-array.ctypes.data % HUGE_PAGE // 4 :]
-
-
-def prefer_huge_pages(pages: mmap.mmap, n_bytes: int) -> None:
-    """Ask for huge pages under the first `n_bytes`, where that many fill some."""
-    if n_bytes >= 2 * HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE, 0, min(len(pages), n_bytes + HUGE_PAGE))
-
-
-def zeros(n: int) -> NDArray[np.uint32]:
-    """(n,) uint32, all zero, begun on a page, a huge one if it fills some."""
-    n_bytes = 4 * n
-    pages = map_pages(n_bytes + HUGE_PAGE if n_bytes >= 2 * HUGE_PAGE else n_bytes)
-    prefer_huge_pages(pages, n_bytes)
-    return aligned(pages)[:n]
-
-
-class GrowingRows:
+class GrowingArray:
     """Rows of uint32; `array` (capacity, columns) is zero where nothing was written.
 
     Address space is reserved for many more, so growth copies nothing and holds nothing twice. Where
     the system reserves none, or the rows outgrow it, they are copied to a larger place.
+
+    The rows begin on a huge page: random reads over gigabytes miss the TLB on every row with pages
+    of 4 KiB. And no row of 32 bytes straddles two cache lines here; in an array from malloc, begun
+    16 bytes into one, many do.
     """
 
     def __init__(self, capacity: int, columns: int) -> None:
+        self._row_bytes = 4 * columns
         self._columns = columns
         self._reserve(capacity)
         self._show(capacity)
 
+    def __len__(self) -> int:
+        """Return the capacity in rows."""
+        return len(self.array)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pages that the rows can touch."""
+        return self.nbytes_of(len(self))
+
+    def nbytes_of(self, capacity: int) -> int:
+        """Bytes of the pages that `capacity` rows can touch."""
+        return page_bytes(capacity * self._row_bytes, PAGE)
+
+    def fits(self, capacity: int) -> bool:
+        """Whether `grow` makes room for `capacity` rows where they are."""
+        return capacity * self._columns <= len(self._space)
+
     def grow(self, capacity: int) -> None:
-        """Make room for `capacity` rows; what was written stays."""
-        if capacity * self._columns > len(self._space):
+        """Make room for `capacity` rows; what was written stays. MemoryError changes nothing."""
+        if capacity <= len(self):
+            return
+        if not self.fits(capacity):
             written = self.array
             self._reserve(2 * capacity)
             self._space[: written.size] = written.reshape(-1)
         self._show(capacity)
 
+    def shrink(self, capacity: int, *, keeps_pages: bool = False) -> None:
+        """Give up all rows from `capacity` on; unless kept, their pages go back to the system."""
+        begin, end = capacity * self._row_bytes, len(self) * self._row_bytes
+        whole = end
+        if not keeps_pages and sys.platform == "linux":  # there given pages come back as zeros
+            whole = min(page_bytes(begin, mmap.PAGESIZE), page_bytes(end, mmap.PAGESIZE))
+            self._advise(mmap.MADV_DONTNEED, whole, page_bytes(end, mmap.PAGESIZE))
+        self._space[begin // 4 : min(whole, end) // 4] = 0
+        self._show(capacity)
+
     def _reserve(self, capacity: int) -> None:
-        n_bytes = 4 * capacity * self._columns + HUGE_PAGE
+        n_bytes = capacity * self._row_bytes + HUGE_PAGE
         try:
             self._pages = map_pages(max(RESERVED, n_bytes), only_reserved=True)
         except MemoryError:
             self._pages = map_pages(n_bytes)
-        self._space = aligned(self._pages)
+        space = np.frombuffer(self._pages, np.uint32)
+        self._skipped = -space.ctypes.data % HUGE_PAGE
+        self._space = space[self._skipped // 4 :]
+        self._is_huge = False
 
     def _show(self, capacity: int) -> None:
         n = capacity * self._columns
-        prefer_huge_pages(self._pages, 4 * n)
+        is_huge = 4 * n >= 2 * HUGE_PAGE
+        if is_huge != self._is_huge and hasattr(mmap, "MADV_HUGEPAGE"):
+            advice = mmap.MADV_HUGEPAGE if is_huge else mmap.MADV_NOHUGEPAGE
+            self._advise(advice, 0, 4 * len(self._space))
+            self._is_huge = is_huge
         self.array = self._space[:n].reshape(-1, self._columns)
+
+    def _advise(self, advice: int, begin: int, end: int) -> None:
+        """Tell the system about bytes [begin, end) of the rows, begun on a page."""
+        length = min(end, 4 * len(self._space)) - begin
+        if length > 0:
+            self._pages.madvise(advice, self._skipped + begin, length)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b"NGRAMMIX"
-VERSION = 1
+VERSION = 2
 PAGE = 4096
 DIGEST_BYTES = 16
 START = len(MAGIC) + 8 + DIGEST_BYTES  # of the header

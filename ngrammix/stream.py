@@ -1,18 +1,20 @@
 """Stream: the tables of every order and the place that the stream has reached in them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ngrammix import chunk, forget
 from ngrammix.backoff import raise_order
+from ngrammix.budget import Budget
+from ngrammix.chunk import Chunk
 from ngrammix.evidence import Evidence
 from ngrammix.integrity import check_state, check_tables
 from ngrammix.kernels import find
-from ngrammix.kernels.count import count, discount
+from ngrammix.kernels.count import discount
 from ngrammix.table import Nodes, Table, Tokens
-
-CHUNK = 4096  # tokens walked one order at a time; their rows stay in the core's own cache
 
 
 class Stream:
@@ -26,20 +28,34 @@ class Stream:
         Tokens learned.
     counts_of_counts : (order, 2) int64
         N-grams of each order that were counted once, and twice.
-    grams, seen : (order + 1, CHUNK + 1) uint32
-        Node of the last k tokens before each position of a chunk, and where those k tokens stood
-        last; column 0 is the state between calls.
+    nodes, seen : (order + 1,) uint32
+        Node of the last k tokens, and what its LAST said when they came.
+    budget : Budget
+        When something must be forgotten.
+    sweeps, forgotten : (1,) int64, (order + 1,) int64
+        How often something was, and how many n-grams of each length.
     """
 
-    def __init__(self, order: int, vocab_size: int) -> None:
+    def __init__(
+        self, order: int, vocab_size: int, memory_limit: int | None = None, n_threads: int = 1
+    ) -> None:
         self.order = order
         self.vocab_size = vocab_size
+        self.n_threads = n_threads
         self.position = 0
         self.tables = [Table(is_longest=k == order) for k in range(order + 1)]
-        self.tables[0].add_root()
         self.counts_of_counts = np.zeros((order, 2), np.int64)
-        self.grams = self.at_root(CHUNK)
-        self.seen = np.zeros_like(self.grams)
+        self.nodes = np.full(order + 1, find.NONE, np.uint32)
+        self.seen = np.zeros(order + 1, np.uint32)
+        self.sweeps = np.zeros(1, np.int64)
+        self.forgotten = np.zeros(order + 1, np.int64)
+        self.tables[0].add_root()
+        self.nodes[0] = 0
+        # The buffers of two threads, whatever n_threads is: both must forget the same.
+        buffer_bytes = chunk.IN_FLIGHT * (self.nodes.nbytes + self.seen.nbytes)
+        self.budget = Budget(self.tables, memory_limit, chunk.SIZE, buffer_bytes)
+        n_chunks = chunk.IN_FLIGHT if n_threads > 1 else 1
+        self._chunks = [Chunk(order, self.budget.chunk) for _ in range(n_chunks)]
 
     @property
     def discounts(self) -> NDArray[np.float32]:
@@ -48,31 +64,43 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tables, indexes and buffers as allocated."""
-        tables = sum(table.nbytes for table in self.tables)
-        return tables + self.grams.nbytes + self.seen.nbytes + self.counts_of_counts.nbytes
+        """Bytes of all tables, indexes and buffers, in whole pages."""
+        return self.budget.nbytes_with(self.tables, 0)
 
     def learn(self, tokens: Tokens, evidence: Evidence | None) -> None:
         """Learn tokens (T,), writing down first what was known before each if `evidence`."""
-        for start in range(0, len(tokens), CHUNK):
-            chunk = tokens[start : start + CHUNK]
-            self._reserve(len(chunk))
-            self._take(chunk, self.grams, self.seen, evidence, start)
-            self.grams[:, 0] = self.grams[:, len(chunk)]
-            self.seen[:, 0] = self.seen[:, len(chunk)]
+        start = 0
+        while start < len(tokens):
+            stop = min(len(tokens), start + self._make_room())
+            block = self._split(tokens, evidence, start, stop)
+            if self._can_share(stop - start):
+                self._walk_in_threads(block)
+            else:
+                for work in block:
+                    self._walk(work)
+            start = stop
 
     def update(self, context: Tokens, token: Tokens) -> None:
         """Count token (1,) after each suffix of `context` (C,), C < order, beside the stream."""
-        self._reserve(len(context) + 1)
-        nodes = self.walk(context, find.MAKE)[:, -1:]
-        grams = np.concatenate([nodes, nodes], axis=1)
-        self._take(token, grams, np.zeros_like(grams), None)
+        self._make_room(len(context) + 1)
+        nodes = self.walk(context, makes=True)[:, -1]
+        work = self._chunks[0].take(token, self.position, *_NO_EVIDENCE)
+        work.find(self.tables, self._upward, nodes, np.zeros_like(nodes))
+        work.count(self.tables, self._downward, self.counts_of_counts)
+        self.position += 1
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything but `position` that the stream's future depends on, by name."""
         rows = {f"rows {k}": table.rows[: len(table)] for k, table in enumerate(self.tables)}
-        state = {"nodes": self.grams[:, 0], "seen": self.seen[:, 0]}
-        return state | {"counts of counts": self.counts_of_counts} | rows
+        state: dict[str, NDArray[Any]] = {
+            "nodes": self.nodes,
+            "seen": self.seen,
+            "counts of counts": self.counts_of_counts,
+            "bits": np.array([table.bits for table in self.tables], np.uint32),
+            "sweeps": self.sweeps,
+            "forgotten": self.forgotten,
+        }
+        return state | rows
 
     def restore(self, position: int, state: dict[str, NDArray[Any]]) -> None:
         """Go on where a stream of the same order and vocabulary stood when `state` was taken.
@@ -82,27 +110,40 @@ class Stream:
         """
         check_state(self.state(), state, self.vocab_size, position)
         self.position = position
-        self.grams[:, 0] = state["nodes"]
-        self.seen[:, 0] = state["seen"]
+        self.nodes[:] = state["nodes"]
+        self.seen[:] = state["seen"]
         self.counts_of_counts[:] = state["counts of counts"]
+        self.sweeps[:] = state["sweeps"]
+        self.forgotten[:] = state["forgotten"]
         for k in range(1, self.order + 1):
-            self.tables[k].restore(state[f"rows {k}"])
+            self.tables[k].restore(state[f"rows {k}"], int(state["bits"][k]))
         self.tables[0].rows[:1] = state["rows 0"]
         check_tables(self.tables, self.counts_of_counts)
 
     def boundary(self) -> None:
         """Forget the last tokens as context."""
-        self.grams[1:, 0] = find.NONE
+        self.nodes[1:] = find.NONE
+
+    def clear(self) -> None:
+        """Forget everything; without a limit, the memory stays for the next stream."""
+        for table in self.tables:
+            table.clear(keeps_pages=self.budget.limit is None)
+        self.tables[0].add_root()
+        for array in (self.counts_of_counts, self.seen, self.sweeps, self.forgotten):
+            array[:] = 0
+        self.boundary()
+        self.position = 0
 
     def peek(self) -> Evidence:
         """Evidence of the one position to come; its token is not known: target_count is 0."""
         evidence = Evidence.allocate(self.order, 1)
         evidence.fields[:] = 0
         evidence.discounts[:, 0] = self.discounts
-        for k, node in enumerate(self.grams[:-1, 0]):
+        for k, node in enumerate(self.nodes[:-1]):
             if node != find.NONE:
                 n, u, hint, hint_count = self.tables[k].rows[node, find.FOLLOWERS :]
-                age = self.position - self.seen[k, 0] if self.seen[k, 0] > 0 else 0
+                now = self.position + find.BEFORE_FIRST
+                age = now - self.seen[k] if self.seen[k] > 0 else 0
                 evidence.fields[k, 0] = n, u, 0, hint, hint_count, age
         return evidence
 
@@ -125,41 +166,93 @@ class Stream:
             probability = raise_order(probability, counts, followers, distinct, float(d))
         return probability
 
-    def walk(self, tokens: Tokens, mode: int) -> Nodes:
-        """(order + 1, T + 1): nodes of the last k tokens before each position, from the root."""
-        grams = self.at_root(len(tokens))
-        self._find(tokens, grams, np.zeros_like(grams), 0, mode)
-        return grams
+    def walk(self, tokens: Tokens, *, makes: bool = False) -> Nodes:
+        """(order + 1, T + 1): nodes of the last k tokens before each position, from the root.
 
-    def at_root(self, n_tokens: int) -> Nodes:
-        """Node buffer (order + 1, n_tokens + 1): before its first position no token came."""
-        grams = np.full((self.order + 1, n_tokens + 1), find.NONE, np.uint32)
+        What is missing is made if it `makes`, as seen just before the next token of the stream.
+        """
+        grams = np.full((self.order + 1, len(tokens) + 1), find.NONE, np.uint32)
         grams[0] = 0
+        seen, is_new = np.zeros(len(tokens) + 1, np.uint32), np.zeros(len(tokens), np.bool_)
+        position = self.position - len(tokens)
+        for k in self._upward:
+            self.tables[k].find(tokens, grams[k - 1], grams[k], seen, is_new, position, makes)
         return grams
 
-    def _reserve(self, n_tokens: int) -> None:
-        """Make room for what `n_tokens` more can add: one n-gram of each order a token."""
+    @property
+    def _upward(self) -> range:
+        """Orders of the n-grams, shortest first."""
+        return range(1, self.order + 1)
+
+    @property
+    def _downward(self) -> range:
+        """Lengths of the contexts, longest first."""
+        return range(self.order - 1, -1, -1)
+
+    def _make_room(self, n_beside: int = 0) -> int:
+        """Tokens until the next look at the budget, for which room is made; it may have to forget.
+
+        And for `n_beside` n-grams of each order beside the stream.
+        """
+        n_tokens = self.budget.block - self.position % self.budget.block
+        need = n_tokens + n_beside if self.budget.limit is not None else n_beside
+        n_kept = sum(map(len, self.tables))
+        while n_kept > 0 and not self.budget.has_room(self.tables, need):
+            n_kept = int(forget.KEPT * n_kept)
+            self.forgotten += forget.forget(
+                self.tables, self.counts_of_counts, self.nodes, self.position, n_kept
+            )
+            self.sweeps += 1
         for table in self.tables[1:]:
-            table.reserve(n_tokens)
+            table.reserve(need)
+        return n_tokens
 
-    def _take(
-        self, tokens: Tokens, grams: Nodes, seen: Nodes, evidence: Evidence | None, offset: int = 0
-    ) -> None:
-        """Find or make every n-gram, shortest first, then count them, longest first."""
-        position, self.position = self.position, self.position + len(tokens)
-        self._find(tokens, grams, seen, position, find.STAMP)
-        written = _NO_EVIDENCE if evidence is None else evidence
-        fresh = np.ones(len(tokens), np.bool_)
-        for k in range(self.order - 1, -1, -1):
-            count(
-                tokens, k, grams, seen, self.tables[k].rows, self.tables[k + 1].rows, fresh,
-                self.counts_of_counts, written.fields, written.discounts, offset,
-                position, evidence is not None,
-            )  # fmt: skip
+    def _split(
+        self, tokens: Tokens, evidence: Evidence | None, start: int, stop: int
+    ) -> Iterator[Chunk]:
+        """Tokens start..stop, chunk by chunk, in one of the buffers after the other."""
+        for i, first in enumerate(range(start, stop, self.budget.chunk)):
+            piece = slice(first, min(first + self.budget.chunk, stop))
+            written = _NO_EVIDENCE
+            if evidence is not None:
+                written = evidence.fields[:, piece], evidence.discounts[:, piece]
+            work = self._chunks[i % len(self._chunks)]
+            yield work.take(tokens[piece], self.position, *written)
+            self.position += piece.stop - piece.start
 
-    def _find(self, tokens: Tokens, grams: Nodes, seen: Nodes, position: int, mode: int) -> None:
-        for k, table in enumerate(self.tables[1:], start=1):
-            table.find(tokens, grams[k - 1], grams[k], seen[k], position, mode)
+    def _can_share(self, n_tokens: int) -> bool:
+        """Whether two threads may walk so many tokens: rows that move lose what is written."""
+        is_worth_it = self.n_threads > 1 and n_tokens > self.budget.chunk
+        return is_worth_it and all(table.grows_in_place(n_tokens) for table in self.tables)
+
+    def _walk(self, work: Chunk) -> None:
+        for table in self.tables[1:]:
+            table.reserve(len(work.tokens))
+        work.find(self.tables, self._upward, self.nodes, self.seen)
+        work.count(self.tables, self._downward, self.counts_of_counts)
+
+    def _walk_in_threads(self, block: Iterator[Chunk]) -> None:
+        """Short orders here, long ones in another thread; about as much work for each."""
+        n_near, n_counted_near = 5 * self.order // 7, 3 * self.order // 7
+
+        def begin(work: Chunk) -> None:
+            work.find(self.tables, self._upward[:n_near], self.nodes, self.seen)
+
+        def deepen(work: Chunk) -> None:
+            work.find(self.tables, self._upward[n_near:], self.nodes, self.seen)
+            work.count(
+                self.tables, self._downward[: -n_counted_near or None], self.counts_of_counts
+            )
+
+        def end(work: Chunk) -> None:
+            near = self._downward[self.order - n_counted_near :]
+            work.count(self.tables, near, self.counts_of_counts)
+
+        try:
+            chunk.overlap(block, begin, deepen, end)
+        except MemoryError:  # found, but not counted by all orders: no context reaches over that
+            self.boundary()
+            raise
 
 
-_NO_EVIDENCE = Evidence.allocate(1, 1)
+_NO_EVIDENCE = np.empty((32, 0, 6), np.uint32), np.empty((32, 0), np.float32)

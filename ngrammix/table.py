@@ -3,15 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix import memory
 from ngrammix.kernels import find
+from ngrammix.memory import GrowingArray
 
 Tokens = NDArray[np.int64]
 Nodes = NDArray[np.uint32]
 
-MAX_LOAD = 0.75  # rows per slot: the tags keep a search within one or two cache lines up to here
-FIRST_BITS = 4
-SMALL_BITS = 22  # below 16 MiB an index quadruples: doubling spent a fifth of the time on refilling
+MAX_LOAD = 0.75  # rows per slot: up to here four in five lines are not full
+FIRST_BITS = 4  # one line
+SMALL_BITS = 24  # below 64 MiB an index quadruples: doubling spent a fifth of the time on refilling
+
+
+def bits_for(n_rows: int, bits: int = FIRST_BITS) -> int:
+    """Log2 of the slots that an index of 2**bits must have for `n_rows`."""
+    while n_rows > MAX_LOAD * (1 << bits):
+        bits += 2 if bits < SMALL_BITS else 1
+    return bits
 
 
 class Table:
@@ -25,9 +32,8 @@ class Table:
 
     def __init__(self, *, is_longest: bool) -> None:
         columns = find.COLUMNS_LONGEST if is_longest else find.COLUMNS
-        self._rows = memory.GrowingRows(1 << FIRST_BITS, columns)
-        self._bits = FIRST_BITS
-        self._slots = memory.zeros(1 << FIRST_BITS)
+        self._rows = GrowingArray(1 << FIRST_BITS, columns)
+        self._slots = GrowingArray(1 << FIRST_BITS, 1)
         self._used = np.zeros(1, np.int64)
 
     def __len__(self) -> int:
@@ -40,52 +46,86 @@ class Table:
         return self._rows.array
 
     @property
-    def slot_count(self) -> int:
-        """Words of the index, a power of two."""
-        return len(self._slots)
+    def slots(self) -> NDArray[np.uint32]:
+        """(2**bits,) uint32: the index over the rows, as kernels/find.py says."""
+        return self._slots.array.reshape(-1)
+
+    @property
+    def bits(self) -> int:
+        """Log2 of the number of slots."""
+        return len(self._slots).bit_length() - 1
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows and the index, as allocated."""
-        return self.rows.nbytes + self._slots.nbytes
+        """Bytes of the rows and the index, in whole pages."""
+        return self._rows.nbytes + self._slots.nbytes
+
+    def nbytes_with(self, n_more: int) -> int:
+        """What `nbytes` is after ``reserve(n_more)``."""
+        n_rows = len(self) + n_more
+        rows = self._rows.nbytes_of(max(n_rows, len(self._rows)))
+        return rows + self._slots.nbytes_of(1 << bits_for(n_rows, self.bits))
+
+    def grows_in_place(self, n_more: int) -> bool:
+        """Whether ``reserve(n_more)`` leaves the rows where they are."""
+        return self._rows.fits(len(self) + n_more)
 
     def reserve(self, n_more: int) -> None:
         """Make room for `n_more` further n-grams; MemoryError leaves the table as it was."""
-        need = len(self) + n_more
-        if need > len(self.rows):
-            self._rows.grow(need)
-        bits = self._bits
-        while need > MAX_LOAD * (1 << bits):
-            bits += 2 if bits < SMALL_BITS else 1
-        if bits != self._bits:
-            slots = memory.zeros(1 << bits)
-            find.fill_slots(slots, bits, self.rows, len(self))
-            self._slots, self._bits = slots, bits
+        self._rows.grow(len(self) + n_more)
+        bits = bits_for(len(self) + n_more, self.bits)
+        if bits != self.bits:
+            self._slots.grow(1 << bits)
+            self._index()
 
-    def restore(self, rows: NDArray[np.uint32]) -> None:
-        """Take over the n-grams of a saved table, (N, columns) uint32, into this empty one."""
-        self.reserve(len(rows))
+    def truncate(self, n_rows: int) -> None:
+        """Forget the rows from `n_rows` on; until `reindex`, nothing is found."""
+        self._used[0] = n_rows
+        self._rows.shrink(max(n_rows, 1 << FIRST_BITS))
+        self.rows[n_rows:] = 0
+
+    def reindex(self) -> None:
+        """Enter every row anew, in an index no larger than a new table's."""
+        self._slots.shrink(1 << min(self.bits, bits_for(len(self))))
+        self._index()
+
+    def clear(self, *, keeps_pages: bool) -> None:
+        """Forget all rows; their memory stays for the next ones, or goes back to the system."""
+        self._used[0] = 0
+        for array in (self._rows, self._slots):
+            array.shrink(1 << FIRST_BITS, keeps_pages=keeps_pages)
+            array.array[:] = 0
+
+    def restore(self, rows: NDArray[np.uint32], bits: int) -> None:
+        """Take over a saved table, its rows (N, columns) uint32, into this empty one."""
+        self._rows.grow(len(rows))
+        self._slots.grow(1 << bits)
         self.rows[: len(rows)] = rows
         self._used[0] = len(rows)
-        find.fill_slots(self._slots, self._bits, self.rows, len(self))
+        self._index()
+
+    def _index(self) -> None:
+        self.slots[:] = 0
+        find.fill_slots(self.slots, self.bits, self.rows, len(self))
 
     def add_root(self) -> None:
         """Make the one n-gram of no tokens, row 0; it has no prefix, so no key and no slot."""
         self._used[0] = 1
 
     def find(
-        self, tokens: Tokens, contexts: Nodes, grams: Nodes, seen: Nodes, position: int, mode: int
-    ) -> None:
-        """Walk `tokens` as kernels/find.py says; unless mode is LOOK, `reserve` first."""
+        self, tokens: Tokens, contexts: Nodes, grams: Nodes, seen: Nodes, is_new: NDArray[np.bool_],
+        position: int, makes: bool,
+    ) -> None:  # fmt: skip
+        """Walk `tokens` as kernels/find.py says; if it `makes` n-grams, `reserve` first."""
         find.find(
-            tokens, contexts, grams, seen, self._slots, self._bits, self.rows, self._used,
-            position, mode,
+            tokens, contexts, grams, seen, is_new, self.slots, self.bits, self.rows, self._used,
+            position, makes,
         )  # fmt: skip
 
     def lookup(self, prefixes: Nodes, tokens: Tokens) -> Nodes:
         """(N,) uint32: row of each key (prefix, token), NONE where it is not stored."""
-        found = np.empty(len(tokens) + 1, np.uint32)
-        self.find(tokens, prefixes, found, np.empty_like(found), 0, find.LOOK)
+        found, seen = np.empty((2, len(tokens) + 1), np.uint32)
+        self.find(tokens, prefixes, found, seen, np.empty(0, np.bool_), 0, False)
         return found[1:]
 
     def token_counts(self, prefixes: Nodes, tokens: Tokens) -> NDArray[np.uint32]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix import memory
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
 from ngrammix.kernels.count import (
@@ -18,18 +17,24 @@ from ngrammix.kernels.count import (
     discount,
 )
 from ngrammix.kernels.find import (
+    BEFORE_FIRST,
     COUNT,
     DISTINCT,
     FOLLOWERS,
     HINT,
     HINT_COUNT,
     LAST,
+    LAST_MASK,
     PREFIX,
+    REDUNDANT,
+    REPEATED,
     TOKEN,
+    code_key,
     find_row,
-    hash_key,
+    word_of,
 )
 from ngrammix.kernels.jit import jit
+from ngrammix.memory import GrowingArray
 
 
 @jit
@@ -41,26 +46,32 @@ def walk(
     slots, entries: tuples of order + 1 arrays; bits (order + 1,) uint64; used (order + 1,) int64;
     nodes, seen (order + 1,) uint32: the state of the stream; the stream has no boundaries.
     """
-    one, sixty_four, mask = np.uint64(1), np.uint64(64), np.uint64(0xFFFFFFFF)
+    mask = np.uint64(0xFFFFFFFF)
     order = len(nodes) - 1
-    rows = np.zeros(order + 1, np.uint32)
+    rows, ended = np.zeros(order + 1, np.uint32), np.zeros(order + 1, np.uint32)
     for i in range(len(tokens)):
         token = tokens[i]
         position = start + i
+        now = np.uint32(position + 1 + BEFORE_FIRST)
         longest = min(order, position + 1)
+        is_new = False
         for k in range(1, longest + 1):
             prefix = nodes[k - 1]
-            code = hash_key(prefix, token)
-            row, slot = find_row(
-                slots[k], bits[k], entries[k], prefix, token, code, code >> (sixty_four - bits[k])
-            )
+            code = code_key(prefix, token)
+            row, slot = find_row(slots[k], bits[k], entries[k], prefix, token, code)
             if row == mask:
                 row = np.uint64(used[k])
                 used[k] += 1
-                slots[k][slot] = np.uint32((code << bits[k] | (row + one)) & mask)
-                entries[k][row, :] = 0
+                slots[k][slot] = word_of(code, bits[k], row)
                 entries[k][row, PREFIX] = prefix
                 entries[k][row, TOKEN] = token
+                entries[k][row, LAST] = now | (REDUNDANT if is_new else 0)
+                ended[k] = 0
+                is_new = True
+            else:
+                ended[k] = entries[k][row, LAST] & np.uint32(LAST_MASK)
+                entries[k][row, LAST] = now | REPEATED
+                is_new = False
             rows[k] = row
         is_counted = True
         for k in range(order - 1, -1, -1):
@@ -77,7 +88,7 @@ def walk(
             fields[k, i, SEEN_TARGET_COUNT] = before
             fields[k, i, SEEN_HINT] = context[HINT]
             fields[k, i, SEEN_HINT_COUNT] = context[HINT_COUNT]
-            fields[k, i, SEEN_AGE] = position - seen[k] if seen[k] > 0 else 0
+            fields[k, i, SEEN_AGE] = position + BEFORE_FIRST - seen[k] if seen[k] > 0 else 0
             if is_counted:
                 gram[COUNT] = before + 1
                 context[FOLLOWERS] += 1
@@ -94,13 +105,12 @@ def walk(
             is_counted = before == 0
         for k in range(1, longest + 1):
             nodes[k] = rows[k]
-            seen[k] = entries[k][rows[k], LAST]
-            entries[k][rows[k], LAST] = position + 1
+            seen[k] = ended[k]
 
 
 @dataclass(eq=False)
 class State:
-    """Tables of their final size, empty, and the state of the stream."""
+    """Tables of their final size and the state of the stream."""
 
     slots: tuple[NDArray[np.uint32], ...]
     bits: NDArray[np.uint64]
@@ -110,19 +120,28 @@ class State:
     seen: NDArray[np.uint32]
     counts_of_counts: NDArray[np.int64]
 
+    def clear(self) -> None:
+        """Begin anew in the same memory, which is touched whole."""
+        for table in (*self.slots, *self.rows, self.nodes, self.seen):
+            table[...] = 0
+        for counts in (self.used, self.counts_of_counts):
+            counts[...] = 0
+
 
 def allocate(order: int, sizes: NgramCache) -> State:
     """Empty tables as large as those of `sizes`, so that the peer never grows."""
-    shapes = [(len(table), table.slot_count, table.rows.shape[1]) for table in sizes.tables]
-    return State(
-        slots=tuple(memory.zeros(n_slots) for _, n_slots, _ in shapes),
-        bits=np.array([n_slots.bit_length() - 1 for _, n_slots, _ in shapes], np.uint64),
-        rows=tuple(memory.GrowingRows(n + 1, columns).array for n, _, columns in shapes),
+    shapes = [(len(table), len(table.slots), table.rows.shape[1]) for table in sizes.tables]
+    state = State(
+        slots=tuple(GrowingArray(n_slots, 1).array.reshape(-1) for _, n_slots, _ in shapes),
+        bits=np.array([table.bits for table in sizes.tables], np.uint64),
+        rows=tuple(GrowingArray(n + 1, columns).array for n, _, columns in shapes),
         used=np.zeros(order + 1, np.int64),
         nodes=np.zeros(order + 1, np.uint32),
         seen=np.zeros(order + 1, np.uint32),
         counts_of_counts=np.zeros((order, 2), np.int64),
     )
+    state.clear()
+    return state
 
 
 def observe(tokens: NDArray[np.int64], state: State, evidence: Evidence, start: int) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 
 from ngrammix.kernels.find import (
     AHEAD,
+    BEFORE_FIRST,
     COUNT,
     DISTINCT,
     FOLLOWERS,
@@ -32,27 +33,25 @@ def discount(counts_of_counts):
 
 @jit
 def count(
-    tokens, k, grams, seen, context_entries, entries, fresh, counts_of_counts,
-    fields, discounts, offset, position, record,
+    tokens, k, contexts, children, seen, context_entries, entries, fresh, once_twice,
+    fields, discounts, position,
 ):  # fmt: skip
     """Write down what each k-token context knew, then count its token, position by position.
 
-    tokens (T,) int64; grams (order + 1, T + 1) uint32, row k: node of the k tokens before each
-    position; seen, the same shape: where those k tokens stood last, 0 for never; fresh (T,) bool:
-    on entry whether the next longer n-gram is absent or had no count, on exit the same of this one
-    (one that is absent leaves it True); counts_of_counts (order, 2) int64: n-grams of each order
-    counted once, twice; position: of tokens[0] in the stream. If `record`, positions `offset`.. of
-    fields (order, N, 6) uint32 and of discounts (order, N) float32 are written.
+    tokens (T,) int64; contexts, children (T + 1,) uint32: node of the last k, and of the last
+    k + 1, tokens before each position; seen (T + 1,) uint32: what LAST said of the last k tokens;
+    fresh (T,) bool: on entry whether the next longer n-gram is absent or had no count, on exit the
+    same of this one (one that is absent leaves it True); once_twice (2,) int64: n-grams of k + 1
+    tokens that were counted once, twice; position: of tokens[0] in the stream. fields (T, 6) uint32
+    and discounts (T,) float32 are written, unless they are empty.
 
     Update exclusion: an n-gram is counted only where the next longer one had no count, so its count
     is the number of its distinct left extensions, Kneser and Ney's (1995) continuation count.
     """
     n_tokens = len(tokens)
-    contexts = grams[k]
-    children = grams[k + 1]
-    last_seen = seen[k]
-    n_once_twice = counts_of_counts[k]
-    d = discount(n_once_twice)
+    records = len(fields) > 0
+    now = position + BEFORE_FIRST
+    d = discount(once_twice)
     for i in range(n_tokens):
         ahead = min(i + AHEAD, n_tokens - 1)
         if children[ahead + 1] != NONE:
@@ -62,20 +61,20 @@ def count(
         context = contexts[i]
         gram = children[i + 1]
         if gram == NONE:  # too few tokens since the boundary: there is no such context
-            if record:
+            if records:
                 for field in range(N_FIELDS):
-                    fields[k, offset + i, field] = 0
-                discounts[k, offset + i] = d
+                    fields[i, field] = 0
+                discounts[i] = d
             continue
         before = entries[gram, COUNT]
-        if record:
-            fields[k, offset + i, SEEN_FOLLOWERS] = context_entries[context, FOLLOWERS]
-            fields[k, offset + i, SEEN_DISTINCT] = context_entries[context, DISTINCT]
-            fields[k, offset + i, SEEN_TARGET_COUNT] = before
-            fields[k, offset + i, SEEN_HINT] = context_entries[context, HINT]
-            fields[k, offset + i, SEEN_HINT_COUNT] = context_entries[context, HINT_COUNT]
-            fields[k, offset + i, SEEN_AGE] = position + i - last_seen[i] if last_seen[i] > 0 else 0
-            discounts[k, offset + i] = d
+        if records:
+            fields[i, SEEN_FOLLOWERS] = context_entries[context, FOLLOWERS]
+            fields[i, SEEN_DISTINCT] = context_entries[context, DISTINCT]
+            fields[i, SEEN_TARGET_COUNT] = before
+            fields[i, SEEN_HINT] = context_entries[context, HINT]
+            fields[i, SEEN_HINT_COUNT] = context_entries[context, HINT_COUNT]
+            fields[i, SEEN_AGE] = now + i - seen[i] if seen[i] > 0 else 0
+            discounts[i] = d
 
         is_counted = fresh[i]
         fresh[i] = before == 0
@@ -90,7 +89,7 @@ def count(
             context_entries[context, HINT_COUNT] = before + 1
         if before <= 2:  # n1 and n2 move only here, and the discount with them
             if before > 0:
-                n_once_twice[before - 1] -= 1
+                once_twice[before - 1] -= 1
             if before < 2:
-                n_once_twice[before] += 1
-            d = discount(n_once_twice)
+                once_twice[before] += 1
+            d = discount(once_twice)

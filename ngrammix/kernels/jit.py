@@ -10,6 +10,8 @@ from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -41,10 +43,21 @@ def jit(function=None, *, fastmath=False):
         return njit(nogil=True, fastmath=fastmath)(function)
 
 
+LANES = 16  # words of a line: 64 bytes, one cache line and one vector register
+
 if getattr(config, "DISABLE_JIT", False):
 
     def prefetch(array, row):
         """Do nothing: plain Python has no cache lines to fetch."""
+
+    def lanes_equal(words, first, shift, value):
+        """Return bit j set where ``words[first + j] >> shift == value``, j < LANES."""
+        equal = words[int(first) : int(first) + LANES] >> np.uint32(shift) == value
+        return np.uint64(np.dot(equal, 1 << np.arange(LANES)))
+
+    def lowest(bits):
+        """Return the number of the lowest bit that is set; some must be."""
+        return np.uint64((int(bits) & -int(bits)).bit_length() - 1)
 
 else:
 
@@ -65,10 +78,49 @@ else:
             hint = builder.module.declare_intrinsic(
                 "llvm.prefetch",
                 [byte_pointer],
-                cgutils.ir.FunctionType(cgutils.ir.VoidType(), [byte_pointer, int32, int32, int32]),
+                ir.FunctionType(ir.VoidType(), [byte_pointer, int32, int32, int32]),
             )
             # read (0), keep in every cache level (3), data (1)
             builder.call(hint, [address, int32(0), int32(3), int32(1)])
             return context.get_dummy_value()
 
         return types.void(array, row), codegen
+
+    @intrinsic
+    def lanes_equal(typing_context, words, first, shift, value):
+        """Bit j set where ``words[first + j] >> shift == value``, j < LANES: one comparison.
+
+        words (N,) uint32, begun on a cache line; first a multiple of LANES; shift < 32.
+        """
+
+        def codegen(context, builder, signature, args):
+            int32, vector = ir.IntType(32), ir.VectorType(ir.IntType(32), LANES)
+            undefined = ir.Constant(vector, ir.Undefined)
+
+            def splat(number, number_type):
+                word = context.cast(builder, number, number_type, types.uint32)
+                first_lane = builder.insert_element(undefined, word, int32(0))
+                return builder.shuffle_vector(
+                    first_lane, undefined, ir.Constant(vector, [0] * LANES)
+                )
+
+            view = context.make_array(signature.args[0])(context, builder, args[0])
+            index = context.cast(builder, args[1], signature.args[1], types.uint64)
+            address = builder.gep(view.data, [index])
+            line = builder.load(builder.bitcast(address, vector.as_pointer()))
+            line.align = 4 * LANES
+            shifted = builder.lshr(line, splat(args[2], signature.args[2]))
+            equal = builder.icmp_unsigned("==", shifted, splat(args[3], signature.args[3]))
+            mask = builder.bitcast(equal, ir.IntType(LANES))
+            return builder.zext(mask, ir.IntType(64))
+
+        return types.uint64(words, first, shift, value), codegen
+
+    @intrinsic
+    def lowest(typing_context, bits):
+        """Return the number of the lowest bit that is set; some must be."""
+
+        def codegen(context, builder, signature, args):
+            return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+        return types.uint64(types.uint64), codegen

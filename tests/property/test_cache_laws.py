@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrammix import NgramCache, stream
+from ngrammix import NgramCache, chunk
 from ngrammix.reference import ReferenceCache
 
 pytestmark = pytest.mark.kernels
@@ -25,12 +25,12 @@ def documents(draw, min_size=1):
 
 
 @pytest.fixture(
-    params=[3, 4096], ids=["chunks of 3", "chunks of 4096"], autouse=True, scope="module"
+    params=[3, 8192], ids=["chunks of 3", "chunks of 8192"], autouse=True, scope="module"
 )
-def chunk(request):
+def chunk_size(request):
     """Walk few tokens at a time too: then every table stays as small as its content allows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "CHUNK", request.param)
+        patch.setattr(chunk, "SIZE", request.param)
         yield
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import config
 
-from ngrammix import Mixer, mixer, stream
+from ngrammix import Mixer, chunk, mixer
 from ngrammix.guard import Guard
 from ngrammix.reference import ReferenceMixer
 
@@ -22,7 +22,7 @@ VOCAB_SIZE = 90  # uniform logits have an entropy of 4.5 nats: every cell of the
 def block(request):
     """Walk and mix few tokens at a time too: every edge of a chunk or block is crossed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "CHUNK", min(request.param, stream.CHUNK))
+        patch.setattr(chunk, "SIZE", min(request.param, chunk.SIZE))
         patch.setattr(mixer, "BLOCK", request.param)
         yield
 

@@ -51,10 +51,10 @@ def filled(keys):
     table = Table(is_longest=True)
     table.reserve(len(keys))
     prefixes, tokens = np.array(keys).T
-    rows = np.empty(len(keys) + 1, np.uint32)
-    table.find(
-        tokens.astype(np.int64), prefixes.astype(np.uint32), rows, np.zeros_like(rows), 0, find.MAKE
-    )
+    rows, seen = np.empty((2, len(keys) + 1), np.uint32)
+    is_new = np.zeros(len(keys), np.bool_)
+    tokens, prefixes = tokens.astype(np.int64), prefixes.astype(np.uint32)
+    table.find(tokens, prefixes, rows, seen, is_new, 0, True)
     return table, rows[1:]
 
 
@@ -62,7 +62,7 @@ def test_a_table_as_full_as_it_gets_still_ends_every_search(rng):
     keys = [(int(p), int(t)) for p, t in rng.integers(0, 50, (12, 2))]
     keys = list(dict.fromkeys(keys))[:12]  # 12 of 16 slots: the load limit
     table, rows = filled(keys)
-    assert table.slot_count == 16
+    assert len(table.slots) == 16
     np.testing.assert_array_equal(rows, np.arange(len(keys)))
     absent = [(p, t) for p in range(50) for t in range(50) if (p, t) not in keys]
     prefixes, tokens = np.array(absent).T
@@ -88,7 +88,7 @@ def test_rows_keep_their_numbers_through_growth(rng):
 def test_rows_grow_in_place_or_are_copied_where_nothing_is_reserved(monkeypatch, reserves):
     if not reserves:
         monkeypatch.setattr(memory, "NO_RESERVE", None)
-    rows = memory.GrowingRows(4, 8)
+    rows = memory.GrowingArray(4, 8)
     view = rows.array
     view[:] = 7
     for capacity in (5, 1000, 300_000):
@@ -102,7 +102,7 @@ def test_rows_grow_in_place_or_are_copied_where_nothing_is_reserved(monkeypatch,
 
 def test_rows_that_outgrow_what_was_reserved_are_copied(monkeypatch):
     monkeypatch.setattr(memory, "RESERVED", 8 << 20)
-    rows = memory.GrowingRows(4, 8)
+    rows = memory.GrowingArray(4, 8)
     rows.array[:] = 7
     rows.grow(1 << 20)
     assert rows.array.shape == (1 << 20, 8)
@@ -111,10 +111,9 @@ def test_rows_that_outgrow_what_was_reserved_are_copied(monkeypatch):
 
 
 def test_large_arrays_begin_on_a_huge_page():
-    for array in (memory.zeros(1 << 21), memory.GrowingRows(1 << 18, 8).array):
+    for array in (memory.GrowingArray(1 << 21, 1).array, memory.GrowingArray(1 << 18, 8).array):
         assert array.ctypes.data % memory.HUGE_PAGE == 0
         assert not array.any()
-    assert len(memory.zeros(1 << 21)) == 1 << 21
 
 
 def test_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch):
@@ -129,14 +128,15 @@ def test_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch):
 
 
 def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
+    monkeypatch.setattr(memory, "RESERVED", 0)
     table, _ = filled([(0, token) for token in range(12)])
 
-    def no_memory(n):
-        raise MemoryError(f"no {n} bytes")
+    def no_memory(n_bytes, **_):
+        raise MemoryError(f"no {n_bytes} bytes")
 
-    monkeypatch.setattr(memory, "zeros", no_memory)
+    monkeypatch.setattr(memory, "map_pages", no_memory)
     with pytest.raises(MemoryError):
-        table.reserve(10_000)
+        table.reserve(1_000_000)
     np.testing.assert_array_equal(
         table.lookup(np.zeros(12, np.uint32), np.arange(12)), np.arange(12)
     )
@@ -144,7 +144,7 @@ def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
 
 def test_memory_that_is_not_there_is_named():
     with pytest.raises(MemoryError, match=r"no [0-9,]+ bytes of memory are left for the tables"):
-        memory.zeros(1 << 52)
+        memory.GrowingArray(1 << 52, 1)
 
 
 SCRIPT = """

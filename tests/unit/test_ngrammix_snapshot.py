@@ -84,9 +84,9 @@ def test_the_texts_of_refusals(folder, saved):
         f"snapshot must begin with NGRAMMIX, got b'PK\\x03\\x04 a z' in {path}; "
         "is it a file that save wrote?"
     )
-    path.write_bytes(whole[:8] + b"\x02" + whole[9:])
+    path.write_bytes(whole[:8] + b"\x07" + whole[9:])
     assert refusal(path) == (
-        f"snapshot must be of version 1, got 2 in {path}; read it with the ngrammix that wrote it"
+        f"snapshot must be of version 2, got 7 in {path}; read it with the ngrammix that wrote it"
     )
     mend = "; use another copy, or learn the tokens anew"
     path.write_bytes(whole[:20])
@@ -130,7 +130,13 @@ def with_cell(row, column, value):
         (forge(rows_2=with_cell(0, find.PREFIX, 99)), "rows 2 lead out of the tables"),
         (forge(rows_2=with_cell(0, find.TOKEN, 4)), "rows 2 lead out of the tables"),
         (forge(rows_1=with_cell(0, find.HINT, 2**32 - 1)), "rows 1 lead out of the tables"),
-        (forge(rows_3=with_cell(0, find.LAST, 10)), "rows 3 lead out of the tables"),
+        (forge(rows_3=with_cell(0, find.LAST, 42)), "rows 3 lead out of the tables"),
+        (forge(bits=lambda bits: bits + 16), "an index of 2**20 slots is none for 1 rows"),
+        (forge(bits=lambda bits: bits - 1), "an index of 2**3 slots is none for 1 rows"),
+        (forge(sweeps=lambda sweeps: sweeps - 1), "sweeps must be >= 0"),
+        (forge({"memory_limit": 5}), "memory_limit must be at least "),
+        (forge({"memory_limit": "much"}), "memory_limit must be a number of bytes > 0, got 'much'"),
+        (forge({"n_threads": 2}), "multiple values for keyword argument 'n_threads'"),
         (forge(nodes=lambda nodes: nodes + 50), "the context of 0 tokens leads nowhere"),
         (forge(seen=lambda seen: seen + 50), "the context of 0 tokens leads nowhere"),
         (forge(nodes=lambda nodes: nodes[:-1]), "nodes has the wrong shape or dtype"),
