@@ -2,7 +2,16 @@
 
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
+from ngrammix.match import Matches, MatchModel
 from ngrammix.mixer import Mixer, Trace
 from ngrammix.snapshot import SnapshotError
 
-__all__ = ["Evidence", "Mixer", "NgramCache", "SnapshotError", "Trace"]
+__all__ = [
+    "Evidence",
+    "MatchModel",
+    "Matches",
+    "Mixer",
+    "NgramCache",
+    "SnapshotError",
+    "Trace",
+]

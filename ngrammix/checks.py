@@ -49,6 +49,17 @@ def check_vocab_size(vocab_size: object) -> int:
     return int(vocab_size)
 
 
+def check_integer(value: object, name: str, lowest: int, highest: int) -> int:
+    """Return `value` as int, or raise ValueError unless it is an integer in lowest..highest."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or not lowest <= value <= highest:  # type: ignore[operator]
+        raise ValueError(
+            f"{name} must be an integer in {lowest}..{highest}, got {value!r}; "
+            "leave it out for the default"
+        )
+    return int(value)  # type: ignore[call-overload,no-any-return]
+
+
 def check_threads(n_threads: object) -> int:
     """Return `n_threads` as int, or raise ValueError unless it is 1 or 2."""
     if isinstance(n_threads, bool) or n_threads not in (1, 2):
