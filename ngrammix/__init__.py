@@ -4,6 +4,7 @@ from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
 from ngrammix.match import Matches, MatchModel
 from ngrammix.mixer import Mixer, Trace
+from ngrammix.prefetch import Prefetcher
 from ngrammix.snapshot import SnapshotError
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Matches",
     "Mixer",
     "NgramCache",
+    "Prefetcher",
     "SnapshotError",
     "Trace",
 ]

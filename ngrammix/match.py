@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -161,7 +161,7 @@ class MatchModel(NotCopyable):
         """Write the state to one file; the old one or the new one is there, whatever happens."""
         names = ("vocab_size", "min_length", "table_bits", "window", "position")
         values = {name: getattr(self, name) for name in names}
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "history": self._history.array[: min(self.position, self.window), 0],
             "slots": self._slots.array[:, 0],
             "state": self._state,

@@ -1,4 +1,4 @@
-"""The longest earlier match of the stream's last tokens: written down, then the token is learned."""
+"""The longest earlier match of the last tokens: written down, then the token is learned."""
 
 import numpy as np
 
