@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench import observe, scale
+from eval.bench import match, memory, observe, overlap, scale
 from eval.data import Document, read_documents
 from eval.models import load_demo
 from eval.report import make_folder, make_result, write_tokens
@@ -79,6 +79,9 @@ def parser() -> argparse.ArgumentParser:
     for name, module, files, what in (
         ("observe", observe, "observe.json", "NgramCache.observe and its peers"),
         ("scale", scale, "scale.json and scale.png", "time and memory as the stream grows"),
+        ("memory", memory, "memory.json", "the bits that a memory limit costs"),
+        ("match", match, "match.json", "speed and accuracy of the match model"),
+        ("overlap", overlap, "overlap.json", "what the cache adds to the model's wall time"),
     ):
         sub = benches.add_parser(name, help=what)
         module.add_arguments(sub)

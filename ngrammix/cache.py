@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -165,7 +165,7 @@ class NgramCache(NotCopyable):
         """Forget everything, as if new; without a limit, the memory stays for the next stream."""
         self._stream.clear()
 
-    def stats(self) -> dict[str, int | list[int] | None]:
+    def stats(self) -> dict[str, Any]:
         """What the cache holds and what it forgot, ready for JSON.
 
         Returns

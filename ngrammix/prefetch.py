@@ -63,12 +63,12 @@ class Prefetcher(NotCopyable):
             while self._end is None and len(self._ahead) <= self._depth:
                 tokens = next(self._pieces)
                 self._ahead.append((tokens, self._thread.submit(self._observe, tokens)))
-        except Exception as end:  # of the pieces: raised when all before it are done
-            self._end = end
+        except Exception as error:  # of the pieces: raised when all before it are done
+            self._end = error
         if not self._ahead:
             self.close()
-            end, self._end = self._end or StopIteration(), StopIteration()
-            raise end
+            end, self._end = self._end, StopIteration()
+            raise end or StopIteration
         tokens, evidence = self._ahead.popleft()
         try:
             return tokens, evidence.result()

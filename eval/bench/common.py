@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.data import Document, read_shard
+from eval.data import Document, read_documents, read_shard
 from eval.models import load_demo
 
 BLOCK = 1 << 16  # tokens of evidence at a time, for every peer alike
@@ -21,17 +21,29 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        metavar="SHARD",
-        help="Parameter Golf token shard (default: the embedded text in the demo's tokens)",
+        metavar="FILE",
+        help="Parameter Golf token shard, *.bin, or any other file for its bytes (default: the "
+        "embedded text in the demo's tokens)",
     )
     parser.add_argument("--order", type=int, default=7, metavar="N", help="default: %(default)s")
 
 
-def load_tokens(shard: Path | None) -> tuple[str, NDArray[np.int64], int]:
-    """(name, tokens (T,), V) of the shard, or of the embedded text."""
-    if shard is not None:
-        tokens = read_shard(shard).astype(np.int64)
-        return shard.name, tokens, int(tokens.max()) + 1
+def at_least_one(arguments: argparse.Namespace, *options: str) -> None:
+    """Raise ValueError unless each of these options is >= 1."""
+    for option in options:
+        if (value := getattr(arguments, option)) < 1:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be >= 1, got {value}; leave it out for the default")
+
+
+def load_tokens(path: Path | None) -> tuple[str, NDArray[np.int64], int]:
+    """(name, tokens (T,), V) of a shard, of another file's bytes, or of the embedded text."""
+    if path is not None and path.suffix == ".bin":
+        tokens = read_shard(path).astype(np.int64)
+        return path.name, tokens, int(tokens.max()) + 1
+    if path is not None:
+        (document,) = read_documents([str(path)])
+        return path.name, np.frombuffer(document.raw, np.uint8).astype(np.int64), 256
     from eval.demo.corpus import reference_text
 
     model = load_demo()
