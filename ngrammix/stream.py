@@ -106,7 +106,8 @@ class Stream:
         """Go on where a stream of the same order and vocabulary stood when `state` was taken.
 
         Raises ValueError or RuntimeError if such a stream cannot have had this state: everything
-        that is an address, and every sum, is verified.
+        that is an address, and every sum, is verified. Its rows are taken out of `state` one
+        by one, so that little is held twice.
         """
         check_state(self.state(), state, self.vocab_size, position)
         self.position = position
@@ -116,7 +117,7 @@ class Stream:
         self.sweeps[:] = state["sweeps"]
         self.forgotten[:] = state["forgotten"]
         for k in range(1, self.order + 1):
-            self.tables[k].restore(state[f"rows {k}"], int(state["bits"][k]))
+            self.tables[k].restore(state.pop(f"rows {k}"), int(state["bits"][k]))
         self.tables[0].rows[:1] = state["rows 0"]
         check_tables(self.tables, self.counts_of_counts)
 
