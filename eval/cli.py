@@ -72,6 +72,12 @@ def parser() -> argparse.ArgumentParser:
             help="new tokens a window; fewer give each more context and take longer "
             "(default: half of the model's context)",
         )
+        sub.add_argument(
+            "--memory-limit",
+            metavar="BYTES",
+            help='most that the cache may take, such as "2GiB"; it forgets to stay within '
+            "(default: no limit)",
+        )
         add_output(sub, "result.json and tokens.csv")
 
     bench = commands.add_parser("bench", help="measure speed against peers in the same run")
@@ -118,11 +124,15 @@ def run(documents: list[Document], arguments: argparse.Namespace) -> None:
     make_folder(arguments.out)
     with tqdm(**BAR) as bar:
         if arguments.model == "none":
-            score = score_bytes(documents, arguments.order, bar)
+            score = score_bytes(
+                documents, arguments.order, bar, memory_limit=arguments.memory_limit
+            )
         else:
             model = load_demo()
             stride = arguments.stride if arguments.stride is not None else model.context // 2
-            score = score_model(documents, model, arguments.order, stride, bar)
+            score = score_model(
+                documents, model, arguments.order, stride, bar, memory_limit=arguments.memory_limit
+            )
     result = make_result(score, documents)
     if arguments.out:
         (arguments.out / "result.json").write_text(result.to_json(), encoding="utf-8")

@@ -42,6 +42,8 @@ class Result:
     stride: int | None
     order: int
     mixer: str | None
+    memory_limit: int | None
+    ngrams_forgotten: int
     seconds: float
     seconds_model: float | None
     seconds_mixer: float | None
@@ -112,6 +114,7 @@ def make_result(score: Score, documents: Sequence[Document]) -> Result:
         "stride": score.stride,
         "order": score.order,
         "mixer": score.mixer or "none",
+        "memory": score.memory_limit,
         "version": version("ngrammix"),
     }
     given = {key: value for key, value in conditions.items() if value is not None}
@@ -135,6 +138,8 @@ def make_result(score: Score, documents: Sequence[Document]) -> Result:
         stride=score.stride,
         order=score.order,
         mixer=score.mixer,
+        memory_limit=score.memory_limit,
+        ngrams_forgotten=score.ngrams_forgotten,
         seconds=seconds,
         seconds_model=score.seconds_model,
         seconds_mixer=score.seconds_mixer,

@@ -74,9 +74,17 @@ class Score:
     context: int | None = None
     stride: int | None = None
     mixer: str | None = None
+    memory_limit: int | None = None
+    ngrams_forgotten: int = 0
 
 
-def score_bytes(documents: Sequence[Document], order: int, bar: tqdm | None = None) -> Score:
+def score_bytes(
+    documents: Sequence[Document],
+    order: int,
+    bar: tqdm | None = None,
+    *,
+    memory_limit: int | str | None = None,
+) -> Score:
     """Score raw bytes with the cache alone (V = 256).
 
     Parameters
@@ -87,24 +95,34 @@ def score_bytes(documents: Sequence[Document], order: int, bar: tqdm | None = No
         Of the cache.
     bar : tqdm, optional
         Told how many tokens there are, and of each that is scored.
+    memory_limit : int or str, optional
+        Of the cache, bytes.
     """
+    cache = NgramCache(order=order, vocab_size=256, memory_limit=memory_limit)
     streams = [np.frombuffer(document.raw, np.uint8).astype(np.int64) for document in documents]
     tokens = np.concatenate(streams)
     bar = start_bar(bar, len(tokens))
     seconds_compile = warm_up()
     started = perf_counter()
-    nats, matched = cache_alone(streams, order, 256, bar)
+    nats, matched = cache_alone(streams, cache, bar)
     seconds_cache = perf_counter() - started
     return Score(
         records=TokenRecords(
             document_index(streams), tokens, np.ones_like(tokens), matched, nats
         ),
         order=order, seconds_compile=seconds_compile, seconds_cache=seconds_cache,
+        memory_limit=cache.memory_limit, ngrams_forgotten=sum(cache.stats()["forgotten"]),
     )  # fmt: skip
 
 
 def score_model(
-    documents: Sequence[Document], model: Model, order: int, stride: int, bar: tqdm | None = None
+    documents: Sequence[Document],
+    model: Model,
+    order: int,
+    stride: int,
+    bar: tqdm | None = None,
+    *,
+    memory_limit: int | str | None = None,
 ) -> Score:
     """Score documents with the model, with the cache, and with the two mixed.
 
@@ -120,6 +138,8 @@ def score_model(
         New tokens a window.
     bar : tqdm, optional
         Told how many tokens there are, and of each that is scored.
+    memory_limit : int or str, optional
+        Of the cache, bytes.
 
     Raises
     ------
@@ -127,7 +147,7 @@ def score_model(
         If a document cannot be spelled in the model's tokens byte for byte, or stride or order is
         out of range.
     """
-    mixer = Mixer(vocab_size=model.vocab_size, order=order)
+    mixer = Mixer(vocab_size=model.vocab_size, order=order, memory_limit=memory_limit)
     encoded = [model.encode(document) for document in documents]
     for document, (_, n_bytes) in zip(documents, encoded, strict=True):
         check_token_bytes(n_bytes, document)
@@ -151,7 +171,8 @@ def score_model(
             bar.update(targets.size)
 
     started = perf_counter()
-    nats_cache, _ = cache_alone(streams, order, model.vocab_size, start_bar(None, 0))
+    cache = NgramCache(order=order, vocab_size=model.vocab_size, memory_limit=memory_limit)
+    nats_cache, _ = cache_alone(streams, cache, start_bar(None, 0))
     seconds_cache = perf_counter() - started
     records = TokenRecords(
         document_index(streams),
@@ -167,20 +188,18 @@ def score_model(
         seconds_cache=seconds_cache, seconds_model=seconds_model, seconds_mixer=seconds_mixer,
         regret_bits=mixer.regret_bits, bound_bits=mixer.bound_bits,
         model=model.name, context=model.context, stride=stride, mixer=mixer.experts,
+        memory_limit=cache.memory_limit, ngrams_forgotten=sum(mixer.cache_stats["forgotten"]),
     )  # fmt: skip
 
 
-def cache_alone(
-    streams: Sequence[Tokens], order: int, vocab_size: int, bar: tqdm
-) -> tuple[Floats, Tokens]:
-    """(nats, matched order) of every token under the cache alone, both (T,)."""
-    cache = NgramCache(order=order, vocab_size=vocab_size)
+def cache_alone(streams: Sequence[Tokens], cache: NgramCache, bar: tqdm) -> tuple[Floats, Tokens]:
+    """(nats, matched order) of every token under the empty cache alone, both (T,)."""
     nats, matched = [], []
     for stream in streams:
         cache.boundary()
         for start in range(0, len(stream), BLOCK):
             evidence = cache.observe(stream[start : start + BLOCK])
-            nats.append(-log_target_probability(evidence, vocab_size))
+            nats.append(-log_target_probability(evidence, cache.vocab_size))
             matched.append(evidence.matched_order)
             bar.update(len(evidence))
     return np.concatenate(nats), np.concatenate(matched)
@@ -212,5 +231,5 @@ def warm_up() -> float:
     mixer = Mixer(vocab_size=2, order=2)
     for dtype in (np.float32, np.float64):
         mixer.score(np.zeros((3, 2), dtype), [0, 1, 0])
-    cache_alone([np.zeros(2, np.int64)], 2, 2, start_bar(None, 2))
+    cache_alone([np.zeros(2, np.int64)], NgramCache(order=2, vocab_size=2), start_bar(None, 2))
     return perf_counter() - started

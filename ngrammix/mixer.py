@@ -51,11 +51,15 @@ class Mixer(NotCopyable):
         V, the width of the logits.
     order : int in 1..32
         Length of the longest n-gram, the predicted token included.
+    memory_limit : int or str, optional
+        Bytes, or text such as ``"2GiB"``, that the cache's tables never exceed: see `NgramCache`.
+    n_threads : 1 or 2
+        How many threads walk the cache in a call of many tokens. The bits are the same.
 
     Raises
     ------
     ValueError
-        If vocab_size or order is out of range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -67,8 +71,17 @@ class Mixer(NotCopyable):
     True
     """
 
-    def __init__(self, vocab_size: int, order: int = 7) -> None:
-        self._cache = NgramCache(order=order, vocab_size=vocab_size)
+    def __init__(
+        self,
+        vocab_size: int,
+        order: int = 7,
+        *,
+        memory_limit: int | str | None = None,
+        n_threads: int = 1,
+    ) -> None:
+        self._cache = NgramCache(
+            order=order, vocab_size=vocab_size, memory_limit=memory_limit, n_threads=n_threads
+        )
         self._gate = Gate(self._cache.order)
         self._guard = Guard()
 
@@ -96,6 +109,11 @@ class Mixer(NotCopyable):
     def nbytes(self) -> int:
         """Bytes of the cache's tables and of the learned weights."""
         return self._cache.nbytes + self._gate.nbytes
+
+    @property
+    def cache_stats(self) -> dict[str, Any]:
+        """What the cache holds and what it forgot: `NgramCache.stats`."""
+        return self._cache.stats()
 
     @property
     def experts(self) -> str:

@@ -233,21 +233,24 @@ class Stream:
         work.count(self.tables, self._downward, self.counts_of_counts)
 
     def _walk_in_threads(self, block: Iterator[Chunk]) -> None:
-        """Short orders here, long ones in another thread; about as much work for each."""
-        n_near, n_counted_near = 5 * self.order // 7, 3 * self.order // 7
+        """Short orders here, long ones in another thread, each counting what it has found.
+
+        The split was the fastest of a few on 2 M and on 10 M tokens. Rows that one core writes and
+        the other reads are dear: a split that gives all counting to one thread gains nothing.
+        """
+        n_near = 4 * self.order // 7
+        near, far = self._upward[:n_near], self._upward[n_near:]
+        counted_far, counted_near = self._downward[: -n_near or None], self._downward[-n_near:]
 
         def begin(work: Chunk) -> None:
-            work.find(self.tables, self._upward[:n_near], self.nodes, self.seen)
+            work.find(self.tables, near, self.nodes, self.seen)
 
         def deepen(work: Chunk) -> None:
-            work.find(self.tables, self._upward[n_near:], self.nodes, self.seen)
-            work.count(
-                self.tables, self._downward[: -n_counted_near or None], self.counts_of_counts
-            )
+            work.find(self.tables, far, self.nodes, self.seen)
+            work.count(self.tables, counted_far, self.counts_of_counts)
 
         def end(work: Chunk) -> None:
-            near = self._downward[self.order - n_counted_near :]
-            work.count(self.tables, near, self.counts_of_counts)
+            work.count(self.tables, counted_near if n_near else (), self.counts_of_counts)
 
         try:
             chunk.overlap(block, begin, deepen, end)

@@ -20,8 +20,9 @@ TEXT = ("The cat sat on the mat. " * 40 + "Ende — 結び\n").encode()
 KEYS = [
     "bpb", "bpb_model", "bpb_cache", "bits", "bits_model", "bits_cache", "bits_saved",
     "regret_bits", "bound_bits", "bytes", "tokens", "documents", "data", "data_sha256", "model",
-    "context", "stride", "order", "mixer", "seconds", "seconds_model", "seconds_mixer",
-    "seconds_cache", "seconds_compile", "tokens_per_second", "signature", "versions",
+    "context", "stride", "order", "mixer", "memory_limit", "ngrams_forgotten", "seconds",
+    "seconds_model", "seconds_mixer", "seconds_cache", "seconds_compile", "tokens_per_second",
+    "signature", "versions",
 ]  # fmt: skip
 
 
@@ -95,6 +96,22 @@ def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
     assert [int(row["token"]) for row in rows] == list(raw)
 
 
+def test_score_within_a_memory_limit(tmp_path, capsys, rng):
+    (tmp_path / "raw").write_bytes(rng.integers(0, 256, 60_000, np.uint8).tobytes())
+    arguments = ["score", "--model", "none", "--json", "--text", str(tmp_path / "raw")]
+    results = []
+    for limit in ([], ["--memory-limit", "4 MiB"]):
+        assert main([*arguments, *limit]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    free, limited = results
+    assert free["memory_limit"] is None
+    assert free["ngrams_forgotten"] == 0
+    assert "memory" not in free["signature"]
+    assert limited["memory_limit"] == 4 << 20
+    assert limited["ngrams_forgotten"] > 100_000
+    assert "|memory:4194304|" in limited["signature"]
+
+
 def test_files_are_documents_of_one_stream(tmp_path, capsys):
     (tmp_path / "a").write_bytes(b"abcabcabc")
     (tmp_path / "b").write_bytes(b"abcabcabc")
@@ -123,6 +140,9 @@ def test_files_are_documents_of_one_stream(tmp_path, capsys):
         (["--text", "good", "--order", "0"],
          "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
          "token included"),
+        (["--text", "good", "--memory-limit", "much"],
+         "memory_limit must be a number of bytes > 0, got 'much'; pass an int, or text such as "
+         '"2GiB"'),
         (["--text", "good", "--stride", "513"],
          "stride must be in 1..512 (the model's context), got 513; a longer one would skip tokens"),
     ],

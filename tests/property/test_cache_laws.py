@@ -62,7 +62,9 @@ def test_pieces_give_the_same_bits_as_the_whole(case, data):
     cuts = sorted(data.draw(st.sets(st.integers(1, len(doc)))) | {0, len(doc)})
     cut = data.draw(st.sampled_from(cuts[1:]))
     whole, pieces, learned = (NgramCache(order, VOCAB_SIZE) for _ in range(3))
+    shared = NgramCache(order, VOCAB_SIZE, n_threads=2)
     evidence = whole.observe(doc)
+    np.testing.assert_array_equal(shared.observe(doc).fields, evidence.fields)
     parts = [pieces.observe(doc[start:stop]) for start, stop in pairwise(cuts)]
     learned.learn(doc[:cut])
     if cut < len(doc):
@@ -73,7 +75,7 @@ def test_pieces_give_the_same_bits_as_the_whole(case, data):
     np.testing.assert_array_equal(
         np.concatenate([part.fields for part in parts], axis=1), evidence.fields
     )
-    for one, other in [(whole, pieces), (whole, learned)]:
+    for one, other in [(whole, pieces), (whole, learned), (whole, shared)]:
         np.testing.assert_array_equal(one.distribution(), other.distribution())
         assert len(one) == len(other)
 

@@ -53,6 +53,51 @@ def test_vocab_size(make, vocab_size, text):
     assert str(error.value) == text
 
 
+@pytest.mark.parametrize("make", [NgramCache, lambda **kw: Mixer(vocab_size=V, **kw)])
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (limit, f"memory_limit must be a number of bytes > 0, got {limit!r}; pass an int, or text "
+                'such as "2GiB"')
+        for limit in (0, -1, 1.5, True, "", "2 apples", "GiB", "1e9", "0 MiB", "2" * 400, 2**62)
+    ],
+)  # fmt: skip
+def test_memory_limit(make, limit, text):
+    with pytest.raises(ValueError) as error:
+        make(memory_limit=limit)
+    assert str(error.value) == text
+
+
+def test_too_small_a_memory_limit():
+    with pytest.raises(ValueError) as error:
+        NgramCache(order=3, memory_limit="1 KiB")
+    least = int(str(error.value).split()[5])
+    assert str(error.value) == (
+        f"memory_limit must be at least {least} bytes at order 3, got 1024; raise it, or lower the "
+        "order"
+    )
+    assert NgramCache(order=3, memory_limit=least).memory_limit == least
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("512 MiB", 512 << 20), ("2GiB", 2 << 30), ("1.5 kb", 1500), ("10000000B", 10_000_000),
+     (np.int64(1 << 24), 1 << 24), (" 1 TB ", 10**12)],
+)  # fmt: skip
+def test_sizes_are_read_as_they_are_written(text, n_bytes):
+    assert checks.as_bytes(text) == n_bytes
+
+
+@pytest.mark.parametrize("n_threads", [0, 3, True, "2", 1.5])
+@pytest.mark.parametrize("make", [NgramCache, lambda **kw: Mixer(vocab_size=V, **kw)])
+def test_threads(make, n_threads):
+    with pytest.raises(ValueError) as error:
+        make(n_threads=n_threads)
+    assert str(error.value) == (
+        f"n_threads must be 1 or 2, got {n_threads!r}; the bits are the same"
+    )
+
+
 BAD_TOKENS = [
     ([0, 5], "tokens must be in [0, 5), got 5 at position 1; raise vocab_size or check the "
              "tokenizer"),
