@@ -57,14 +57,14 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows and the index, in whole pages."""
-        return self._rows.nbytes + self._slots.nbytes
+        """Bytes of the rows in use and of the index, in whole pages."""
+        return self.nbytes_with(0)
 
     def nbytes_with(self, n_more: int) -> int:
-        """What `nbytes` is after ``reserve(n_more)``."""
+        """What `nbytes` is with `n_more` further n-grams."""
         n_rows = len(self) + n_more
-        rows = self._rows.nbytes_of(max(n_rows, len(self._rows)))
-        return rows + self._slots.nbytes_of(1 << bits_for(n_rows, self.bits))
+        n_slots = 1 << bits_for(n_rows, self.bits)
+        return self._rows.nbytes_of(n_rows) + self._slots.nbytes_of(n_slots)
 
     def grows_in_place(self, n_more: int) -> bool:
         """Whether ``reserve(n_more)`` leaves the rows where they are."""

@@ -1,0 +1,56 @@
+"""The memory limit in real bytes, and over a stream many times as long as what it holds."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ngrammix import NgramCache
+
+SCRIPT = """
+import sys
+import numpy as np
+from ngrammix import NgramCache
+
+def kib(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
+
+rng = np.random.default_rng(0)
+pieces = [rng.integers(0, 64, 1 << 17).astype(np.uint8) for _ in range(16)]
+NgramCache(order=5, vocab_size=64, memory_limit="4MiB").learn(pieces[0])  # compiles
+before = kib("VmRSS")
+cache = NgramCache(order=5, vocab_size=64, memory_limit="64MiB")
+for piece in pieces:
+    cache.learn(piece)
+    assert cache.nbytes <= cache.memory_limit
+cache.check()
+print((kib("VmHWM") - before) * 1024, cache.nbytes, cache.stats()["sweeps"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_process_takes_no_more_memory_than_the_limit():
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300, check=True
+    )
+    grown, nbytes, sweeps = map(int, run.stdout.split())
+    assert sweeps > 3
+    # Beside the tables: a piece as int64 (1 MiB), the kernels' own arrays, and the check.
+    assert nbytes // 2 < grown < (64 + 24) << 20
+
+
+def test_a_full_cache_still_learns_what_comes_next(rng):
+    """Long after it was full, a cache knows the last tokens as well as a new one."""
+    cache = NgramCache(order=5, vocab_size=64, memory_limit="16 MiB")
+    cache.learn(rng.integers(0, 64, 400_000))
+    assert cache.stats()["sweeps"] > 2
+    phrase = rng.integers(0, 64, 500)
+    cache.learn(phrase)
+    evidence = cache.observe(phrase)
+    assert (evidence.matched_order[4:] == 5).all()
+    assert (evidence.hint[4, 4:] == phrase[4:]).mean() > 0.95
+    cache.check()
+    assert np.isclose(cache.distribution().sum(), 1, atol=1e-12)
