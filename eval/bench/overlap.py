@@ -25,7 +25,7 @@ Batch = tuple[NDArray[np.int64], NDArray[np.int64], int]  # inputs (B, T), targe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this bench."""
     parser.add_argument("--order", type=int, default=7, metavar="N", help="default: %(default)s")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--runs", type=int, default=9, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--tokens",
         type=int,
