@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from eval.data import Document, read_documents, read_shard
 from eval.models import load_demo
+from ngrammix.cache import NgramCache
 
-BLOCK = 1 << 16  # tokens of evidence at a time, for every peer alike
+BLOCK = 1 << 17  # tokens of evidence at a time, for every peer alike
 
 
 def add_stream(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +50,12 @@ def load_tokens(path: Path | None) -> tuple[str, NDArray[np.int64], int]:
     model = load_demo()
     tokens, _ = model.encode(Document("the Python language reference", reference_text()))
     return "the Python language reference", tokens, model.vocab_size
+
+
+def observe(cache: NgramCache, tokens: NDArray[np.int64]) -> None:
+    """Observe all tokens, block by block; the evidence is dropped."""
+    for start in range(0, len(tokens), BLOCK):
+        cache.observe(tokens[start : start + BLOCK])
 
 
 def timed(work: Callable[[], object]) -> float:

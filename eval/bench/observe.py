@@ -5,23 +5,40 @@ import os
 import platform
 from functools import partial
 from statistics import median
-from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench import python_dict, token_walk
-from eval.bench.common import BLOCK, add_stream, deliver, load_tokens, timed
+from eval.bench import kenlm_query, memory_system, numpy_counts, python_dict, token_walk
+from eval.bench.common import (
+    BLOCK,
+    add_stream,
+    at_least_one,
+    deliver,
+    load_tokens,
+    observe,
+    timed,
+)
+from eval.bench.numpy_counts import HashedCounts
+from eval.bench.observe_table import key, table
 from eval.report import make_folder
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
 
+OURS = {"observe": 1, "two threads": 2}  # threads
 DICT_PEERS = {
     "Python dict": python_dict.walk_plain,
     "Python dict, tuned": python_dict.walk_tuned,
 }
+
+
+class Make(Protocol):
+    """What makes an empty cache of the order and vocabulary of this run."""
+
+    def __call__(self, *, n_threads: int = 1) -> NgramCache:
+        """Return the cache."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the table or JSON, and write JSON under --out."""
-    for option in ("runs", "dict_tokens"):
-        if (value := getattr(arguments, option)) < 1:
-            name = option.replace("_", "-")
-            raise ValueError(f"--{name} must be >= 1, got {value}; leave it out for the default")
+    at_least_one(arguments, "runs", "dict_tokens")
     make_folder(arguments.out)
     data, tokens, vocab_size = load_tokens(arguments.data)
     figures = measure(tokens, vocab_size, arguments.order, arguments.runs, arguments.dict_tokens)
@@ -53,76 +67,117 @@ def run(arguments: argparse.Namespace) -> None:
 def measure(
     tokens: NDArray[np.int64], vocab_size: int, order: int, runs: int, dict_tokens: int
 ) -> dict[str, Any]:
-    """Tokens a second and ratios: a warm-up, then `runs` rounds in turn; medians."""
-    compile_seconds = timed(lambda: observe(tokens[:100], vocab_size, order))
-    cache = NgramCache(order=order, vocab_size=vocab_size)
-    cache.learn(tokens)
-    peer_compile_seconds = timed(lambda: walk(tokens[:100], order, cache))
-    walk(tokens, order, cache)  # warm-up: the memory of both was touched once
-
-    rates: dict[str, list[float]] = {"observe": [], "token by token": []}
-    for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None):
-        rates["observe"].append(len(tokens) / timed(lambda: observe(tokens, vocab_size, order)))
-        rates["token by token"].append(len(tokens) / walk(tokens, order, cache))
-    # Last and once: millions of small objects leave no memory as it was for the rounds.
-    head = tokens[:dict_tokens].tolist()
-    for peer, walk_dict in tqdm(DICT_PEERS.items(), desc="dicts", delay=2, disable=None):
-        rates[peer] = [len(head) / timed(partial(walk_dict, head, order))]
-
-    figures: dict[str, Any] = {"order": order, "runs": runs, "dict_tokens": len(head)}
-    for peer, found in rates.items():
-        ours = rates["observe"] if len(found) == runs else [median(rates["observe"])]
-        figures[f"tokens_per_second_{key(peer)}"] = median(found)
-        figures[f"ratio_to_{key(peer)}"] = median(a / b for a, b in zip(ours, found, strict=True))
-    return figures | {
+    """Tokens a second, ratios and limits: a warm-up, then `runs` rounds in turn; medians."""
+    make = partial(NgramCache, order, vocab_size)
+    compile_seconds = timed(lambda: observe(make(), tokens[:100]))
+    cache = same_bits(tokens, make)
+    state = token_walk.allocate(order, cache)
+    peer_compile_seconds = walk(tokens[:100], state)
+    counts = HashedCounts(order)
+    table_bytes = memory_system.table_bytes(cache)
+    figures: dict[str, Any] = {
+        "order": order,
+        "runs": runs,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "same_bits": True,
         "ngrams": len(cache),
         "bytes": cache.nbytes,
         "compile_seconds": compile_seconds,
         "peer_compile_seconds": peer_compile_seconds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    del cache  # its memory is the rounds' now
+    rounds = [
+        one_round(tokens, make, state, counts)
+        for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None)
+    ]
+    del state, counts
+    figures |= compare(rounds, len(tokens)) | memory_system.measure(table_bytes)
+    ours = figures["tokens_per_second_observe"]
+    for limit in ("limit", "strict_limit"):
+        figures[f"ratio_to_{limit}"] = ours / figures[f"{limit}_tokens_per_second"]
+    figures |= kenlm_query.measure(tokens, vocab_size, order)
+    # Last and once: millions of small objects leave no memory as it was for the others.
+    head = tokens[:dict_tokens].tolist()
+    figures["dict_tokens"] = len(head)
+    for peer, walk_dict in tqdm(DICT_PEERS.items(), desc="dicts", delay=2, disable=None):
+        rate = len(head) / timed(partial(walk_dict, head, order))
+        figures[f"tokens_per_second_{key(peer)}"] = rate
+        figures[f"ratio_to_{key(peer)}"] = ours / rate
+    return figures
+
+
+def same_bits(tokens: NDArray[np.int64], make: Make) -> NgramCache:
+    """Cache that observed all tokens on one thread.
+
+    Raises
+    ------
+    RuntimeError
+        If two threads found other evidence.
+    """
+    one, two = make(), make(n_threads=2)
+    for start in range(0, len(tokens), BLOCK):
+        block = tokens[start : start + BLOCK]
+        ours, theirs = one.observe(block), two.observe(block)
+        for name in ("fields", "discounts"):
+            if not np.array_equal(getattr(ours, name), getattr(theirs, name)):
+                raise RuntimeError(
+                    f"one and two threads must find the same evidence, got other {name} in the "
+                    f"{len(block)} tokens from {start} on; this is a bug of ngrammix: please "
+                    "report it with the stream"
+                )
+    return one
+
+
+def one_round(
+    tokens: NDArray[np.int64], make: Make, state: token_walk.State, counts: HashedCounts
+) -> dict[str, float]:
+    """Seconds of each peer, in turn.
+
+    Cold: a fresh cache; all its memory is touched for the first time. Warm, without a word: the
+    same cache, cleared but with its pages, as the peers find theirs. Both grow their index.
+    """
+    seconds = {}
+    for name, n_threads in OURS.items():
+        cache = make(n_threads=n_threads)
+        seconds[f"{name} cold"] = timed(partial(observe, cache, tokens))
+        cache.clear()
+        seconds[name] = timed(partial(observe, cache, tokens))
+    del cache
+    seconds["token by token"] = walk(tokens, state)
+    unsigned = tokens.astype(np.uint64)
+    for name, chunk in numpy_counts.CHUNKS.items():
+        counts.clear()
+        seconds[name] = timed(partial(numpy_counts.walk, unsigned, counts, chunk))
+    return seconds
+
+
+def compare(rounds: list[dict[str, float]], n_tokens: int) -> dict[str, float]:
+    """Medians of tokens a second, and of the ratios of the same round."""
+
+    def ratio(ours: str, peer: str) -> float:
+        return median(seconds[peer] / seconds[ours] for seconds in rounds)
+
+    names = {name: name for name in rounds[0]} | {"observe cold": "cold"}
+    figures = {
+        f"tokens_per_second_{key(name)}": n_tokens / median(seconds[peer] for seconds in rounds)
+        for peer, name in names.items()
+    }
+    for peer in ("token by token", *numpy_counts.CHUNKS):
+        figures[f"ratio_to_{key(peer)}"] = ratio("observe", peer)
+    return figures | {
+        "ratio_two_threads_to_one": ratio("two threads", "observe"),
+        "ratio_two_threads_to_token_by_token": ratio("two threads", "token by token"),
     }
 
 
-def key(peer: str) -> str:
-    """Name of a peer as part of a JSON key."""
-    return peer.replace(",", "").replace(" ", "_").lower()
+def walk(tokens: NDArray[np.int64], state: token_walk.State) -> float:
+    """Seconds of the same tables walked token by token; before, they are cleared and touched."""
 
+    def blocks() -> None:
+        for start in range(0, len(tokens), BLOCK):
+            block = tokens[start : start + BLOCK]
+            evidence = Evidence.allocate(len(state.nodes) - 1, len(block))
+            token_walk.observe(block, state, evidence, start)
 
-def observe(tokens: NDArray[np.int64], vocab_size: int, order: int) -> None:
-    """Ours, from an empty cache, growth included."""
-    cache = NgramCache(order=order, vocab_size=vocab_size)
-    for start in range(0, len(tokens), BLOCK):
-        cache.observe(tokens[start : start + BLOCK])
-
-
-def walk(tokens: NDArray[np.int64], order: int, sizes: NgramCache) -> float:
-    """Seconds of the same tables walked token by token, given their final size beforehand."""
-    state = token_walk.allocate(order, sizes)
-    started = perf_counter()
-    for start in range(0, len(tokens), BLOCK):
-        block = tokens[start : start + BLOCK]
-        token_walk.observe(block, state, Evidence.allocate(order, len(block)), start)
-    return perf_counter() - started
-
-
-def table(result: dict[str, Any]) -> str:
-    """Text of the result."""
-    lines = [
-        f"NgramCache.observe, order {result['order']}, {result['tokens']:,} tokens of "
-        f"{result['data']}, one thread, medians of {result['runs']}",
-        "",
-        f"{'':20}{'tokens/s':>12}  observe is",
-    ]
-    for peer in ("observe", "token by token", *DICT_PEERS):
-        ratio = (
-            f"  {result[f'ratio_to_{key(peer)}']:.2f} times as fast" if peer != "observe" else ""
-        )
-        lines.append(f"{peer:20}{result[f'tokens_per_second_{key(peer)}']:>12,.0f}{ratio}")
-    lines += [
-        "",
-        f"{result['ngrams']:,} n-grams in {result['bytes']:,} bytes",
-        f"compiling or loading the kernels took {result['compile_seconds']:.2f} s more "
-        f"(token by token: {result['peer_compile_seconds']:.2f} s)",
-        f"the dicts walked {result['dict_tokens']:,} tokens, once; they slow down as they grow",
-    ]
-    return "\n".join(lines)
+    state.clear()
+    return timed(blocks)

@@ -82,7 +82,8 @@ def test_bench_overlap_measures_every_way(capsys, tmp_path):
     ("arguments", "text"),
     [
         (["match", "--runs", "0"], "--runs must be >= 1, got 0; leave it out for the default"),
-        (["overlap", "--tokens", "0"], "--tokens must be >= 1, got 0; leave it out for the default"),
+        (["overlap", "--tokens", "0"],
+         "--tokens must be >= 1, got 0; leave it out for the default"),
         (["memory", "--data", "missing"],
          "text must be a file, got missing, which is missing; check the path"),
     ],

@@ -195,7 +195,8 @@ def test_python_dash_m_eval_is_the_command(text):
     assert "cache alone" in run.stdout
 
 
-def test_bench_observe_measures_every_peer(tmp_path, capsys, rng):
+def test_bench_observe_measures_every_peer(tmp_path, capsys, rng, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kenlm", None)  # as where it is not installed
     words = np.zeros(256, "<i4")
     words[:3] = 20240520, 1, 3000
     tokens = rng.integers(0, 30, 3000).astype("<u2")
@@ -203,12 +204,26 @@ def test_bench_observe_measures_every_peer(tmp_path, capsys, rng):
     arguments = ["bench", "observe", "--data", str(tmp_path / "s.bin"), "--runs", "2"]
     assert main([*arguments, "--dict-tokens", "1000", "--out", str(tmp_path)]) == 0
     table = capsys.readouterr().out
+    for name in ("token by token", "Python dict, tuned", "numpy, chunks of 8,192", "[6]"):
+        assert name in table
+    assert max(map(len, table.splitlines())) <= 100
     result = json.loads((tmp_path / "observe.json").read_text(encoding="utf-8"))
-    for peer in ("token by token", "Python dict"):
-        assert peer in table
-        key = peer.lower().replace(" ", "_")
-        assert result[f"tokens_per_second_{key}"] > 0
-        assert math.isfinite(result[f"ratio_to_{key}"])
+    peers = (
+        "token_by_token", "python_dict", "python_dict_tuned", "numpy_counts",
+        "numpy_counts_large_chunks",
+    )  # fmt: skip
+    for name in ("observe", "cold", "two_threads", "two_threads_cold", *peers):
+        assert result[f"tokens_per_second_{name}"] > 0
+    for name in (*peers, "limit", "strict_limit"):
+        assert 0 < result[f"ratio_to_{name}"] < math.inf
+    for name in ("ratio_two_threads_to_one", "ratio_two_threads_to_token_by_token"):
+        assert 0 < result[name] < math.inf
+    assert result["same_bits"] is True
+    assert result["reads_per_token"] == 2 * result["order"]
+    assert result["limit_tokens_per_second"] > 0
+    assert result["strict_limit_tokens_per_second"] > 0
+    assert result["tokens_per_second_kenlm"] is None
+    assert table.count("not installed: pip install kenlm") == 3
     assert main([*arguments, "--dict-tokens", "0"]) == 2
     assert (
         "--dict-tokens must be >= 1, got 0; leave it out for the default" in capsys.readouterr().err

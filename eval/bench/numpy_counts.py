@@ -1,0 +1,60 @@
+"""The peer in numpy: hashed counts that nobody verifies, chunk by chunk."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+BITS = 22  # log2 of the buckets of each table, as the Parameter Golf scripts have it
+# The two ends of a bargain: the smaller the chunk, the less of the stream is not yet counted.
+CHUNKS = {"numpy counts": 1 << 13, "numpy counts, large chunks": 1 << 20}
+DENSE = 1 << 16  # tokens from which np.bincount, which goes over all buckets, beats np.add.at
+# Odd: what a token is multiplied with, by its distance from the place that is asked for.
+MULTIPLIERS = np.random.default_rng(0).integers(1 << 64, size=32, dtype=np.uint64) | np.uint64(1)
+
+
+class HashedCounts:
+    """Two tables an order, of contexts and of n-grams; keys that collide share a count.
+
+    Attributes
+    ----------
+    contexts, grams : (order, 2**BITS) uint32
+        Row k: contexts of k tokens, and n-grams of k + 1.
+    """
+
+    def __init__(self, order: int) -> None:
+        self.contexts, self.grams = np.zeros((2, order, 1 << BITS), np.uint32)
+
+    def clear(self) -> None:
+        """Begin anew in the same memory, which is touched whole."""
+        self.contexts[...] = 0
+        self.grams[...] = 0
+
+    def observe(self, tokens: NDArray[np.uint64], start: int, stop: int) -> NDArray[np.uint32]:
+        """Counts before tokens[start:stop], which are then counted.
+
+        Returns (2, order, stop - start) uint32: of the context of k tokens before each, and of the
+        n-gram that it ends; 0 where fewer than k tokens came before.
+        """
+        order = len(self.contexts)
+        counts = np.zeros((2, order, stop - start), np.uint32)
+        contexts = np.zeros(stop - start, np.uint64)  # hash of the last k tokens before each
+        targets = tokens[start:stop] * MULTIPLIERS[0]
+        for k in range(min(order, stop)):
+            first = max(start, k)
+            here = slice(first - start, None)
+            if k:
+                contexts[here] ^= tokens[first - k : stop - k] * MULTIPLIERS[k]
+            hashes = contexts[here], contexts[here] ^ targets[here]
+            for i, table in enumerate((self.contexts[k], self.grams[k])):
+                places = (hashes[i] >> np.uint64(64 - BITS)).astype(np.int64)
+                counts[i, k, here] = table[places]
+                if len(places) < DENSE:
+                    np.add.at(table, places, 1)
+                else:
+                    table += np.bincount(places, minlength=1 << BITS).astype(np.uint32)
+        return counts
+
+
+def walk(tokens: NDArray[np.uint64], counts: HashedCounts, chunk: int) -> None:
+    """Go over all tokens, `chunk` at a time."""
+    for start in range(0, len(tokens), chunk):
+        counts.observe(tokens, start, min(start + chunk, len(tokens)))
