@@ -21,7 +21,7 @@ from ngrammix.table import Nodes, Table
 LEVELS = 4096  # of staleness: how finely the oldest are told from the newest
 # Chosen by the bits of the cache alone at 1/2, 1/4 and 1/8 of the memory that it takes without a
 # limit (`ngrammix bench memory`), on FineWeb, Darwin and the Linux kernel; 0.4 to 0.6, and all
-# weights from 4 and 16 to 32 and 128, are within 0.02 BPB of these.
+# weights from 4 and 16 to 32 and 128, are within 0.04 BPB of these.
 KEPT = 0.5  # of the n-grams, at most, after a sweep
 SHORTEST, REPEATED = 8, 64  # how many times as long such n-grams stay as the others
 

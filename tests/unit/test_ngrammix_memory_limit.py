@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from ngrammix import NgramCache
+from ngrammix import Mixer, NgramCache
 
 SCRIPT = """
 import sys
 import numpy as np
-from ngrammix import NgramCache
+from ngrammix import Mixer, NgramCache
 
 def kib(name):
     with open("/proc/self/status") as file:
@@ -54,3 +54,17 @@ def test_a_full_cache_still_learns_what_comes_next(rng):
     assert (evidence.hint[4, 4:] == phrase[4:]).mean() > 0.95
     cache.check()
     assert np.isclose(cache.distribution().sum(), 1, atol=1e-12)
+
+
+def test_a_mixer_that_forgets_stays_normalised_and_within_its_bound(rng):
+    mixer = Mixer(vocab_size=64, order=5, memory_limit="4 MiB")
+    tokens = rng.integers(0, 64, 60_000)
+    tokens[40_000:] = tokens[:20_000]
+    logits = rng.normal(size=(6_000, 64))
+    for start in range(0, len(tokens), len(logits)):
+        mixer.score(logits, tokens[start : start + len(logits)])
+        assert abs(mixer.probs(logits[0]).sum() - 1) < 1e-9
+        assert mixer.regret_bits <= mixer.bound_bits
+    stats = mixer.cache_stats
+    assert stats["sweeps"] > 0
+    assert stats["nbytes"] <= stats["memory_limit"] == 4 << 20
