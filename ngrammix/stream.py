@@ -227,8 +227,6 @@ class Stream:
         return is_worth_it and all(table.grows_in_place(n_tokens) for table in self.tables)
 
     def _walk(self, work: Chunk) -> None:
-        for table in self.tables[1:]:
-            table.reserve(len(work.tokens))
         work.find(self.tables, self._upward, self.nodes, self.seen)
         work.count(self.tables, self._downward, self.counts_of_counts)
 
