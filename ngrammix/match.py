@@ -194,10 +194,12 @@ class MatchModel(NotCopyable):
     ) -> None:  # fmt: skip
         """Go on at `position`; ValueError unless the arrays can be those of such a model."""
         n_stored = min(position, self.window)
-        if (history.shape, slots.shape, state.shape) != (
-            (n_stored,), (len(self._slots),), self._state.shape,
-        ):  # fmt: skip
-            raise ValueError("an array has the wrong shape")
+        shapes = history.shape, slots.shape, state.shape
+        dtypes = [array.dtype for array in (history, slots, state)]
+        if shapes != ((n_stored,), (len(self._slots),), self._state.shape) or dtypes != [
+            np.uint32, np.uint32, np.int64,
+        ]:  # fmt: skip
+            raise ValueError("an array has the wrong shape or dtype")
         pointer, length, since = state.tolist()
         is_lost = length > 0 and not max(position - self.window, 0) < pointer < position
         if is_lost or not 0 <= length <= since <= position:
