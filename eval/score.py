@@ -159,13 +159,11 @@ def score_model(
     traces = []
     for tokens in streams:
         mixer.boundary()
-        inputs = np.concatenate([[model.bos], tokens[:-1]])
-        for batch in batches(windows(len(tokens), model.context, stride)):
-            targets = np.stack([tokens[w.first : w.stop] for w in batch])
+        for inputs, targets, first in plan(model, tokens, stride):
             started = perf_counter()
-            logits = model.logits(np.stack([inputs[w.start : w.stop] for w in batch]))
+            logits = model.logits(inputs)
             passed = perf_counter()
-            traces.append(mixer.trace(logits[:, batch[0].first - batch[0].start :], targets))
+            traces.append(mixer.trace(logits[:, first:], targets))
             seconds_mixer += perf_counter() - passed
             seconds_model += passed - started
             bar.update(targets.size)
@@ -215,6 +213,21 @@ def start_bar(bar: tqdm | None, n_tokens: int) -> tqdm:
 def document_index(streams: Sequence[Tokens]) -> Tokens:
     """(T,) int64: which document each token of the concatenated streams is of."""
     return np.repeat(np.arange(len(streams)), [len(stream) for stream in streams])
+
+
+def plan(model: Model, tokens: Tokens, stride: int) -> Iterator[tuple[Tokens, Tokens, int]]:
+    """Batches of windows over a document in stream order: (inputs, targets, first).
+
+    inputs (B, T) int64 go through the model; targets (B, T - first) are what is scored, by its
+    logits from position `first` on.
+    """
+    inputs = np.concatenate([[model.bos], tokens[:-1]])
+    for batch in batches(windows(len(tokens), model.context, stride)):
+        yield (
+            np.stack([inputs[w.start : w.stop] for w in batch]),
+            np.stack([tokens[w.first : w.stop] for w in batch]),
+            batch[0].first - batch[0].start,
+        )
 
 
 def batches(cover: Iterator[Window]) -> Iterator[list[Window]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from eval.data import Document, read_documents, read_shard
 from eval.models import load_demo
 from ngrammix.cache import NgramCache
+from ngrammix.match import MatchModel
 
 BLOCK = 1 << 17  # tokens of evidence at a time, for every peer alike
 
@@ -52,10 +53,10 @@ def load_tokens(path: Path | None) -> tuple[str, NDArray[np.int64], int]:
     return "the Python language reference", tokens, model.vocab_size
 
 
-def observe(cache: NgramCache, tokens: NDArray[np.int64]) -> None:
-    """Observe all tokens, block by block; the evidence is dropped."""
+def observe(reader: NgramCache | MatchModel, tokens: NDArray[np.int64]) -> None:
+    """Observe all tokens, block by block; what was known is dropped."""
     for start in range(0, len(tokens), BLOCK):
-        cache.observe(tokens[start : start + BLOCK])
+        reader.observe(tokens[start : start + BLOCK])
 
 
 def timed(work: Callable[[], object]) -> float:

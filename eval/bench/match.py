@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.common import BLOCK, add_stream, at_least_one, deliver, load_tokens, timed
+from eval.bench.common import add_stream, at_least_one, deliver, load_tokens, observe, timed
 from eval.report import make_folder
 from ngrammix.cache import NgramCache
 from ngrammix.match import MatchModel
@@ -52,7 +52,7 @@ def measure(
     make = partial(MatchModel, vocab_size, min_length=arguments.min_length)
     make().observe(tokens[:100])  # compiles
     head = tokens[: arguments.dict_tokens].tolist()
-    rates = [len(tokens) / timed(partial(go, make(), tokens)) for _ in range(arguments.runs)]
+    rates = [len(tokens) / timed(partial(observe, make(), tokens)) for _ in range(arguments.runs)]
     dict_rate = len(head) / timed(partial(walk_dict, head, arguments.min_length))
     matches = make().observe(tokens)
     evidence = NgramCache(order=arguments.order, vocab_size=vocab_size).observe(tokens)
@@ -83,12 +83,6 @@ def measure(
         "bytes": make().nbytes + 4 * len(tokens),
         "lengths": rows,
     }
-
-
-def go(model: MatchModel, tokens: NDArray[np.int64]) -> None:
-    """Observe all tokens, block by block."""
-    for start in range(0, len(tokens), BLOCK):
-        model.observe(tokens[start : start + BLOCK])
 
 
 def walk_dict(tokens: list[int], min_length: int) -> list[tuple[int, int]]:

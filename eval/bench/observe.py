@@ -25,7 +25,6 @@ from eval.bench.numpy_counts import HashedCounts
 from eval.bench.observe_table import key, table
 from eval.report import make_folder
 from ngrammix.cache import NgramCache
-from ngrammix.evidence import Evidence
 
 OURS = {"observe": 1, "two threads": 2}  # threads
 DICT_PEERS = {
@@ -72,7 +71,7 @@ def measure(
     compile_seconds = timed(lambda: observe(make(), tokens[:100]))
     cache = same_bits(tokens, make)
     state = token_walk.allocate(order, cache)
-    peer_compile_seconds = walk(tokens[:100], state)
+    peer_compile_seconds = token_walk.seconds(tokens[:100], state)
     counts = HashedCounts(order)
     table_bytes = memory_system.table_bytes(cache)
     figures: dict[str, Any] = {
@@ -143,7 +142,7 @@ def one_round(
         cache.clear()
         seconds[name] = timed(partial(observe, cache, tokens))
     del cache
-    seconds["token by token"] = walk(tokens, state)
+    seconds["token by token"] = token_walk.seconds(tokens, state)
     unsigned = tokens.astype(np.uint64)
     for name, chunk in numpy_counts.CHUNKS.items():
         counts.clear()
@@ -168,16 +167,3 @@ def compare(rounds: list[dict[str, float]], n_tokens: int) -> dict[str, float]:
         "ratio_two_threads_to_one": ratio("two threads", "observe"),
         "ratio_two_threads_to_token_by_token": ratio("two threads", "token by token"),
     }
-
-
-def walk(tokens: NDArray[np.int64], state: token_walk.State) -> float:
-    """Seconds of the same tables walked token by token; before, they are cleared and touched."""
-
-    def blocks() -> None:
-        for start in range(0, len(tokens), BLOCK):
-            block = tokens[start : start + BLOCK]
-            evidence = Evidence.allocate(len(state.nodes) - 1, len(block))
-            token_walk.observe(block, state, evidence, start)
-
-    state.clear()
-    return timed(blocks)

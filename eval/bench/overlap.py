@@ -13,8 +13,7 @@ from tqdm import tqdm
 from eval.bench.common import at_least_one, deliver, load_tokens, timed
 from eval.models import Model, load_demo
 from eval.report import make_folder
-from eval.score import batches, warm_up
-from eval.windows import windows
+from eval.score import plan, warm_up
 from ngrammix.cache import NgramCache
 from ngrammix.mixer import Mixer
 from ngrammix.prefetch import Prefetcher
@@ -50,9 +49,8 @@ def measure(
     model: Model, prefill: NDArray[np.int64], tokens: NDArray[np.int64], order: int, runs: int
 ) -> dict[str, Any]:
     """Seconds of each way to go over `tokens` (T,), the ways in turn; medians, and ratios."""
-    work = plan(model, tokens)
+    work = list(plan(model, tokens, model.context // 2))
     warm_up()
-    ways: dict[str, Callable[[], object]] = {"model_alone": partial(forward, model, work)}
 
     def fresh(way: Callable[..., object], make: Callable[[], NgramCache | Mixer]) -> float:
         learned = make()
@@ -66,7 +64,7 @@ def measure(
     }  # fmt: skip
     forward(model, work[:1])
     for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None):
-        seconds["model_alone"].append(timed(ways["model_alone"]))
+        seconds["model_alone"].append(timed(partial(forward, model, work)))
         seconds["cache_ahead"].append(fresh(ahead, make_cache))
         seconds["cache_between"].append(fresh(between, make_cache))
         seconds["whole_mixer"].append(fresh(mixed, make_mixer))
@@ -80,19 +78,6 @@ def measure(
             pairs = zip(found, seconds["model_alone"], strict=True)
             figures[f"added_percent_{way}"] = 100 * (median(a / b for a, b in pairs) - 1)
     return figures
-
-
-def plan(model: Model, tokens: NDArray[np.int64]) -> list[Batch]:
-    """Batches of windows, half a context of new tokens each, in stream order."""
-    inputs = np.concatenate([[model.bos], tokens[:-1]])
-    return [
-        (
-            np.stack([inputs[w.start : w.stop] for w in batch]),
-            np.stack([tokens[w.first : w.stop] for w in batch]),
-            batch[0].first - batch[0].start,
-        )
-        for batch in batches(windows(len(tokens), model.context, model.context // 2))
-    ]
 
 
 def forward(model: Model, work: Sequence[Batch]) -> None:

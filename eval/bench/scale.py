@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench import observe, token_walk
+from eval.bench import token_walk
 from eval.bench.common import BLOCK, add_stream, deliver, load_tokens
 from eval.bench.sampler import synthesize
 from eval.report import make_folder
@@ -80,13 +80,12 @@ def measure(
     small = NgramCache(order=order, vocab_size=vocab_size)
     small.learn(head)
     peer = token_walk.allocate(order, small)
-    observe.walk(head[:100], peer)  # compiles it
-    peer.clear()
+    token_walk.seconds(head[:100], peer)  # compiles it
     return {
         "sizes": rows,
         "time_growth_per_token_growth": growth("seconds"),
         "time_growth_per_token_growth_first": growth("seconds_first"),
-        "token_by_token_tokens_per_second": sizes[0] / observe.walk(head, peer),
+        "token_by_token_tokens_per_second": sizes[0] / token_walk.seconds(head, peer),
     }
 
 

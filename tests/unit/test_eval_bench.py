@@ -45,7 +45,7 @@ def test_a_walk_over_cleared_memory_finds_the_same(rng):
     cache = NgramCache(order=3, vocab_size=5)
     ours = cache.observe(tokens)
     state = token_walk.allocate(3, cache)
-    assert observe.walk(tokens, state) > 0
+    assert token_walk.seconds(tokens, state) > 0
     state.clear()
     again = Evidence.allocate(3, len(tokens))
     token_walk.observe(tokens, state, again, 0)
