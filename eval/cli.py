@@ -11,10 +11,13 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.bench import match, memory, observe, overlap, scale
+from eval.compare import NAMES, check_names, compare
 from eval.data import Document, read_documents
 from eval.models import load_demo
 from eval.report import make_folder, make_result, write_tokens
 from eval.score import score_bytes, score_model
+from eval.sources import SavedSource, Source, TextSource
+from eval.standings import make_standings
 
 # On stderr; silent for two seconds, and wherever nobody watches.
 BAR: dict[str, Any] = {"unit": " tokens", "unit_scale": True, "delay": 2, "disable": None}
@@ -57,7 +60,14 @@ def parser() -> argparse.ArgumentParser:
         default="demo",
         help="none: the cache alone, on raw bytes (default: %(default)s)",
     )
-    for sub in (demo, score):
+    versus = commands.add_parser("compare", help="many mixers on the same tokens and logits")
+    versus.set_defaults(run=run_compare)
+    add_compare(versus)
+    for sub, files in (
+        (demo, "result.json and tokens.csv"),
+        (score, "result.json and tokens.csv"),
+        (versus, "compare.json"),
+    ):
         sub.add_argument(
             "--order",
             type=int,
@@ -75,10 +85,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--memory-limit",
             metavar="BYTES",
-            help='most that the cache may take, such as "2GiB"; it forgets to stay within '
+            help='most that each cache may take, such as "2GiB"; it forgets to stay within '
             "(default: no limit)",
         )
-        add_output(sub, "result.json and tokens.csv")
+        add_output(sub, files)
 
     bench = commands.add_parser("bench", help="measure speed against peers in the same run")
     benches = bench.add_subparsers(required=True, metavar="BENCH")
@@ -94,6 +104,43 @@ def parser() -> argparse.ArgumentParser:
         add_output(sub, files)
         sub.set_defaults(run=module.run)
     return command
+
+
+def add_compare(sub: argparse.ArgumentParser) -> None:
+    """Add the options of ``compare`` that ``score`` has not."""
+    data = sub.add_mutually_exclusive_group(required=True)
+    data.add_argument("--text", nargs="+", metavar="FILE", help="each file is one document")
+    data.add_argument(
+        "--logits",
+        metavar="FILE",
+        help=".npy (T, V) of float16, float32 or float64: row t is for token t",
+    )
+    sub.add_argument("--model", choices=["demo"], help="what reads --text (default: demo)")
+    sub.add_argument(
+        "--mixers",
+        default=",".join(NAMES),
+        metavar="NAMES",
+        help="which, the first being what the others are measured by (default: %(default)s)",
+    )
+    saved = sub.add_argument_group("with --logits")
+    saved.add_argument(
+        "--tokens", metavar="FILE", help=".npy (T,) of integers, or a Parameter Golf shard .bin"
+    )
+    saved.add_argument(
+        "--bytes",
+        type=int,
+        metavar="N",
+        help="raw bytes that the tokens spell (default: unknown; figures are in bits per token)",
+    )
+    saved.add_argument(
+        "--bos", type=int, metavar="ID", help="token that begins a document, for the errors alone"
+    )
+    saved.add_argument(
+        "--prefill",
+        nargs="+",
+        metavar="FILE",
+        help="tokens that every cache learns beforehand, in this order; .npy or .bin",
+    )
 
 
 def add_output(sub: argparse.ArgumentParser, files: str) -> None:
@@ -139,3 +186,46 @@ def run(documents: list[Document], arguments: argparse.Namespace) -> None:
         with tqdm(**BAR, total=result.tokens, desc="tokens.csv") as bar:
             write_tokens(arguments.out / "tokens.csv", score.records, documents, bar)
     print(result.to_json() if arguments.json else result.table())  # noqa: T201
+
+
+def run_compare(arguments: argparse.Namespace) -> None:
+    """Compare mixers, print the standings, and write them under --out."""
+    names = arguments.mixers.split(",")
+    check_names(names)
+    make_folder(arguments.out)
+    source = compare_source(arguments)
+    with tqdm(**BAR) as bar:
+        comparison = compare(
+            source, names, arguments.order, bar, memory_limit=arguments.memory_limit
+        )
+    standings = make_standings(comparison, source)
+    if arguments.out:
+        (arguments.out / "compare.json").write_text(standings.to_json(), encoding="utf-8")
+    print(standings.to_json() if arguments.json else standings.table())  # noqa: T201
+
+
+def compare_source(arguments: argparse.Namespace) -> Source:
+    """The text with its model, or the saved logits; ValueError if options do not fit."""
+    given, other, needless = (
+        ("--text", "--logits", ("tokens", "bytes", "bos", "prefill"))
+        if arguments.text
+        else ("--logits", "--text", ("model", "stride"))
+    )
+    for option in needless:
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} goes with {other}, got {given}; leave it out")
+    if arguments.text:
+        documents, model = read_documents(arguments.text), load_demo()
+        stride = model.context // 2 if arguments.stride is None else arguments.stride
+        return TextSource(documents, model, stride)
+    if arguments.tokens is None:
+        raise ValueError(
+            "--logits needs --tokens, got none; name the file of the tokens that they are for"
+        )
+    return SavedSource(
+        arguments.logits,
+        arguments.tokens,
+        n_bytes=arguments.bytes,
+        bos=arguments.bos,
+        prefill=arguments.prefill or (),
+    )

@@ -12,6 +12,7 @@ from ngrammix.kernels import softmax
 DEVICE_BLOCK = 1 << 26  # logits widened to float64 on the device at a time: 512 MiB
 
 Floats = NDArray[np.float64]
+Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +25,13 @@ class Gathered:
         Log-probability of each target.
     entropy : (N,) float64, nats
         Of the model's distribution, before the target is seen.
+    log_hints : (N, M) float64, nats
+        Log-probability of each hint; -inf where the model gives it none, or there is no hint.
     """
 
     log_p: Floats
     entropy: Floats
+    log_hints: Floats
 
 
 def is_tensor(array: object) -> bool:
@@ -66,31 +70,35 @@ def as_logits(logits: Any) -> Any:
     return logits
 
 
-def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -> Gathered:
-    """Log-probability of each target and the entropy of its distribution, in float64.
+def gather(logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = None) -> Gathered:
+    """Log-probability of each target and hint and the entropy of its distribution, in float64.
 
     Parameters
     ----------
     logits : (N, V) float, numpy or torch on any device
         Unnormalised. On the host a row's result does not depend on the rows beside it; on CUDA it
-        does as far as CUDA's own reductions do, and only three numbers a row leave the device.
+        does as far as CUDA's own reductions do, and only 3 + M numbers a row leave the device, all
+        of them in one transfer.
     targets : (N,) int64
         In [0, V).
     places : (N,) int64
         Where each row stands in the user's array, for the errors.
+    hints : (N, M) int64, optional
+        More tokens to ask each row for, in [0, V), or -1 for none; without them M is 0.
 
     Raises
     ------
     ValueError
         If a logit is NaN or +inf, or a target's probability is 0.
     """
-    if is_tensor(logits) and logits.device.type == "cuda":
-        step = max(1, DEVICE_BLOCK // logits.shape[1])
-        blocks = [slice(start, start + step) for start in range(0, len(logits), step)]
-        parts = [_gather_on_device(logits[block], targets[block]) for block in blocks]
-        log_p, entropy, largest = np.concatenate(parts, axis=1) if parts else np.empty((3, 0))
-    else:
-        log_p, entropy, largest = _gather_on_host(to_numpy(logits), targets)
+    if hints is None:
+        hints = np.empty((len(targets), 0), np.int64)
+    on_device = is_tensor(logits) and logits.device.type == "cuda"
+    log_p, entropy, largest, log_hints = (
+        _gather_on_device(logits, targets, hints)
+        if on_device
+        else _gather_on_host(to_numpy(logits), targets, hints)
+    )
     check_largest(largest, places)
     impossible = ~(log_p > -np.inf)
     if impossible.any():
@@ -99,10 +107,10 @@ def gather(logits: Any, targets: NDArray[np.int64], places: NDArray[np.int64]) -
             f"the model's probability of a target must be > 0, got 0 for token {targets[i]} at "
             f"position {places[i]}; mask fewer logits, or leave the position out (ignore_index)"
         )
-    return Gathered(log_p, entropy)
+    return Gathered(log_p, entropy, log_hints)
 
 
-def check_largest(largest: Floats, places: NDArray[np.int64]) -> None:
+def check_largest(largest: Floats, places: Tokens) -> None:
     """Raise ValueError if a row's largest logit is NaN or +inf; largest, places (N,)."""
     wrong = ~(largest < np.inf)
     if wrong.any():
@@ -114,31 +122,51 @@ def check_largest(largest: Floats, places: NDArray[np.int64]) -> None:
 
 
 def _gather_on_host(
-    logits: NDArray[Any], targets: NDArray[np.int64]
-) -> tuple[Floats, Floats, Floats]:
-    """(log_p, entropy, largest logit) of each row; logits (N, V)."""
+    logits: NDArray[Any], targets: Tokens, hints: Tokens
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """(log_p, entropy, largest logit, log_hints) of each row; logits (N, V), hints (N, M)."""
     if logits.dtype not in (np.float32, np.float64):
         logits = logits.astype(np.float32 if logits.itemsize < 4 else np.float64)
-    n_rows = len(logits)
-    log_p, entropy, largest = np.empty(n_rows), np.empty(n_rows), np.empty(n_rows)
-    softmax.gather(np.ascontiguousarray(logits), targets, log_p, entropy, largest)
-    return log_p, entropy, largest
+    log_p, entropy, largest = np.empty((3, len(logits)))
+    log_hints = np.empty(hints.shape)
+    softmax.gather(np.ascontiguousarray(logits), targets, hints, log_p, entropy, largest, log_hints)
+    return log_p, entropy, largest, log_hints
 
 
-def _gather_on_device(logits: Any, targets: NDArray[np.int64]) -> Floats:
-    """What `_gather_on_host` does, where the logits are: (3, N), in one transfer."""
+def _gather_on_device(
+    logits: Any, targets: Tokens, hints: Tokens
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """What `_gather_on_host` does, where the logits are; all results come in one transfer."""
     import torch
 
-    logits = logits.detach().to(torch.float64)
+    logits = logits.detach()
+    asked = torch.from_numpy(np.column_stack([targets, hints])).to(logits.device)
+    step = max(1, DEVICE_BLOCK // logits.shape[1])
+    parts = [
+        _ask_rows(logits[start : start + step], asked[start : start + step])
+        for start in range(0, max(1, len(logits)), step)
+    ]
+    found = torch.cat(parts).cpu().numpy()
+    entropy, largest, log_p = found[:, :3].T.copy()
+    return log_p, entropy, largest, found[:, 3:].copy()
+
+
+def _ask_rows(logits: Any, asked: Any) -> Any:
+    """(N, 2 + A) float64 tensor: entropy, largest logit, log-probability of each token asked for.
+
+    logits (N, V) and asked (N, A) int64, -1 for none, are tensors of one device.
+    """
+    import torch
+
+    logits = logits.to(torch.float64)
     largest = logits.amax(dim=1)
     shifted = logits - largest[:, None]
     log_total = shifted.logsumexp(dim=1)
-    index = torch.from_numpy(targets).to(logits.device)
-    log_p = shifted.gather(1, index[:, None])[:, 0] - log_total
+    log_asked = shifted.gather(1, asked.clamp(min=0)) - log_total[:, None]
     weights = (shifted - log_total[:, None]).exp()
     entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)  # 0 * -inf is 0 here
-    found: Floats = torch.stack([log_p, entropy, largest]).cpu().numpy()
-    return found
+    log_asked = log_asked.masked_fill(asked < 0, -torch.inf)
+    return torch.cat([torch.stack([entropy, largest], dim=1), log_asked], dim=1)
 
 
 def probabilities(logits_row: Any) -> tuple[Floats, Floats]:
@@ -147,8 +175,9 @@ def probabilities(logits_row: Any) -> tuple[Floats, Floats]:
     Raises ValueError if the row holds NaN or +inf, or leaves no token possible.
     """
     row = to_numpy(logits_row)
-    _, entropy, largest = _gather_on_host(row[None], np.zeros(1, np.int64))
-    check_largest(largest, np.zeros(1, np.int64))
+    here = np.zeros(1, np.int64)
+    _, entropy, largest, _ = _gather_on_host(row[None], here, np.empty((1, 0), np.int64))
+    check_largest(largest, here)
     if largest[0] == -np.inf:
         raise ValueError("logits must leave some token possible, got -inf everywhere; mask fewer")
     weights = np.exp(row.astype(np.float64) - largest[0])

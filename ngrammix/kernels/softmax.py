@@ -1,4 +1,4 @@
-"""From rows of logits the log-probability of the target, the entropy and the largest logit."""
+"""From rows of logits the log-probability of target and hints, the entropy, the largest logit."""
 
 import math
 
@@ -13,11 +13,12 @@ _TAYLOR = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 
 
 @jit(fastmath={"reassoc", "contract"})  # sums may be vectorised; NaN and inf keep their meaning
-def gather(logits, targets, log_p, entropy, largest):
+def gather(logits, targets, hints, log_p, entropy, largest, log_hints):
     """Read each row twice; no array of its size is made.
 
-    logits (N, V) float32 or float64; targets (N,) int64; log_p, entropy (N,) float64 nats and
-    largest (N,) float64 are written; largest is NaN where a row holds one.
+    logits (N, V) float32 or float64; targets (N,) int64; hints (N, M) int64, -1 where there is
+    none; log_p, entropy (N,) and log_hints (N, M) float64 nats, largest (N,) float64 are written;
+    largest is NaN where a row holds one.
     """
     n_rows, vocab_size = logits.shape
     for i in range(n_rows):
@@ -32,6 +33,7 @@ def gather(logits, targets, log_p, entropy, largest):
         if n_nan > 0 or math.isinf(top):
             log_p[i] = -np.inf
             entropy[i] = 0.0
+            log_hints[i, :] = -np.inf
             continue
         total = 0.0
         weighted = 0.0  # sum of weight times logit, from which the entropy follows
@@ -54,3 +56,6 @@ def gather(logits, targets, log_p, entropy, largest):
         log_total = math.log(total)
         log_p[i] = np.float64(row[targets[i]]) - top - log_total
         entropy[i] = log_total - weighted / total
+        for j in range(hints.shape[1]):
+            hint = hints[i, j]
+            log_hints[i, j] = -np.inf if hint < 0 else np.float64(row[hint]) - top - log_total

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from eval.data import Document, read_documents, read_shard, sha256
+from eval.data import (
+    Document,
+    open_logits,
+    read_documents,
+    read_shard,
+    read_tokens,
+    sha256,
+    tokens_sha256,
+)
 
 
 def test_bytes_come_as_they_are(tmp_path):
@@ -83,3 +91,102 @@ def test_the_validation_shard_of_the_corpora(shared):
     tokens = read_shard(shared("data/fineweb/fineweb_val_tail_sp1024_2021846tok.bin"))
     assert len(tokens) == 2_021_846
     assert tokens.max() < 1024
+
+
+@pytest.mark.parametrize("dtype", ["<u1", "<u2", "<i4", ">i8"])
+def test_tokens_are_read_from_arrays_and_shards(tmp_path, dtype):
+    np.save(tmp_path / "t.npy", np.array([3, 0, 7], dtype))
+    shard(tmp_path / "t.bin", [3, 0, 7])
+    for name in ("t.npy", "t.bin"):
+        tokens = read_tokens(tmp_path / name, 8)
+        assert (tokens.dtype, tokens.tolist()) == (np.int64, [3, 0, 7])
+
+
+def test_the_hash_of_tokens_is_that_of_their_values():
+    tokens = np.array([3, 0, 7])
+    assert tokens_sha256(tokens) == tokens_sha256(tokens.astype(">i8"))
+    assert tokens_sha256(tokens) != tokens_sha256(tokens[::-1])
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        ([0.0], "tokens in {p} must be integer token ids, got dtype float64; cast them first if "
+                "they really are ids"),
+        ([[1, 2]], "tokens in {p} must be 1-D, got shape (1, 2); pass them in stream order"),
+        ([1, 8], "tokens in {p} must be in [0, 8), got 8 at position 1; raise vocab_size or check "
+                 "the tokenizer"),
+        (np.zeros(0, int), "tokens in {p} must hold at least one token, got none; skip empty "
+                           "pieces"),
+        ([{}], "tokens must be a whole .npy file of numbers, got {p}; save one array with "
+               "numpy.save"),
+    ],
+)  # fmt: skip
+def test_refused_tokens(tmp_path, array, text):
+    path = tmp_path / "t.npy"
+    np.save(path, np.array(array))
+    with pytest.raises(ValueError) as error:
+        read_tokens(path, 8)
+    assert str(error.value) == text.format(p=path)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f8"])
+def test_logits_are_mapped_not_read(tmp_path, dtype):
+    np.save(tmp_path / "l.npy", np.ones((3, 2), dtype))
+    logits = open_logits(tmp_path / "l.npy")
+    assert isinstance(logits, np.memmap)
+    assert (logits.shape, logits.dtype) == ((3, 2), np.dtype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.ones((3, 2), int), "logits must be float16, float32 or float64, got int64 in {p}; save "
+                               "the model's output as one of them"),
+        (np.ones((3, 2), "c8"), "logits must be float16, float32 or float64, got complex64 in {p}; "
+                                "save the model's output as one of them"),
+        (np.ones((3, 2), "g"), f"logits must be float16, float32 or float64, got {np.dtype('g')} "
+                               "in {p}; save the model's output as one of them"),
+        (np.ones(3), "logits must have shape (tokens, vocabulary), got (3,) in {p}; save one row "
+                     "a token, in stream order"),
+        (np.ones((0, 3)), "logits must have shape (tokens, vocabulary), got (0, 3) in {p}; save "
+                          "one row a token, in stream order"),
+    ],
+)  # fmt: skip
+def test_refused_logits(tmp_path, array, text):
+    path = tmp_path / "l.npy"
+    np.save(path, array)
+    with pytest.raises(ValueError) as error:
+        open_logits(path)
+    assert str(error.value) == text.format(p=path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"",
+        lambda raw: raw[:-1],
+        lambda raw: raw[:20],
+        lambda raw: b"PK" + raw,
+        lambda raw: raw.replace(b"'descr'", b"'desc\x80'"),
+        lambda raw: raw.replace(b"(3, 2)", b"(3, 2("),
+        lambda raw: raw.replace(b"(3, 2)", b"[3, 2]"),
+        lambda raw: raw.replace(b"<f8", b"<O9"),
+    ],
+)
+def test_damaged_arrays_are_refused(tmp_path, damage):
+    path = tmp_path / "l.npy"
+    np.save(path, np.ones((3, 2)))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError) as error:
+        open_logits(path)
+    assert str(error.value) == (
+        f"logits must be a whole .npy file of numbers, got {path}; save one array with numpy.save"
+    )
+
+
+@pytest.mark.parametrize("name", ["missing.npy", "."])
+def test_arrays_that_are_no_file(tmp_path, name):
+    with pytest.raises(ValueError) as error:
+        open_logits(tmp_path / name)
+    assert str(error.value) == f"logits must be a file, got {tmp_path / name}; check the path"

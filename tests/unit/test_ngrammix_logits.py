@@ -32,13 +32,39 @@ def test_log_probability_and_entropy_are_what_the_softmax_says(rng):
         assert entropy == pytest.approx(-(possible * np.log(possible)).sum(), rel=1e-12)
 
 
-def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng):
-    logits, targets = logits_and_targets(rng, 50, 33)
-    for host, device in zip(
-        _gather_on_host(logits, targets),
-        _gather_on_device(torch.from_numpy(logits), targets),
-        strict=True,
-    ):
+@pytest.mark.kernels
+def test_hints_are_targets_that_may_be_impossible(rng):
+    logits, targets = logits_and_targets(rng, 200, 7)
+    hints = rng.integers(-1, 7, (200, 3))
+    log_hints = gather(logits, targets, np.arange(200), hints).log_hints
+    for m in range(3):
+        is_possible = (hints[:, m] >= 0) & (logits[np.arange(200), hints[:, m]] > -np.inf)
+        assert (log_hints[~is_possible, m] == -np.inf).all()
+        rows, asked = logits[is_possible], hints[is_possible, m]
+        as_targets = gather(rows, asked, np.arange(len(rows)))
+        np.testing.assert_array_equal(log_hints[is_possible, m], as_targets.log_p)
+
+
+@pytest.mark.parametrize("pack", [np.asarray, torch.from_numpy])
+def test_hints_change_nothing_else(rng, pack):
+    logits, targets = logits_and_targets(rng, 20, 33)
+    alone = gather(pack(logits), targets, np.arange(20))
+    assert alone.log_hints.shape == (20, 0)
+    beside = gather(pack(logits), targets, np.arange(20), rng.integers(-1, 33, (20, 2)))
+    assert beside.log_hints.shape == (20, 2)
+    np.testing.assert_array_equal(alone.log_p, beside.log_p)
+    np.testing.assert_array_equal(alone.entropy, beside.entropy)
+
+
+@pytest.mark.parametrize("n", [0, 1, 50])
+@pytest.mark.parametrize("block", [1, 100, 1 << 26])
+def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng, monkeypatch, n, block):
+    monkeypatch.setattr("ngrammix.logits.DEVICE_BLOCK", block)
+    logits, targets = logits_and_targets(rng, n, 33)
+    hints = rng.integers(-1, 33, (n, 2))
+    on_device = _gather_on_device(torch.from_numpy(logits), targets, hints)
+    for host, device in zip(_gather_on_host(logits, targets, hints), on_device, strict=True):
+        assert device.flags.c_contiguous
         np.testing.assert_allclose(host, device, rtol=1e-12)
 
 

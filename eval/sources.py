@@ -1,0 +1,193 @@
+"""Where logits and their tokens come from: text through a model, or files saved before."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.bpb import check_token_bytes
+from eval.data import Document, open_logits, read_tokens, sha256, tokens_sha256
+from eval.models import Model
+from eval.score import document_index, plan
+
+BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64
+
+Floats = NDArray[np.float64]
+Tokens = NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """Logits (N, V) of any kind, the tokens (N,) int64 that came, and whether a document begins.
+
+    Where one begins, no context of the cache reaches back before this batch.
+    """
+
+    logits: Any
+    targets: Tokens
+    begins_document: bool
+
+
+class Source(Protocol):
+    """What a comparison asks of its data; T tokens in stream order."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+
+    @property
+    def document(self) -> Tokens:
+        """(T,): index of each token's document, ascending from 0."""
+
+    @property
+    def token_bytes(self) -> Floats | None:
+        """(T,): bytes of the raw text that each token stands for, or None if nobody knows."""
+
+    @property
+    def prefill(self) -> Sequence[Tokens]:
+        """Tokens that every cache learns before the first one is scored."""
+
+    def batches(self) -> Iterator[Batch]:
+        """All logits, in stream order."""
+
+    def conditions(self) -> dict[str, Any]:
+        """Data and model as they stand in the signature; complete once all batches were read."""
+
+
+class TextSource:
+    """Documents as a model reads them, window by window.
+
+    Parameters
+    ----------
+    documents : sequence of Document
+        One stream; no context reaches from one document into the next.
+    model : Model
+        Reads windows of its context length.
+    stride : int in 1..model.context
+        New tokens a window.
+
+    Raises
+    ------
+    ValueError
+        If a document cannot be spelled in the model's tokens byte for byte.
+    """
+
+    prefill: Sequence[Tokens] = ()
+
+    def __init__(self, documents: Sequence[Document], model: Model, stride: int) -> None:
+        encoded = [model.encode(document) for document in documents]
+        for document, (_, n_bytes) in zip(documents, encoded, strict=True):
+            check_token_bytes(n_bytes, document)
+        self._documents, self._model, self._stride = documents, model, stride
+        self._streams = [tokens for tokens, _ in encoded]
+        self.vocab_size = model.vocab_size
+        self.document = document_index(self._streams)
+        self.token_bytes = np.concatenate([n_bytes for _, n_bytes in encoded]).astype(np.float64)
+
+    def batches(self) -> Iterator[Batch]:
+        """All logits, a few windows at a time; ValueError if the stride is out of range."""
+        for tokens in self._streams:
+            begins_document = True
+            for inputs, targets, first in plan(self._model, tokens, self._stride):
+                logits = self._model.logits(inputs)[:, first:]
+                yield Batch(
+                    logits.reshape(-1, self.vocab_size), targets.reshape(-1), begins_document
+                )
+                begins_document = False
+
+    def conditions(self) -> dict[str, Any]:
+        """Names and hash of the documents; the model and its windows."""
+        return {
+            "data": ", ".join(document.name for document in self._documents),
+            "data_sha256": sha256(self._documents),
+            "model": self._model.name,
+            "context": self._model.context,
+            "stride": self._stride,
+        }
+
+
+class SavedSource:
+    """Logits that some model left in a file, and the tokens that they were computed for.
+
+    The tokens are one stream for the cache, whatever documents they hold. The file of logits is
+    mapped into memory and read once, block by block.
+
+    Parameters
+    ----------
+    logits : path
+        ``.npy`` (T, V) float16, float32 or float64: row t, unnormalised, is for token t.
+    tokens : path
+        ``.npy`` (T,) of integers, or a Parameter Golf shard ``.bin``.
+    n_bytes : int >= 1, optional
+        Raw bytes that all tokens spell. How many each one spells is not known: each is taken to
+        stand for the same share.
+    bos : int, optional
+        The token that begins a document, for the standard errors alone.
+    prefill : paths
+        Of tokens that every cache learns beforehand.
+
+    Raises
+    ------
+    ValueError
+        If a file is not what it should be, or the arguments do not fit each other.
+    """
+
+    def __init__(
+        self,
+        logits: str | Path,
+        tokens: str | Path,
+        *,
+        n_bytes: int | None = None,
+        bos: int | None = None,
+        prefill: Sequence[str | Path] = (),
+    ) -> None:
+        self._logits = open_logits(logits)
+        n_rows, self.vocab_size = self._logits.shape
+        self._targets = read_tokens(tokens, self.vocab_size)
+        if len(self._targets) != n_rows:
+            raise ValueError(
+                f"tokens must be as many as the rows of logits, got {len(self._targets)} in "
+                f"{tokens} for {n_rows} in {logits}; row t holds the logits of token t"
+            )
+        if n_bytes is not None and n_bytes < 1:
+            raise ValueError(f"bytes must be >= 1, got {n_bytes}; it is the size of the raw text")
+        self.token_bytes = None if n_bytes is None else np.full(n_rows, n_bytes / n_rows)
+        self.document = documents_of(self._targets, bos)
+        self.prefill = [read_tokens(path, self.vocab_size) for path in prefill]
+        self._names = f"{logits}, {tokens}"
+        self._digest = hashlib.sha256()
+
+    def batches(self) -> Iterator[Batch]:
+        """All logits, a block of rows at a time."""
+        self._digest = hashlib.sha256()
+        step = max(1, BLOCK_LOGITS // self.vocab_size)
+        for start in range(0, len(self._targets), step):
+            logits = np.ascontiguousarray(self._logits[start : start + step])
+            self._digest.update(logits.data)
+            yield Batch(logits, self._targets[start : start + step], begins_document=False)
+
+    def conditions(self) -> dict[str, Any]:
+        """Names of the files; hashes of tokens and logits."""
+        return {
+            "data": self._names,
+            "data_sha256": tokens_sha256(self._targets),
+            "model": f"logits-{self._digest.hexdigest()[:8]}",
+        }
+
+
+def documents_of(tokens: Tokens, bos: int | None) -> Tokens:
+    """(T,): index of each token's document, where `bos` begins one; without it all are one.
+
+    Tokens before the first `bos` are a document of their own. ValueError if `bos` never comes.
+    """
+    if bos is None:
+        return np.zeros(len(tokens), np.int64)
+    begins = tokens == bos
+    if not begins.any():
+        raise ValueError(
+            f"bos must be a token that begins documents, got {bos}, which never comes; leave it out"
+        )
+    document: Tokens = np.cumsum(begins) - begins[0]
+    return document
