@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.bench import match, memory, observe, overlap, scale
-from eval.compare import NAMES, check_names, compare
+from eval.compare import DEFAULT, check_names, compare
 from eval.data import Document, read_documents
 from eval.models import load_demo
 from eval.report import make_folder, make_result, write_tokens
@@ -118,7 +118,7 @@ def add_compare(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--model", choices=["demo"], help="what reads --text (default: demo)")
     sub.add_argument(
         "--mixers",
-        default=",".join(NAMES),
+        default=",".join(DEFAULT),
         metavar="NAMES",
         help="which, the first being what the others are measured by (default: %(default)s)",
     )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from eval.rivals import RIVALS
 from eval.score import start_bar
 from eval.sources import Source
 from ngrammix.checks import as_bytes
+from ngrammix.experts import ALL, CHOICES
 from ngrammix.logits import gather
 from ngrammix.mixer import Mixer
 
-# A variant of the mixer takes part under a name of its own: a maker with the arguments of Mixer.
+# Our mixer, and under the names of the experts that are left what it is without the others.
 MIXERS: dict[str, Callable[..., Mixer]] = {"ngrammix": Mixer}
+MIXERS |= {experts: partial(Mixer, experts=experts) for experts in CHOICES if experts != ALL}
+DEFAULT = ("ngrammix", *RIVALS)
 NAMES = (*MIXERS, *RIVALS)
 MODEL = "model"  # the baseline: always there
 

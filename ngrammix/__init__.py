@@ -3,9 +3,10 @@
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence
 from ngrammix.match import Matches, MatchModel
-from ngrammix.mixer import Mixer, Trace
+from ngrammix.mixer import Mixer
 from ngrammix.prefetch import Prefetcher
 from ngrammix.snapshot import SnapshotError
+from ngrammix.trace import Trace
 
 __all__ = [
     "Evidence",

@@ -19,7 +19,7 @@ from ngrammix.kernels import backoff as kernel
 # hands down to shorter contexts, the model knows better. Gain in BPB on a real 11.6 M-parameter
 # model's FineWeb tokens, d = 0.5, 0.6, 0.75 and the cache's own (0.8 to 0.96): cold 0.041, 0.040,
 # 0.034, 0.021; after a prefill of 2.8 M tokens 0.087, 0.088, 0.087, 0.080.
-BESIDE_MODEL = 0.6
+BESIDE_MODEL = 0.7
 
 
 def log_target_probability(

@@ -134,6 +134,30 @@ def as_tokens(
     return array
 
 
+def as_nats(
+    values: ArrayLike, name: str, shape: tuple[int, ...], places: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return those of `values` at `places` (N,) of their C order, or raise ValueError.
+
+    They must have `shape`, and be numbers >= 0 and below infinity at the places.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or array.shape != shape:
+        raise ValueError(
+            f"{name} must be floating point and of shape {shape}, that of targets, got dtype "
+            f"{array.dtype} and shape {array.shape}; pass one number a target, in nats"
+        )
+    nats: NDArray[np.float64] = array.reshape(-1)[places].astype(np.float64)
+    wrong = ~((nats >= 0) & (nats < np.inf))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name} must be >= 0 and finite, got {nats[i]} at position {places[i]}; "
+            "it is in nats and positive: -log p"
+        )
+    return nats
+
+
 def as_token(next_token: int, vocab_size: int) -> NDArray[np.int64]:
     """Return `next_token` as (1,) int64, or raise ValueError if it is no single id in [0, V)."""
     array = as_integers(next_token, "next_token")

@@ -2,13 +2,14 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.kernels import softmax
 
+ALL = slice(None)
 DEVICE_BLOCK = 1 << 26  # logits widened to float64 on the device at a time: 512 MiB
 
 Floats = NDArray[np.float64]
@@ -25,13 +26,26 @@ class Gathered:
         Log-probability of each target.
     entropy : (N,) float64, nats
         Of the model's distribution, before the target is seen.
+    top : (N,) int64
+        The token that the model holds most probable; of equals, the lowest.
+    log_top : (N,) float64, nats
+        Its log-probability.
     log_hints : (N, M) float64, nats
         Log-probability of each hint; -inf where the model gives it none, or there is no hint.
     """
 
     log_p: Floats
     entropy: Floats
+    top: Tokens
+    log_top: Floats
     log_hints: Floats
+
+
+class Reading(Protocol):
+    """Rows of logits that were read once and found in order."""
+
+    def gather(self, hints: Tokens, rows: slice = ALL) -> Gathered:
+        """What the model said at these rows, of hints (N, M) too: in [0, V), or -1 for none."""
 
 
 def is_tensor(array: object) -> bool:
@@ -70,35 +84,112 @@ def as_logits(logits: Any) -> Any:
     return logits
 
 
-def gather(logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = None) -> Gathered:
-    """Log-probability of each target and hint and the entropy of its distribution, in float64.
+def read(logits: Any, targets: Tokens, places: Tokens) -> Reading:
+    """Logits read and checked, ready to be asked for hints, which may not be known before.
 
     Parameters
     ----------
     logits : (N, V) float, numpy or torch on any device
         Unnormalised. On the host a row's result does not depend on the rows beside it; on CUDA it
-        does as far as CUDA's own reductions do, and only 3 + M numbers a row leave the device, all
-        of them in one transfer.
+        does as far as CUDA's own reductions do. From there one number leaves the device now, and
+        5 + M a row with `Reading.gather`, all of them in one transfer.
     targets : (N,) int64
         In [0, V).
     places : (N,) int64
         Where each row stands in the user's array, for the errors.
-    hints : (N, M) int64, optional
-        More tokens to ask each row for, in [0, V), or -1 for none; without them M is 0.
 
     Raises
     ------
     ValueError
         If a logit is NaN or +inf, or a target's probability is 0.
     """
+    if is_tensor(logits) and logits.device.type == "cuda":
+        return _DeviceReading(logits, targets, places)
+    return _HostReading(to_numpy(logits), targets, places)
+
+
+def gather(logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = None) -> Gathered:
+    """Read and asked at once, with hints (N, M) if given; takes and raises what `read` does."""
     if hints is None:
         hints = np.empty((len(targets), 0), np.int64)
-    on_device = is_tensor(logits) and logits.device.type == "cuda"
-    log_p, entropy, largest, log_hints = (
-        _gather_on_device(logits, targets, hints)
-        if on_device
-        else _gather_on_host(to_numpy(logits), targets, hints)
-    )
+    return read(logits, targets, places).gather(hints)
+
+
+class _HostReading:
+    """Logits in the host's memory: (N, V) array of any floats."""
+
+    def __init__(self, logits: NDArray[Any], targets: Tokens, places: Tokens) -> None:
+        if logits.dtype not in (np.float32, np.float64):
+            logits = logits.astype(np.float32 if logits.itemsize < 4 else np.float64)
+        self._logits = np.ascontiguousarray(logits)
+        self._log_p, self._entropy, self._largest, self._log_total = np.empty((4, len(logits)))
+        self._top = np.empty(len(logits), np.int64)
+        softmax.read(
+            self._logits, targets, self._log_p, self._entropy, self._largest, self._log_total,
+            self._top,
+        )  # fmt: skip
+        check(self._largest, self._log_p, targets, places)
+
+    def gather(self, hints: Tokens, rows: slice = ALL) -> Gathered:
+        """See `Reading`."""
+        log_total = self._log_total[rows]
+        log_hints = np.empty(hints.shape)
+        softmax.look_up(self._logits[rows], hints, self._largest[rows], log_total, log_hints)
+        return Gathered(
+            self._log_p[rows], self._entropy[rows], self._top[rows], -log_total, log_hints
+        )
+
+
+class _DeviceReading:
+    """Logits that stay where they are: (N, V) tensor."""
+
+    def __init__(self, logits: Any, targets: Tokens, places: Tokens) -> None:
+        import torch
+
+        self._logits = logits.detach()
+        wanted = torch.from_numpy(targets).to(logits.device)
+        step = max(1, DEVICE_BLOCK // logits.shape[1])
+        parts = [
+            _read_rows(self._logits[start : start + step], wanted[start : start + step])
+            for start in range(0, max(1, len(logits)), step)
+        ]
+        self._numbers = torch.cat(parts)
+        largest, _, log_p = self._numbers.T[:3]
+        if not bool(((largest < torch.inf) & (log_p > -torch.inf)).all()):  # the one number
+            check(largest.cpu().numpy(), log_p.cpu().numpy(), targets, places)
+
+    def gather(self, hints: Tokens, rows: slice = ALL) -> Gathered:
+        """See `Reading`."""
+        import torch
+
+        numbers = self._numbers[rows]
+        asked = torch.from_numpy(hints).to(numbers.device)
+        found = self._logits[rows].gather(1, asked.clamp(min=0)).to(torch.float64)
+        log_hints = (found - numbers[:, :1] - numbers[:, 1:2]).masked_fill(asked < 0, -torch.inf)
+        host = torch.cat([numbers, log_hints], dim=1).cpu().numpy()
+        _, log_total, log_p, entropy, top = host[:, :5].T.copy()
+        return Gathered(log_p, entropy, top.astype(np.int64), -log_total, host[:, 5:].copy())
+
+
+def _read_rows(logits: Any, targets: Any) -> Any:
+    """(N, 5) float64 tensor: largest logit, log-sum-exp above it, log p, entropy, top token.
+
+    logits (N, V) and targets (N,) are tensors of one device; a token's id is exact as float64.
+    """
+    import torch
+
+    logits = logits.to(torch.float64)
+    largest, top = logits.max(dim=1)
+    shifted = logits - largest[:, None]
+    log_total = shifted.logsumexp(dim=1)
+    log_p = shifted.gather(1, targets[:, None])[:, 0] - log_total
+    weights = (shifted - log_total[:, None]).exp()
+    entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)  # 0 * -inf is 0 here
+    return torch.stack([largest, log_total, log_p, entropy, top.to(torch.float64)], dim=1)
+
+
+def check(largest: Floats, log_p: Floats, targets: Tokens, places: Tokens) -> None:
+    """Raise ValueError if a row's largest logit is NaN or +inf, or its target impossible; (N,)."""
     check_largest(largest, places)
     impossible = ~(log_p > -np.inf)
     if impossible.any():
@@ -107,7 +198,6 @@ def gather(logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = 
             f"the model's probability of a target must be > 0, got 0 for token {targets[i]} at "
             f"position {places[i]}; mask fewer logits, or leave the position out (ignore_index)"
         )
-    return Gathered(log_p, entropy, log_hints)
 
 
 def check_largest(largest: Floats, places: Tokens) -> None:
@@ -121,64 +211,17 @@ def check_largest(largest: Floats, places: Tokens) -> None:
         )
 
 
-def _gather_on_host(
-    logits: NDArray[Any], targets: Tokens, hints: Tokens
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """(log_p, entropy, largest logit, log_hints) of each row; logits (N, V), hints (N, M)."""
-    if logits.dtype not in (np.float32, np.float64):
-        logits = logits.astype(np.float32 if logits.itemsize < 4 else np.float64)
-    log_p, entropy, largest = np.empty((3, len(logits)))
-    log_hints = np.empty(hints.shape)
-    softmax.gather(np.ascontiguousarray(logits), targets, hints, log_p, entropy, largest, log_hints)
-    return log_p, entropy, largest, log_hints
-
-
-def _gather_on_device(
-    logits: Any, targets: Tokens, hints: Tokens
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """What `_gather_on_host` does, where the logits are; all results come in one transfer."""
-    import torch
-
-    logits = logits.detach()
-    asked = torch.from_numpy(np.column_stack([targets, hints])).to(logits.device)
-    step = max(1, DEVICE_BLOCK // logits.shape[1])
-    parts = [
-        _ask_rows(logits[start : start + step], asked[start : start + step])
-        for start in range(0, max(1, len(logits)), step)
-    ]
-    found = torch.cat(parts).cpu().numpy()
-    entropy, largest, log_p = found[:, :3].T.copy()
-    return log_p, entropy, largest, found[:, 3:].copy()
-
-
-def _ask_rows(logits: Any, asked: Any) -> Any:
-    """(N, 2 + A) float64 tensor: entropy, largest logit, log-probability of each token asked for.
-
-    logits (N, V) and asked (N, A) int64, -1 for none, are tensors of one device.
-    """
-    import torch
-
-    logits = logits.to(torch.float64)
-    largest = logits.amax(dim=1)
-    shifted = logits - largest[:, None]
-    log_total = shifted.logsumexp(dim=1)
-    log_asked = shifted.gather(1, asked.clamp(min=0)) - log_total[:, None]
-    weights = (shifted - log_total[:, None]).exp()
-    entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)  # 0 * -inf is 0 here
-    log_asked = log_asked.masked_fill(asked < 0, -torch.inf)
-    return torch.cat([torch.stack([entropy, largest], dim=1), log_asked], dim=1)
-
-
-def probabilities(logits_row: Any) -> tuple[Floats, Floats]:
-    """Softmax (V,) of one row of logits, and its entropy (1,), on the host.
+def probabilities(logits_row: Any) -> tuple[Floats, Reading]:
+    """Softmax (V,) of one row of logits, and that row as read, on the host.
 
     Raises ValueError if the row holds NaN or +inf, or leaves no token possible.
     """
     row = to_numpy(logits_row)
     here = np.zeros(1, np.int64)
-    _, entropy, largest, _ = _gather_on_host(row[None], here, np.empty((1, 0), np.int64))
+    largest = row.max(keepdims=True)  # NaN if one is
     check_largest(largest, here)
     if largest[0] == -np.inf:
         raise ValueError("logits must leave some token possible, got -inf everywhere; mask fewer")
     weights = np.exp(row.astype(np.float64) - largest[0])
-    return weights / weights.sum(), entropy
+    reading = _HostReading(row[None], row.argmax(keepdims=True), here)
+    return weights / weights.sum(), reading

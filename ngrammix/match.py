@@ -116,6 +116,11 @@ class MatchModel(NotCopyable):
         """Bytes of the stored tokens so far and of the slots, in whole pages."""
         return self._history.nbytes_of(min(self.position, self.window)) + self._slots.nbytes
 
+    @property
+    def history(self) -> NDArray[np.uint32]:
+        """(window,): ring of the stored tokens, token t at t modulo window; not to be touched."""
+        return self._history.array.reshape(-1)
+
     def __repr__(self) -> str:
         return (
             f"MatchModel(vocab_size={self.vocab_size}, min_length={self.min_length}, "
@@ -216,7 +221,7 @@ class MatchModel(NotCopyable):
         for start in range(0, len(tokens), CHUNK):
             piece = slice(start, start + CHUNK)
             kernel.match(
-                tokens[piece], self._history.array.reshape(-1), self._slots.array.reshape(-1),
+                tokens[piece], self.history, self._slots.array.reshape(-1),
                 self.table_bits, self.min_length, self._state, self.position, fields[piece],
             )  # fmt: skip
             self.position += len(tokens[piece])

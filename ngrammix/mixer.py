@@ -1,39 +1,23 @@
 """Mixer: the cache's evidence and the model's probabilities, mixed into nats."""
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ngrammix.backoff import BESIDE_MODEL, log_target_probability
+from ngrammix.backoff import BESIDE_MODEL
 from ngrammix.cache import NgramCache
-from ngrammix.checks import NotCopyable, as_integers, check_ids, check_room
-from ngrammix.gate import NO_CELL, Gate
-from ngrammix.guard import Guard
-from ngrammix.logits import as_logits, gather, probabilities, to_numpy
+from ngrammix.checks import NotCopyable, as_integers, as_nats, as_tokens, check_ids, check_room
+from ngrammix.experts import ALL, Experts
+from ngrammix.hints import Proposer
+from ngrammix.logits import as_logits, probabilities, read, to_numpy
+from ngrammix.trace import Trace
 
 BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """What each of N tokens cost, and what it would have cost.
-
-    Attributes
-    ----------
-    nats, nats_model : (N,) float64, nats
-        Cost under the mixture, and under the model alone.
-    matched_order : (N,) int64
-        Length of the longest n-gram that could answer, the predicted token included.
-    """
-
-    nats: Floats
-    nats_model: Floats
-    matched_order: Tokens
 
 
 class Mixer(NotCopyable):
@@ -53,8 +37,13 @@ class Mixer(NotCopyable):
         Length of the longest n-gram, the predicted token included.
     memory_limit : int or str, optional
         Bytes, or text such as ``"2GiB"``, that the cache's tables never exceed: see `NgramCache`.
+        The hints' stored tokens take a 16th of it more.
     n_threads : 1 or 2
         How many threads walk the cache in a call of many tokens. The bits are the same.
+    experts : str
+        What the mixture is made of: "tilt+gate+guard", or fewer of them in this order; "switch" in
+        the guard's place recovers sooner from a bad spell and has a larger bound. Without either
+        there is no bound.
 
     Raises
     ------
@@ -66,7 +55,7 @@ class Mixer(NotCopyable):
     >>> mixer = Mixer(vocab_size=4, order=3)
     >>> logits = np.zeros((6, 4))  # a model that knows nothing: log(4) nats a token
     >>> mixer.score(logits, [0, 1, 0, 1, 0, 1]).round(2)
-    array([1.39, 1.39, 1.39, 1.28, 1.15, 1.01])
+    array([1.39, 1.39, 1.39, 1.13, 0.78, 0.5 ])
     >>> mixer.regret_bits <= mixer.bound_bits
     True
     """
@@ -78,12 +67,13 @@ class Mixer(NotCopyable):
         *,
         memory_limit: int | str | None = None,
         n_threads: int = 1,
+        experts: str = ALL,
     ) -> None:
         self._cache = NgramCache(
             order=order, vocab_size=vocab_size, memory_limit=memory_limit, n_threads=n_threads
         )
-        self._gate = Gate(self._cache.order)
-        self._guard = Guard()
+        self._proposer = Proposer(self.vocab_size, self.order, self._cache.memory_limit)
+        self._experts = Experts(experts, self.order, self.vocab_size)
 
     @property
     def vocab_size(self) -> int:
@@ -98,17 +88,17 @@ class Mixer(NotCopyable):
     @property
     def regret_bits(self) -> float:
         """Bits spent so far minus the model's own; negative where the cache helped."""
-        return self._guard.regret_bits
+        return self._experts.guard.regret_bits
 
     @property
     def bound_bits(self) -> float:
         """What `regret_bits` cannot exceed, for any data."""
-        return self._guard.bound_bits
+        return self._experts.guard.bound_bits
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the cache's tables and of the learned weights."""
-        return self._cache.nbytes + self._gate.nbytes
+        """Bytes of the cache's tables, of the hints' and of the learned weights."""
+        return self._cache.nbytes + self._proposer.nbytes + self._experts.nbytes
 
     @property
     def cache_stats(self) -> dict[str, Any]:
@@ -118,7 +108,7 @@ class Mixer(NotCopyable):
     @property
     def experts(self) -> str:
         """What the mixture is made of, for the signature of a score."""
-        return "backoff+gate+guard"
+        return self._experts.names
 
     def __repr__(self) -> str:
         return f"Mixer(vocab_size={self.vocab_size}, order={self.order}): {self._cache!r}"
@@ -171,21 +161,71 @@ class Mixer(NotCopyable):
         tokens = targets.reshape(-1)[places]
         check_ids(tokens, self.vocab_size, "targets", places)
         rows = logits.reshape(-1, self.vocab_size)
-        model = gather(rows if len(places) == len(rows) else rows[places], tokens, places)
+        reading = read(rows if len(places) == len(rows) else rows[places], tokens, places)
         check_room(self._cache.position, len(tokens))
 
         trace = Trace(np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64))
         for start in range(0, len(tokens), BLOCK):
             block = slice(start, start + BLOCK)
             evidence = self._cache.observe(tokens[block])
-            log_p = model.log_p[block]
-            log_q = log_target_probability(evidence, self.vocab_size, BESIDE_MODEL)
-            cells = self._gate.cells(evidence, model.entropy[block])
-            log_mixed = self._guard.mix(log_p, self._gate.mix(log_p, log_q, cells))
+            hints = self._proposer.observe(tokens[block], evidence)
+            model = reading.gather(hints.tokens, block)
+            log_mixed = self._experts.mix(
+                tokens[block], model.log_p, model.entropy, evidence, model, hints
+            )
             trace.nats[block] = 0.0 - log_mixed  # not -0.0 for a sure token
-            trace.nats_model[block] = 0.0 - log_p
+            trace.nats_model[block] = 0.0 - model.log_p
             trace.matched_order[block] = evidence.matched_order
         return trace
+
+    def score_nll(
+        self,
+        nll: ArrayLike,
+        targets: ArrayLike,
+        entropy: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+    ) -> Floats:
+        """Cost of each target in nats, from the model's own costs alone: no logits, no model.
+
+        For losses that some other harness left. The gate needs no more than them, and is exact; the
+        tilt, which must know the model's probability of other tokens, stands aside.
+
+        Parameters
+        ----------
+        nll : (...) float, nats
+            The model's negative log-probability of each target.
+        targets : (...) int
+            The next tokens of the stream, in C order.
+        entropy : (...) float, nats, optional
+            Of the model's distribution at each position: it tells the gate when to trust it.
+        ignore_index : int
+            Positions with this target are neither scored nor learned and cost 0.0.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, a target is no integer in [0, V), or a scored position's nll or
+            entropy is negative, NaN or infinite. Nothing is scored or learned then.
+        """
+        ids = as_targets(targets)
+        places = np.flatnonzero(ids != ignore_index)
+        tokens = ids.reshape(-1)[places]
+        log_p = 0.0 - as_nats(to_numpy(nll), "nll", ids.shape, places)
+        spread = np.full(len(tokens), np.nan)
+        if entropy is not None:
+            spread = as_nats(to_numpy(entropy), "entropy", ids.shape, places)
+        check_ids(tokens, self.vocab_size, "targets", places)
+        check_room(self._cache.position, len(tokens))
+        nats = np.zeros(ids.size)
+        for start in range(0, len(tokens), BLOCK):
+            block = slice(start, start + BLOCK)
+            evidence = self._cache.observe(tokens[block])
+            self._proposer.learn(tokens[block])
+            nats[places[block]] = 0.0 - self._experts.mix(
+                tokens[block], log_p[block], spread[block], evidence
+            )
+        return nats.reshape(ids.shape)
 
     def learn(self, tokens: ArrayLike) -> None:
         """Learn tokens that are not scored: context, or a prefill.
@@ -200,11 +240,14 @@ class Mixer(NotCopyable):
         ValueError
             If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
         """
-        self._cache.learn(to_numpy(tokens))
+        ids = as_tokens(to_numpy(tokens), self.vocab_size)
+        self._cache.learn(ids)
+        self._proposer.learn(ids)
 
     def boundary(self) -> None:
         """Begin a new document: no context reaches back over this point."""
         self._cache.boundary()
+        self._proposer.boundary()
 
     def probs(self, logits_row: Any) -> Floats:
         """Probability of every next token, before it is seen: (V,) float64, sum 1.
@@ -225,21 +268,17 @@ class Mixer(NotCopyable):
                 f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
                 "pass the row of one position"
             )
-        p, entropy = probabilities(logits_row)
-        cell = int(self._gate.cells(self._cache.peek(), entropy)[0])
-        if cell == NO_CELL:  # no evidence, no change
-            return p
-        w = self._gate.weight(cell)
-        inside = (1 - w) * p + w * self._cache.distribution(discount=BESIDE_MODEL)
-        trust, rest = self._guard.weights
-        return trust * p + rest * inside
+        p, reading = probabilities(logits_row)
+        evidence = self._cache.peek()
+        hints = self._proposer.peek(evidence)
+        model = reading.gather(hints.tokens)
+        q = partial(self._cache.distribution, discount=BESIDE_MODEL)
+        return self._experts.distribution(p, q, evidence, model, hints)
 
     def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, Tokens]:
         """Logits (..., V) as tensor or array and targets (...) as int64, or ValueError."""
-        ids = as_integers(to_numpy(targets), "targets")
+        ids = as_targets(targets)
         logits = as_logits(logits)
-        if ids.size == 0:
-            raise ValueError("targets must hold at least one token, got none; skip empty batches")
         shape = (*ids.shape, self.vocab_size)
         if tuple(logits.shape) != shape:
             raise ValueError(
@@ -247,3 +286,11 @@ class Mixer(NotCopyable):
                 f"got {tuple(logits.shape)}; make vocab_size the width of the model's output"
             )
         return logits, ids
+
+
+def as_targets(targets: ArrayLike) -> Tokens:
+    """Return targets of any shape as int64, or raise ValueError if there are none."""
+    ids = as_integers(to_numpy(targets), "targets")
+    if ids.size == 0:
+        raise ValueError("targets must hold at least one token, got none; skip empty batches")
+    return ids

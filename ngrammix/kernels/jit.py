@@ -27,20 +27,24 @@ def _digest():
 DIGEST = _digest()
 
 
-def jit(function=None, *, fastmath=False):
+def jit(function=None, *, fastmath=False, inline="never", error_model="python"):
     """Return `function` compiled; cached on disk if its source is a file and a folder writable.
+
+    inline="always" puts it into its callers, where many arrays are passed: each is seven words.
+    error_model="numpy" leaves divisions unchecked, so that loops with one can run in vectors.
 
     Numba refuses to decorate where no folder is writable (read-only installs without a home);
     there, and in zip files, a kernel is compiled anew in each process.
     """
+    options = {"fastmath": fastmath, "inline": inline, "error_model": error_model}
     if function is None:
-        return partial(jit, fastmath=fastmath)
+        return partial(jit, **options)
     function.__qualname__ += f"_{DIGEST}"
     try:
         is_file = Path(function.__code__.co_filename).is_file()
-        return njit(cache=is_file, nogil=True, fastmath=fastmath)(function)
+        return njit(cache=is_file, nogil=True, **options)(function)
     except (RuntimeError, OSError):
-        return njit(nogil=True, fastmath=fastmath)(function)
+        return njit(nogil=True, **options)(function)
 
 
 LANES = 16  # words of a line: 64 bytes, one cache line and one vector register
@@ -58,6 +62,10 @@ if getattr(config, "DISABLE_JIT", False):
     def lowest(bits):
         """Return the number of the lowest bit that is set; some must be."""
         return np.uint64((int(bits) & -int(bits)).bit_length() - 1)
+
+    def bit_length(number):
+        """Return how many bits `number` >= 0 has without leading zeros."""
+        return int(number).bit_length()
 
 else:
 
@@ -124,3 +132,13 @@ else:
             return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
         return types.uint64(types.uint64), codegen
+
+    @intrinsic
+    def bit_length(typing_context, number):
+        """Return how many bits `number` >= 0 has without leading zeros."""
+
+        def codegen(context, builder, signature, args):
+            zeros = builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+            return builder.sub(ir.Constant(ir.IntType(64), 64), zeros)
+
+        return types.int64(types.int64), codegen

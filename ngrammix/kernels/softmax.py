@@ -1,4 +1,4 @@
-"""From rows of logits the log-probability of target and hints, the entropy, the largest logit."""
+"""From rows of logits the log-probability of targets and hints, the entropy, the top token."""
 
 import math
 
@@ -13,32 +13,35 @@ _TAYLOR = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 
 
 @jit(fastmath={"reassoc", "contract"})  # sums may be vectorised; NaN and inf keep their meaning
-def gather(logits, targets, hints, log_p, entropy, largest, log_hints):
+def read(logits, targets, log_p, entropy, largest, log_total, top):
     """Read each row twice; no array of its size is made.
 
-    logits (N, V) float32 or float64; targets (N,) int64; hints (N, M) int64, -1 where there is
-    none; log_p, entropy (N,) and log_hints (N, M) float64 nats, largest (N,) float64 are written;
-    largest is NaN where a row holds one.
+    logits (N, V) float32 or float64; targets (N,) int64; log_p, entropy, log_total (N,) float64
+    nats, largest (N,) float64 and top (N,) int64 are written: log_total is the log-sum-exp above
+    the largest logit, which is NaN where a row holds one, and top is where that stands first.
     """
     n_rows, vocab_size = logits.shape
     for i in range(n_rows):
         row = logits[i]
-        top = -np.inf
+        peak = -np.inf
         n_nan = 0
         for a in range(vocab_size):
             z = row[a]
-            top = max(top, np.float64(z))
+            peak = max(peak, np.float64(z))
             n_nan += z != z
-        largest[i] = top if n_nan == 0 else np.nan
-        if n_nan > 0 or math.isinf(top):
+        largest[i] = peak if n_nan == 0 else np.nan
+        if n_nan > 0 or math.isinf(peak):
             log_p[i] = -np.inf
             entropy[i] = 0.0
-            log_hints[i, :] = -np.inf
+            log_total[i] = 0.0
+            top[i] = 0
             continue
         total = 0.0
         weighted = 0.0  # sum of weight times logit, from which the entropy follows
+        after = 0  # how many tokens stand from the first peak to the end
         for a in range(vocab_size):
-            x = np.float64(row[a]) - top
+            x = np.float64(row[a]) - peak
+            after = max(after, (vocab_size - a) * (x == 0.0))
             is_counted = x > _SMALLEST
             x = x if is_counted else _SMALLEST
             # e**x = 2**k e**r with |r| <= ln(2) / 2: math.exp would keep the loop from being
@@ -53,9 +56,22 @@ def gather(logits, targets, hints, log_p, entropy, largest, log_hints):
             weight = weight if is_counted else 0.0
             total += weight
             weighted += weight * x
-        log_total = math.log(total)
-        log_p[i] = np.float64(row[targets[i]]) - top - log_total
-        entropy[i] = log_total - weighted / total
-        for j in range(hints.shape[1]):
-            hint = hints[i, j]
-            log_hints[i, j] = -np.inf if hint < 0 else np.float64(row[hint]) - top - log_total
+        log_total[i] = math.log(total)
+        log_p[i] = np.float64(row[targets[i]]) - peak - log_total[i]
+        entropy[i] = log_total[i] - weighted / total
+        top[i] = vocab_size - after
+
+
+@jit
+def look_up(logits, tokens, largest, log_total, log_p):
+    """Log-probability of more tokens of rows that were read.
+
+    logits (N, V) float32 or float64; tokens (N, M) int64, -1 for none; largest, log_total (N,)
+    float64; log_p (N, M) float64 nats is written: -inf where there is none.
+    """
+    for i in range(len(tokens)):
+        for j in range(tokens.shape[1]):
+            token = tokens[i, j]
+            log_p[i, j] = -np.inf
+            if token >= 0:
+                log_p[i, j] = np.float64(logits[i, token]) - largest[i] - log_total[i]

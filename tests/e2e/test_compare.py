@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from eval.cli import main
+from eval.compare import NAMES as KNOWN
 from ngrammix import Mixer
 
 COMMAND = Path(sys.executable).with_name("ngrammix")
@@ -128,7 +129,7 @@ def test_help(capsys):
         (["--text", "cat.txt", "--prefill", "tokens.npy"],
          "--prefill goes with --logits, got --text; leave it out"),
         ([*SAVED[1:], "--mixers", "fixed,best"],
-         f"mixers must be of {', '.join(NAMES)}, got 'best'; check the name"),
+         f"mixers must be of {', '.join(KNOWN)}, got 'best'; check the name"),
         ([*SAVED[1:], "--order", "33"],
          "order must be in 1..32, got 33; it is the length of the longest n-gram, the predicted "
          "token included"),

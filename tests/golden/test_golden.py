@@ -63,7 +63,7 @@ def test_figures_are_those_of_the_file(order):
 
 
 def test_a_real_models_fineweb_tokens(shared):
-    """The trial's gate reached 0.0378 BPB cold and 0.0784 warm on these tokens."""
+    """The trial mixers reached 0.0518 BPB cold and 0.1016 warm on these tokens."""
     packed = shared("models/parameter-golf-11m/fineweb_val_head_logp.u8.zst").read_bytes()
     head = shared("data/fineweb/fineweb_val_head_sp1024_1040297tok.u16.xz").read_bytes()
     tail = shared("data/fineweb/fineweb_val_tail_sp1024_2021846tok.bin")
@@ -82,7 +82,7 @@ def test_a_real_models_fineweb_tokens(shared):
         trace = mixer.trace(logits, targets)
         assert trace.nats_model.sum() / math.log(2) / 158_557 == pytest.approx(1.7754, abs=5e-5)
         gains.append(float((trace.nats_model - trace.nats).sum()) / math.log(2) / 158_557)
-    assert gains == [pytest.approx(0.0397, abs=1e-4), pytest.approx(0.0882, abs=1e-4)]
+    assert gains == [pytest.approx(0.0654, abs=1e-4), pytest.approx(0.1252, abs=1e-4)]
 
 
 def test_the_fineweb_tail_makes_this_many_ngrams(shared):

@@ -85,7 +85,7 @@ def test_the_result_holds_every_condition():
     result = make_result(score_model(DOCUMENTS, ToyModel(), order=4, stride=5), DOCUMENTS)
     assert result.signature == (
         f"BPB|data:{result.data_sha256[:16]}|bytes:48|tokens:48|model:toy|context:16|stride:5|"
-        f"order:4|mixer:backoff+gate+guard|version:0.1.0"
+        f"order:4|mixer:tilt+gate+guard|version:0.1.0"
     )
     assert result.bits_saved == pytest.approx(result.bits_model - result.bits)
     assert result.regret_bits == pytest.approx(-result.bits_saved, abs=1e-9)

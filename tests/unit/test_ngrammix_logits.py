@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrammix.logits import _gather_on_device, _gather_on_host, gather, probabilities
+from ngrammix.logits import _DeviceReading, _HostReading, gather, probabilities
 
 
 def logits_and_targets(rng, n, v):
@@ -25,7 +25,8 @@ def test_log_probability_and_entropy_are_what_the_softmax_says(rng):
     for row, target, log_p, entropy in zip(
         logits, targets, gathered.log_p, gathered.entropy, strict=True
     ):
-        p, same_entropy = probabilities(row)
+        p, reading = probabilities(row)
+        same_entropy = reading.gather(np.empty((1, 0), np.int64)).entropy
         assert log_p == pytest.approx(np.log(p[target]), rel=1e-12)
         assert entropy == same_entropy[0]
         possible = p[p > 0]
@@ -62,10 +63,37 @@ def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng, monkeypatch,
     monkeypatch.setattr("ngrammix.logits.DEVICE_BLOCK", block)
     logits, targets = logits_and_targets(rng, n, 33)
     hints = rng.integers(-1, 33, (n, 2))
-    on_device = _gather_on_device(torch.from_numpy(logits), targets, hints)
-    for host, device in zip(_gather_on_host(logits, targets, hints), on_device, strict=True):
-        assert device.flags.c_contiguous
-        np.testing.assert_allclose(host, device, rtol=1e-12)
+    host = _HostReading(logits, targets, np.arange(n))
+    device = _DeviceReading(torch.from_numpy(logits), targets, np.arange(n))
+    for rows in (slice(None), slice(3, 20)):
+        expected, found = host.gather(hints[rows], rows), device.gather(hints[rows], rows)
+        np.testing.assert_array_equal(found.top, expected.top)
+        for name in ("log_p", "entropy", "log_top", "log_hints"):
+            array = getattr(found, name)
+            assert array.flags.c_contiguous
+            np.testing.assert_allclose(array, getattr(expected, name), rtol=1e-12)
+
+
+@pytest.mark.parametrize("pack", [_HostReading, lambda z, *a: _DeviceReading(torch.tensor(z), *a)])
+def test_the_top_token_is_the_first_of_the_largest(pack):
+    logits = np.array([[1.0, 3.0, 3.0, -np.inf], [2.0, 0.0, 0.0, 2.0]])
+    gathered = pack(logits, np.array([0, 1]), np.arange(2)).gather(np.empty((2, 0), np.int64))
+    assert gathered.top.tolist() == [1, 0]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(gathered.log_top, np.log(p.max(axis=1)), rtol=1e-14)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_device_refuses_what_the_host_refuses(wrong):
+    logits = np.zeros((3, 4))
+    logits[1, 2] = wrong
+    texts = []
+    for make, pack in ((_HostReading, np.asarray), (_DeviceReading, torch.from_numpy)):
+        with pytest.raises(ValueError) as caught:
+            make(pack(logits), np.full(3, 2), np.array([7, 8, 9]))
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+    assert "position 8" in texts[0]
 
 
 @pytest.mark.parametrize("v", [1, 2, 63, 1024, 40_001])
