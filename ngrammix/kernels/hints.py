@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from ngrammix.kernels.jit import bit_length, jit
+from ngrammix.kernels.jit import bit_length, jit, prefetch
 
 NONE = -1
 MOST = 5  # hints at a position
 LONGEST = 8  # tokens of the longest context with a say; longer matches are the match model's
 MOST_VOTES = 2 * LONGEST + 2
+AHEAD = 6  # tokens: so long before its turn the history is asked for
 
 # Who speaks, by the rank of its context: the match, both followers of each context, the runner-up.
 MATCH, RUNNER_UP = 0, 2 * LONGEST + 1
@@ -22,7 +23,7 @@ _SECOND = _RECENT + LONGEST * _AGES * _VARIETIES * 2
 N_CELLS = _SECOND + 8 * 2
 
 
-@jit
+@jit(error_model="numpy")
 def propose(
     tokens, followers, distinct, hint, hint_count, age, length, match, distance, history, position,
     recent, previous, hints, speakers, chosen, cells, n_votes,
@@ -45,6 +46,10 @@ def propose(
         k = 0
         while k + 1 < order and k < LONGEST and followers[k + 1, i] > 0:
             k += 1
+        soon = min(i + AHEAD, n_positions - 1)
+        for j in range(1, min(order, LONGEST + 1)):
+            prefetch(history, (position + soon - np.int64(age[j, soon])) & last)
+
         n = 0
         if k > 0 and length[i] > 0:
             near = min(bit_length(distance[i]) // 2, _DISTANCES - 1)
@@ -59,7 +64,7 @@ def propose(
                 latest = np.int64(history[(position + i - back) & last])
             agree = np.int64(frequent == latest)
 
-            share = _SHARES * np.int64(hint_count[k, i]) // (n_followers + 1)
+            share = np.int64(_SHARES * np.float64(hint_count[k, i]) / (n_followers + 1.0))  # exact
             known = min(bit_length(n_followers), _COUNTS - 1)
             token[n], speaker[n] = frequent, 2 * k - 1
             cell[n] = _FREQUENT + 2 * (((k - 1) * _SHARES + share) * _COUNTS + known) + agree
