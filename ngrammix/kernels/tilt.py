@@ -8,7 +8,7 @@ from ngrammix.kernels.hints import MOST, MOST_VOTES, N_CELLS, N_SPEAKERS, NONE
 from ngrammix.kernels.jit import jit, prefetch
 
 ODDS_BINS, ENTROPY_BINS = 16, 8
-TOKEN_BITS, PAIR_BITS = 18, 18
+TOKEN_BITS, PAIR_BITS = 18, 17
 NOBODY = N_SPEAKERS  # named the model's own token
 LONGEST = MOST + 1  # chain: all hints, and the model's own token
 MOST_ROWS = 3 * LONGEST + MOST_VOTES

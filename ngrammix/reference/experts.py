@@ -73,7 +73,7 @@ class ReferenceTilt:
     def pair(self, token: int, previous: int) -> int:
         """Return the shared row of a hint and the token before it."""
         code = (token << 32) + previous + 1
-        return (code ^ code >> 29) * 0xC4CEB9FE1A85EC53 % 2**64 >> 64 - 18
+        return (code ^ code >> 29) * 0xC4CEB9FE1A85EC53 % 2**64 >> 64 - 17
 
     def learn(self, token: int) -> None:
         """Move the weights of all hints in the line as far as the token that came."""

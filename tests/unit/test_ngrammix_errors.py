@@ -223,6 +223,55 @@ def test_score(verb, kind, logits, targets, text):
     np.testing.assert_array_equal(mixer.probs(np.arange(5.0)), untouched.probs(np.arange(5.0)))
 
 
+BAD_LOSSES = [
+    ([-0.5, 1.0], [0, 1], None, "nll must be >= 0 and finite, got -0.5 at position 0; it is in "
+                                "nats and positive: -log p"),
+    ([0.5, np.nan], [0, 1], None, "nll must be >= 0 and finite, got nan at position 1; it is in "
+                                  "nats and positive: -log p"),
+    ([0.5, np.inf], [0, 1], None, "nll must be >= 0 and finite, got inf at position 1; it is in "
+                                  "nats and positive: -log p"),
+    ([0.5], [0, 1], None, "nll must be floating point and of shape (2,), that of targets, got "
+                          "dtype float64 and shape (1,); pass one number a target, in nats"),
+    ([1, 2], [0, 1], None, "nll must be floating point and of shape (2,), that of targets, got "
+                           "dtype int64 and shape (2,); pass one number a target, in nats"),
+    ([0.5, 1.0], [0, 1], [1.0, -1.0], "entropy must be >= 0 and finite, got -1.0 at position 1; it "
+                                      "is in nats and positive: -log p"),
+    ([0.5, 1.0], [0, 1], [[1.0, 1.0]], "entropy must be floating point and of shape (2,), that of "
+                                       "targets, got dtype float64 and shape (1, 2); pass one "
+                                       "number a target, in nats"),
+    ([0.5, 1.0], [0, 5], None, "targets must be in [0, 5), got 5 at position 1; raise vocab_size "
+                               "or check the tokenizer"),
+    ([], [], None, "targets must hold at least one token, got none; skip empty batches"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("nll", "targets", "entropy", "text"), BAD_LOSSES)
+def test_score_nll(nll, targets, entropy, text):
+    mixer, untouched = Mixer(vocab_size=V, order=3), Mixer(vocab_size=V, order=3)
+    for each in (mixer, untouched):
+        each.score_nll(np.ones(4), [0, 1, 0, 1])
+    with pytest.raises(ValueError) as error:
+        mixer.score_nll(np.array(nll), targets, None if entropy is None else np.array(entropy))
+    assert str(error.value) == text
+    assert mixer.regret_bits == untouched.regret_bits
+    np.testing.assert_array_equal(mixer.probs(np.arange(5.0)), untouched.probs(np.arange(5.0)))
+
+
+def test_ignored_losses_may_be_anything():
+    nats = Mixer(vocab_size=V).score_nll(torch.tensor([[np.nan, 2.0]]), [[-100, 3]])
+    np.testing.assert_array_equal(nats, [[0.0, 2.0]])
+
+
+@pytest.mark.parametrize("experts", ["", "gate+tilt", "tilt+gate+guard+switch", "all", None, []])
+def test_experts(experts):
+    with pytest.raises(ValueError) as error:
+        Mixer(vocab_size=V, experts=experts)
+    assert str(error.value) == (
+        f"experts must be of tilt, gate, and guard or switch, in this order, got {experts!r}; "
+        'leave them out for "tilt+gate+guard"'
+    )
+
+
 def test_errors_name_the_position_in_the_users_array():
     logits = np.zeros((2, 3, V))
     logits[1, 1] = np.nan
