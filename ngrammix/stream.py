@@ -79,15 +79,17 @@ class Stream:
                 for work in block:
                     self._walk(work)
             start = stop
+        self._make_room()  # now: what is asked of the next position is asked of what it will meet
 
     def update(self, context: Tokens, token: Tokens) -> None:
         """Count token (1,) after each suffix of `context` (C,), C < order, beside the stream."""
-        self._make_room(len(context) + 1)
+        self._make_room()
         nodes = self.walk(context, makes=True)[:, -1]
         work = self._chunks[0].take(token, self.position, *_NO_EVIDENCE)
         work.find(self.tables, self._upward, nodes, np.zeros_like(nodes))
         work.count(self.tables, self._downward, self.counts_of_counts)
         self.position += 1
+        self._make_room()
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything but `position` that the stream's future depends on, by name."""
@@ -190,13 +192,13 @@ class Stream:
         """Lengths of the contexts, longest first."""
         return range(self.order - 1, -1, -1)
 
-    def _make_room(self, n_beside: int = 0) -> int:
+    def _make_room(self) -> int:
         """Tokens until the next look at the budget, for which room is made; it may have to forget.
 
-        And for `n_beside` n-grams of each order beside the stream.
+        And for one n-gram of each order beside the stream.
         """
         n_tokens = self.budget.block - self.position % self.budget.block
-        need = n_tokens + n_beside if self.budget.limit is not None else n_beside
+        need = self.order + (n_tokens if self.budget.limit is not None else 0)
         n_kept = sum(map(len, self.tables))
         while n_kept > 0 and not self.budget.has_room(self.tables, need):
             n_kept = int(forget.KEPT * n_kept)
