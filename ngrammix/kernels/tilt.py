@@ -50,16 +50,18 @@ def speaker_row(speaker, odds_bin, entropy_bin):
 @jit(inline="always")
 def line_up(
     i, target, entropy, previous, hints, log_hints, top, log_top, speakers, chosen, cells, n_votes,
-    places, named, slopes, odds, rows, owners,
+    of_odds, weights, places, named, slopes, odds, logits, rows, owners,
 ):  # fmt: skip
     """Line up position i's hints as far as the target, or all of them, the model's own token last.
 
-    target: a token, or NONE; the arrays up to n_votes are as long as the stream. Written are places
-    (LONGEST,), each hint's place in the line or NONE; by place named (LONGEST,), the token, slopes,
-    the number of its slope, and odds, logit of the model's share of it among the tokens not named
-    before; rows, owners (MOST_ROWS,), all weights that count and the places they count for. A hint
-    that the model rules out, or beside which it leaves nothing, has no place. Returns (length of
-    the line, whether it ends at the target, number of rows, the model's mass left beside it).
+    target: a token, or NONE; the arrays up to n_votes are as long as the stream; of_odds
+    (LONGEST, 2) and weights (N_ROWS, 2) are what was learned. Of the mass that the hints before it
+    leave, the model's share of a hint is r; it becomes r' = sigmoid(slope logit r + weights).
+    Written are places (LONGEST,), each hint's place in the line or NONE; by place named (LONGEST,),
+    the token, slopes, the number of its slope, odds, logit r, and logits, logit r'; rows, owners
+    (MOST_ROWS,), all weights that count and the places they count for. A hint that the model rules
+    out, or beside which it leaves nothing, has no place. Returns (length of the line, whether it
+    ends at the target, number of rows, the model's mass left beside it).
     """
     entropy_bin = min(np.int64(entropy[i]), ENTROPY_BINS - 1)
     n, n_rows = 0, 0
@@ -85,30 +87,30 @@ def line_up(
         rows[n_rows + 1] = pair_row(token, previous[i])
         rows[n_rows + 2] = speaker_row(speaker, odds_bin, entropy_bin)
         owners[n_rows], owners[n_rows + 1], owners[n_rows + 2] = n, n, n
+        z = of_odds[j, 0] * odds[n] + weights[rows[n_rows], 0]
+        logits[n] = z + weights[rows[n_rows + 1], 0] + weights[rows[n_rows + 2], 0]
         n += 1
         n_rows += 3
         is_met = token == target
     for v in range(n_votes[i]):
         if places[chosen[i, v]] != NONE:
-            rows[n_rows], owners[n_rows] = OF_VOTE + cells[i, v], places[chosen[i, v]]
+            row, place = OF_VOTE + np.int64(cells[i, v]), places[chosen[i, v]]
+            rows[n_rows], owners[n_rows] = row, place
+            logits[place] += weights[row, 0]
             n_rows += 1
     return n, is_met, n_rows, left
 
 
 @jit(inline="always")
-def correct(n, is_met, n_rows, slopes, odds, rows, owners, of_odds, weights, shares):
-    """Mass (kept, log of a factor too small for it) that the line leaves, or gives to the target.
+def break_stick(n, is_met, logits, shares):
+    """Mass that the n hints in the line leave, or that the last one takes if it is the target's.
 
-    What `line_up` wrote and returned; of_odds (LONGEST, 2) and weights (N_ROWS, 2): what was
-    learned. shares (LONGEST,) is written: r' = sigmoid(slope logit r + weights) of each place.
+    logits (n,) of r', the part of what is left that each takes; shares (n,), r', is written.
+    Returns the mass, and the log of a factor too small for it.
     """
-    for j in range(n):
-        shares[j] = of_odds[slopes[j], 0] * odds[j]
-    for a in range(n_rows):
-        shares[owners[a]] += weights[rows[a], 0]
     kept, log_more = 1.0, 0.0
     for j in range(n):
-        z = shares[j]
+        z = logits[j]
         small = math.exp(-abs(z))  # 0 below e**-745: then only the log can tell
         large = 1.0 / (1.0 + small)
         small *= large
@@ -139,7 +141,7 @@ def tilt(
     """
     n_tokens = len(targets)
     places, named, slopes = np.empty((3, LONGEST), np.int64)
-    odds, shares, errors = np.empty((3, LONGEST))
+    odds, logits, shares, errors = np.empty((4, LONGEST))
     rows, owners = np.empty((2, MOST_ROWS), np.int64)
     squares, steps = np.empty((2, MOST_ROWS))
     for i in range(n_tokens):
@@ -151,11 +153,9 @@ def tilt(
             continue
         n, is_met, n_rows, left = line_up(
             i, targets[i], entropy, previous, hints, log_hints, top, log_top, speakers, chosen,
-            cells, n_votes, places, named, slopes, odds, rows, owners,
+            cells, n_votes, of_odds, weights, places, named, slopes, odds, logits, rows, owners,
         )  # fmt: skip
-        kept, log_more = correct(
-            n, is_met, n_rows, slopes, odds, rows, owners, of_odds, weights, shares
-        )
+        kept, log_more = break_stick(n, is_met, logits, shares)
         tilted[i] = log_more + (math.log(kept) if is_met else math.log(kept / left) + log_p[i])
 
         for j in range(n):
@@ -184,11 +184,11 @@ def line(
 ):  # fmt: skip
     """The whole line of one position: (length, the model's mass left), with named and shares."""
     places, slopes = np.empty((2, LONGEST), np.int64)
-    odds = np.empty(LONGEST)
+    odds, logits = np.empty((2, LONGEST))
     rows, owners = np.empty((2, MOST_ROWS), np.int64)
-    n, is_met, n_rows, left = line_up(
+    n, is_met, _, left = line_up(
         0, NONE, entropy, previous, hints, log_hints, top, log_top, speakers, chosen, cells,
-        n_votes, places, named, slopes, odds, rows, owners,
+        n_votes, of_odds, weights, places, named, slopes, odds, logits, rows, owners,
     )  # fmt: skip
-    correct(n, is_met, n_rows, slopes, odds, rows, owners, of_odds, weights, shares)
+    break_stick(n, is_met, logits, shares)
     return n, left
