@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench import match, memory, observe, overlap, scale
+from eval.bench import match, memory, mix, observe, overlap, scale
 from eval.compare import DEFAULT, check_names, compare
 from eval.data import Document, read_documents
 from eval.models import load_demo
@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
         ("observe", observe, "observe.json", "NgramCache.observe and its peers"),
         ("scale", scale, "scale.json and scale.png", "time and memory as the stream grows"),
         ("memory", memory, "memory.json", "the bits that a memory limit costs"),
+        ("mix", mix, "mix.json", "what the mixer costs beside a model, stage by stage"),
         ("match", match, "match.json", "speed and accuracy of the match model"),
         ("overlap", overlap, "overlap.json", "what the cache adds to the model's wall time"),
     ):

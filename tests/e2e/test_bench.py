@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from eval.bench import match as match_bench
+from eval.bench import mix as mix_bench
+from eval.bench.bigram import Bigram
 from eval.cli import main
 from ngrammix import MatchModel
 
@@ -65,6 +67,46 @@ def test_the_peer_finds_the_same_matches(rng):
     peer = match_bench.walk_dict(tokens.tolist(), 4)
     assert ours.hint[510:].tolist() == [hint for _, hint in peer[510:]]
     assert ours.length[510:].tolist() == [length for length, _ in peer[510:]]
+
+
+def test_bench_mix_measures_every_stage_and_peer(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(mix_bench, "WIDE", 500)
+    arguments = ["mix", "--data", str(text), "--order", "4", "--runs", "1", "--out", str(tmp_path)]
+    result, table = run(capsys, *arguments)
+    for name in ("score", "score_cold", "score_nll", "one_hint_tilt_in_numpy", "plain_python"):
+        assert result[f"tokens_per_second_{name}"] > 0
+    stages = ("observe", "hints", "tilt", "backoff", "gate", "guard", "matched order")
+    assert [key for key in result if key.startswith("nanoseconds_")] == [
+        f"nanoseconds_{stage}" for stage in stages
+    ]
+    assert 0 < result["state_bytes"] < 16_000_000  # beyond the tables
+    assert not any(isinstance(value, dict | list) for value in result.values())
+    assert "Mixer.probs at V = 500" in table
+    assert (tmp_path / "mix.json").is_file()
+
+
+def test_bench_mix_refuses_stages_that_are_not_the_mixer(monkeypatch, rng):
+    tokens = np.tile(rng.integers(0, 9, 100), 10)
+    mix_bench.check_stages(tokens, 9, 3)
+    monkeypatch.setattr(mix_bench, "BESIDE_MODEL", 0.5)
+    with pytest.raises(RuntimeError, match=r"the stages must cost what Mixer.score says, got .*"):
+        mix_bench.check_stages(tokens, 9, 3)
+
+
+def test_the_models_numbers_are_those_of_its_distribution(rng):
+    tokens = rng.integers(0, 7, 400)
+    model = Bigram(tokens, 9)
+    logits = model.logits(model.previous)
+    p = np.exp(logits)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    hints = rng.integers(-1, 9, (400, 2))
+    said = model.gather(model.previous, tokens, hints)
+    np.testing.assert_allclose(said.entropy, -(p * logits).sum(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(said.log_p, logits[np.arange(400), tokens])
+    np.testing.assert_allclose(said.log_top, logits.max(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(said.log_top, logits[np.arange(400), said.top])
+    chosen = np.where(hints < 0, -np.inf, np.take_along_axis(logits, np.maximum(hints, 0), axis=1))
+    np.testing.assert_array_equal(said.log_hints, chosen)
 
 
 def test_bench_overlap_measures_every_way(capsys, tmp_path):
