@@ -148,10 +148,7 @@ def score_model(
         out of range.
     """
     mixer = Mixer(vocab_size=model.vocab_size, order=order, memory_limit=memory_limit)
-    encoded = [model.encode(document) for document in documents]
-    for document, (_, n_bytes) in zip(documents, encoded, strict=True):
-        check_token_bytes(n_bytes, document)
-    streams = [tokens for tokens, _ in encoded]
+    streams, token_bytes = encode(documents, model)
     bar = start_bar(bar, sum(map(len, streams)))
     seconds_compile = warm_up()
 
@@ -175,7 +172,7 @@ def score_model(
     records = TokenRecords(
         document_index(streams),
         np.concatenate(streams),
-        np.concatenate([n_bytes for _, n_bytes in encoded]),
+        token_bytes,
         np.concatenate([trace.matched_order for trace in traces]),
         nats_cache,
         np.concatenate([trace.nats_model for trace in traces]),
@@ -188,6 +185,17 @@ def score_model(
         model=model.name, context=model.context, stride=stride, mixer=mixer.experts,
         memory_limit=cache.memory_limit, ngrams_forgotten=sum(mixer.cache_stats["forgotten"]),
     )  # fmt: skip
+
+
+def encode(documents: Sequence[Document], model: Model) -> tuple[list[Tokens], Tokens]:
+    """(tokens of each document, bytes of every token of them all).
+
+    ValueError if a document cannot be spelled in the model's tokens byte for byte.
+    """
+    encoded = [model.encode(document) for document in documents]
+    for document, (_, n_bytes) in zip(documents, encoded, strict=True):
+        check_token_bytes(n_bytes, document)
+    return [tokens for tokens, _ in encoded], np.concatenate([n_bytes for _, n_bytes in encoded])
 
 
 def cache_alone(streams: Sequence[Tokens], cache: NgramCache, bar: tqdm) -> tuple[Floats, Tokens]:

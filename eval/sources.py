@@ -8,10 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bpb import check_token_bytes
 from eval.data import Document, open_logits, read_tokens, sha256, tokens_sha256
 from eval.models import Model
-from eval.score import document_index, plan
+from eval.score import document_index, encode, plan
 
 BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64
 
@@ -77,14 +76,11 @@ class TextSource:
     prefill: Sequence[Tokens] = ()
 
     def __init__(self, documents: Sequence[Document], model: Model, stride: int) -> None:
-        encoded = [model.encode(document) for document in documents]
-        for document, (_, n_bytes) in zip(documents, encoded, strict=True):
-            check_token_bytes(n_bytes, document)
+        self._streams, token_bytes = encode(documents, model)
         self._documents, self._model, self._stride = documents, model, stride
-        self._streams = [tokens for tokens, _ in encoded]
         self.vocab_size = model.vocab_size
         self.document = document_index(self._streams)
-        self.token_bytes = np.concatenate([n_bytes for _, n_bytes in encoded]).astype(np.float64)
+        self.token_bytes = token_bytes.astype(np.float64)
 
     def batches(self) -> Iterator[Batch]:
         """All logits, a few windows at a time; ValueError if the stride is out of range."""
