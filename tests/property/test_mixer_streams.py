@@ -11,6 +11,7 @@ from eval.compare import DEFAULT, compare
 from eval.rivals import RIVALS
 from eval.sources import SavedSource
 from ngrammix import Mixer
+from ngrammix.experts import CHOICES
 
 V = 48
 
@@ -76,6 +77,21 @@ def test_where_nothing_can_be_gained_almost_nothing_is_lost(rng, make, order, ex
         assert mixer.regret_bits <= 1.0
     model = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(tokens)), tokens]
     assert (nats - model).sum() / math.log(2) == pytest.approx(mixer.regret_bits, abs=1e-6)
+
+
+@pytest.mark.parametrize("experts", CHOICES)
+@pytest.mark.parametrize("scale", [50, 3000, 1e5, 1e300])
+def test_models_so_sure_that_probabilities_underflow(rng, scale, experts):
+    """Prices of thousands of nats, beyond what e**-x can hold: finite, normalised, bounded."""
+    tokens = np.tile(rng.integers(0, 6, 60), 20)
+    logits = rng.normal(size=(len(tokens), 20)) * scale
+    mixer = Mixer(20, order=5, experts=experts)
+    nats = mixer.score(logits, tokens)
+    assert np.isfinite(nats).all()
+    p = mixer.probs(logits[0])
+    assert p.min() >= 0
+    assert p.sum() == pytest.approx(1, abs=1e-9)
+    assert mixer.regret_bits <= mixer.bound_bits
 
 
 @pytest.mark.slow
