@@ -1,11 +1,9 @@
 """Laws of the mixer on whole streams: long ones, hopeless ones, and real text beside its rivals."""
 
-import lzma
 import math
 
 import numpy as np
 import pytest
-import zstandard
 
 from eval.compare import DEFAULT, compare
 from eval.rivals import RIVALS
@@ -96,18 +94,11 @@ def test_models_so_sure_that_probabilities_underflow(rng, scale, experts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prefill", [0, 1_500_000])
-def test_a_real_model_gains_more_than_under_any_published_rule(shared, tmp_path, prefill):
+def test_a_real_model_gains_more_than_under_any_published_rule(parameter_golf, tmp_path, prefill):
     """1.6 times the best rule's gain, each rule at its best setting in hindsight on this text."""
-    packed = shared("models/parameter-golf-11m/fineweb_val_head_logp.u8.zst").read_bytes()
-    head = shared("data/fineweb/fineweb_val_head_sp1024_1040297tok.u16.xz").read_bytes()
-    tail = np.fromfile(
-        shared("data/fineweb/fineweb_val_tail_sp1024_2021846tok.bin"), "<u2", offset=1024
-    )
-    head = np.frombuffer(lzma.decompress(head), "<u2")
-    codes = zstandard.ZstdDecompressor().decompress(packed, max_output_size=65536 * 1024)
-    logits = -((np.frombuffer(codes, np.uint8).reshape(65536, 1024) / np.float32(64)) ** 2)
+    logits, targets, head, tail = parameter_golf
     np.save(tmp_path / "logits.npy", logits)
-    np.save(tmp_path / "tokens.npy", head[204800:270336])
+    np.save(tmp_path / "tokens.npy", targets)
     before = np.concatenate([tail[: max(prefill - 204_800, 0)], head[:204_800]])
     np.save(tmp_path / "before.npy", before if prefill else head[204_799:204_800])
     source = SavedSource(
