@@ -3,10 +3,11 @@
 import csv
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -66,13 +67,7 @@ class Result:
         rows.append(self._row("cache alone", self.bpb_cache, saved, self.seconds_cache))
         if self.bpb_model is not None:
             rows.append(self._row("model + cache", self.bpb, self.bits_saved, self.seconds))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([name.ljust(widths[0]), *map(str.rjust, figures, widths[1:])])
-            for name, *figures in rows
-        ]
-        lines.insert(1, "-" * len(lines[0]))
-        lines.append("")
+        lines = [*align(rows), ""]
         if self.regret_bits is not None:
             lines.append(
                 f"regret {self.regret_bits:,.1f} bits against the model; it can never exceed "
@@ -117,7 +112,6 @@ def make_result(score: Score, documents: Sequence[Document]) -> Result:
         "memory": score.memory_limit,
         "version": version("ngrammix"),
     }
-    given = {key: value for key, value in conditions.items() if value is not None}
     return Result(
         bpb=bits_per_byte(total, n_bytes),
         bpb_model=None if total_model is None else bits_per_byte(total_model, n_bytes),
@@ -146,9 +140,26 @@ def make_result(score: Score, documents: Sequence[Document]) -> Result:
         seconds_cache=score.seconds_cache,
         seconds_compile=score.seconds_compile,
         tokens_per_second=len(records.token) / max(seconds, 1e-9),
-        signature="BPB|" + "|".join(f"{key}:{value}" for key, value in given.items()),
+        signature=sign("BPB", conditions),
         versions=versions(),
     )
+
+
+def align(rows: Sequence[tuple[str, ...]], n_left: int = 1) -> list[str]:
+    """Lines of a table: `n_left` columns to the left, the others to the right, a rule below."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [*[str.ljust] * n_left, *[str.rjust] * (len(widths) - n_left)]
+    lines = [
+        "  ".join(pad(cell, width) for pad, cell, width in zip(sides, row, widths, strict=True))
+        for row in rows
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def sign(score: str, conditions: Mapping[str, Any]) -> str:
+    """One line: the conditions that a figure must not be quoted without; None is left out."""
+    given = [f"{key}:{value}" for key, value in conditions.items() if value is not None]
+    return "|".join([score, *given])
 
 
 def versions() -> str:

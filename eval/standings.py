@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +13,7 @@ from eval.bootstrap import RESAMPLES, standard_errors
 from eval.bpb import bits
 from eval.compare import Comparison
 from eval.data import tokens_sha256
-from eval.report import versions
+from eval.report import align, sign, versions
 from eval.rivals import RIVALS
 from eval.sources import Source
 
@@ -95,7 +95,7 @@ class Standings:
             )
             for row in self.rows
         ]
-        lines = align(cells)
+        lines = align(cells, n_left=2)
         lines += ["", f"bits more: than {self.rows[1].mixer}, on the whole text", self._errors()]
         if any(row.mixer in RIVALS for row in self.rows):
             lines.append(LEGEND)
@@ -107,17 +107,6 @@ class Standings:
             f"+- standard error: {self.conditions['resamples']:,} resamples of "
             f"{self.conditions['units']:,} {self.conditions['unit']}, the same for every mixer"
         )
-
-
-def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of a table: two columns to the left, the others to the right, a rule below the head."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = [str.ljust, str.ljust, *[str.rjust] * (len(widths) - 2)]
-    lines = [
-        "  ".join(pad(cell, width) for pad, cell, width in zip(sides, row, widths, strict=True))
-        for row in rows
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def figure(value: float | None, form: str) -> str:
@@ -185,5 +174,4 @@ def make_signature(conditions: Mapping[str, Any]) -> str:
         "memory": conditions["memory_limit"],
         "version": version("ngrammix"),
     }
-    given = [f"{key}:{value}" for key, value in short.items() if value is not None]
-    return "|".join(["BPB" if conditions["bytes"] is not None else "BPT", *given])
+    return sign("BPB" if conditions["bytes"] is not None else "BPT", short)
