@@ -1,7 +1,7 @@
 """Experts: what is made of a position's evidence, in the order tilt, gate, guard."""
 
 from collections.abc import Callable
-from typing import Any
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,10 @@ from ngrammix.logits import Gathered
 from ngrammix.tilt import Tilt
 
 ALL = "tilt+gate+guard"
-CHOICES = [  # every choice, in the order in which they stand around the model
-    "+".join(name for name in names if name)
-    for guard in ("guard", "switch", "")
-    for names in (("tilt", "gate", guard), ("tilt", guard), ("gate", guard), (guard,))
-    if any(names)
-]
+CHOICES = [  # every one but none at all
+    "+".join(filter(None, (tilt, gate, guard)))
+    for guard, tilt, gate in product(("guard", "switch", ""), ("tilt", ""), ("gate", ""))
+][:-1]
 
 Floats = NDArray[np.float64]
 
@@ -57,12 +55,12 @@ class Experts:
         self._vocab_size = vocab_size
         self._tilt = Tilt() if "tilt" in chosen else None
         self._gate = Gate(order) if "gate" in chosen else None
-        guards: dict[str, Any] = {"guard": Guard, "switch": SwitchingGuard}
-        self.guard: AnyGuard = guards.get(chosen[-1], Unguarded)()
+        guards: dict[str, Callable[[], AnyGuard]] = {"guard": Guard, "switch": SwitchingGuard}
+        self.guard = guards.get(chosen[-1], Unguarded)()
 
     @property
     def needs_hints(self) -> bool:
-        """Whether the model must be asked for hints."""
+        """Whether hints change anything: not without the tilt."""
         return self._tilt is not None
 
     @property
@@ -71,26 +69,32 @@ class Experts:
         return sum(expert.nbytes for expert in (self._tilt, self._gate) if expert is not None)
 
     def mix(
-        self, targets: NDArray[np.int64], log_p: Floats, entropy: Floats, evidence: Evidence,
-        model: Gathered | None = None, hints: Hints | None = None,
-    ) -> Floats:  # fmt: skip
+        self,
+        targets: NDArray[np.int64],
+        model: Gathered,
+        evidence: Evidence,
+        hints: Hints | None = None,
+    ) -> Floats:
         """(T,) float64 nats: log-probability of each target under the mixture, then learned from.
 
-        log_p, entropy (T,) float64 nats, NaN where the entropy is not known; without model and
-        hints the tilt stands aside.
+        Without hints, for which the model was then not asked, the tilt stands aside.
         """
-        log_inner = log_p
-        if self._tilt is not None and model is not None and hints is not None:
-            log_inner = self._tilt.mix(log_p, targets, model, hints)
+        log_inner = model.log_p
+        if self._tilt is not None and hints is not None:
+            log_inner = self._tilt.mix(targets, model, hints)
         if self._gate is not None:
             log_q = log_target_probability(evidence, self._vocab_size, BESIDE_MODEL)
-            log_inner = self._gate.mix(log_inner, log_q, self._gate.cells(evidence, entropy))
-        return self.guard.mix(log_p, log_inner)
+            cells = self._gate.cells(evidence, model.entropy)
+            log_inner = self._gate.mix(log_inner, log_q, cells)
+        return self.guard.mix(model.log_p, log_inner)
 
     def distribution(
-        self, p: Floats, q: Callable[[], Floats], evidence: Evidence, model: Gathered, hints: Hints
+        self, p: Floats, q: Callable[..., Floats], evidence: Evidence, model: Gathered, hints: Hints
     ) -> Floats:
-        """(V,) float64: the mixture at one position, from the model's p (V,) and the cache's q."""
+        """(V,) float64: the mixture at one position, from the model's p (V,).
+
+        q gives the cache's (V,) at a `discount`: it takes long, and is not always needed.
+        """
         if hints.n_votes[0] == 0:  # no evidence, no change
             return p
         inner = p
@@ -98,6 +102,6 @@ class Experts:
             inner = self._tilt.distribution(p, model, hints)
         if self._gate is not None:
             w = self._gate.weight(int(self._gate.cells(evidence, model.entropy)[0]))
-            inner = (1 - w) * inner + w * q()
+            inner = (1 - w) * inner + w * q(discount=BESIDE_MODEL)
         trust, rest = self.guard.weights
         return trust * p + rest * inner

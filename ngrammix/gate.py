@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from ngrammix.evidence import Evidence
 from ngrammix.kernels import gate as kernel
 
-NO_CELL = kernel.NO_CELL
 # Best of a few on both halves of a trial (a real model's FineWeb tokens, cold and warm); the first
 # hundred tokens of a cell wash them out.
 PRIOR_WEIGHT = 0.2
@@ -53,8 +52,6 @@ class Gate:
         return mixed
 
     def weight(self, cell: int) -> float:
-        """The cache's weight in this cell now, in (0, 1); 0 in NO_CELL."""
-        if cell == NO_CELL:
-            return 0.0
+        """The cache's weight in this cell now, in (0, 1); there is none where there is no cell."""
         won, tried = self._weights[cell + int(self._trend[0] > kernel.AHEAD)]
         return float(won / tried)

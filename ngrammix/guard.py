@@ -128,19 +128,16 @@ class Unguarded:
     weights = (0.0, 1.0)
 
     def __init__(self) -> None:
-        self._regret = 0.0
+        self._regret = np.zeros(2)
 
     @property
     def regret_bits(self) -> float:
         """Bits spent so far minus the model's own; below 0 where the cache helped."""
-        return self._regret / math.log(2)
+        return float(self._regret.sum()) / math.log(2)
 
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
         """`log_inner` (T,) itself; what it costs beyond the model is added up."""
-        for term in (
-            log_p - log_inner
-        ).tolist():  # one by one: the cuts of the stream change no bit
-            self._regret += term
+        kernel.add_regret(log_p, log_inner, self._regret)
         return log_inner
 
 

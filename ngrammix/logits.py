@@ -42,10 +42,10 @@ class Gathered:
 
 
 class Reading(Protocol):
-    """Rows of logits that were read once and found in order."""
+    """What the model said of each position, read once and found in order."""
 
-    def gather(self, hints: Tokens, rows: slice = ALL) -> Gathered:
-        """What the model said at these rows, of hints (N, M) too: in [0, V), or -1 for none."""
+    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
+        """What it said at these rows, of hints (N, M) too if given: in [0, V), or -1 for none."""
 
 
 def is_tensor(array: object) -> bool:
@@ -110,8 +110,6 @@ def read(logits: Any, targets: Tokens, places: Tokens) -> Reading:
 
 def gather(logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = None) -> Gathered:
     """Read and asked at once, with hints (N, M) if given; takes and raises what `read` does."""
-    if hints is None:
-        hints = np.empty((len(targets), 0), np.int64)
     return read(logits, targets, places).gather(hints)
 
 
@@ -130,9 +128,10 @@ class _HostReading:
         )  # fmt: skip
         check(self._largest, self._log_p, targets, places)
 
-    def gather(self, hints: Tokens, rows: slice = ALL) -> Gathered:
+    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
         """See `Reading`."""
         log_total = self._log_total[rows]
+        hints = no_hints(len(log_total)) if hints is None else hints
         log_hints = np.empty(hints.shape)
         softmax.look_up(self._logits[rows], hints, self._largest[rows], log_total, log_hints)
         return Gathered(
@@ -158,17 +157,45 @@ class _DeviceReading:
         if not bool(((largest < torch.inf) & (log_p > -torch.inf)).all()):  # the one number
             check(largest.cpu().numpy(), log_p.cpu().numpy(), targets, places)
 
-    def gather(self, hints: Tokens, rows: slice = ALL) -> Gathered:
+    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
         """See `Reading`."""
         import torch
 
         numbers = self._numbers[rows]
+        hints = no_hints(len(numbers)) if hints is None else hints
         asked = torch.from_numpy(hints).to(numbers.device)
         found = self._logits[rows].gather(1, asked.clamp(min=0)).to(torch.float64)
         log_hints = (found - numbers[:, :1] - numbers[:, 1:2]).masked_fill(asked < 0, -torch.inf)
         host = torch.cat([numbers, log_hints], dim=1).cpu().numpy()
         _, log_total, log_p, entropy, top = host[:, :5].T.copy()
         return Gathered(log_p, entropy, top.astype(np.int64), -log_total, host[:, 5:].copy())
+
+
+class SavedReading:
+    """The model's costs as someone saved them; it cannot be asked for any other token.
+
+    Parameters
+    ----------
+    log_p, entropy : (N,) float64, nats
+        Of the targets, and of the model's distributions: NaN where nobody knows.
+    """
+
+    def __init__(self, log_p: Floats, entropy: Floats) -> None:
+        self._log_p, self._entropy = log_p, entropy
+
+    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
+        """See `Reading`; every token but the target is unknown."""
+        log_p = self._log_p[rows]
+        shape = (len(log_p), 0) if hints is None else hints.shape
+        return Gathered(
+            log_p, self._entropy[rows], np.full(len(log_p), -1), np.full(len(log_p), np.nan),
+            np.full(shape, np.nan),
+        )  # fmt: skip
+
+
+def no_hints(n_rows: int) -> Tokens:
+    """(N, 0): no token but the target to be asked for."""
+    return np.empty((n_rows, 0), np.int64)
 
 
 def _read_rows(logits: Any, targets: Any) -> Any:

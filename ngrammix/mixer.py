@@ -1,17 +1,15 @@
 """Mixer: the cache's evidence and the model's probabilities, mixed into nats."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ngrammix.backoff import BESIDE_MODEL
 from ngrammix.cache import NgramCache
 from ngrammix.checks import NotCopyable, as_integers, as_nats, as_tokens, check_ids, check_room
 from ngrammix.experts import ALL, Experts
 from ngrammix.hints import Proposer
-from ngrammix.logits import as_logits, probabilities, read, to_numpy
+from ngrammix.logits import Reading, SavedReading, as_logits, probabilities, read, to_numpy
 from ngrammix.trace import Trace
 
 BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
@@ -37,7 +35,7 @@ class Mixer(NotCopyable):
         Length of the longest n-gram, the predicted token included.
     memory_limit : int or str, optional
         Bytes, or text such as ``"2GiB"``, that the cache's tables never exceed: see `NgramCache`.
-        The hints' stored tokens take a 16th of it more.
+        The stored stream and the match model's slots take a 16th of it more, or 256 KiB.
     n_threads : 1 or 2
         How many threads walk the cache in a call of many tokens. The bits are the same.
     experts : str
@@ -162,21 +160,7 @@ class Mixer(NotCopyable):
         check_ids(tokens, self.vocab_size, "targets", places)
         rows = logits.reshape(-1, self.vocab_size)
         reading = read(rows if len(places) == len(rows) else rows[places], tokens, places)
-        check_room(self._cache.position, len(tokens))
-
-        trace = Trace(np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64))
-        for start in range(0, len(tokens), BLOCK):
-            block = slice(start, start + BLOCK)
-            evidence = self._cache.observe(tokens[block])
-            hints = self._proposer.observe(tokens[block], evidence)
-            model = reading.gather(hints.tokens, block)
-            log_mixed = self._experts.mix(
-                tokens[block], model.log_p, model.entropy, evidence, model, hints
-            )
-            trace.nats[block] = 0.0 - log_mixed  # not -0.0 for a sure token
-            trace.nats_model[block] = 0.0 - model.log_p
-            trace.matched_order[block] = evidence.matched_order
-        return trace
+        return self._mix(tokens, reading, asks_hints=self._experts.needs_hints)
 
     def score_nll(
         self,
@@ -216,16 +200,30 @@ class Mixer(NotCopyable):
         if entropy is not None:
             spread = as_nats(to_numpy(entropy), "entropy", ids.shape, places)
         check_ids(tokens, self.vocab_size, "targets", places)
+        nats = np.zeros(ids.shape)
+        reading = SavedReading(log_p, spread)
+        nats[ids != ignore_index] = self._mix(tokens, reading, asks_hints=False).nats
+        return nats
+
+    def _mix(self, tokens: Tokens, reading: Reading, *, asks_hints: bool) -> Trace:
+        """Price tokens (T,), of which the model was read, block by block; each is then learned."""
         check_room(self._cache.position, len(tokens))
-        nats = np.zeros(ids.size)
+        trace = Trace(np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64))
         for start in range(0, len(tokens), BLOCK):
             block = slice(start, start + BLOCK)
             evidence = self._cache.observe(tokens[block])
-            self._proposer.learn(tokens[block])
-            nats[places[block]] = 0.0 - self._experts.mix(
-                tokens[block], log_p[block], spread[block], evidence
-            )
-        return nats.reshape(ids.shape)
+            if asks_hints:
+                hints = self._proposer.observe(tokens[block], evidence)
+                model = reading.gather(hints.tokens, block)
+                log_mixed = self._experts.mix(tokens[block], model, evidence, hints)
+            else:
+                self._proposer.learn(tokens[block])
+                model = reading.gather(None, block)
+                log_mixed = self._experts.mix(tokens[block], model, evidence)
+            trace.nats[block] = 0.0 - log_mixed  # not -0.0 for a sure token
+            trace.nats_model[block] = 0.0 - model.log_p
+            trace.matched_order[block] = evidence.matched_order
+        return trace
 
     def learn(self, tokens: ArrayLike) -> None:
         """Learn tokens that are not scored: context, or a prefill.
@@ -272,8 +270,7 @@ class Mixer(NotCopyable):
         evidence = self._cache.peek()
         hints = self._proposer.peek(evidence)
         model = reading.gather(hints.tokens)
-        q = partial(self._cache.distribution, discount=BESIDE_MODEL)
-        return self._experts.distribution(p, q, evidence, model, hints)
+        return self._experts.distribution(p, self._cache.distribution, evidence, model, hints)
 
     def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, Tokens]:
         """Logits (..., V) as tensor or array and targets (...) as int64, or ValueError."""

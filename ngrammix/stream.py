@@ -195,7 +195,7 @@ class Stream:
     def _make_room(self) -> int:
         """Tokens until the next look at the budget, for which room is made; it may have to forget.
 
-        And for one n-gram of each order beside the stream.
+        And for what one `update` adds beside the stream: at most `order` n-grams of each length.
         """
         n_tokens = self.budget.block - self.position % self.budget.block
         need = self.order + (n_tokens if self.budget.limit is not None else 0)

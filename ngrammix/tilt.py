@@ -40,20 +40,18 @@ class Tilt:
         """Bytes of the learned weights."""
         return self._of_odds.nbytes + self._weights.nbytes
 
-    def mix(self, log_p: Floats, targets: Tokens, model: Gathered, hints: Hints) -> Floats:
+    def mix(self, targets: Tokens, model: Gathered, hints: Hints) -> Floats:
         """(T,) float64 nats: log of the tilted probability of each target, learned one by one."""
-        tilted = np.empty_like(log_p)
+        tilted = np.empty_like(model.log_p)
         kernel.tilt(
-            targets, log_p, model.entropy, hints.previous, hints.tokens, model.log_hints,
+            targets, model.log_p, model.entropy, hints.previous, hints.tokens, model.log_hints,
             model.top, model.log_top, hints.speakers, hints.chosen, hints.cells, hints.n_votes,
             self._of_odds, self._weights, tilted,
         )  # fmt: skip
         return tilted
 
     def distribution(self, p: Floats, model: Gathered, hints: Hints) -> Floats:
-        """(V,) float64: the tilted distribution at one position, from the model's p (V,)."""
-        if hints.n_votes[0] == 0:
-            return p
+        """(V,) float64: the tilted distribution at one position with votes, from p (V,)."""
         named, shares = np.empty(kernel.LONGEST, np.int64), np.empty(kernel.LONGEST)
         n, left = kernel.line(
             model.entropy, hints.previous, hints.tokens, model.log_hints, model.top, model.log_top,

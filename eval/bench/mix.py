@@ -132,7 +132,7 @@ def walk(
         if has_tilt:
             hints = clocked("hints", proposer.observe, targets, evidence)
             said = model.gather(model.previous[block], targets, hints.tokens)
-            log_inner = clocked("tilt", tilt.mix, said.log_p, targets, said, hints)
+            log_inner = clocked("tilt", tilt.mix, targets, said, hints)
         else:
             clocked("hints", proposer.learn, targets)
             said = model.gather(model.previous[block], targets, np.empty((len(targets), 0), int))

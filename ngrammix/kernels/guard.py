@@ -35,6 +35,13 @@ def add(total, term):
 
 
 @jit
+def add_regret(log_p, log_inner, regret):
+    """Add what log_inner costs beyond log_p, both (T,) nats, to regret (2,), one by one."""
+    for i in range(len(log_p)):
+        add(regret, log_p[i] - log_inner[i])
+
+
+@jit
 def static(log_p, log_inner, odds, guarded):
     """Bayes mixture of the model and everything inside, prior 1/2 each.
 
