@@ -151,10 +151,7 @@ class NgramCache(NotCopyable):
         return evidence
 
     def learn(self, tokens: ArrayLike) -> None:
-        """Learn tokens without evidence: a prefill, or context that is not to be scored.
-
-        Takes and raises what `observe` does, and leaves the same state behind.
-        """
+        """Learn tokens that are not to be scored; takes and raises what `observe` does."""
         self._stream.learn(self._checked(tokens), None)
 
     def boundary(self) -> None:
@@ -212,10 +209,7 @@ class NgramCache(NotCopyable):
         self._stream.update(context, token)
 
     def log_prob(self, context: ArrayLike, next_token: int) -> float:
-        """Nats: the natural log of the cache's own probability of `next_token` after `context`.
-
-        Takes and raises what `update` does; nothing is learned.
-        """
+        """Nats: the cache's own log-probability of `next_token` after `context`; as `update`."""
         context = self._checked_context(context)
         token = as_token(next_token, self.vocab_size)
         nodes = self._stream.walk(context)[:, -1]
@@ -249,12 +243,8 @@ class NgramCache(NotCopyable):
     def check(self) -> None:
         """Verify the tables: every sum that makes the estimators exact, every n-gram findable.
 
-        Raises
-        ------
-        RuntimeError
-            If a context's followers are not the sum of its children's counts, its distinct
-            followers not their number, its hint not a largest one, or an n-gram is stored twice or
-            not found.
+        RuntimeError if a context's followers are not the sum of its children's counts, its distinct
+        followers not their number, its hint not a largest one, or an n-gram stored twice or lost.
         """
         try:
             check_tables(self._stream.tables, self._stream.counts_of_counts)
@@ -264,9 +254,7 @@ class NgramCache(NotCopyable):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one file; the old one or the new one is there, whatever happens."""
-        names = ("order", "vocab_size", "memory_limit", "position")
-        values = {name: getattr(self, name) for name in names}
-        snapshot.write(Path(path), values, self._stream.state())
+        snapshot.write(Path(path), *self.parts())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, n_threads: int = 1) -> Self:
@@ -278,15 +266,24 @@ class NgramCache(NotCopyable):
             If the file is missing, no snapshot, of another version, cut short or altered, or if no
             stream can have had the state that it holds.
         """
-        path, n_threads = Path(path), check_threads(n_threads)
-        values, state = snapshot.read(path)
-        try:
-            position = values.pop("position")
-            cache = cls(**values, n_threads=n_threads)
-            check_room(0, position)
-            cache._stream.restore(position, state)
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise snapshot.damaged(path, error) from error
+        check_threads(n_threads)
+        with snapshot.opened(Path(path)) as (values, arrays):
+            return cls.from_parts(values, arrays, n_threads=n_threads)
+
+    def parts(self) -> snapshot.Parts:
+        """What `save` writes: values, and arrays that are still in use."""
+        names = ("order", "vocab_size", "memory_limit", "position")
+        return {name: getattr(self, name) for name in names}, self._stream.state()
+
+    @classmethod
+    def from_parts(
+        cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]], *, n_threads: int = 1
+    ) -> Self:
+        """Cache of such parts; ValueError and the like if they are none."""
+        position = values.pop("position")
+        check_room(0, position)
+        cache = cls(**values, n_threads=n_threads)
+        cache._stream.restore(position, arrays)
         return cache
 
     def _checked(self, tokens: ArrayLike) -> Tokens:

@@ -89,16 +89,16 @@ def check_room(position: int, n_tokens: int) -> None:
         )
 
 
-def as_integers(values: ArrayLike, name: str) -> NDArray[np.int64]:
+def as_integers(values: ArrayLike, name: str, what: str = "token ids") -> NDArray[np.int64]:
     """Return `values`, any shape, as int64, or raise ValueError; an empty list is integers."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:  # ragged lists, tensors on another device
-        raise ValueError(f"{name} must be one array of integer token ids; {error}") from error
+        raise ValueError(f"{name} must be one array of integer {what}; {error}") from error
     if array.size > 0 and array.dtype.kind not in "iu":
         raise ValueError(
-            f"{name} must be integer token ids, got dtype {array.dtype}; "
-            "cast them first if they really are ids"
+            f"{name} must be integer {what}, got dtype {array.dtype}; "
+            f"cast them first if they really are {what}"
         )
     if array.dtype == np.uint64 and array.size > 0 and array.max() >= MAX_VOCAB_SIZE:
         raise ValueError(

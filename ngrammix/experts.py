@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ngrammix import snapshot
 from ngrammix.backoff import BESIDE_MODEL, log_target_probability
 from ngrammix.evidence import Evidence
 from ngrammix.gate import Gate
@@ -67,6 +69,23 @@ class Experts:
     def nbytes(self) -> int:
         """Bytes of what was learned."""
         return sum(expert.nbytes for expert in (self._tilt, self._gate) if expert is not None)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was learned, by name; still in use."""
+        chain = {"tilt": self._tilt, "gate": self._gate, "guard": self.guard}
+        return {
+            f"{expert} {name}": array
+            for expert, its in chain.items()
+            if its is not None
+            for name, array in its.state().items()
+        }
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on with what was learned; ValueError unless such experts can have learned it."""
+        snapshot.put(self.state(), state)
+        for expert in (self._tilt, self._gate):
+            if expert is not None:
+                expert.check()
 
     def mix(
         self,

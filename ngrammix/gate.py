@@ -39,6 +39,16 @@ class Gate:
         """Bytes of the learned weights."""
         return self._weights.nbytes
 
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """What was learned, by name; still in use."""
+        return {"weights": self._weights, "trend": self._trend}
+
+    def check(self) -> None:
+        """Raise ValueError unless every weight is in (0, 1)."""
+        won, tried = self._weights.T
+        if not ((won > 0) & (won < tried)).all():
+            raise ValueError("a weight of the gate is not in (0, 1)")
+
     def cells(self, evidence: Evidence, entropy: Floats) -> NDArray[np.int64]:
         """(T,) int64: cell of each position; entropy (T,) is the model's, nats, NaN if unknown."""
         cells = np.empty(len(evidence), np.int64)

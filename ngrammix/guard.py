@@ -1,7 +1,7 @@
 """The guard: whatever happens inside, the stream costs at most a few bits more than the model."""
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ class AnyGuard(Protocol):
     def weights(self) -> tuple[float, float]:
         """Of the model and of everything inside, at the next token."""
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was learned, by name; still in use."""
+
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
         """(T,) float64 nats: log of the guarded probability of each target, in stream order."""
 
@@ -47,6 +50,10 @@ class Guard:
 
     def __init__(self) -> None:
         self._odds = np.zeros(2)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was learned, by name; still in use."""
+        return {"odds": self._odds}
 
     @property
     def log_odds(self) -> float:
@@ -88,12 +95,16 @@ class SwitchingGuard:
     def __init__(self) -> None:
         self._odds = np.zeros(1)
         self._regret = np.zeros(2)
-        self._n_tokens = 0
+        self._n_tokens = np.zeros(1, np.uint32)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was learned, by name; still in use."""
+        return {"odds": self._odds, "regret": self._regret, "tokens": self._n_tokens}
 
     @property
     def bound_bits(self) -> float:
         """1 + log2(Gamma(3/2) Gamma(T + 1) / Gamma(T + 1/2)) after T tokens; 1 before the first."""
-        t = max(self._n_tokens, 1)
+        t = max(int(self._n_tokens[0]), 1)
         nats = math.lgamma(1.5) + math.lgamma(t + 1) - math.lgamma(t + 0.5)
         return 1.0 + nats / math.log(2)
 
@@ -110,7 +121,9 @@ class SwitchingGuard:
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
         """(T,) float64 nats: log of the guarded probability of each target, in stream order."""
         guarded = np.empty_like(log_p)
-        kernel.switching(log_p, log_inner, self._odds, self._regret, self._n_tokens, guarded)
+        kernel.switching(
+            log_p, log_inner, self._odds, self._regret, int(self._n_tokens[0]), guarded
+        )
         self._n_tokens += len(log_p)
         return guarded
 
@@ -129,6 +142,10 @@ class Unguarded:
 
     def __init__(self) -> None:
         self._regret = np.zeros(2)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was learned, by name; still in use."""
+        return {"regret": self._regret}
 
     @property
     def regret_bits(self) -> float:

@@ -7,11 +7,12 @@ wrong one costs bits, never a distribution that does not sum to 1.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ngrammix import snapshot
 from ngrammix.evidence import Evidence
 from ngrammix.kernels import hints as kernel
 from ngrammix.match import Matches, MatchModel
@@ -124,6 +125,24 @@ class Proposer:
     def boundary(self) -> None:
         """Begin a new document: no match reaches back over this point."""
         self._matches.boundary()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that the hints to come depend on, by name."""
+        _, matches = self._matches.parts()
+        return matches | {"recent": self._recent, "previous": np.array([self._previous])}
+
+    def restore(self, position: int, state: dict[str, NDArray[Any]]) -> None:
+        """Go on after `position` tokens; ValueError unless `state` can be that of such hints."""
+        previous = np.empty(1, np.int64)
+        snapshot.put(
+            {"recent": self._recent, "previous": previous},
+            {name: state.pop(name) for name in ("recent", "previous")},
+        )
+        self._matches.restore(position, state)
+        for tokens in (self._recent, previous):
+            if tokens.min() < kernel.NONE or tokens.max() >= self._matches.vocab_size:
+                raise ValueError("a recent token is none")
+        self._previous = int(previous[0])
 
     def _propose(
         self, tokens: Tokens, evidence: Evidence, matches: Matches, piece: slice, hints: Hints

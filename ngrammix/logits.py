@@ -84,6 +84,15 @@ def as_logits(logits: Any) -> Any:
     return logits
 
 
+def like(logits: Any, values: Floats) -> Any:
+    """Values (...) as an array, or a tensor on the same device, of the dtype of logits."""
+    if not is_tensor(logits):
+        return values.astype(logits.dtype)
+    import torch
+
+    return torch.from_numpy(values).to(logits.device, logits.dtype)
+
+
 def read(logits: Any, targets: Tokens, places: Tokens) -> Reading:
     """Logits read and checked, ready to be asked for hints, which may not be known before.
 

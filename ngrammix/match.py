@@ -164,14 +164,7 @@ class MatchModel(NotCopyable):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one file; the old one or the new one is there, whatever happens."""
-        names = ("vocab_size", "min_length", "table_bits", "window", "position")
-        values = {name: getattr(self, name) for name in names}
-        arrays: dict[str, NDArray[Any]] = {
-            "history": self._history.array[: min(self.position, self.window), 0],
-            "slots": self._slots.array[:, 0],
-            "state": self._state,
-        }
-        snapshot.write(Path(path), values, arrays)
+        snapshot.write(Path(path), *self.parts())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -183,38 +176,36 @@ class MatchModel(NotCopyable):
             If the file is missing, no snapshot, of another version, cut short or altered, or if no
             stream can have had the state that it holds.
         """
-        path = Path(path)
-        values, arrays = snapshot.read(path)
-        try:
-            position = check_integer(values.pop("position"), "position", 0, 1 << 30)
+        with snapshot.opened(Path(path)) as (values, arrays):
+            position = values.pop("position")
             model = cls(**values)
-            model._restore(position, **arrays)
-        except (ValueError, KeyError, TypeError) as error:
-            raise snapshot.damaged(path, error) from error
-        return model
+            model.restore(position, arrays)
+            return model
 
-    def _restore(
-        self, position: int, history: NDArray[np.uint32], slots: NDArray[np.uint32],
-        state: NDArray[np.int64],
-    ) -> None:  # fmt: skip
+    def parts(self) -> snapshot.Parts:
+        """What `save` writes: values, and arrays that are still in use."""
+        names = ("vocab_size", "min_length", "table_bits", "window", "position")
+        return {name: getattr(self, name) for name in names}, {
+            "history": self._history.array[: min(self.position, self.window), 0],
+            "slots": self._slots.array[:, 0],
+            "state": self._state,
+        }
+
+    def restore(self, position: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Go on at `position`; ValueError unless the arrays can be those of such a model."""
+        check_integer(position, "position", 0, 1 << 30)
         n_stored = min(position, self.window)
-        shapes = history.shape, slots.shape, state.shape
-        dtypes = [array.dtype for array in (history, slots, state)]
-        if shapes != ((n_stored,), (len(self._slots),), self._state.shape) or dtypes != [
-            np.uint32, np.uint32, np.int64,
-        ]:  # fmt: skip
-            raise ValueError("an array has the wrong shape or dtype")
-        pointer, length, since = state.tolist()
+        history = self._history.array[:n_stored, 0]
+        snapshot.put(
+            {"history": history, "slots": self._slots.array[:, 0], "state": self._state}, arrays
+        )
+        pointer, length, since = self._state.tolist()
         is_lost = length > 0 and not max(position - self.window, 0) < pointer < position
         if is_lost or not 0 <= length <= since <= position:
             raise ValueError("the match leads nowhere")
-        if (history >= self.vocab_size).any() or (slots > position).any():
+        if (history >= self.vocab_size).any() or (arrays["slots"] > position).any():
             raise ValueError("a token or a slot leads nowhere")
         self.position = position
-        self._history.array[:n_stored, 0] = history
-        self._slots.array[:, 0] = slots
-        self._state[:] = state
 
     def _learn(self, tokens: NDArray[np.int64], fields: NDArray[np.uint32]) -> None:
         check_room(self.position, len(tokens))

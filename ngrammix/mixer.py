@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ngrammix.cache import NgramCache
-from ngrammix.checks import NotCopyable, as_integers, as_nats, as_tokens, check_ids, check_room
-from ngrammix.experts import ALL, Experts
-from ngrammix.hints import Proposer
-from ngrammix.logits import Reading, SavedReading, as_logits, probabilities, read, to_numpy
+from ngrammix.checks import as_nats, check_ids, check_room
+from ngrammix.logits import Reading, SavedReading, read, to_numpy
+from ngrammix.losses import as_pair, as_targets, check_positions, check_reduction, reduce
+from ngrammix.mixed_stream import MixedStream
 from ngrammix.trace import Trace
 
 BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
@@ -18,7 +17,7 @@ Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
 
-class Mixer(NotCopyable):
+class Mixer(MixedStream):
     """Score a model's tokens with an n-gram cache beside it that learns the stream as it goes.
 
     Each token is priced from the model's logits and from the tokens before it; only then does the
@@ -58,59 +57,6 @@ class Mixer(NotCopyable):
     True
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        order: int = 7,
-        *,
-        memory_limit: int | str | None = None,
-        n_threads: int = 1,
-        experts: str = ALL,
-    ) -> None:
-        self._cache = NgramCache(
-            order=order, vocab_size=vocab_size, memory_limit=memory_limit, n_threads=n_threads
-        )
-        self._proposer = Proposer(self.vocab_size, self.order, self._cache.memory_limit)
-        self._experts = Experts(experts, self.order, self.vocab_size)
-
-    @property
-    def vocab_size(self) -> int:
-        """V: the width of the logits."""
-        return self._cache.vocab_size
-
-    @property
-    def order(self) -> int:
-        """Length of the longest n-gram, the predicted token included."""
-        return self._cache.order
-
-    @property
-    def regret_bits(self) -> float:
-        """Bits spent so far minus the model's own; negative where the cache helped."""
-        return self._experts.guard.regret_bits
-
-    @property
-    def bound_bits(self) -> float:
-        """What `regret_bits` cannot exceed, for any data."""
-        return self._experts.guard.bound_bits
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the cache's tables, of the hints' and of the learned weights."""
-        return self._cache.nbytes + self._proposer.nbytes + self._experts.nbytes
-
-    @property
-    def cache_stats(self) -> dict[str, Any]:
-        """What the cache holds and what it forgot: `NgramCache.stats`."""
-        return self._cache.stats()
-
-    @property
-    def experts(self) -> str:
-        """What the mixture is made of, for the signature of a score."""
-        return self._experts.names
-
-    def __repr__(self) -> str:
-        return f"Mixer(vocab_size={self.vocab_size}, order={self.order}): {self._cache!r}"
-
     def score(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> Floats:
         """Cost of each target in nats; each is priced first and learned after.
 
@@ -134,7 +80,7 @@ class Mixer(NotCopyable):
             If the shapes differ, a target is no integer in [0, V), a logit is NaN or +inf, or the
             model gives a target no probability. Nothing is scored or learned then.
         """
-        rows, ids = self._checked(logits, targets)
+        rows, ids = as_pair(logits, targets, self.vocab_size)
         nats = np.zeros(ids.shape)
         is_scored = ids != ignore_index
         nats[is_scored] = self._trace(rows, ids, is_scored).nats
@@ -150,7 +96,7 @@ class Mixer(NotCopyable):
         Trace
             Of the scored positions alone, in C order.
         """
-        rows, ids = self._checked(logits, targets)
+        rows, ids = as_pair(logits, targets, self.vocab_size)
         return self._trace(rows, ids, ids != ignore_index)
 
     def _trace(self, logits: Any, targets: Tokens, is_scored: NDArray[np.bool_]) -> Trace:
@@ -161,6 +107,45 @@ class Mixer(NotCopyable):
         rows = logits.reshape(-1, self.vocab_size)
         reading = read(rows if len(places) == len(rows) else rows[places], tokens, places)
         return self._mix(tokens, reading, asks_hints=self._experts.needs_hints)
+
+    def cross_entropy(
+        self,
+        logits: Any,
+        targets: ArrayLike,
+        *,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        positions: ArrayLike | None = None,
+    ) -> Any:
+        """Loss in nats, in the place of ``torch.nn.functional.cross_entropy`` in an eval loop.
+
+        Parameters
+        ----------
+        logits, targets, ignore_index
+            As in `score`, shapes (N, V) and (N,), or (B, T, V) and (B, T): the classes come last.
+        reduction : {"mean", "none", "sum"}
+            The mean is over the targets that are not ignored.
+        positions : int or (...) int, optional
+            Place of each target in the stream, or of the first one: then a target that was scored
+            before, or comes out of order, is an error. `position` says which place is next.
+
+        Returns
+        -------
+        (...) or () of the kind, dtype and device of logits, nats
+            Rounded once, from float64; it has no gradient. `score` leaves out the rounding.
+
+        Raises
+        ------
+        ValueError
+            As `score`; and if reduction or positions are wrong. Nothing is scored or learned then.
+        """
+        check_reduction(reduction)
+        rows, ids = as_pair(logits, targets, self.vocab_size)
+        is_scored = ids != ignore_index
+        if positions is not None:
+            check_positions(positions, is_scored, self.position)
+        nats = self.score(rows, ids, ignore_index=ignore_index)
+        return reduce(nats, is_scored, reduction, rows)
 
     def score_nll(
         self,
@@ -207,87 +192,14 @@ class Mixer(NotCopyable):
 
     def _mix(self, tokens: Tokens, reading: Reading, *, asks_hints: bool) -> Trace:
         """Price tokens (T,), of which the model was read, block by block; each is then learned."""
-        check_room(self._cache.position, len(tokens))
+        self.check_all_priced()
+        check_room(self.position, len(tokens))
         trace = Trace(np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64))
         for start in range(0, len(tokens), BLOCK):
             block = slice(start, start + BLOCK)
-            evidence = self._cache.observe(tokens[block])
-            if asks_hints:
-                hints = self._proposer.observe(tokens[block], evidence)
-                model = reading.gather(hints.tokens, block)
-                log_mixed = self._experts.mix(tokens[block], model, evidence, hints)
-            else:
-                self._proposer.learn(tokens[block])
-                model = reading.gather(None, block)
-                log_mixed = self._experts.mix(tokens[block], model, evidence)
-            trace.nats[block] = 0.0 - log_mixed  # not -0.0 for a sure token
-            trace.nats_model[block] = 0.0 - model.log_p
-            trace.matched_order[block] = evidence.matched_order
+            observed = self._observer.observe(tokens[block], asks_hints=asks_hints)
+            priced = self.price(observed, reading.gather(observed.asked, block))
+            trace.nats[block] = priced.nats
+            trace.nats_model[block] = priced.nats_model
+            trace.matched_order[block] = priced.matched_order
         return trace
-
-    def learn(self, tokens: ArrayLike) -> None:
-        """Learn tokens that are not scored: context, or a prefill.
-
-        Parameters
-        ----------
-        tokens : (T,) int, T >= 1
-            The next tokens of the stream.
-
-        Raises
-        ------
-        ValueError
-            If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
-        """
-        ids = as_tokens(to_numpy(tokens), self.vocab_size)
-        self._cache.learn(ids)
-        self._proposer.learn(ids)
-
-    def boundary(self) -> None:
-        """Begin a new document: no context reaches back over this point."""
-        self._cache.boundary()
-        self._proposer.boundary()
-
-    def probs(self, logits_row: Any) -> Floats:
-        """Probability of every next token, before it is seen: (V,) float64, sum 1.
-
-        Parameters
-        ----------
-        logits_row : (V,) float, numpy or torch on any device
-            Unnormalised, for the next position of the stream.
-
-        Raises
-        ------
-        ValueError
-            If the shape is not (V,), or a logit is NaN or +inf.
-        """
-        logits_row = as_logits(logits_row)
-        if tuple(logits_row.shape) != (self.vocab_size,):
-            raise ValueError(
-                f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
-                "pass the row of one position"
-            )
-        p, reading = probabilities(logits_row)
-        evidence = self._cache.peek()
-        hints = self._proposer.peek(evidence)
-        model = reading.gather(hints.tokens)
-        return self._experts.distribution(p, self._cache.distribution, evidence, model, hints)
-
-    def _checked(self, logits: Any, targets: ArrayLike) -> tuple[Any, Tokens]:
-        """Logits (..., V) as tensor or array and targets (...) as int64, or ValueError."""
-        ids = as_targets(targets)
-        logits = as_logits(logits)
-        shape = (*ids.shape, self.vocab_size)
-        if tuple(logits.shape) != shape:
-            raise ValueError(
-                f"logits must have shape {shape}, that of targets and then vocab_size, "
-                f"got {tuple(logits.shape)}; make vocab_size the width of the model's output"
-            )
-        return logits, ids
-
-
-def as_targets(targets: ArrayLike) -> Tokens:
-    """Return targets of any shape as int64, or raise ValueError if there are none."""
-    ids = as_integers(to_numpy(targets), "targets")
-    if ids.size == 0:
-        raise ValueError("targets must hold at least one token, got none; skip empty batches")
-    return ids

@@ -8,6 +8,8 @@ No pickle, and no length is believed that does not add up to the size of the fil
 
 import json
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
@@ -22,7 +24,9 @@ PAGE = 4096
 DIGEST_BYTES = 16
 START = len(MAGIC) + 8 + DIGEST_BYTES  # of the header
 MAX_HEADER = 1 << 20
-DTYPES: dict[str, np.dtype[Any]] = {"u4": np.dtype("<u4"), "i8": np.dtype("<i8")}
+DTYPES = {name: np.dtype(f"<{name}") for name in ("u4", "i4", "i8", "f8")}
+
+Parts = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values for JSON, and arrays
 
 
 class SnapshotError(ValueError):
@@ -38,7 +42,7 @@ class _Described(NamedTuple):
 
 
 def write(path: Path, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write `values` (JSON) and `arrays` (uint32 or int64) to `path`.
+    """Write `values` (JSON) and `arrays` (of `DTYPES`) to `path`.
 
     The bytes go to a file beside it and reach the disk before that takes the name: a reader, or a
     process killed at any moment, leaves the old file whole or the new one.
@@ -65,7 +69,7 @@ def write(path: Path, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -
         beside.unlink(missing_ok=True)
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def read(path: Path) -> Parts:
     """(values, arrays) of the snapshot at `path`.
 
     Raises
@@ -91,6 +95,47 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         left = size - file.tell()
         _check(left == 0, path, f"{left} bytes follow its end")
     return values, arrays
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Parts]:
+    """What `read` gives; what is raised while it is put to use means that the file is damaged."""
+    parts = read(path)
+    try:
+        yield parts
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise damaged(path, error) from error
+
+
+def put(into: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) -> None:
+    """Copy `arrays` into those of the same names, or raise ValueError if they are not alike.
+
+    Floats must be finite.
+    """
+    if arrays.keys() != into.keys():
+        raise ValueError(f"arrays {sorted(arrays)} where {sorted(into)} belong")
+    for name, array in arrays.items():
+        if array.dtype != into[name].dtype or array.shape != into[name].shape:
+            raise ValueError(f"{name} has the wrong shape or dtype")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+        into[name][:] = array
+
+
+def join(parts: dict[str, dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Arrays of several parts under one name each: "part array"."""
+    return {f"{part} {name}": array for part, its in parts.items() for name, array in its.items()}
+
+
+def split(arrays: dict[str, NDArray[Any]], parts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What was joined, by part; taken out of `arrays`. ValueError if an array is of no part."""
+    found: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    for name in list(arrays):
+        part, _, rest = name.partition(" ")
+        if part not in found:
+            raise ValueError(f"array {name} is of no part")
+        found[part][rest] = arrays.pop(name)
+    return found
 
 
 def damaged(path: Path, what: object) -> SnapshotError:

@@ -40,6 +40,15 @@ class Tilt:
         """Bytes of the learned weights."""
         return self._of_odds.nbytes + self._weights.nbytes
 
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """What was learned, by name; still in use."""
+        return {"slopes": self._of_odds, "weights": self._weights}
+
+    def check(self) -> None:
+        """Raise ValueError if a sum of squares is negative."""
+        if min(self._of_odds[:, 1].min(), self._weights[:, 1].min()) < 0:
+            raise ValueError("a sum of squares of the tilt is negative")
+
     def mix(self, targets: Tokens, model: Gathered, hints: Hints) -> Floats:
         """(T,) float64 nats: log of the tilted probability of each target, learned one by one."""
         tilted = np.empty_like(model.log_p)

@@ -140,10 +140,10 @@ def test_any_damage_to_a_saved_model_is_refused(saved, data):
 @pytest.mark.parametrize(
     ("name", "change", "text"),
     [
-        ("history", lambda a: a[:-1], "an array has the wrong shape or dtype"),
-        ("history", lambda a: a.astype(np.int64) - 9, "an array has the wrong shape or dtype"),
-        ("slots", lambda a: a.astype(np.int64) - 9, "an array has the wrong shape or dtype"),
-        ("state", lambda a: a.astype(np.uint32), "an array has the wrong shape or dtype"),
+        ("history", lambda a: a[:-1], "has the wrong shape or dtype"),
+        ("history", lambda a: a.astype(np.int64) - 9, "has the wrong shape or dtype"),
+        ("slots", lambda a: a.astype(np.int64) - 9, "has the wrong shape or dtype"),
+        ("state", lambda a: a.astype(np.uint32), "has the wrong shape or dtype"),
         ("history", lambda a: a + 4, "a token or a slot leads nowhere"),
         ("slots", lambda a: a + 6, "a token or a slot leads nowhere"),
         ("state", lambda a: a + np.array([5, 0, 0]), "the match leads nowhere"),

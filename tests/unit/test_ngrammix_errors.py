@@ -104,11 +104,11 @@ BAD_TOKENS = [
     ([-1], "tokens must be in [0, 5), got -1 at position 0; raise vocab_size or check the "
            "tokenizer"),
     ([0.0, 1.0], "tokens must be integer token ids, got dtype float64; cast them first if they "
-                 "really are ids"),
+                 "really are token ids"),
     ([True], "tokens must be integer token ids, got dtype bool; cast them first if they really "
-             "are ids"),
+             "are token ids"),
     (["a"], "tokens must be integer token ids, got dtype <U1; cast them first if they really are "
-            "ids"),
+            "token ids"),
     ([[0, 1]], "tokens must be 1-D, got shape (1, 2); pass them in stream order"),
     ([], "tokens must hold at least one token, got none; skip empty pieces"),
     (np.array([2**63 + 1], np.uint64),
@@ -142,12 +142,12 @@ def test_tokens_that_the_mixer_learns(tokens, text):
         ([0, 9], 1, "context must be in [0, 5), got 9 at position 1; raise vocab_size or check the "
                     "tokenizer"),
         ([0.5], 1, "context must be integer token ids, got dtype float64; cast them first if they "
-                   "really are ids"),
+                   "really are token ids"),
         ([[0]], 1, "context must be 1-D, got shape (1, 1); pass them in stream order"),
         ([0], 5, "next_token must be in [0, 5), got 5 at position 0; raise vocab_size or check "
                  "the tokenizer"),
         ([0], 1.0, "next_token must be integer token ids, got dtype float64; cast them first if "
-                   "they really are ids"),
+                   "they really are token ids"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["update", "log_prob"])
@@ -195,7 +195,7 @@ BAD_SCORES = [
     (EVEN, [-1], "targets must be in [0, 5), got -1 at position 0; raise vocab_size or check the "
                  "tokenizer"),
     (EVEN, [1.0], "targets must be integer token ids, got dtype float64; cast them first if they "
-                  "really are ids"),
+                  "really are token ids"),
     (EVEN[:0], [], "targets must hold at least one token, got none; skip empty batches"),
     (EVEN, [0, 1], "logits must have shape (2, 5), that of targets and then vocab_size, got "
                    "(1, 5); make vocab_size the width of the model's output"),
