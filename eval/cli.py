@@ -12,10 +12,14 @@ from tqdm import tqdm
 
 from eval.bench import match, memory, mix, observe, overlap, scale
 from eval.compare import DEFAULT, check_names, compare
-from eval.data import Document, read_documents
+from eval.config import RunConfig, ScoreConfig, add_options, make_config
+from eval.document import Document, Documents
+from eval.load import load_data, load_model_of, tokenizer_of
 from eval.models import load_demo
-from eval.report import make_folder, make_result, write_tokens
-from eval.score import score_bytes, score_model
+from eval.plugins.loggers import make_callback
+from eval.report import make_folder
+from eval.result import Result
+from eval.score import score
 from eval.sources import SavedSource, Source, TextSource
 from eval.standings import make_standings
 
@@ -49,46 +53,19 @@ def parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="score the embedded text with the embedded model")
     demo.set_defaults(run=run_demo)
-    score = commands.add_parser("score", help="score text files")
-    score.set_defaults(run=run_score)
-    score.add_argument(
-        "--text", nargs="+", required=True, metavar="FILE", help="each file is one document"
-    )
-    score.add_argument(
-        "--model",
-        choices=["demo", "none"],
-        default="demo",
-        help="none: the cache alone, on raw bytes (default: %(default)s)",
-    )
+    add_options(demo, ScoreConfig)
+    add_output(demo, "result.json, tokens.csv and documents.csv")
+
+    scoring = commands.add_parser("score", help="score a data set with a model")
+    scoring.set_defaults(run=run_score)
+    scoring.add_argument("--config", metavar="FILE", help="TOML file of these options")
+    add_options(scoring, RunConfig)
+    add_json(scoring)
+
     versus = commands.add_parser("compare", help="many mixers on the same tokens and logits")
     versus.set_defaults(run=run_compare)
     add_compare(versus)
-    for sub, files in (
-        (demo, "result.json and tokens.csv"),
-        (score, "result.json and tokens.csv"),
-        (versus, "compare.json"),
-    ):
-        sub.add_argument(
-            "--order",
-            type=int,
-            default=7,
-            metavar="N",
-            help="length of the longest n-gram, predicted token included (default: %(default)s)",
-        )
-        sub.add_argument(
-            "--stride",
-            type=int,
-            metavar="N",
-            help="new tokens a window; fewer give each more context and take longer "
-            "(default: half of the model's context)",
-        )
-        sub.add_argument(
-            "--memory-limit",
-            metavar="BYTES",
-            help='most that each cache may take, such as "2GiB"; it forgets to stay within '
-            "(default: no limit)",
-        )
-        add_output(sub, files)
+    add_output(versus, "compare.json")
 
     bench = commands.add_parser("bench", help="measure speed against peers in the same run")
     benches = bench.add_subparsers(required=True, metavar="BENCH")
@@ -108,21 +85,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_compare(sub: argparse.ArgumentParser) -> None:
-    """Add the options of ``compare`` that ``score`` has not."""
+    """Add the options of ``compare``."""
     data = sub.add_mutually_exclusive_group(required=True)
-    data.add_argument("--text", nargs="+", metavar="FILE", help="each file is one document")
+    data.add_argument("--data", nargs="+", metavar="D", help="as in score")
     data.add_argument(
         "--logits",
         metavar="FILE",
         help=".npy (T, V) of float16, float32 or float64: row t is for token t",
     )
-    sub.add_argument("--model", choices=["demo"], help="what reads --text (default: demo)")
     sub.add_argument(
         "--mixers",
         default=",".join(DEFAULT),
         metavar="NAMES",
         help="which, the first being what the others are measured by (default: %(default)s)",
     )
+    add_options(sub, RunConfig, COMPARED)
     saved = sub.add_argument_group("with --logits")
     saved.add_argument(
         "--tokens", metavar="FILE", help=".npy (T,) of integers, or a Parameter Golf shard .bin"
@@ -134,9 +111,6 @@ def add_compare(sub: argparse.ArgumentParser) -> None:
         help="raw bytes that the tokens spell (default: unknown; figures are in bits per token)",
     )
     saved.add_argument(
-        "--bos", type=int, metavar="ID", help="token that begins a document, for the errors alone"
-    )
-    saved.add_argument(
         "--prefill",
         nargs="+",
         metavar="FILE",
@@ -144,9 +118,23 @@ def add_compare(sub: argparse.ArgumentParser) -> None:
     )
 
 
+# What ``compare`` shares with ``score``: of both kinds of data, and of --data alone.
+WITH_BOTH = ("order", "memory_limit", "bos")
+WITH_DATA = (
+    "model", "tokenizer", "windows", "context", "stride", "limit", "column", "split", "token_bytes", "skip_empty",
+    "device", "dtype", "download", "trust_remote_code",
+)  # fmt: skip
+COMPARED = (*WITH_BOTH, *WITH_DATA)
+
+
 def add_output(sub: argparse.ArgumentParser, files: str) -> None:
     """Add the options that say where results go."""
     sub.add_argument("--out", type=Path, metavar="DIR", help=f"write {files} there")
+    add_json(sub)
+
+
+def add_json(sub: argparse.ArgumentParser) -> None:
+    """Add the option of whoever reads with a program."""
     sub.add_argument("--json", action="store_true", help="print JSON instead of the table")
 
 
@@ -154,71 +142,78 @@ def run_demo(arguments: argparse.Namespace) -> None:
     """Score the Python language reference with the embedded model."""
     from eval.demo.corpus import reference_text
 
-    arguments.model = "demo"
-    run(
-        [Document("the Python language reference (pydoc_data.topics)", reference_text())], arguments
-    )
+    config = make_config(vars(arguments) | {"out": None})
+    make_folder(arguments.out)
+    name = "the Python language reference (pydoc_data.topics)"
+    data = Documents([Document(name, reference_text())])
+    with tqdm(**BAR) as bar:
+        result = score(load_demo(), data, config, out=arguments.out, bar=bar)
+    report(result, arguments.out, as_json=arguments.json)
 
 
 def run_score(arguments: argparse.Namespace) -> None:
-    """Score the user's files."""
-    run(read_documents(arguments.text), arguments)
-
-
-def run(documents: list[Document], arguments: argparse.Namespace) -> None:
-    """Score `documents`, print the result, and write it under --out."""
-    if arguments.model == "none" and arguments.stride is not None:
-        raise ValueError("--stride is for a model's windows, got --model none; leave it out")
-    make_folder(arguments.out)
+    """Score the user's data."""
+    config = make_config(vars(arguments), arguments.config)
+    out = None if config.out is None else Path(config.out)
+    make_folder(out)
+    callbacks = [make_callback(name) for name in config.log]
+    model = load_model_of(config)
+    tokenizer = tokenizer_of(config, model)
+    data = load_data(config, tokenizer)
     with tqdm(**BAR) as bar:
-        if arguments.model == "none":
-            score = score_bytes(
-                documents, arguments.order, bar, memory_limit=arguments.memory_limit
-            )
-        else:
-            model = load_demo()
-            stride = arguments.stride if arguments.stride is not None else model.context // 2
-            score = score_model(
-                documents, model, arguments.order, stride, bar, memory_limit=arguments.memory_limit
-            )
-    result = make_result(score, documents)
-    if arguments.out:
-        (arguments.out / "result.json").write_text(result.to_json(), encoding="utf-8")
-        with tqdm(**BAR, total=result.tokens, desc="tokens.csv") as bar:
-            write_tokens(arguments.out / "tokens.csv", score.records, documents, bar)
-    print(result.to_json() if arguments.json else result.table())  # noqa: T201
+        result = score(
+            model,
+            data,
+            config,
+            tokenizer=tokenizer,
+            out=out,
+            checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
+            every=config.every,
+            callbacks=callbacks,
+            bar=bar,
+        )
+    report(result, out, as_json=arguments.json)
+
+
+def report(result: Result, out: Path | None, *, as_json: bool) -> None:
+    """Write the result under --out and print it."""
+    if out is not None:
+        (out / "result.json").write_text(result.to_json(), encoding="utf-8")
+    print(result.to_json() if as_json else result.table())  # noqa: T201
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
     """Compare mixers, print the standings, and write them under --out."""
     names = arguments.mixers.split(",")
     check_names(names)
+    config = make_config(vars(arguments) | {"out": None, "data": arguments.data or ()})
     make_folder(arguments.out)
-    source = compare_source(arguments)
+    source = compare_source(arguments, config)
     with tqdm(**BAR) as bar:
-        comparison = compare(
-            source, names, arguments.order, bar, memory_limit=arguments.memory_limit
-        )
+        comparison = compare(source, names, config.order, bar, memory_limit=config.memory_limit)
     standings = make_standings(comparison, source)
     if arguments.out:
         (arguments.out / "compare.json").write_text(standings.to_json(), encoding="utf-8")
     print(standings.to_json() if arguments.json else standings.table())  # noqa: T201
 
 
-def compare_source(arguments: argparse.Namespace) -> Source:
-    """The text with its model, or the saved logits; ValueError if options do not fit."""
+def compare_source(arguments: argparse.Namespace, config: RunConfig) -> Source:
+    """The data with their model, or the saved logits; ValueError if options do not fit."""
     given, other, needless = (
-        ("--text", "--logits", ("tokens", "bytes", "bos", "prefill"))
-        if arguments.text
-        else ("--logits", "--text", ("model", "stride"))
+        ("--data", "--logits", ("tokens", "bytes", "prefill"))
+        if config.data
+        else ("--logits", "--data", WITH_DATA)
     )
-    for option in needless:
-        if getattr(arguments, option) is not None:
+    for name in needless:
+        if getattr(arguments, name, None) is not None:
+            option = name.replace("_", "-")
             raise ValueError(f"--{option} goes with {other}, got {given}; leave it out")
-    if arguments.text:
-        documents, model = read_documents(arguments.text), load_demo()
-        stride = model.context // 2 if arguments.stride is None else arguments.stride
-        return TextSource(documents, model, stride)
+    if config.data:
+        model = load_model_of(config)
+        if model is None:
+            raise ValueError("mixers are compared beside a model, got --model none; name one")
+        tokenizer = tokenizer_of(config, model)
+        return TextSource(load_data(config, tokenizer), model, config, tokenizer)
     if arguments.tokens is None:
         raise ValueError(
             "--logits needs --tokens, got none; name the file of the tokens that they are for"
@@ -227,6 +222,6 @@ def compare_source(arguments: argparse.Namespace) -> Source:
         arguments.logits,
         arguments.tokens,
         n_bytes=arguments.bytes,
-        bos=arguments.bos,
+        bos=config.bos,
         prefill=arguments.prefill or (),
     )

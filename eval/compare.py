@@ -13,7 +13,6 @@ from tqdm import tqdm
 from eval.bootstrap import sampling_units
 from eval.facts import Counts, make_facts
 from eval.rivals import RIVALS
-from eval.score import start_bar
 from eval.sources import Source
 from ngrammix.checks import as_bytes
 from ngrammix.experts import ALL, CHOICES
@@ -132,7 +131,7 @@ def compare(
     for tokens in source.prefill:
         panel.learn(tokens)
     of_token, unit = sampling_units(source.document)
-    totals = tally(panel, source, of_token, start_bar(bar, len(of_token)))
+    totals = tally(panel, source, of_token, tqdm(disable=True) if bar is None else bar)
     mixers = (MODEL, *names)
     chosen = [cheapest(totals[mixer]) for mixer in mixers]
     return Comparison(
@@ -149,13 +148,14 @@ def compare(
 def tally(panel: Panel, source: Source, of_token: Tokens, bar: tqdm) -> dict[str, Totals]:
     """Nats (U,) of every unit by mixer and setting; of_token (T,): index of each token's unit."""
     n_units = int(of_token[-1]) + 1
+    bar.total = len(of_token)
     totals: dict[str, Totals] = defaultdict(lambda: defaultdict(lambda: np.zeros(n_units)))
     start = 0
-    for batch in source.batches():
-        if batch.begins_document:
+    for rows in source.rows():
+        if rows.begins_document:
             panel.boundary()
-        places = np.arange(start, start + len(batch.targets))
-        for mixer, setting, nats in panel.nats(batch.logits, batch.targets, places):
+        places = np.arange(start, start + len(rows.targets))
+        for mixer, setting, nats in panel.nats(rows.logits, rows.targets, places):
             add_to_units(totals[mixer][setting], of_token[places], nats)
         start += len(places)
         bar.update(len(places))

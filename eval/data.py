@@ -1,143 +1,171 @@
-"""What is scored: documents of raw bytes, streams of token ids, and saved logits."""
+"""Data: files, pipes, tables, data sets and token shards as one stream of documents."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from tokenize import TokenError
-from typing import Any
+from typing import Protocol
 
-import numpy as np
-from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
+from eval.data_sets import open_folder, open_streaming, refuse_split
+from eval.document import Document
+from eval.jsonl import SUFFIXES, JsonLines
+from eval.shards import TokenFiles
+from eval.tables import ParquetFile
+from eval.text import TextFile
 
-from ngrammix.checks import as_tokens
-
-SHARD_HEADER = 256  # int32 words
-SHARD_MAGIC, SHARD_VERSION = 20240520, 1
-
-
-@dataclass(frozen=True)
-class Document:
-    """Raw bytes under a name; nothing was decoded, normalised or dropped."""
-
-    name: str
-    raw: bytes
+TOKENS = (".bin", ".npy")
+HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>\w[\w.-]*))?")
 
 
-def read_documents(paths: Iterable[str | Path]) -> list[Document]:
-    """Each file as one document, byte for byte.
+class Data(Protocol):
+    """A stream of documents, the same at every pass."""
 
-    Raises
-    ------
-    ValueError
-        If a file is missing, no file, or empty.
-    """
-    documents = []
-    for path in map(Path, paths):
-        if path.is_dir() or not path.exists():  # a pipe is as good as a file
-            what = "a folder" if path.is_dir() else "missing"
-            raise ValueError(f"text must be a file, got {path}, which is {what}; check the path")
-        raw = path.read_bytes()
-        if not raw:
-            raise ValueError(f"text must hold at least one byte, got the empty file {path}")
-        documents.append(Document(str(path), raw))
-    return documents
+    @property
+    def name(self) -> str:
+        """What the user named, for the result: ``a.txt, b.txt``."""
+
+    @property
+    def size(self) -> int | None:
+        """All of it, in the unit of `Document.offset`; None if unknown: a pipe, the Hub."""
+
+    def __iter__(self) -> Iterator[Document]:
+        """Documents from the first one on; long text in pieces. A pipe can be read once."""
 
 
-def sha256(documents: Sequence[Document]) -> str:
-    """Hash of the documents' bytes in order, each preceded by its length: 64 hex digits."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(len(document.raw).to_bytes(8, "little"))
-        digest.update(document.raw)
-    return digest.hexdigest()
+class Stream:
+    """Parts, one after the other, as one stream.
 
-
-def read_shard(path: str | Path) -> NDArray[np.uint16]:
-    """Token ids of a Parameter Golf shard: (T,) uint16.
+    Parameters
+    ----------
+    parts : sequence of Data
+        At least one.
+    skip_empty : bool
+        Whether documents of no bytes or tokens are left out; they are refused otherwise.
 
     Raises
     ------
     ValueError
-        If the file is missing, its header is not that of a shard, or its size is not what the
-        header says.
+        In the loop, if a document is empty, or there is none in all the parts.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"shard must be a file, got {path}; check the path")
-    header = np.fromfile(path, dtype="<i4", count=SHARD_HEADER)
-    if len(header) < SHARD_HEADER or header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
+
+    def __init__(self, parts: Sequence[Data], *, skip_empty: bool = False) -> None:
+        self._parts, self._skip_empty = parts, skip_empty
+        self.name = ", ".join(part.name for part in parts)
+        sizes = [part.size for part in parts]
+        self.size = None if None in sizes else sum(size or 0 for size in sizes)
+
+    def __iter__(self) -> Iterator[Document]:
+        before, offset, has_any = 0, 0, False
+        for part in self._parts:
+            for document in part:
+                offset = before + document.offset
+                if is_empty(document):
+                    if self._skip_empty:
+                        continue
+                    unit = "byte" if document.tokens is None else "token"
+                    raise ValueError(
+                        f"document must hold at least one {unit}, got the empty {document.name}; "
+                        "drop it, or pass --skip-empty"
+                    )
+                has_any = True
+                yield replace(document, offset=offset) if before else document
+            before = offset if part.size is None else before + part.size
+        if not has_any:
+            raise ValueError(
+                f"data must hold at least one document, got none in {self.name}; name other files"
+            )
+
+
+def open_data(
+    paths: Sequence[str],
+    *,
+    column: str = "text",
+    split: str | None = None,
+    bos: int | None = None,
+    vocab_size: int | None = None,
+    token_bytes: str | Sequence[str] | None = None,
+    skip_empty: bool = False,
+    download: bool = False,
+) -> Data:
+    """Everything under these names as one stream of documents, in constant memory.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Each is a table (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``, ``.parquet``: a document a
+        row), a folder with a Hugging Face data set, the name of one on the Hub (``org/name`` or
+        ``org/name:config``), or any other file, or ``-`` for standard input: one document of raw
+        text. Or all are token files: ``.bin`` shards and ``.npy`` arrays.
+    column : str
+        That holds the text, in tables and data sets.
+    split : str, optional
+        Of a data set that has several.
+    bos : int, optional
+        Token that begins a document, in token files.
+    vocab_size : int, optional
+        V: a token that is not below it is refused.
+    token_bytes : str or sequence of str, optional
+        Side-car file for each token file: the raw bytes of each token, 0 for `bos`.
+    skip_empty : bool
+        Leave empty documents out instead of refusing them.
+    download : bool
+        Permit the Hub.
+
+    Raises
+    ------
+    ValueError
+        If a name is missing, is not what it should be, or the options do not fit. What only shows
+        as the data are read is raised in the loop, with its file and row.
+    """
+    if not paths:
+        raise ValueError("data must be at least one name, got none; name a file")
+    if all(map(is_tokens, paths)):
+        sidecars = [token_bytes] if isinstance(token_bytes, str) else list(token_bytes or ())
+        tokens = TokenFiles(paths, bos=bos, vocab_size=vocab_size, token_bytes=sidecars)
+        return Stream([tokens], skip_empty=skip_empty)
+    if any(map(is_tokens, paths)):
         raise ValueError(
-            f"shard must begin with {SHARD_MAGIC}, {SHARD_VERSION}, got "
-            f"{header[:2].tolist()} in {path}; is it a token shard?"
+            "data must be all text or all tokens, got both in "
+            f"{', '.join(paths)}; score them one by one"
         )
-    if header[2] < 1:
-        raise ValueError(f"shard must hold at least one token, got {header[2]} in {path}; drop it")
-    expected = 4 * SHARD_HEADER + 2 * int(header[2])
-    if path.stat().st_size != expected:
+    if token_bytes is not None:
         raise ValueError(
-            f"shard of {header[2]} tokens must have {expected} bytes, got "
-            f"{path.stat().st_size} in {path}; it is cut short or damaged"
+            f"token bytes go with token files, got them with {paths[0]}; leave them out"
         )
-    return np.fromfile(path, dtype="<u2", offset=4 * SHARD_HEADER)
+    parts = [open_text(path, column, split, download=download) for path in paths]
+    return Stream(parts, skip_empty=skip_empty)
 
 
-def open_array(path: str | Path, name: str) -> NDArray[Any]:
-    """Array of a ``.npy`` file, mapped into memory and read as it is used; never a pickle.
+def is_empty(document: Document) -> bool:
+    """Whether the document, or its piece, has no bytes and no tokens."""
+    return not document.raw and (document.tokens is None or len(document.tokens) == 0)
 
-    Raises
-    ------
-    ValueError
-        If the file, `name` to the user, is missing, cut short, or holds no array of numbers.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{name} must be a file, got {path}; check the path")
-    try:
-        return open_memmap(path, mode="r")
-    except (ValueError, TypeError, OverflowError, SyntaxError, TokenError) as error:
+
+def is_tokens(path: str) -> bool:
+    """Whether a name is that of a token file."""
+    return path.endswith(TOKENS)
+
+
+def open_text(path: str, column: str, split: str | None, *, download: bool) -> Data:
+    """The part of the stream that one name stands for; ValueError if nothing does."""
+    if path == "-":
+        return TextFile(path)
+    if Path(path).is_dir():
+        return open_folder(path, column, split)
+    if not Path(path).exists():
+        named = HUB_NAME.fullmatch(path)
+        if download and named:
+            return open_streaming(named["name"], named["config"], column, split)
         raise ValueError(
-            f"{name} must be a whole .npy file of numbers, got {path}; "
-            "save one array with numpy.save"
-        ) from error
-
-
-def open_logits(path: str | Path) -> NDArray[Any]:
-    """Saved logits (T, V), float16, float32 or float64, mapped into memory; V and T are >= 1.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing or holds anything else.
-    """
-    logits = open_array(path, "logits")
-    if logits.dtype.kind != "f" or logits.itemsize > 8:
-        raise ValueError(
-            f"logits must be float16, float32 or float64, got {logits.dtype} in {path}; "
-            "save the model's output as one of them"
+            f"data must be a file or a folder, got {path}, which is missing; check the path, or "
+            "pass --download if it is a data set of the Hugging Face Hub"
         )
-    if logits.ndim != 2 or logits.size == 0:
-        raise ValueError(
-            f"logits must have shape (tokens, vocabulary), got {logits.shape} in {path}; "
-            "save one row a token, in stream order"
-        )
-    return logits
-
-
-def read_tokens(path: str | Path, vocab_size: int) -> NDArray[np.int64]:
-    """Token ids (T,) int64, each in [0, V), of a ``.npy`` file or of a ``.bin`` shard; T >= 1.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, is none of the two, or its ids are not in [0, V).
-    """
-    is_shard = Path(path).suffix == ".bin"
-    tokens = read_shard(path) if is_shard else open_array(path, "tokens")
-    return as_tokens(tokens, vocab_size, f"tokens in {path}")
-
-
-def tokens_sha256(tokens: NDArray[np.int64]) -> str:
-    """Hash of token ids, 8 little-endian bytes each: 64 hex digits."""
-    return hashlib.sha256(tokens.astype("<i8").tobytes()).hexdigest()
+    refuse_split(split, path)
+    if Path(path).is_file():
+        with Path(path).open("rb"):  # refused by the system here, not in the middle of a run
+            pass
+    if path.endswith(SUFFIXES):
+        return JsonLines(path, column)
+    if path.endswith(".parquet"):
+        return ParquetFile(path, column)
+    return TextFile(path)

@@ -1,6 +1,7 @@
 """Document: what is scored, as raw bytes or as token ids, whole or piece by piece."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,3 +33,22 @@ class Document:
     token_bytes: NDArray[np.int64] | None = None
     begins: bool = True
     offset: int = 0
+
+
+class Documents:
+    """Documents in memory as data to be scored; their offset counts documents.
+
+    Parameters
+    ----------
+    documents : sequence of Document
+        In the order in which they are read.
+    """
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents = documents
+        self.name = ", ".join(document.name for document in documents if document.begins)
+        self.size = len(documents)
+
+    def __iter__(self) -> Iterator[Document]:
+        for offset, document in enumerate(self._documents, start=1):
+            yield replace(document, offset=offset)

@@ -1,249 +1,192 @@
-"""Score documents: the model alone, the cache alone, and the two mixed, token by token."""
+"""Score a data set: the model alone, the cache alone, and the two mixed, in one pass."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bpb import check_token_bytes
-from eval.data import Document
+from eval.ahead import ahead, stretches
+from eval.batch import Batch
+from eval.checkpoint import Checkpoint
+from eval.config import MODEL_ALONE, ScoreConfig
+from eval.data import Data
+from eval.feed import Feed, Shape, make_shape
+from eval.forward import Forward, Job, Local
+from eval.mixing import CacheAlone, Mixed, Mixing, ModelAlone, asked
 from eval.models import Model
-from eval.windows import Window, windows
-from ngrammix.backoff import log_target_probability
+from eval.progress import Callback, Progress
+from eval.records import Records
+from eval.report import versions
+from eval.result import Result, make_result
+from eval.run import Looked, Run
+from eval.tally import Tally
+from eval.tokenizers import ByteTokenizer, Tokenizer
 from ngrammix.cache import NgramCache
 from ngrammix.mixer import Mixer
 
-BATCH = 8  # windows in one forward pass: more is no faster on a processor
-BLOCK = 1 << 16  # tokens of the cache alone at a time
-
-Floats = NDArray[np.float64]
-Tokens = NDArray[np.int64]
+EVERY = 1_000_000  # tokens from one checkpoint to the next
 
 
-@dataclass(frozen=True, eq=False)
-class TokenRecords:
-    """One row a token of the whole data set, in stream order.
-
-    Attributes
-    ----------
-    document, token, n_bytes, matched_order : (T,) int64
-        Index of its document; its id; its bytes of the raw text; length of the longest n-gram that
-        could answer, the token included.
-    nats_cache : (T,) float64, nats
-        Cost under the cache alone.
-    nats_model, nats : (T,) float64, nats, or None without a model
-        Cost under the model alone, and under the mixture.
-    """
-
-    document: Tokens
-    token: Tokens
-    n_bytes: Tokens
-    matched_order: Tokens
-    nats_cache: Floats
-    nats_model: Floats | None = None
-    nats: Floats | None = None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Score:
-    """What scoring found, under which conditions; None where there was no model.
-
-    Attributes
-    ----------
-    records : TokenRecords
-        Token by token.
-    seconds_cache, seconds_model, seconds_mixer : float
-        The cache alone; the model's forward pass; gathering, cache and mixer. Without compiling.
-    seconds_compile : float
-        Compiling the kernels, or loading them from disk.
-    """
-
-    records: TokenRecords
-    order: int
-    seconds_compile: float
-    seconds_cache: float
-    seconds_model: float | None = None
-    seconds_mixer: float | None = None
-    regret_bits: float | None = None
-    bound_bits: float | None = None
-    model: str = "none"
-    context: int | None = None
-    stride: int | None = None
-    mixer: str | None = None
-    memory_limit: int | None = None
-    ngrams_forgotten: int = 0
-
-
-def score_bytes(
-    documents: Sequence[Document],
-    order: int,
-    bar: tqdm | None = None,
+def score(
+    model: Model | None,
+    data: Data,
+    config: ScoreConfig | None = None,
     *,
-    memory_limit: int | str | None = None,
-) -> Score:
-    """Score raw bytes with the cache alone (V = 256).
+    tokenizer: Tokenizer | None = None,
+    forward: Forward | None = None,
+    out: Path | None = None,
+    checkpoint: Path | None = None,
+    every: int = EVERY,
+    callbacks: Sequence[Callback] = (),
+    bar: tqdm | None = None,
+) -> Result:
+    """Bits per byte of a data set, and what they are made of; one pass, in constant memory.
 
     Parameters
     ----------
-    documents : sequence of Document
-        One stream; no context reaches from one document into the next.
-    order : int in 1..32
-        Of the cache.
-    bar : tqdm, optional
-        Told how many tokens there are, and of each that is scored.
-    memory_limit : int or str, optional
-        Of the cache, bytes.
-    """
-    cache = NgramCache(order=order, vocab_size=256, memory_limit=memory_limit)
-    streams = [np.frombuffer(document.raw, np.uint8).astype(np.int64) for document in documents]
-    tokens = np.concatenate(streams)
-    bar = start_bar(bar, len(tokens))
-    seconds_compile = warm_up()
-    started = perf_counter()
-    nats, matched = cache_alone(streams, cache, bar)
-    seconds_cache = perf_counter() - started
-    return Score(
-        records=TokenRecords(
-            document_index(streams), tokens, np.ones_like(tokens), matched, nats
-        ),
-        order=order, seconds_compile=seconds_compile, seconds_cache=seconds_cache,
-        memory_limit=cache.memory_limit, ngrams_forgotten=sum(cache.stats()["forgotten"]),
-    )  # fmt: skip
-
-
-def score_model(
-    documents: Sequence[Document],
-    model: Model,
-    order: int,
-    stride: int,
-    bar: tqdm | None = None,
-    *,
-    memory_limit: int | str | None = None,
-) -> Score:
-    """Score documents with the model, with the cache, and with the two mixed.
-
-    Parameters
-    ----------
-    documents : sequence of Document
-        One stream; no context reaches from one document into the next.
-    model : Model
-        Reads windows of its context length.
-    order : int in 1..32
-        Of the cache.
-    stride : int in 1..model.context
-        New tokens a window.
-    bar : tqdm, optional
-        Told how many tokens there are, and of each that is scored.
-    memory_limit : int or str, optional
-        Of the cache, bytes.
+    model : Model or None
+        None: the cache alone.
+    data : Data
+        Documents, in the order in which the cache learns them.
+    config : ScoreConfig, optional
+        How to score.
+    tokenizer : Tokenizer, optional
+        In the place of the model's own; without a model, of raw bytes.
+    forward : Forward, optional
+        Runs the model elsewhere: on other ranks.
+    out : Path, optional
+        Folder for ``tokens.csv`` and ``documents.csv``; it exists.
+    checkpoint : Path, optional
+        Folder that keeps what an interrupted run needs; such a run is taken up there, and ends with
+        the same figures and files.
+    every : int
+        Tokens from one checkpoint to the next.
+    callbacks, bar
+        Told of the progress: see `Progress`.
 
     Raises
     ------
     ValueError
-        If a document cannot be spelled in the model's tokens byte for byte, or stride or order is
-        out of range.
+        If the data, the model and the configuration do not fit each other, bytes cannot be
+        accounted for, the logits are no numbers, or the checkpoint is another run's.
     """
-    mixer = Mixer(vocab_size=model.vocab_size, order=order, memory_limit=memory_limit)
-    streams, token_bytes = encode(documents, model)
-    bar = start_bar(bar, sum(map(len, streams)))
+    config = ScoreConfig() if config is None else config
+    if tokenizer is None:
+        tokenizer = ByteTokenizer() if model is None else model.tokenizer
+    shape = make_shape(config, model, tokenizer)
+    feed = Feed(data, tokenizer, config, shape)
+    identity = identify(model, tokenizer, data, config, shape)
+    mixing = make_mixing(config, model, tokenizer)
+    kept = None if checkpoint is None else Checkpoint(checkpoint, identity)
+    parts = None if kept is None else kept.load()
+    if forward is None and model is not None:
+        forward = Local(model)
     seconds_compile = warm_up()
-
-    seconds_model = seconds_mixer = 0.0
-    traces = []
-    for tokens in streams:
-        mixer.boundary()
-        for inputs, targets, first in plan(model, tokens, stride):
-            started = perf_counter()
-            logits = model.logits(inputs)
-            passed = perf_counter()
-            traces.append(mixer.trace(logits[:, first:], targets))
-            seconds_mixer += perf_counter() - passed
-            seconds_model += passed - started
-            bar.update(targets.size)
-
-    started = perf_counter()
-    cache = NgramCache(order=order, vocab_size=model.vocab_size, memory_limit=memory_limit)
-    nats_cache, _ = cache_alone(streams, cache, start_bar(None, 0))
-    seconds_cache = perf_counter() - started
-    records = TokenRecords(
-        document_index(streams),
-        np.concatenate(streams),
-        token_bytes,
-        np.concatenate([trace.matched_order for trace in traces]),
-        nats_cache,
-        np.concatenate([trace.nats_model for trace in traces]),
-        np.concatenate([trace.nats for trace in traces]),
-    )
-    return Score(
-        records=records, order=order, seconds_compile=seconds_compile,
-        seconds_cache=seconds_cache, seconds_model=seconds_model, seconds_mixer=seconds_mixer,
-        regret_bits=mixer.regret_bits, bound_bits=mixer.bound_bits,
-        model=model.name, context=model.context, stride=stride, mixer=mixer.experts,
-        memory_limit=cache.memory_limit, ngrams_forgotten=sum(mixer.cache_stats["forgotten"]),
-    )  # fmt: skip
+    with make_run(mixing, out, None if parts is None else parts[0]) as run:
+        run.seconds["compile"] = seconds_compile
+        source = iter(feed)
+        if parts is not None:
+            catch_up(run, source, *parts)
+        progress = Progress(bar, callbacks)
+        started = perf_counter() - run.seconds["total"]
+        for stretch in stretches(source, lambda batch: len(batch.targets), every):
+            for together in ahead(rounds(stretch, run, 1 if forward is None else forward.width)):
+                pass_through(together, run, forward)
+                progress.show(run, feed.fraction(together[-1].batch))
+            run.seconds["total"] = perf_counter() - started
+            if kept is not None:
+                kept.save(run.state(), mixing.experience())
+        run.finish()
+        progress.show(run, 1.0, at_end=True)
+    return make_result(run, feed, identity)
 
 
-def encode(documents: Sequence[Document], model: Model) -> tuple[list[Tokens], Tokens]:
-    """(tokens of each document, bytes of every token of them all).
-
-    ValueError if a document cannot be spelled in the model's tokens byte for byte.
-    """
-    encoded = [model.encode(document) for document in documents]
-    for document, (_, n_bytes) in zip(documents, encoded, strict=True):
-        check_token_bytes(n_bytes, document)
-    return [tokens for tokens, _ in encoded], np.concatenate([n_bytes for _, n_bytes in encoded])
-
-
-def cache_alone(streams: Sequence[Tokens], cache: NgramCache, bar: tqdm) -> tuple[Floats, Tokens]:
-    """(nats, matched order) of every token under the empty cache alone, both (T,)."""
-    nats, matched = [], []
-    for stream in streams:
-        cache.boundary()
-        for start in range(0, len(stream), BLOCK):
-            evidence = cache.observe(stream[start : start + BLOCK])
-            nats.append(-log_target_probability(evidence, cache.vocab_size))
-            matched.append(evidence.matched_order)
-            bar.update(len(evidence))
-    return np.concatenate(nats), np.concatenate(matched)
+def catch_up(
+    run: Run, source: Iterator[Batch], state: dict[str, Any], experience: dict[str, Any]
+) -> None:
+    """Let the run relearn what another one scored, and go on from there."""
+    for batch in source:
+        run.replay(batch)
+        if run.position >= state["position"]:
+            break
+    run.relive(state, experience)
 
 
-def start_bar(bar: tqdm | None, n_tokens: int) -> tqdm:
-    """The bar, told its total; one that shows nothing where there is none."""
-    bar = tqdm(disable=True) if bar is None else bar
-    bar.total = n_tokens
-    return bar
+def rounds(batches: Iterator[Batch], run: Run, width: int) -> Iterator[list[Looked]]:
+    """Up to `width` batches at a time, each looked at."""
+    while True:
+        with run.clock("read"):
+            together = list(islice(batches, width))
+        if not together:
+            return
+        yield [run.look(batch) for batch in together]
 
 
-def document_index(streams: Sequence[Tokens]) -> Tokens:
-    """(T,) int64: which document each token of the concatenated streams is of."""
-    return np.repeat(np.arange(len(streams)), [len(stream) for stream in streams])
+def pass_through(together: Sequence[Looked], run: Run, forward: Forward | None) -> None:
+    """Take a round through the model, wherever that runs, and settle it in stream order."""
+    if forward is None:
+        for looked in together:
+            run.settle(looked, None)
+        return
+    jobs = [Job(looked.batch, asked(looked.observed), looked.position) for looked in together]
+    with run.clock("model"):
+        gathered = forward(jobs)
+    for looked, model in zip(together, gathered, strict=True):
+        run.settle(looked, model)
 
 
-def plan(model: Model, tokens: Tokens, stride: int) -> Iterator[tuple[Tokens, Tokens, int]]:
-    """Batches of windows over a document in stream order: (inputs, targets, first).
+def identify(
+    model: Model | None, tokenizer: Tokenizer, data: Data, config: ScoreConfig, shape: Shape
+) -> dict[str, Any]:
+    """Every condition that moves a figure: what a resumed run must have in common."""
+    conditions = {its.name: getattr(config, its.name) for its in fields(ScoreConfig)}
+    conditions |= {"context": shape.context, "stride": shape.stride}
+    if model is None:
+        conditions |= {"mixer": MODEL_ALONE, "context": None, "stride": None}
+    elif config.mixer == MODEL_ALONE:
+        conditions |= {"order": None}
+    names = {"model": "none" if model is None else model.name, "tokenizer": tokenizer.name}
+    return {"data": data.name, **names, **conditions, "versions": versions()}
 
-    inputs (B, T) int64 go through the model; targets (B, T - first) are what is scored, by its
-    logits from position `first` on.
-    """
-    inputs = np.concatenate([[model.bos], tokens[:-1]])
-    for batch in batches(windows(len(tokens), model.context, stride)):
-        yield (
-            np.stack([inputs[w.start : w.stop] for w in batch]),
-            np.stack([tokens[w.first : w.stop] for w in batch]),
-            batch[0].first - batch[0].start,
+
+def make_mixing(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) -> Mixing:
+    """What prices the tokens, as the configuration says; it has learned nothing."""
+    if model is None:
+        cache = NgramCache(config.order, tokenizer.vocab_size, memory_limit=config.memory_limit)
+        return CacheAlone(cache)
+    if config.mixer == MODEL_ALONE:
+        return ModelAlone()
+    return Mixed(
+        Mixer(
+            model.vocab_size, config.order, memory_limit=config.memory_limit, experts=config.mixer
         )
+    )
 
 
-def batches(cover: Iterator[Window]) -> Iterator[list[Window]]:
-    """Runs of up to BATCH windows that are alike in length and in what is scored of them."""
-    for _, alike in groupby(cover, key=lambda w: (w.stop - w.start, w.first - w.start)):
-        run = list(alike)
-        for start in range(0, len(run), BATCH):
-            yield run[start : start + BATCH]
+def make_run(mixing: Mixing, out: Path | None, state: dict[str, Any] | None) -> Run:
+    """A run that has scored nothing, or, once its tokens are replayed, what `state` says."""
+    cache = mixing.cache
+    has_model, has_cache = not isinstance(mixing, CacheAlone), cache is not None
+    if state is None:
+        length = None if cache is None else cache.order
+        tally = Tally(has_model=has_model, has_cache=has_cache, length=length)
+    else:
+        tally = Tally.restore(state["tally"])
+        if (state["records"] is None) != (out is None):
+            raise ValueError(
+                f"a run goes on with the --out it began with, got {out}; give it the same, or "
+                "delete the checkpoint"
+            )
+    if out is None:
+        return Run(mixing, tally)
+    kept = None if state is None else state["records"]
+    has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
+    return Run(mixing, tally, Records(out, **has, state=kept))
 
 
 def warm_up() -> float:
@@ -252,5 +195,6 @@ def warm_up() -> float:
     mixer = Mixer(vocab_size=2, order=2)
     for dtype in (np.float32, np.float64):
         mixer.score(np.zeros((3, 2), dtype), [0, 1, 0])
-    cache_alone([np.zeros(2, np.int64)], NgramCache(order=2, vocab_size=2), start_bar(None, 2))
+    mixer.learn([0, 1])
+    mixer.observe([0]).nats_cache(2)
     return perf_counter() - started

@@ -8,9 +8,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.data import Document, open_logits, read_tokens, sha256, tokens_sha256
+from eval.arrays import open_logits, read_tokens
+from eval.config import ScoreConfig
+from eval.data import Data
+from eval.data_hash import tokens_sha256
+from eval.feed import Feed, make_shape
+from eval.mixing import stretches
 from eval.models import Model
-from eval.score import document_index, encode, plan
+from eval.tokenizers import Tokenizer
 
 BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64
 
@@ -18,10 +23,10 @@ Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
 
-class Batch(NamedTuple):
+class Rows(NamedTuple):
     """Logits (N, V) of any kind, the tokens (N,) int64 that came, and whether a document begins.
 
-    Where one begins, no context of the cache reaches back before this batch.
+    Where one begins, no context of the cache reaches back before these rows.
     """
 
     logits: Any
@@ -48,7 +53,7 @@ class Source(Protocol):
     def prefill(self) -> Sequence[Tokens]:
         """Tokens that every cache learns before the first one is scored."""
 
-    def batches(self) -> Iterator[Batch]:
+    def rows(self) -> Iterator[Rows]:
         """All logits, in stream order."""
 
     def conditions(self) -> dict[str, Any]:
@@ -60,47 +65,62 @@ class TextSource:
 
     Parameters
     ----------
-    documents : sequence of Document
-        One stream; no context reaches from one document into the next.
+    data : Data
+        Documents, all of which are read at once.
     model : Model
         Reads windows of its context length.
-    stride : int in 1..model.context
-        New tokens a window.
+    config : ScoreConfig, optional
+        Says how windows lie.
+    tokenizer : Tokenizer, optional
+        In the place of the model's own.
 
     Raises
     ------
     ValueError
-        If a document cannot be spelled in the model's tokens byte for byte.
+        If a document cannot be spelled byte for byte, or the windows do not fit the model.
     """
 
     prefill: Sequence[Tokens] = ()
 
-    def __init__(self, documents: Sequence[Document], model: Model, stride: int) -> None:
-        self._streams, token_bytes = encode(documents, model)
-        self._documents, self._model, self._stride = documents, model, stride
+    def __init__(
+        self,
+        data: Data,
+        model: Model,
+        config: ScoreConfig | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        tokenizer = model.tokenizer if tokenizer is None else tokenizer
+        self._tokenizer = tokenizer
+        self._config = config = ScoreConfig() if config is None else config
+        self._shape = make_shape(config, model, tokenizer)
+        self._feed = Feed(data, tokenizer, config, self._shape)
+        self._name, self._model = data.name, model
         self.vocab_size = model.vocab_size
-        self.document = document_index(self._streams)
-        self.token_bytes = token_bytes.astype(np.float64)
+        self._pieces = list(self._feed.pieces())
+        begins = np.concatenate([piece.begins for piece in self._pieces])
+        self.document: Tokens = np.cumsum(begins) - 1
+        n_bytes = np.concatenate([piece.n_bytes for piece in self._pieces])
+        self.token_bytes: Floats = n_bytes.astype(np.float64)
 
-    def batches(self) -> Iterator[Batch]:
-        """All logits, a few windows at a time; ValueError if the stride is out of range."""
-        for tokens in self._streams:
-            begins_document = True
-            for inputs, targets, first in plan(self._model, tokens, self._stride):
-                logits = self._model.logits(inputs)[:, first:]
-                yield Batch(
-                    logits.reshape(-1, self.vocab_size), targets.reshape(-1), begins_document
-                )
-                begins_document = False
+    def rows(self) -> Iterator[Rows]:
+        """All logits, a few windows at a time."""
+        for batch in self._feed.batches(self._pieces):
+            logits, start = batch.pick(self._model.logits(batch.inputs)), 0
+            for tokens, is_apart in stretches(batch):
+                yield Rows(logits[start : start + len(tokens)], tokens, is_apart)
+                start += len(tokens)
 
     def conditions(self) -> dict[str, Any]:
         """Names and hash of the documents; the model and its windows."""
         return {
-            "data": ", ".join(document.name for document in self._documents),
-            "data_sha256": sha256(self._documents),
+            "data": self._name,
+            "data_sha256": self._feed.sha256,
             "model": self._model.name,
-            "context": self._model.context,
-            "stride": self._stride,
+            "tokenizer": self._tokenizer.name,
+            "windows": self._config.windows,
+            "context": self._shape.context,
+            "stride": self._shape.stride,
+            "limit": self._config.limit,
         }
 
 
@@ -155,14 +175,14 @@ class SavedSource:
         self._names = f"{logits}, {tokens}"
         self._digest = hashlib.sha256()
 
-    def batches(self) -> Iterator[Batch]:
+    def rows(self) -> Iterator[Rows]:
         """All logits, a block of rows at a time."""
         self._digest = hashlib.sha256()
         step = max(1, BLOCK_LOGITS // self.vocab_size)
         for start in range(0, len(self._targets), step):
             logits = np.ascontiguousarray(self._logits[start : start + step])
             self._digest.update(logits.data)
-            yield Batch(logits, self._targets[start : start + step], begins_document=False)
+            yield Rows(logits, self._targets[start : start + step], begins_document=False)
 
     def conditions(self) -> dict[str, Any]:
         """Names of the files; hashes of tokens and logits."""

@@ -12,11 +12,12 @@ import numpy as np
 from eval.bootstrap import RESAMPLES, standard_errors
 from eval.bpb import bits
 from eval.compare import Comparison
-from eval.data import tokens_sha256
+from eval.data_hash import tokens_sha256
 from eval.report import align, sign, versions
 from eval.rivals import RIVALS
 from eval.sources import Source
 
+OF_WINDOWS = ("tokenizer", "windows", "context", "stride", "limit")
 LEGEND = """\
 setting: the best in hindsight of each published rule; sig sigmoid, H the model's entropy,
 k tokens of the context, n its counts, c times the hint's share of them"""
@@ -166,8 +167,7 @@ def make_signature(conditions: Mapping[str, Any]) -> str:
         "bytes": conditions["bytes"],
         "tokens": conditions["tokens"],
         "model": conditions["model"],
-        "context": conditions.get("context"),
-        "stride": conditions.get("stride"),
+        **{name: conditions.get(name) for name in OF_WINDOWS},
         "order": conditions["order"],
         "prefill": prefill and f"{conditions['prefill_tokens']}-{prefill[:8]}",
         "mixers": conditions["mixers"],

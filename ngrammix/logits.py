@@ -40,6 +40,17 @@ class Gathered:
     log_top: Floats
     log_hints: Floats
 
+    def __len__(self) -> int:
+        """Return the number of positions."""
+        return len(self.log_p)
+
+    def __getitem__(self, rows: slice) -> "Gathered":
+        """Some of the positions, in the same memory."""
+        return Gathered(
+            self.log_p[rows], self.entropy[rows], self.top[rows], self.log_top[rows],
+            self.log_hints[rows],
+        )  # fmt: skip
+
 
 class Reading(Protocol):
     """What the model said of each position, read once and found in order."""

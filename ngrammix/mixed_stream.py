@@ -46,17 +46,17 @@ class MixedStream(NotCopyable):
     @property
     def vocab_size(self) -> int:
         """V: the width of the logits."""
-        return self._observer.cache.vocab_size
+        return self.cache.vocab_size
 
     @property
     def order(self) -> int:
         """Length of the longest n-gram, the predicted token included."""
-        return self._observer.cache.order
+        return self.cache.order
 
     @property
     def position(self) -> int:
         """How many tokens of the stream were scored, observed or learned."""
-        return self._observer.cache.position
+        return self.cache.position
 
     @property
     def regret_bits(self) -> float:
@@ -74,9 +74,9 @@ class MixedStream(NotCopyable):
         return self._observer.nbytes + self._experts.nbytes
 
     @property
-    def cache_stats(self) -> dict[str, Any]:
-        """What the cache holds and what it forgot: `NgramCache.stats`."""
-        return self._observer.cache.stats()
+    def cache(self) -> NgramCache:
+        """The cache: to look at, not to touch."""
+        return self._observer.cache
 
     @property
     def experts(self) -> str:
@@ -84,7 +84,7 @@ class MixedStream(NotCopyable):
         return self._experts.names
 
     def __repr__(self) -> str:
-        return f"Mixer(vocab_size={self.vocab_size}, order={self.order}): {self._observer.cache!r}"
+        return f"Mixer(vocab_size={self.vocab_size}, order={self.order}): {self.cache!r}"
 
     def observe(self, tokens: ArrayLike) -> Observed:
         """What is known before each token, and what to ask the model for; the cache learns them.
@@ -184,8 +184,22 @@ class MixedStream(NotCopyable):
         self.check_all_priced()
         p, reading = probabilities(logits_row)
         evidence, hints = self._observer.peek()
-        q = self._observer.cache.distribution
+        q = self.cache.distribution
         return self._experts.distribution(p, q, evidence, reading.gather(hints.tokens), hints)
+
+    def experience(self) -> dict[str, NDArray[Any]]:
+        """What the experts learned, by name; still in use.
+
+        The rest of the state is made of the tokens alone: a new mixer that learns the same tokens,
+        and to which `relive` gives this, goes on with the same bits. `save` keeps both.
+        """
+        self.check_all_priced()
+        return self._experts.state()
+
+    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
+        """Let the experts go on with what others learned; ValueError unless they can have."""
+        self.check_all_priced()
+        self._experts.restore(experience)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one file; the old one or the new one is there, whatever happens.
@@ -193,7 +207,7 @@ class MixedStream(NotCopyable):
         ValueError if observed tokens are not priced yet.
         """
         self.check_all_priced()
-        values, cache = self._observer.cache.parts()
+        values, cache = self.cache.parts()
         parts = {"cache": cache, "hints": self._observer.proposer.state()}
         parts["experts"] = self._experts.state()
         snapshot.write(Path(path), values | {"experts": self.experts}, snapshot.join(parts))

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.data import Document, read_documents, read_shard
+from eval.arrays import read_shard
+from eval.document import Document
 from eval.models import load_demo
+from eval.text import read_documents
 from ngrammix.cache import NgramCache
 from ngrammix.match import MatchModel
 
@@ -45,11 +47,11 @@ def load_tokens(path: Path | None) -> tuple[str, NDArray[np.int64], int]:
         return path.name, tokens, int(tokens.max()) + 1
     if path is not None:
         (document,) = read_documents([str(path)])
-        return path.name, np.frombuffer(document.raw, np.uint8).astype(np.int64), 256
+        return path.name, np.frombuffer(document.raw or b"", np.uint8).astype(np.int64), 256
     from eval.demo.corpus import reference_text
 
     model = load_demo()
-    tokens, _ = model.encode(Document("the Python language reference", reference_text()))
+    tokens, _ = model.tokenizer.encode(Document("the Python language reference", reference_text()))
     return "the Python language reference", tokens, model.vocab_size
 
 

@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from eval.batch import Batch, batches
 from eval.bench.common import at_least_one, deliver, load_tokens, timed
+from eval.encoded import Encoded
 from eval.models import Model, load_demo
 from eval.report import make_folder
-from eval.score import plan, warm_up
+from eval.score import warm_up
+from eval.windows import windows
 from ngrammix.cache import NgramCache
 from ngrammix.mixer import Mixer
 from ngrammix.prefetch import Prefetcher
 
-Batch = tuple[NDArray[np.int64], NDArray[np.int64], int]  # inputs (B, T), targets (B, S), T - S
+BATCH = 8  # windows in one forward pass: more is no faster on a processor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +52,9 @@ def measure(
     model: Model, prefill: NDArray[np.int64], tokens: NDArray[np.int64], order: int, runs: int
 ) -> dict[str, Any]:
     """Seconds of each way to go over `tokens` (T,), the ways in turn; medians, and ratios."""
-    work = list(plan(model, tokens, model.context // 2))
+    piece = Encoded(tokens, np.ones_like(tokens), np.arange(len(tokens)) == 0, is_apart=True)
+    bos = model.tokenizer.bos or 0
+    work = list(batches(windows([piece], model.context, model.context // 2, bos), BATCH))
     warm_up()
 
     def fresh(way: Callable[..., object], make: Callable[[], NgramCache | Mixer]) -> float:
@@ -82,28 +87,28 @@ def measure(
 
 def forward(model: Model, work: Sequence[Batch]) -> None:
     """Compute the logits and drop them."""
-    for inputs, _, _ in work:
-        model.logits(inputs)
+    for batch in work:
+        model.logits(batch.inputs)
 
 
 def ahead(model: Model, work: Sequence[Batch], cache: NgramCache) -> None:
     """Let the cache read ahead in its own thread."""
-    with Prefetcher(cache, (targets.reshape(-1) for _, targets, _ in work)) as evidence:
-        for (inputs, _, _), _ in zip(work, evidence, strict=True):
-            model.logits(inputs)
+    with Prefetcher(cache, (batch.targets for batch in work)) as evidence:
+        for batch, _ in zip(work, evidence, strict=True):
+            model.logits(batch.inputs)
 
 
 def between(model: Model, work: Sequence[Batch], cache: NgramCache) -> None:
     """Observe after each forward pass, in the same thread."""
-    for inputs, targets, _ in work:
-        model.logits(inputs)
-        cache.observe(targets.reshape(-1))
+    for batch in work:
+        model.logits(batch.inputs)
+        cache.observe(batch.targets)
 
 
 def mixed(model: Model, work: Sequence[Batch], mixer: Mixer) -> None:
     """Score: gather from the logits, observe, mix."""
-    for inputs, targets, first in work:
-        mixer.score(model.logits(inputs)[:, first:], targets)
+    for batch in work:
+        mixer.score(batch.pick(model.logits(batch.inputs)), batch.targets)
 
 
 def table(result: dict[str, Any]) -> str:

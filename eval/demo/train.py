@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from eval import bpb
-from eval.data import Document
+from eval.config import ScoreConfig
 from eval.demo.corpus import Corpus, gather, reference_text
 from eval.demo.harvest import KINDS
 from eval.demo.model import TOKENIZER_PATH, WEIGHTS_PATH, DemoConfig, DemoModel, load_model
 from eval.demo.muon import Muon
 from eval.demo.tokenizer import train_tokenizer
 from eval.demo.weights import save_model
+from eval.document import Document, Documents
 from eval.models import wrap_demo
-from eval.score import score_model
+from eval.score import score
 
 # Share of the rows of each kind: what is near the prose of a reference counts most.
 MIX = {"docstring": 0.40, "prose": 0.05, "comment": 0.17, "source": 0.33, "test": 0.05}
@@ -169,11 +169,9 @@ def bits_per_byte(model: DemoModel, tokenizer: Tokenizer, texts: list[str]) -> f
     """Bits per byte of the texts under the model alone, as the workbench scores them."""
     documents = [Document(f"text {i}", text.encode("utf-8")) for i, text in enumerate(texts)]
     wrapped = wrap_demo(model, tokenizer, "in training")
-    score = score_model(documents, wrapped, order=1, stride=model.config.context // 2)
-    n_bytes = sum(len(document.raw) for document in documents)
-    nats = score.records.nats_model
-    assert nats is not None  # a model was scored
-    return bpb.bits_per_byte(float(nats.sum()), n_bytes)
+    bpb = score(wrapped, Documents(documents), ScoreConfig(mixer="none")).bpb
+    assert bpb is not None  # there are bytes
+    return bpb
 
 
 def rate_share(step: int, steps: int, warm_up: int = 60, decay: float = 0.6) -> float:

@@ -44,7 +44,7 @@ def read_tokens(folder):
 
 
 def test_score_with_the_demo_model(text, tmp_path):
-    run = ngrammix("score", "--text", str(text), "--out", str(tmp_path / "out"))
+    run = ngrammix("score", "--data", str(text), "--out", str(tmp_path / "out"))
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     lines = run.stdout.splitlines()
@@ -81,7 +81,7 @@ def test_score_with_the_demo_model(text, tmp_path):
 def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
     raw = bytes(range(256)) * 4 + b"\xff\xfe"
     (tmp_path / "raw").write_bytes(raw)
-    arguments = ["score", "--text", str(tmp_path / "raw"), "--model", "none", "--order", "3"]
+    arguments = ["score", "--data", str(tmp_path / "raw"), "--model", "none", "--order", "3"]
     assert main([*arguments, "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == KEYS
@@ -98,7 +98,7 @@ def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
 
 def test_score_within_a_memory_limit(tmp_path, capsys, rng):
     (tmp_path / "raw").write_bytes(rng.integers(0, 256, 60_000, np.uint8).tobytes())
-    arguments = ["score", "--model", "none", "--json", "--text", str(tmp_path / "raw")]
+    arguments = ["score", "--model", "none", "--json", "--data", str(tmp_path / "raw")]
     results = []
     for limit in ([], ["--memory-limit", "4 MiB"]):
         assert main([*arguments, *limit]) == 0
@@ -118,7 +118,7 @@ def test_files_are_documents_of_one_stream(tmp_path, capsys):
     bits = []
     for files in (["a"], ["a", "b"]):
         paths = [str(tmp_path / file) for file in files]
-        assert main(["score", "--model", "none", "--json", "--text", *paths]) == 0
+        assert main(["score", "--model", "none", "--json", "--data", *paths]) == 0
         bits.append(json.loads(capsys.readouterr().out)["bits"])
     assert bits[1] - bits[0] < bits[0]  # the second is known from the first
 
@@ -126,24 +126,24 @@ def test_files_are_documents_of_one_stream(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--text", "missing.txt"],
+        (["--data", "missing.txt"],
          "text must be a file, got missing.txt, which is missing; check the path"),
-        (["--text", "."], "text must be a file, got ., which is a folder; check the path"),
-        (["--text", "empty"], "text must hold at least one byte, got the empty file empty"),
-        (["--text", "latin1"],
+        (["--data", "."], "text must be a file, got ., which is a folder; check the path"),
+        (["--data", "empty"], "text must hold at least one byte, got the empty file empty"),
+        (["--data", "latin1"],
          "text must be UTF-8 for this model, got byte 0xe9 at 3 in latin1 (invalid continuation "
          "byte); convert the file, or score its raw bytes with --model none"),
-        (["--text", "latin1", "--model", "none", "--stride", "4"],
+        (["--data", "latin1", "--model", "none", "--stride", "4"],
          "--stride is for a model's windows, got --model none; leave it out"),
-        (["--text", "good", "--out", "good"],
+        (["--data", "good", "--out", "good"],
          "--out must be a folder, got the file good; choose another name"),
-        (["--text", "good", "--order", "0"],
+        (["--data", "good", "--order", "0"],
          "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
          "token included"),
-        (["--text", "good", "--memory-limit", "much"],
+        (["--data", "good", "--memory-limit", "much"],
          "memory_limit must be a number of bytes > 0, got 'much'; pass an int, or text such as "
          '"2GiB"'),
-        (["--text", "good", "--stride", "513"],
+        (["--data", "good", "--stride", "513"],
          "stride must be in 1..512 (the model's context), got 513; a longer one would skip tokens"),
     ],
 )  # fmt: skip
@@ -167,7 +167,7 @@ def test_progress_counts_every_token(text, monkeypatch, capsys, model):
         return tqdm(**options | {"delay": 0, "disable": False, "file": screen, "mininterval": 0})
 
     monkeypatch.setattr(cli, "tqdm", watched)
-    assert main(["score", "--text", str(text), "--model", model, "--json"]) == 0
+    assert main(["score", "--data", str(text), "--model", model, "--json"]) == 0
     n_tokens = json.loads(capsys.readouterr().out)["tokens"]
     last = screen.getvalue().rstrip().rpartition("\r")[2]
     assert f"{n_tokens}/{n_tokens}" in last.replace(".00", "")
@@ -188,7 +188,7 @@ def test_help_and_version():
 
 def test_python_dash_m_eval_is_the_command(text):
     run = subprocess.run(
-        [sys.executable, "-m", "eval", "score", "--model", "none", "--text", str(text)],
+        [sys.executable, "-m", "eval", "score", "--model", "none", "--data", str(text)],
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

@@ -40,6 +40,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+MISSING = (
+    "data must be a file or a folder, got missing.txt, which is missing; check the path, or pass "
+    "--download if it is a data set of the Hugging Face Hub"
+)
 SAVED = ["compare", "--logits", "logits.npy", "--tokens", "tokens.npy"]
 
 
@@ -90,9 +94,9 @@ def test_a_shard_and_a_prefill(folder, capsys):
 
 
 def test_text_with_the_demo_model(folder, capsys):
-    assert main(["compare", "--text", "cat.txt", "--order", "5", "--json"]) == 0
+    assert main(["compare", "--data", "cat.txt", "--order", "5", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
-    assert main(["score", "--text", "cat.txt", "--order", "5", "--json"]) == 0
+    assert main(["score", "--data", "cat.txt", "--order", "5", "--json"]) == 0
     scored = json.loads(capsys.readouterr().out)
     assert compared["bpb_model"] == pytest.approx(scored["bpb_model"], rel=1e-12)
     assert compared["bpb_ngrammix"] == pytest.approx(scored["bpb"], rel=1e-12)
@@ -109,7 +113,7 @@ def test_help(capsys):
         main(["compare", "--help"])
     assert status.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--text", "--logits", "--mixers", "--prefill", "--bytes", "--bos", "--out"):
+    for option in ("--data", "--logits", "--mixers", "--prefill", "--bytes", "--bos", "--out"):
         assert option in text
 
 
@@ -118,16 +122,14 @@ def test_help(capsys):
     [
         (["--logits", "logits.npy"],
          "--logits needs --tokens, got none; name the file of the tokens that they are for"),
-        ([*SAVED[1:], "--stride", "4"], "--stride goes with --text, got --logits; leave it out"),
-        ([*SAVED[1:], "--model", "demo"], "--model goes with --text, got --logits; leave it out"),
-        (["--text", "cat.txt", "--tokens", "tokens.npy"],
-         "--tokens goes with --logits, got --text; leave it out"),
-        (["--text", "cat.txt", "--bytes", "0"],
-         "--bytes goes with --logits, got --text; leave it out"),
-        (["--text", "cat.txt", "--bos", "1"],
-         "--bos goes with --logits, got --text; leave it out"),
-        (["--text", "cat.txt", "--prefill", "tokens.npy"],
-         "--prefill goes with --logits, got --text; leave it out"),
+        ([*SAVED[1:], "--stride", "4"], "--stride goes with --data, got --logits; leave it out"),
+        ([*SAVED[1:], "--model", "demo"], "--model goes with --data, got --logits; leave it out"),
+        (["--data", "cat.txt", "--tokens", "tokens.npy"],
+         "--tokens goes with --logits, got --data; leave it out"),
+        (["--data", "cat.txt", "--bytes", "0"],
+         "--bytes goes with --logits, got --data; leave it out"),
+        (["--data", "cat.txt", "--prefill", "tokens.npy"],
+         "--prefill goes with --logits, got --data; leave it out"),
         ([*SAVED[1:], "--mixers", "fixed,best"],
          f"mixers must be of {', '.join(KNOWN)}, got 'best'; check the name"),
         ([*SAVED[1:], "--order", "33"],
@@ -140,9 +142,9 @@ def test_help(capsys):
          "numpy.save"),
         (["--logits", "logits.npy", "--tokens", "logits.npy"],
          "tokens in logits.npy must be integer token ids, got dtype float16; cast them first if "
-         "they really are ids"),
-        (["--text", "missing.txt"],
-         "text must be a file, got missing.txt, which is missing; check the path"),
+         "they really are token ids"),
+        (["--data", "missing.txt"],
+         MISSING),
     ],
 )  # fmt: skip
 def test_refusals(folder, capsys, arguments, text):
@@ -152,7 +154,7 @@ def test_refusals(folder, capsys, arguments, text):
 
 
 def test_text_or_logits_but_not_both(folder, capsys):
-    for arguments in ([], [*SAVED[1:], "--text", "cat.txt"]):
+    for arguments in ([], [*SAVED[1:], "--data", "cat.txt"]):
         with pytest.raises(SystemExit) as status:
             main(["compare", *arguments])
         assert status.value.code == 2

@@ -1,5 +1,6 @@
 """Comparisons: each mixer's figures are those it has alone, whatever takes part beside it."""
 
+import csv
 import json
 import math
 from functools import partial
@@ -9,14 +10,16 @@ import pytest
 
 from eval import compare as module
 from eval.compare import MIXERS, NAMES, compare
-from eval.data import Document
+from eval.config import ScoreConfig
+from eval.document import Document, Documents
 from eval.facts import Counts, make_facts
 from eval.rivals import RIVALS
-from eval.score import score_model
+from eval.score import score
 from eval.sources import SavedSource, TextSource
 from eval.standings import make_standings
 from ngrammix import Mixer
 from ngrammix.experts import ALL
+from tests.toy import ToyModel
 
 V, T = 6, 3000
 
@@ -113,27 +116,18 @@ def test_a_variant_takes_part_under_its_own_name(saved, monkeypatch):
     assert (comparison.nats[1] != comparison.nats[2]).any()
 
 
-class ToyModel:
-    """Bytes as tokens; every token as likely as any other."""
-
-    name, vocab_size, context, bos = "toy", 256, 8, 0
-
-    def encode(self, document):
-        tokens = np.frombuffer(document.raw, np.uint8).astype(np.int64)
-        return tokens, np.ones_like(tokens)
-
-    def logits(self, tokens):
-        return np.zeros((*tokens.shape, 256), np.float32)
-
-
-def test_text_costs_what_score_says():
+def test_text_costs_what_score_says(tmp_path):
     documents = [Document(str(i), b"the cat sat on the mat, %d times" % i) for i in range(31)]
-    comparison = compare(TextSource(documents, ToyModel(), stride=3), ["ngrammix", "fixed"], 4)
-    records = score_model(documents, ToyModel(), order=4, stride=3).records
-    np.testing.assert_allclose(
-        comparison.nats[:2], [np.bincount(records.document, nats) for nats in
-                              (records.nats_model, records.nats)], rtol=1e-12
-    )  # fmt: skip
+    config = ScoreConfig(order=4, stride=3)
+    source = TextSource(Documents(documents), ToyModel(), config)
+    comparison = compare(source, ["ngrammix", "fixed"], 4)
+    result = score(ToyModel(), Documents(documents), config, out=tmp_path)
+    with (tmp_path / "documents.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for nats, column in zip(comparison.nats[:2], ("bits_model", "bits"), strict=True):
+        expected = [float(row[column]) * math.log(2) for row in rows]
+        np.testing.assert_allclose(nats, expected, atol=1e-5)
+    assert comparison.nats[1].sum() == pytest.approx(result.bits * math.log(2), rel=1e-11)
     assert comparison.sizes.tolist() == [len(document.raw) for document in documents]
 
 

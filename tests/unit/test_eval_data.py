@@ -1,192 +1,296 @@
-"""Documents and shards: bytes as they are, hashes, and every refusal."""
+"""open_data: every kind of data under one name after the other, and every refusal."""
+
+import gzip
+import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
 
-from eval.data import (
-    Document,
-    open_logits,
-    read_documents,
-    read_shard,
-    read_tokens,
-    sha256,
-    tokens_sha256,
-)
+from eval import data as module
+from eval.data import open_data
+from eval.data_hash import sha256
+from eval.text import PIECE, read_documents
 
 
-def test_bytes_come_as_they_are(tmp_path):
-    raw = b"a\r\nb\n\n\x00\xff \xef\xbb\xbf"
-    (tmp_path / "x").write_bytes(raw)
-    assert read_documents([tmp_path / "x"]) == [Document(str(tmp_path / "x"), raw)]
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    """Names in the errors are short: everything is where the test stands."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("make", "text"),
-    [
-        (lambda p: None, "text must be a file, got {p}, which is missing; check the path"),
-        (lambda p: p.mkdir(), "text must be a file, got {p}, which is a folder; check the path"),
-        (lambda p: p.touch(), "text must hold at least one byte, got the empty file {p}"),
-    ],
-)
-def test_refused_texts(tmp_path, make, text):
-    path = tmp_path / "text"
-    make(path)
+def write(path, content):
+    path.write_bytes(content)
+
+
+def write_shard(path, tokens, *, magic=20240520, version=1, n=None, n_bytes=None):
+    header = np.zeros(256, "<i4")
+    header[:3] = magic, version, len(tokens) if n is None else n
+    raw = header.tobytes() + np.array(tokens, "<u2").tobytes()
+    path.write_bytes(raw[:n_bytes])
+
+
+def write_table(path, **columns):
+    parquet.write_table(pa.table(columns), path)
+
+
+def lines(*texts):
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+
+
+def test_names_of_every_kind_are_one_stream(inside):
+    write(inside / "a.txt", b"a\r\n" * PIECE)
+    write(inside / "b.jsonl", lines("b1", "b2"))
+    write_table(inside / "c.parquet", text=["c1", "c2", "c3"])
+    write(inside / "d", b"d")
+    names = ["a.txt", "b.jsonl", "c.parquet", "d"]
+    data = open_data(names)
+    assert data.name == "a.txt, b.jsonl, c.parquet, d"
+    assert data.size == sum((inside / name).stat().st_size for name in names)
+    documents = list(data)
+    assert [d.name for d in documents if d.begins] == [
+        "a.txt", "b.jsonl:1", "b.jsonl:2", "c.parquet:1", "c.parquet:2", "c.parquet:3", "d"
+    ]  # fmt: skip
+    assert b"".join(d.raw for d in documents) == b"a\r\n" * PIECE + b"b1b2c1c2c3d"
+    offsets = [d.offset for d in documents]
+    assert offsets == sorted(offsets)
+    assert offsets[-1] == data.size
+    assert [d.raw for d in data] == [d.raw for d in documents]  # from the beginning again
+
+
+@given(st.lists(st.binary(min_size=1, max_size=3 * PIECE), min_size=1, max_size=3))
+def test_pieces_have_the_hash_of_the_whole(tmp_path_factory, raws):
+    folder = tmp_path_factory.getbasetemp()
+    paths = [str(folder / f"t{i}") for i in range(len(raws))]
+    for path, raw in zip(paths, raws, strict=True):
+        with open(path, "wb") as file:  # noqa: PTH123
+            file.write(raw)
+    assert sha256(open_data(paths)) == sha256(read_documents(paths))
+
+
+def test_the_same_rows_have_the_same_hash_in_any_table(inside):
+    texts = ["one", "two\n" * PIECE, "é"]
+    write(inside / "t.jsonl", lines(*texts))
+    write(inside / "t.jsonl.gz", gzip.compress(lines(*texts)))
+    write_table(inside / "t.parquet", text=texts)
+    assert len({sha256(open_data([f"t{s}"])) for s in (".jsonl", ".jsonl.gz", ".parquet")}) == 1
+
+
+def test_token_files_are_one_stream(inside):
+    write_shard(inside / "a.bin", [1, 5, 6])
+    np.save(inside / "b.npy", np.array([7, 1, 8]))
+    write_shard(inside / "a_bytes.bin", [0, 2, 3])
+    np.save(inside / "b_bytes.npy", np.array([4, 0, 5]))
+    data = open_data(["a.bin", "b.npy"], bos=1, token_bytes=["a_bytes.bin", "b_bytes.npy"])
+    assert (data.name, data.size) == ("a.bin, b.npy", 6)
+    found = [(d.name, d.tokens.tolist(), d.token_bytes.tolist(), d.begins, d.offset) for d in data]
+    assert found == [
+        ("a.bin:1", [5, 6], [2, 3], True, 3),
+        ("a.bin:1", [7], [4], False, 4),
+        ("b.npy:1", [8], [5], True, 6),
+    ]
+    (document,) = open_data(["a.bin"], token_bytes="a_bytes.bin")
+    assert document.token_bytes.tolist() == [0, 2, 3]
+
+
+def test_empty_documents_are_left_out_when_asked(inside):
+    write(inside / "a.txt", b"")
+    write(inside / "b.jsonl", lines("x", "", "y"))
+    write_shard(inside / "c.bin", [1, 1, 5, 1])
+    assert [d.raw for d in open_data(["a.txt", "b.jsonl"], skip_empty=True)] == [b"x", b"y"]
+    (document,) = open_data(["c.bin"], bos=1, skip_empty=True)
+    assert (document.name, document.tokens.tolist(), document.begins) == ("c.bin:2", [5], True)
+
+
+def test_only_a_permitted_name_is_asked_of_the_hub(monkeypatch):
+    asked = []
+
+    def streaming(name, config, column, split):
+        asked.append((name, config, column, split))
+        return open_data(["-"])
+
+    monkeypatch.setattr(module, "open_streaming", streaming)
+    open_data(["org/set:en"], download=True, column="content", split="test")
+    open_data(["wikitext"], download=True)
+    assert asked == [("org/set", "en", "content", "test"), ("wikitext", None, "text", None)]
+    for name, download in (("org/set", False), ("a/b/c", True), ("../x", True), ("a b", True)):
+        with pytest.raises(ValueError) as error:
+            open_data([name], download=download)
+        assert str(error.value) == (
+            f"data must be a file or a folder, got {name}, which is missing; check the path, or "
+            "pass --download if it is a data set of the Hugging Face Hub"
+        )
+    assert len(asked) == 2
+
+
+DROP = "; drop it, or pass --skip-empty"
+NOT_NPY = "tokens must be a whole .npy file of numbers, got t.npy; save one array with numpy.save"
+CASES = {
+    "no name": (lambda p: None, [], {}, "data must be at least one name, got none; name a file"),
+    "missing file": (
+        lambda p: None,
+        ["none.txt"],
+        {},
+        "data must be a file or a folder, got none.txt, which is missing; check the path, or pass "
+        "--download if it is a data set of the Hugging Face Hub",
+    ),
+    "empty file": (
+        lambda p: write(p / "a.txt", b""),
+        ["a.txt"],
+        {},
+        "document must hold at least one byte, got the empty a.txt" + DROP,
+    ),
+    "empty row": (
+        lambda p: write(p / "a.jsonl", lines("x", "", "y")),
+        ["a.jsonl"],
+        {},
+        "document must hold at least one byte, got the empty a.jsonl:2" + DROP,
+    ),
+    "empty cell": (
+        lambda p: write_table(p / "a.parquet", text=["x", ""]),
+        ["a.parquet"],
+        {},
+        "document must hold at least one byte, got the empty a.parquet:2" + DROP,
+    ),
+    "empty tokens": (
+        lambda p: write_shard(p / "a.bin", [1, 5, 1, 1, 6]),
+        ["a.bin"],
+        {"bos": 1},
+        "document must hold at least one token, got the empty a.bin:2" + DROP,
+    ),
+    "no rows": (
+        lambda p: write(p / "a.jsonl", b""),
+        ["a.jsonl"],
+        {},
+        "data must hold at least one document, got none in a.jsonl; name other files",
+    ),
+    "no rows of Parquet": (
+        lambda p: write_table(p / "a.parquet", text=pa.array([], pa.string())),
+        ["a.parquet"],
+        {},
+        "data must hold at least one document, got none in a.parquet; name other files",
+    ),
+    "only empty documents": (
+        lambda p: write(p / "a.txt", b""),
+        ["a.txt"],
+        {"skip_empty": True},
+        "data must hold at least one document, got none in a.txt; name other files",
+    ),
+    "text and tokens": (
+        lambda p: None,
+        ["a.txt", "b.bin"],
+        {},
+        "data must be all text or all tokens, got both in a.txt, b.bin; score them one by one",
+    ),
+    "side-car of text": (
+        lambda p: None,
+        ["a.txt"],
+        {"token_bytes": "s.bin"},
+        "token bytes go with token files, got them with a.txt; leave them out",
+    ),
+    "split of a file": (
+        lambda p: write(p / "a.txt", b"x"),
+        ["a.txt"],
+        {"split": "test"},
+        "split goes with a data set of several, got test for a.txt, which has none; leave --split "
+        "out",
+    ),
+    "missing tokens": (
+        lambda p: None,
+        ["a.bin"],
+        {},
+        "shard must be a file, got a.bin; check the path",
+    ),
+    "wrong magic": (
+        lambda p: write_shard(p / "a.bin", [1, 2], magic=20240521),
+        ["a.bin"],
+        {},
+        "shard must begin with 20240520, 1, got [20240521, 1] in a.bin; is it a token shard?",
+    ),
+    "wrong version": (
+        lambda p: write_shard(p / "a.bin", [1, 2], version=2),
+        ["a.bin"],
+        {},
+        "shard must begin with 20240520, 1, got [20240520, 2] in a.bin; is it a token shard?",
+    ),
+    "short header": (
+        lambda p: write_shard(p / "a.bin", [1, 2], n_bytes=1000),
+        ["a.bin"],
+        {},
+        "shard must begin with 20240520, 1, got [20240520, 1] in a.bin; is it a token shard?",
+    ),
+    "truncated shard": (
+        lambda p: write_shard(p / "a.bin", [1, 2], n=3),
+        ["a.bin"],
+        {},
+        "shard of 3 tokens must have 1030 bytes, got 1028 in a.bin; it is cut short or damaged",
+    ),
+    "shard of no tokens": (
+        lambda p: write_shard(p / "a.bin", []),
+        ["a.bin"],
+        {},
+        "shard must hold at least one token, got 0 in a.bin; drop it",
+    ),
+    "pickle": (lambda p: np.save(p / "t.npy", np.array([{}])), ["t.npy"], {}, NOT_NPY),
+    "truncated array": (
+        lambda p: (np.save(p / "t.npy", [1, 2]),
+                   write(p / "t.npy", (p / "t.npy").read_bytes()[:-1])),
+        ["t.npy"],
+        {},
+        NOT_NPY,
+    ),
+    "two dimensions": (
+        lambda p: np.save(p / "t.npy", [[1, 2]]),
+        ["t.npy"],
+        {},
+        "tokens must be one row of at least one, got shape (1, 2) in t.npy; save them 1-D, in "
+        "stream order",
+    ),
+    "floats": (
+        lambda p: np.save(p / "t.npy", [1.0]),
+        ["t.npy"],
+        {},
+        "tokens must be integers, got float64 in t.npy; save them as integers",
+    ),
+    "token beyond V": (
+        lambda p: write_shard(p / "a.bin", [1, 5, 8]),
+        ["a.bin"],
+        {"bos": 1, "vocab_size": 8},
+        "token must be in [0, 8), got 8 at 2 of a.bin; is it another vocabulary's?",
+    ),
+    "side-car too long": (
+        lambda p: (write_shard(p / "a.bin", [1, 5]), write_shard(p / "s.bin", [0, 5, 5])),
+        ["a.bin"],
+        {"bos": 1, "token_bytes": "s.bin"},
+        "token bytes must be as many as the tokens, got 3 in s.bin for 2 in a.bin; one that "
+        "begins a document has its entry too",
+    ),
+    "one side-car for two": (
+        lambda p: None,
+        ["a.bin", "b.bin"],
+        {"token_bytes": "s.bin"},
+        "token bytes must be one file for each token file, got 1 for 2; name them in the same "
+        "order",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused_data(inside, name):
+    make, paths, options, text = CASES[name]
+    make(inside)
     with pytest.raises(ValueError) as error:
-        read_documents([path])
-    assert str(error.value) == text.format(p=path)
+        list(open_data(paths, **options))
+    assert str(error.value) == text
 
 
-def test_the_hash_tells_documents_from_their_concatenation():
-    one, two = Document("a", b"ab"), Document("b", b"c")
-    assert sha256([one, two]) != sha256([Document("a", b"abc")])
-    assert sha256([one, two]) == sha256([Document("x", b"ab"), Document("y", b"c")])
-
-
-def shard(path, tokens, **header):
-    words = np.zeros(256, "<i4")
-    words[:3] = (
-        header.get("magic", 20240520),
-        header.get("version", 1),
-        header.get("n", len(tokens)),
-    )
-    path.write_bytes(words.tobytes() + np.array(tokens, "<u2").tobytes())
-    return path
-
-
-def test_a_shard_is_read(tmp_path):
-    tokens = read_shard(shard(tmp_path / "s.bin", [1, 2, 65535]))
-    assert tokens.dtype == np.uint16
-    assert tokens.tolist() == [1, 2, 65535]
-
-
-@pytest.mark.parametrize(
-    ("header", "text"),
-    [
-        ({"magic": 1},
-         "shard must begin with 20240520, 1, got [1, 1] in {p}; is it a token shard?"),
-        ({"version": 2},
-         "shard must begin with 20240520, 1, got [20240520, 2] in {p}; is it a token shard?"),
-        ({"n": 4}, "shard of 4 tokens must have 1032 bytes, got 1030 in {p}; it is cut short or "
-                   "damaged"),
-        ({"n": -1}, "shard must hold at least one token, got -1 in {p}; drop it"),
-        ({"n": 0}, "shard must hold at least one token, got 0 in {p}; drop it"),
-    ],
-)  # fmt: skip
-def test_refused_shards(tmp_path, header, text):
-    path = shard(tmp_path / "s.bin", [1, 2, 3], **header)
-    with pytest.raises(ValueError) as error:
-        read_shard(path)
-    assert str(error.value) == text.format(p=path)
-
-
-def test_a_missing_or_tiny_shard_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"shard must be a file, got .*; check the path"):
-        read_shard(tmp_path / "none.bin")
-    (tmp_path / "tiny.bin").write_bytes(b"\x00" * 8)
-    with pytest.raises(ValueError, match=r"got \[0, 0\] in"):
-        read_shard(tmp_path / "tiny.bin")
-
-
-def test_the_validation_shard_of_the_corpora(shared):
-    tokens = read_shard(shared("data/fineweb/fineweb_val_tail_sp1024_2021846tok.bin"))
-    assert len(tokens) == 2_021_846
-    assert tokens.max() < 1024
-
-
-@pytest.mark.parametrize("dtype", ["<u1", "<u2", "<i4", ">i8"])
-def test_tokens_are_read_from_arrays_and_shards(tmp_path, dtype):
-    np.save(tmp_path / "t.npy", np.array([3, 0, 7], dtype))
-    shard(tmp_path / "t.bin", [3, 0, 7])
-    for name in ("t.npy", "t.bin"):
-        tokens = read_tokens(tmp_path / name, 8)
-        assert (tokens.dtype, tokens.tolist()) == (np.int64, [3, 0, 7])
-
-
-def test_the_hash_of_tokens_is_that_of_their_values():
-    tokens = np.array([3, 0, 7])
-    assert tokens_sha256(tokens) == tokens_sha256(tokens.astype(">i8"))
-    assert tokens_sha256(tokens) != tokens_sha256(tokens[::-1])
-
-
-@pytest.mark.parametrize(
-    ("array", "text"),
-    [
-        ([0.0], "tokens in {p} must be integer token ids, got dtype float64; cast them first if "
-                "they really are ids"),
-        ([[1, 2]], "tokens in {p} must be 1-D, got shape (1, 2); pass them in stream order"),
-        ([1, 8], "tokens in {p} must be in [0, 8), got 8 at position 1; raise vocab_size or check "
-                 "the tokenizer"),
-        (np.zeros(0, int), "tokens in {p} must hold at least one token, got none; skip empty "
-                           "pieces"),
-        ([{}], "tokens must be a whole .npy file of numbers, got {p}; save one array with "
-               "numpy.save"),
-    ],
-)  # fmt: skip
-def test_refused_tokens(tmp_path, array, text):
-    path = tmp_path / "t.npy"
-    np.save(path, np.array(array))
-    with pytest.raises(ValueError) as error:
-        read_tokens(path, 8)
-    assert str(error.value) == text.format(p=path)
-
-
-@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f8"])
-def test_logits_are_mapped_not_read(tmp_path, dtype):
-    np.save(tmp_path / "l.npy", np.ones((3, 2), dtype))
-    logits = open_logits(tmp_path / "l.npy")
-    assert isinstance(logits, np.memmap)
-    assert (logits.shape, logits.dtype) == ((3, 2), np.dtype(dtype))
-
-
-@pytest.mark.parametrize(
-    ("array", "text"),
-    [
-        (np.ones((3, 2), int), "logits must be float16, float32 or float64, got int64 in {p}; save "
-                               "the model's output as one of them"),
-        (np.ones((3, 2), "c8"), "logits must be float16, float32 or float64, got complex64 in {p}; "
-                                "save the model's output as one of them"),
-        (np.ones((3, 2), "g"), f"logits must be float16, float32 or float64, got {np.dtype('g')} "
-                               "in {p}; save the model's output as one of them"),
-        (np.ones(3), "logits must have shape (tokens, vocabulary), got (3,) in {p}; save one row "
-                     "a token, in stream order"),
-        (np.ones((0, 3)), "logits must have shape (tokens, vocabulary), got (0, 3) in {p}; save "
-                          "one row a token, in stream order"),
-    ],
-)  # fmt: skip
-def test_refused_logits(tmp_path, array, text):
-    path = tmp_path / "l.npy"
-    np.save(path, array)
-    with pytest.raises(ValueError) as error:
-        open_logits(path)
-    assert str(error.value) == text.format(p=path)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda raw: b"",
-        lambda raw: raw[:-1],
-        lambda raw: raw[:20],
-        lambda raw: b"PK" + raw,
-        lambda raw: raw.replace(b"'descr'", b"'desc\x80'"),
-        lambda raw: raw.replace(b"(3, 2)", b"(3, 2("),
-        lambda raw: raw.replace(b"(3, 2)", b"[3, 2]"),
-        lambda raw: raw.replace(b"<f8", b"<O9"),
-    ],
-)
-def test_damaged_arrays_are_refused(tmp_path, damage):
-    path = tmp_path / "l.npy"
-    np.save(path, np.ones((3, 2)))
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError) as error:
-        open_logits(path)
-    assert str(error.value) == (
-        f"logits must be a whole .npy file of numbers, got {path}; save one array with numpy.save"
-    )
-
-
-@pytest.mark.parametrize("name", ["missing.npy", "."])
-def test_arrays_that_are_no_file(tmp_path, name):
-    with pytest.raises(ValueError) as error:
-        open_logits(tmp_path / name)
-    assert str(error.value) == f"logits must be a file, got {tmp_path / name}; check the path"
+def test_what_is_wrong_with_a_later_name_is_said_before_the_first_is_read(inside):
+    write(inside / "a.txt", b"x")
+    write_table(inside / "b.parquet", content=["x"])
+    for later in ("b.parquet", "missing"):
+        with pytest.raises(ValueError):
+            open_data(["a.txt", later])

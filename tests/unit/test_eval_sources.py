@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 
-from eval.data import Document, sha256, tokens_sha256
+from eval.config import ScoreConfig
+from eval.data_hash import sha256, tokens_sha256
+from eval.document import Document, Documents
 from eval.sources import SavedSource, TextSource, documents_of
+from eval.tokenizers import ByteTokenizer
 
 V = 4
 
 
-class ToyModel:
+class NamingModel:
     """Bytes as tokens; logits name the token that they are read after."""
 
-    name, vocab_size, context, bos = "toy", 256, 8, 255
-
-    def encode(self, document):
-        tokens = np.frombuffer(document.raw, np.uint8).astype(np.int64)
-        return tokens, np.ones_like(tokens)
+    name, vocab_size, context, tokenizer = "toy", 256, 8, ByteTokenizer(255)
 
     def logits(self, tokens):
         return np.eye(256)[tokens]
@@ -36,7 +35,7 @@ def saved(tmp_path, rng):
 def test_saved_logits_come_block_by_block(saved, monkeypatch, block):
     monkeypatch.setattr("eval.sources.BLOCK_LOGITS", block)
     source = SavedSource(*saved[:2])
-    batches = list(source.batches())
+    batches = list(source.rows())
     assert max(len(batch.logits) for batch in batches) == min(11, max(1, block // V))
     np.testing.assert_array_equal(np.concatenate([b.logits for b in batches]), saved[2])
     np.testing.assert_array_equal(np.concatenate([b.targets for b in batches]), saved[3])
@@ -46,7 +45,7 @@ def test_saved_logits_come_block_by_block(saved, monkeypatch, block):
 def test_what_is_known_of_saved_logits(saved):
     paths, tokens = saved[:2], saved[3]
     source = SavedSource(*paths, n_bytes=44, bos=1, prefill=[paths[1]])
-    list(source.batches())
+    list(source.rows())
     assert source.vocab_size == V
     assert source.token_bytes.tolist() == [4.0] * 11
     assert source.document.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3]
@@ -65,12 +64,12 @@ def test_the_models_name_is_the_hash_of_its_logits(saved, monkeypatch):
     for block in (1, 1000):
         monkeypatch.setattr("eval.sources.BLOCK_LOGITS", block)
         source = SavedSource(*saved[:2])
-        list(source.batches())
+        list(source.rows())
         names.append(source.conditions()["model"])
     assert names[0] == names[1]
     np.save(saved[0], saved[2][::-1])
     source = SavedSource(*saved[:2])
-    list(source.batches())
+    list(source.rows())
     assert source.conditions()["model"] != names[0]
 
 
@@ -103,8 +102,8 @@ def test_refused_arguments(saved, tmp_path):
 
 def test_text_comes_window_by_window():
     documents = [Document("a", bytes(range(100, 140))), Document("b", b"xyz")]
-    source = TextSource(documents, ToyModel(), stride=3)
-    batches = list(source.batches())
+    source = TextSource(Documents(documents), NamingModel(), ScoreConfig(stride=3))
+    batches = list(source.rows())
     tokens = np.concatenate([batch.targets for batch in batches])
     assert tokens.tolist() == [*documents[0].raw, *documents[1].raw]
     before = np.concatenate([np.argmax(batch.logits, axis=1) for batch in batches])
@@ -116,15 +115,15 @@ def test_text_comes_window_by_window():
     assert source.document.tolist() == [0] * 40 + [1] * 3
     assert source.token_bytes.tolist() == [1.0] * 43
     assert source.conditions() == {
-        "data": "a, b", "data_sha256": sha256(documents), "model": "toy", "context": 8, "stride": 3
+        "data": "a, b", "data_sha256": sha256(documents), "model": "toy", "tokenizer": "bytes",
+        "windows": "document", "context": 8, "stride": 3, "limit": None,
     }  # fmt: skip
 
 
 def test_text_that_the_tokens_do_not_spell_is_refused(monkeypatch):
-    monkeypatch.setattr(ToyModel, "encode", lambda self, _: (np.zeros(2, int), np.ones(2, int)))
-    with pytest.raises(ValueError) as error:
-        TextSource([Document("a", b"abc")], ToyModel(), stride=3)
-    assert str(error.value) == (
-        "token bytes must sum to the raw bytes, got 2 for 3 in a; the tokenizer does not spell "
-        "this text losslessly"
-    )
+    def two_tokens(document):
+        raise ValueError(f"lost in {document.name}")
+
+    monkeypatch.setattr(NamingModel.tokenizer, "encode", two_tokens)
+    with pytest.raises(ValueError, match="lost in a"):
+        TextSource(Documents([Document("a", b"abc")]), NamingModel())

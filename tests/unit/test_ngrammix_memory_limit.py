@@ -65,6 +65,6 @@ def test_a_mixer_that_forgets_stays_normalised_and_within_its_bound(rng):
         mixer.score(logits, tokens[start : start + len(logits)])
         assert abs(mixer.probs(logits[0]).sum() - 1) < 1e-9
         assert mixer.regret_bits <= mixer.bound_bits
-    stats = mixer.cache_stats
+    stats = mixer.cache.stats()
     assert stats["sweeps"] > 0
     assert stats["nbytes"] <= stats["memory_limit"] == 4 << 20

@@ -1,0 +1,63 @@
+"""Batches: windows that go through the model together, padded at the right."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.encoded import Encoded
+from eval.windows import Window
+from ngrammix.logits import is_tensor
+
+Tokens = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Windows side by side, and their targets in stream order.
+
+    Attributes
+    ----------
+    inputs : (B, L) int64
+        What the model reads. Shorter windows end in a token that nobody scores: a causal model
+        does not see it from the positions before.
+    is_scored : (B, L) bool
+        Where the N logits are that count; the order of rows is that of the stream.
+    new : B Encoded
+        The targets, N in all.
+    """
+
+    inputs: Tokens
+    is_scored: NDArray[np.bool_]
+    new: Sequence[Encoded]
+
+    @property
+    def targets(self) -> Tokens:
+        """(N,) int64."""
+        return np.concatenate([piece.tokens for piece in self.new])
+
+    def pick(self, logits: Any) -> Any:
+        """(N, V): of logits (B, L, V), tensor or array, those that count."""
+        if self.is_scored.all():
+            return logits.reshape(-1, logits.shape[-1])
+        if not is_tensor(logits):
+            return logits[self.is_scored]
+        import torch
+
+        return logits[torch.from_numpy(self.is_scored).to(logits.device)]
+
+
+def batches(windows: Iterable[Window], size: int) -> Iterator[Batch]:
+    """The windows, `size` at a time; what a batch holds depends on the windows alone."""
+    windows = iter(windows)
+    while run := list(islice(windows, size)):
+        shape = len(run), max(len(window.inputs) for window in run)
+        inputs, is_scored = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+        for row, window in enumerate(run):
+            stop = len(window.inputs)
+            inputs[row, :stop] = window.inputs
+            is_scored[row, stop - len(window.new.tokens) : stop] = True
+        yield Batch(inputs, is_scored, [window.new for window in run])

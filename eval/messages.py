@@ -1,0 +1,111 @@
+"""Messages between ranks: jobs, and what the model said of their targets, as bytes and back.
+
+Nothing is pickled: arrays stand one after the other, their shapes first, as both sides know them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from eval.batch import Batch
+from eval.encoded import Encoded
+from eval.forward import Job
+from ngrammix.logits import Gathered
+
+Bytes = NDArray[np.uint8]
+
+MAX_BYTES = 1 << 30  # of a message: what the longest job needs, many times over
+SHAPE = 6  # numbers before the arrays of a job
+
+
+def pack_job(job: Job) -> Bytes:
+    """Bytes of a job: 4 a token of input, target and hint, one bit for whether it counts."""
+    inputs, targets, asked = job.batch.inputs, job.batch.targets, job.asked
+    width = -1 if asked is None else asked.shape[1]
+    shape = (job.position, *inputs.shape, len(targets), width, 0)
+    return join(
+        np.array(shape, "<i8"),
+        inputs.astype("<i4"),
+        targets.astype("<i4"),
+        np.empty(0, "<i4") if asked is None else asked.astype("<i4"),
+        np.packbits(job.batch.is_scored),
+    )
+
+
+def unpack_job(message: Bytes) -> Job:
+    """The job that `pack_job` packed, but for names and bytes of the text, which no model reads.
+
+    Raises ValueError if its length is not what its shape says.
+    """
+    if len(message) < 8 * SHAPE:
+        raise damaged(message, 8 * SHAPE)
+    position, rows, length, n, width, _ = message[: 8 * SHAPE].view("<i8").tolist()
+    if not (0 <= n <= rows * length <= MAX_BYTES and -1 <= width <= MAX_BYTES and rows >= 0):
+        raise damaged(message, MAX_BYTES)
+    inputs, targets, asked, bits = split(
+        message[8 * SHAPE :],
+        ("<i4", (rows, length)),
+        ("<i4", (n,)),
+        ("<i4", (n, max(width, 0))),
+        ("u1", (-(-rows * length // 8),)),
+    )
+    is_scored = np.unpackbits(bits, count=rows * length).reshape(rows, length).astype(np.bool_)
+    nothing = np.zeros(n, np.int64)
+    piece = Encoded(targets.astype(np.int64), nothing, nothing.astype(np.bool_), is_apart=False)
+    return Job(
+        Batch(inputs.astype(np.int64), is_scored, [piece]),
+        None if width < 0 else asked.astype(np.int64),
+        position,
+    )
+
+
+def pack_gathered(gathered: Gathered, asked: NDArray[np.int64] | None) -> Bytes:
+    """Bytes of what the model said: 28 a target, and 8 a hint that it was asked for."""
+    return join(
+        gathered.log_p.astype("<f8"),
+        gathered.entropy.astype("<f8"),
+        gathered.log_top.astype("<f8"),
+        np.empty(0, "<f8") if asked is None else gathered.log_hints[asked >= 0].astype("<f8"),
+        gathered.top.astype("<i4"),
+    )
+
+
+def unpack_gathered(message: Bytes, n: int, asked: NDArray[np.int64] | None) -> Gathered:
+    """What `pack_gathered` packed of `n` targets, to the bit; ValueError if its length is wrong."""
+    is_asked = np.zeros((n, 0), np.bool_) if asked is None else asked >= 0
+    log_p, entropy, log_top, said, top = split(
+        message,
+        *[("<f8", (n,))] * 3,
+        ("<f8", (int(is_asked.sum()),)),
+        ("<i4", (n,)),
+    )
+    log_hints = np.full(is_asked.shape, -np.inf)
+    log_hints[is_asked] = said
+    return Gathered(log_p, entropy, top.astype(np.int64), log_top, log_hints)
+
+
+def join(*arrays: NDArray[Any]) -> Bytes:
+    """The arrays' bytes, one after the other."""
+    return np.concatenate([np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays])
+
+
+def split(message: Bytes, *parts: tuple[DTypeLike, Sequence[int]]) -> list[NDArray[Any]]:
+    """Arrays of these dtypes and shapes, copied; ValueError unless they are the whole message."""
+    sizes = [np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in parts]
+    if sum(sizes) != len(message):
+        raise damaged(message, sum(sizes))
+    stops = np.cumsum(sizes).tolist()
+    return [
+        np.frombuffer(message[stop - size : stop].tobytes(), kind).reshape(shape).copy()
+        for (kind, shape), size, stop in zip(parts, sizes, stops, strict=True)
+    ]
+
+
+def damaged(message: Bytes, n_bytes: int) -> ValueError:
+    """The error of a message that is not what both sides agreed on."""
+    return ValueError(
+        f"a message between ranks must hold the {n_bytes} bytes that its shape says, got "
+        f"{len(message)}; install the same ngrammix for every rank"
+    )

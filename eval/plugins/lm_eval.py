@@ -1,0 +1,184 @@
+"""lm-evaluation-harness: rolling log-likelihoods of a Hugging Face model, mixed with the cache.
+
+Importing this file registers the model as ``ngrammix``. As a program it is the harness's own
+command line with that model in it::
+
+    python -m eval.plugins.lm_eval run --model ngrammix --model_args pretrained=DIR,order=7 ...
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ngrammix.experts import ALL
+from ngrammix.mixer import Mixer
+
+try:
+    from lm_eval.api.registry import register_model
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.models.utils_hf import pad_and_concat
+    from lm_eval.utils import get_rolling_token_windows
+except ModuleNotFoundError as error:
+    package = str(error.name).partition(".")[0]
+    raise ValueError(
+        f"the lm-eval plugin needs {package}, which is missing; pip install 'ngrammix[lm-eval]'"
+    ) from error
+
+logger = logging.getLogger("lm_eval.ngrammix")  # below the harness's own, whose level it keeps
+
+Window = tuple[int, list[int], list[int]]  # document, inputs, the targets that are scored
+
+
+@register_model("ngrammix")
+class MixedLM(HFLM):  # type: ignore[misc]
+    """A Hugging Face model whose `loglikelihood_rolling` is mixed with an n-gram cache.
+
+    The documents of a task, in the order of the requests, are one stream: what the cache learned of
+    one it uses in the next, but no context reaches across. Each task, and each call, begins with an
+    empty cache, so that no score depends on what was run before. The windows are the harness's;
+    every token is scored once, in float64. All other requests are the model's own.
+
+    The harness divides by the bytes of what the task calls the document. For its WikiText that is
+    the page before detokenising, longer than the text that is scored: its bits per byte are too low
+    by about 4 %, with the cache and without. Compare them with each other, not with ``score``'s.
+
+    Parameters
+    ----------
+    pretrained : str or transformers.PreTrainedModel
+        A directory, a name, or a model.
+    cache : bool
+        False leaves everything to the harness: the number is its own, bit for bit.
+    order, memory_limit, experts
+        Of the `Mixer`.
+    **model_args
+        Of the harness's ``HFLM``: device, batch_size, max_length, ...
+
+    Attributes
+    ----------
+    regret_bits, bound_bits : float or None
+        Of the last call, summed over its tasks: bits beyond the model's own, and what they cannot
+        exceed. None before it.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, the model is no causal one, or there is more than one
+        process: caches that see a part of the stream each give another number.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any,
+        *,
+        cache: bool = True,
+        order: int = 7,
+        memory_limit: int | str | None = None,
+        experts: str = ALL,
+        **model_args: Any,
+    ) -> None:
+        if not isinstance(cache, bool):
+            raise ValueError(f"cache must be True or False, got {cache!r}; leave it out for True")
+        self._new_mixer = partial(Mixer, order=order, memory_limit=memory_limit, experts=experts)
+        self._new_mixer(1)  # what it refuses is refused before a model is loaded
+        super().__init__(pretrained, **model_args)
+        if cache and self.world_size > 1:
+            raise ValueError(
+                f"a mixed score needs one process, got world_size {self.world_size}; the cache "
+                "must see the whole stream: start one process, or pass cache=False"
+            )
+        if cache and self.backend != "causal":
+            raise ValueError(
+                f"a mixed score needs a causal model, got backend {self.backend}; pass cache=False"
+            )
+        self.cache = cache
+        self.regret_bits: float | None = None
+        self.bound_bits: float | None = None
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Take the harness's database of answers; ValueError if the scores are mixed.
+
+        It knows a document by its text alone, and a mixed score depends on those before it.
+        """
+        if self.cache:
+            raise ValueError(
+                "use_cache must be off for a mixed score, got a database; a document's score "
+                "depends on the documents before it: leave use_cache out, or pass cache=False"
+            )
+        super().set_cache_hook(cache_hook)
+
+    def loglikelihood_rolling(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-probability of each request's text in nats, mixed; the stream is in their order.
+
+        ValueError if a request is to be repeated: the cache would know its text.
+        """
+        if not self.cache:
+            return list(super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
+        for request in requests:
+            if (request.repeats or 1) > 1:
+                raise ValueError(
+                    f"a mixed score needs repeats 1, got {request.repeats} in task "
+                    f"{request.task_name}; the cache would know the text the second time"
+                )
+        width = self._logits([[self.prefix_token_id]]).shape[-1]  # may be padded beyond the tokens
+        self.regret_bits = self.bound_bits = 0.0
+        totals: list[float] = []
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="Mixing documents") as bar:
+            for task, group in groupby(requests, key=lambda request: request.task_name):
+                mixer = self._new_mixer(width)
+                totals += self._mix([request.args[0] for request in group], mixer, bar)
+                self.regret_bits += mixer.regret_bits
+                self.bound_bits += mixer.bound_bits
+                logger.info(
+                    "%s: the documents in their order are one stream for the cache; "
+                    "regret_bits %.3f, bound_bits %.3f",
+                    task, mixer.regret_bits, mixer.bound_bits,
+                )  # fmt: skip
+        return totals
+
+    def _mix(self, texts: Sequence[str], mixer: Mixer, bar: tqdm) -> list[float]:
+        """Log-probability of each text in nats; the mixer's stream goes on through them all."""
+        size = self._detect_batch_size() if self.batch_size == "auto" else self.batch_size
+        totals = np.zeros(len(texts))
+        windows = self._windows(texts)
+        current = -1
+        while batch := list(islice(windows, size)):
+            logits = self._logits([inputs for _, inputs, _ in batch])
+            for (document, inputs, targets), rows in zip(batch, logits, strict=True):
+                if document != current:
+                    mixer.boundary()
+                    bar.update(document - current)
+                    current = document
+                scored = rows[len(inputs) - len(targets) : len(inputs)]
+                totals[document] -= mixer.score(scored, targets).sum()
+        bar.update(len(texts) - 1 - current)
+        return [float(total) for total in totals]
+
+    def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
+        """The harness's own windows of all texts, in stream order; none of an empty text."""
+        for document, text in enumerate(texts):
+            for inputs, targets in get_rolling_token_windows(
+                self.tok_encode(text), self.prefix_token_id, self.max_length, context_len=1
+            ):
+                yield document, inputs, targets
+
+    def _logits(self, inputs: Sequence[list[int]]) -> Any:
+        """Logits (B, T, V) of the token after each of inputs; shorter ones are padded behind."""
+        import torch
+
+        rows = [torch.tensor(row, device=self.device) for row in inputs]
+        longest = max(map(len, rows))
+        logits = self._model_call(pad_and_concat(longest, rows, padding_side="right"))
+        return logits[:, -longest:]  # a prompt that was tuned stands before the text
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()

@@ -1,0 +1,113 @@
+"""Progress of a score told to Weights & Biases, MLflow or TensorBoard, by one kind of callback."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+# Called with the tokens scored so far, and with values by their names, such as eval/bpb.
+Callback = Callable[[int, Mapping[str, float]], None]
+
+
+def make_callback(name: str) -> Callback:
+    """The callback of that name, for the command line.
+
+    Parameters
+    ----------
+    name : str
+        "wandb", "mlflow", or "tensorboard:DIR".
+
+    Raises
+    ------
+    ValueError
+        If it is none of them, or its package is missing.
+    """
+    kind, _, directory = name.partition(":")
+    if name == "wandb":
+        return to_wandb()
+    if name == "mlflow":
+        return to_mlflow()
+    if kind == "tensorboard" and directory:
+        return to_tensorboard(directory)
+    raise ValueError(
+        f"a log must go to wandb, mlflow or tensorboard:DIR, got {name!r}; leave it out for none"
+    )
+
+
+def to_wandb(run: Any = None) -> Callback:
+    """Callback that logs to a Weights & Biases run.
+
+    Parameters
+    ----------
+    run : wandb.Run, optional
+        By default the run that is open, or else a new one, set up by wandb's own environment.
+
+    Raises
+    ------
+    ValueError
+        If wandb is needed and missing.
+    """
+    if run is None:
+        wandb = _load("wandb", "wandb")
+        run = wandb.run or wandb.init()
+
+    def log(step: int, values: Mapping[str, float]) -> None:
+        run.log(dict(values), step=step)
+
+    return log
+
+
+def to_mlflow(run_id: str | None = None) -> Callback:
+    """Callback that logs to an MLflow run.
+
+    Parameters
+    ----------
+    run_id : str, optional
+        By default the run that is active, or else a new one, which MLflow starts.
+
+    Raises
+    ------
+    ValueError
+        If mlflow is missing.
+    """
+    mlflow = _load("mlflow", "mlflow")
+
+    def log(step: int, values: Mapping[str, float]) -> None:
+        mlflow.log_metrics(dict(values), step=step, run_id=run_id)
+
+    return log
+
+
+def to_tensorboard(writer: Any) -> Callback:
+    """Callback that writes to a TensorBoard directory, and flushes each time.
+
+    Parameters
+    ----------
+    writer : str, path or SummaryWriter
+        A directory gets a writer of torch's.
+
+    Raises
+    ------
+    ValueError
+        If tensorboard is needed and missing.
+    """
+    if isinstance(writer, str | Path):
+        writer = _load("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(writer))
+
+    def log(step: int, values: Mapping[str, float]) -> None:
+        for tag, value in values.items():
+            writer.add_scalar(tag, value, step)
+        writer.flush()  # a run that is killed keeps what it logged
+
+    return log
+
+
+def _load(module: str, package: str) -> Any:
+    """The module, or ValueError that names the package to install."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"a log to {package} needs the package {package}, which is missing; "
+            f"pip install {package}"
+        ) from error

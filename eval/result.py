@@ -1,0 +1,168 @@
+"""The result of a score and its forms: table, signature line, JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from eval.feed import Feed
+from eval.report import align, sign
+from eval.run import Run
+from ngrammix.checks import as_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Every figure of a score and every condition that made it; the keys of ``result.json``.
+
+    `bpb` is the mixture's, or that of the model or the cache where it is alone. What a run did not
+    have is None. Standard errors are in bits per byte, that of what was saved is paired. Copied are
+    the bytes inside n-grams of `order` tokens that stand earlier in the stream, novel the others.
+    Seconds are wall time; the parts ran side by side; compiling is left out of the total.
+    """
+
+    bpb: float | None
+    bpb_model: float | None
+    bpb_cache: float | None
+    bpb_standard_error: float | None
+    bpb_model_standard_error: float | None
+    bpb_cache_standard_error: float | None
+    saved_standard_error: float | None
+    standard_error_unit: str
+    bits: float
+    bits_model: float | None
+    bits_cache: float | None
+    bits_saved: float | None
+    regret_bits: float | None
+    bound_bits: float | None
+    bytes: int
+    tokens: int
+    documents: int
+    bytes_copied: int | None
+    bpb_copied: float | None
+    bpb_novel: float | None
+    bpb_model_copied: float | None
+    bpb_model_novel: float | None
+    data: str
+    data_sha256: str
+    model: str
+    tokenizer: str
+    windows: str
+    context: int | None
+    stride: int | None
+    batch: int
+    limit: int | None
+    order: int | None
+    mixer: str
+    memory_limit: int | None
+    ngrams_forgotten: int
+    seconds: float
+    seconds_read: float
+    seconds_model: float
+    seconds_mixer: float
+    seconds_compile: float
+    tokens_per_second: float
+    signature: str
+    versions: str
+
+    def to_json(self) -> str:
+        """JSON object, one flat level, keys in their fixed order."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    def table(self) -> str:
+        """Short table and the signature line."""
+        rows: list[tuple[str, ...]] = [("", "BPB", "s.e.", "bits saved", "tokens/s", "seconds")]
+        is_mixed = self.bound_bits is not None
+        if self.bits_model is not None:
+            seconds = self.seconds_model if is_mixed else self.seconds
+            rows.append(self._row("model alone", "_model", 0.0, seconds))
+        if self.bits_cache is not None:
+            saved = None if self.bits_model is None else self.bits_model - self.bits_cache
+            seconds_cache = None if is_mixed else self.seconds
+            rows.append(self._row("cache alone", "_cache", saved, seconds_cache))
+        if is_mixed:
+            rows.append(self._row("model + cache", "", self.bits_saved, self.seconds))
+        return "\n".join([*align(rows), "", *self._remarks(), self._last_line()])
+
+    def _row(
+        self, name: str, suffix: str, saved: float | None, seconds: float | None
+    ) -> tuple[str, ...]:
+        bpb, error = (getattr(self, f"bpb{suffix}{end}") for end in ("", "_standard_error"))
+        return (
+            name,
+            "-" if bpb is None else f"{bpb:.4f}",
+            "" if error is None else f"{error:.4f}",
+            "" if saved is None else f"{saved:,.0f}",
+            "" if seconds is None else f"{self.tokens / max(seconds, 1e-9):,.0f}",
+            "" if seconds is None else f"{seconds:.2f}",
+        )
+
+    def _remarks(self) -> list[str]:
+        remarks = []
+        if self.regret_bits is not None and self.bound_bits is not None:
+            remarks.append(
+                f"regret {self.regret_bits:,.1f} bits against the model; it can never exceed "
+                f"{self.bound_bits:g} (negative: bits saved)"
+            )
+        if self.bytes_copied is not None and self.bytes:
+            parts = (
+                (self.bpb_model_copied, self.bpb_copied),
+                (self.bpb_model_novel, self.bpb_novel),
+            )
+            copied, novel = (
+                " -> ".join(f"{bpb:.4f}" for bpb in part if bpb is not None) or "-"
+                for part in parts
+            )
+            remarks.append(
+                f"copied, inside {self.order}-grams seen before: "
+                f"{self.bytes_copied / self.bytes:.1%} of the bytes, BPB {copied}; the rest {novel}"
+            )
+        remarks.append(
+            f"standard errors by {self.standard_error_unit}; compiling or loading the kernels took "
+            f"{self.seconds_compile:.1f} s more"
+        )
+        return remarks
+
+    def _last_line(self) -> str:
+        bpb = "-" if self.bpb is None else f"{self.bpb:.4f}"
+        return f"{self.signature} = {bpb}"
+
+
+def make_result(run: Run, feed: Feed, conditions: Mapping[str, Any]) -> Result:
+    """Gather the figures of a run and the conditions that made them."""
+    figures, cache = run.tally.figures(), run.mixing.cache
+    limit = conditions["memory_limit"]
+    given = dict(conditions) | {
+        "data_sha256": feed.sha256,
+        "memory_limit": None if limit is None or cache is None else as_bytes(limit),
+    }
+    total = run.seconds["total"]
+    return Result(
+        **figures,
+        **given,
+        regret_bits=run.mixing.regret_bits,
+        bound_bits=run.mixing.bound_bits,
+        ngrams_forgotten=0 if cache is None else sum(cache.stats()["forgotten"]),
+        seconds=total,
+        seconds_read=run.seconds["read"],
+        seconds_model=run.seconds["model"],
+        seconds_mixer=run.seconds["look"] + run.seconds["settle"],
+        seconds_compile=run.seconds["compile"],
+        tokens_per_second=figures["tokens"] / max(total, 1e-9),
+        signature=make_signature(figures, given),
+    )
+
+
+def make_signature(figures: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """The conditions that the score must not be quoted without."""
+    shown = {
+        "data": given["data_sha256"][:16],
+        "bytes": figures["bytes"],
+        "tokens": figures["tokens"],
+        **{name: given[name] for name in ("model", "tokenizer", "windows", "context", "stride")},
+        **{name: given[name] for name in ("limit", "order", "mixer")},
+        "memory": given["memory_limit"],
+        "version": version("ngrammix"),
+    }
+    return sign("BPB", shown)

@@ -1,0 +1,133 @@
+"""Run: everything that a score has found so far, and how it goes on."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.batch import Batch
+from eval.mixing import Mixing
+from eval.records import Records
+from eval.tally import Tally
+from ngrammix.logits import Gathered
+from ngrammix.observer import Observed
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A batch, where it stands in the stream, and what was known before each of its targets."""
+
+    batch: Batch
+    position: int
+    observed: Sequence[Observed]
+
+
+class Run:
+    """One pass over the tokens of a data set.
+
+    Parameters
+    ----------
+    mixing : Mixing
+        New: it learns, or relearns, all tokens of the run.
+    tally : Tally
+        Sums up.
+    records : Records, optional
+        Writes token by token.
+
+    Attributes
+    ----------
+    position : int
+        How many tokens were scored.
+    seconds : dict of float
+        By what took them, resumed runs included: ``read``, ``look``, ``model``, ``settle``, and
+        ``total``, which is less than their sum where they ran side by side.
+    """
+
+    def __init__(self, mixing: Mixing, tally: Tally, records: Records | None = None) -> None:
+        self.mixing, self.tally, self.records = mixing, tally, records
+        self.position = self._looked_at = 0
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._tokens = hashlib.sha256()
+
+    @contextmanager
+    def clock(self, what: str) -> Iterator[None]:
+        """Time that counts as spent on `what`."""
+        started = perf_counter()
+        yield
+        self.seconds[what] += perf_counter() - started
+
+    def look(self, batch: Batch) -> Looked:
+        """The half that needs the tokens alone; it may run ahead, in a thread of its own."""
+        with self.clock("look"):
+            looked = Looked(batch, self._looked_at, self.mixing.look(batch))
+            self._looked_at += len(batch.targets)
+            return looked
+
+    def settle(self, looked: Looked, model: Gathered | None) -> None:
+        """The half that needs what the model said: price, sum up, write down."""
+        batch = looked.batch
+        with self.clock("settle"):
+            scored = self.mixing.settle(batch, looked.observed, model)
+        self.tally.add(scored)
+        if self.records is not None:
+            raws = [piece.raw for piece in batch.new if piece.raw is not None]
+            raw = b"".join(raws) if len(raws) == len(batch.new) else None
+            self.records.write(scored, raw, [name for piece in batch.new for name in piece.names])
+        self._advance(batch)
+
+    def replay(self, batch: Batch) -> None:
+        """Learn what an earlier run has scored."""
+        self.mixing.replay(batch)
+        self._looked_at += len(batch.targets)
+        self._advance(batch)
+
+    def state(self) -> dict[str, Any]:
+        """What another run needs to go on from here, beside the tokens and the experience."""
+        return {
+            "position": self.position,
+            "tokens": self._tokens.hexdigest(),
+            "tally": self.tally.state(),
+            "records": None if self.records is None else self.records.state(),
+            "seconds": dict(self.seconds),
+        }
+
+    def relive(self, state: dict[str, Any], experience: dict[str, NDArray[Any]]) -> None:
+        """Go on where another run stood, now that its tokens are replayed.
+
+        Raises
+        ------
+        ValueError
+            If they are not the tokens that it scored.
+        """
+        if (self.position, self._tokens.hexdigest()) != (state["position"], state["tokens"]):
+            raise ValueError(
+                f"a run goes on with the data it began with, got others within the first "
+                f"{state['position']} tokens; restore them, or delete the checkpoint"
+            )
+        self.mixing.relive(experience)
+        for what, seconds in state["seconds"].items():
+            self.seconds[what] += seconds
+
+    def finish(self) -> None:
+        """Close the records; nothing more will be scored."""
+        if self.records is not None:
+            self.records.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.records is not None:
+            self.records.close()
+
+    def _advance(self, batch: Batch) -> None:
+        self._tokens.update(np.ascontiguousarray(batch.targets, "<i8").data)
+        for piece in batch.new:
+            self._tokens.update(piece.begins.data)
+        self.position += len(batch.targets)
