@@ -14,9 +14,10 @@ from eval.bench import match, memory, mix, observe, overlap, scale
 from eval.compare import DEFAULT, check_names, compare
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
 from eval.document import Document, Documents
-from eval.load import load_data, load_model_of, tokenizer_of
+from eval.load import NO_MODEL, load_data, load_model_of, tokenizer_of
 from eval.models import load_demo
 from eval.plugins.loggers import make_callback
+from eval.ranks import Ranks, choose_gpu, find_place, joined
 from eval.report import make_folder
 from eval.result import Result
 from eval.score import score
@@ -35,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = parser().parse_args(argv)
     try:
+        if arguments.run is not run_score and (size := find_place().size) > 1:
+            raise ValueError(
+                f"score alone runs on many ranks, got {size} of them; start this without torchrun"
+            )
         arguments.run(arguments)
     except (ValueError, OSError) as error:
         print(f"ngrammix: error: {error}", file=sys.stderr)  # noqa: T201
@@ -152,8 +157,27 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
 
 def run_score(arguments: argparse.Namespace) -> None:
-    """Score the user's data."""
+    """Score the user's data, on this rank or on as many as torchrun has started."""
     config = make_config(vars(arguments), arguments.config)
+    place = find_place()
+    if place.size == 1:
+        score_config(config, as_json=arguments.json)
+        return
+    if config.model == NO_MODEL:
+        raise ValueError(
+            f"ranks share the work of a model, got --model none on {place.size} of them; start "
+            "this without torchrun"
+        )
+    with joined(place) as ranks:
+        choose_gpu(place, config.device)
+        if place.rank == 0:
+            score_config(config, as_json=arguments.json, ranks=ranks)
+        elif (model := load_model_of(config)) is not None:
+            ranks.serve(model)
+
+
+def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None) -> None:
+    """Score what the configuration names, and report; with ranks, on rank 0."""
     out = None if config.out is None else Path(config.out)
     make_folder(out)
     callbacks = [make_callback(name) for name in config.log]
@@ -166,13 +190,14 @@ def run_score(arguments: argparse.Namespace) -> None:
             data,
             config,
             tokenizer=tokenizer,
+            forward=None if ranks is None or model is None else ranks.lead(model),
             out=out,
             checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
             every=config.every,
             callbacks=callbacks,
             bar=bar,
         )
-    report(result, out, as_json=arguments.json)
+    report(result, out, as_json=as_json)
 
 
 def report(result: Result, out: Path | None, *, as_json: bool) -> None:

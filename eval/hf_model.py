@@ -1,6 +1,8 @@
 """Hugging Face causal language models: from a folder, or by name; safetensors only."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ def load_hf(
         import torch
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers.utils import logging
     except ImportError as error:
         raise ValueError(
             f"{spec} needs the library transformers, which is missing; pip install 'ngrammix[hf]'"
@@ -63,14 +66,15 @@ def load_hf(
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
         context = choose_context(config, context, spec)
-        network = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-        )
+        with quiet(logging):
+            network = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+            )
     except (OSError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError) as error:
         raise ValueError(
             f"a model must be a causal language model of Hugging Face, got {spec}, which "
@@ -87,6 +91,18 @@ def load_hf(
         name=f"{spec.rstrip('/').rpartition('/')[2]}-{hash_files(weights)}",
         device=device,
     )
+
+
+@contextmanager
+def quiet(logging: Any) -> Iterator[None]:
+    """No bars of transformers: they come even where nobody watches."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def fetch(name: str, download: bool) -> Path:

@@ -3,11 +3,11 @@
 Nothing is pickled: arrays stand one after the other, their shapes first, as both sides know them.
 """
 
-from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from eval.batch import Batch
 from eval.encoded import Encoded
@@ -16,15 +16,14 @@ from ngrammix.logits import Gathered
 
 Bytes = NDArray[np.uint8]
 
-MAX_BYTES = 1 << 30  # of a message: what the longest job needs, many times over
-SHAPE = 6  # numbers before the arrays of a job
+SHAPE_BYTES = 5 * 8  # position, rows, columns, targets, hints a target: int64, before a job
 
 
 def pack_job(job: Job) -> Bytes:
     """Bytes of a job: 4 a token of input, target and hint, one bit for whether it counts."""
     inputs, targets, asked = job.batch.inputs, job.batch.targets, job.asked
     width = -1 if asked is None else asked.shape[1]
-    shape = (job.position, *inputs.shape, len(targets), width, 0)
+    shape = (job.position, *inputs.shape, len(targets), width)
     return join(
         np.array(shape, "<i8"),
         inputs.astype("<i4"),
@@ -39,19 +38,17 @@ def unpack_job(message: Bytes) -> Job:
 
     Raises ValueError if its length is not what its shape says.
     """
-    if len(message) < 8 * SHAPE:
-        raise damaged(message, 8 * SHAPE)
-    position, rows, length, n, width, _ = message[: 8 * SHAPE].view("<i8").tolist()
-    if not (0 <= n <= rows * length <= MAX_BYTES and -1 <= width <= MAX_BYTES and rows >= 0):
-        raise damaged(message, MAX_BYTES)
+    if len(message) < SHAPE_BYTES:
+        raise damaged(message, SHAPE_BYTES)
+    position, rows, columns, n, width = message[:SHAPE_BYTES].view("<i8").tolist()
     inputs, targets, asked, bits = split(
-        message[8 * SHAPE :],
-        ("<i4", (rows, length)),
+        message[SHAPE_BYTES:],
+        ("<i4", (rows, columns)),
         ("<i4", (n,)),
         ("<i4", (n, max(width, 0))),
-        ("u1", (-(-rows * length // 8),)),
+        ("u1", (-(-rows * columns // 8),)),
     )
-    is_scored = np.unpackbits(bits, count=rows * length).reshape(rows, length).astype(np.bool_)
+    is_scored = np.unpackbits(bits, count=rows * columns).reshape(rows, columns).astype(np.bool_)
     nothing = np.zeros(n, np.int64)
     piece = Encoded(targets.astype(np.int64), nothing, nothing.astype(np.bool_), is_apart=False)
     return Job(
@@ -88,19 +85,20 @@ def unpack_gathered(message: Bytes, n: int, asked: NDArray[np.int64] | None) -> 
 
 def join(*arrays: NDArray[Any]) -> Bytes:
     """The arrays' bytes, one after the other."""
-    return np.concatenate([np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays])
+    return np.concatenate([np.frombuffer(array.tobytes(), np.uint8) for array in arrays])
 
 
-def split(message: Bytes, *parts: tuple[DTypeLike, Sequence[int]]) -> list[NDArray[Any]]:
+def split(message: Bytes, *parts: tuple[str, tuple[int, ...]]) -> list[NDArray[Any]]:
     """Arrays of these dtypes and shapes, copied; ValueError unless they are the whole message."""
-    sizes = [np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in parts]
-    if sum(sizes) != len(message):
+    sizes = [np.dtype(kind).itemsize * prod(shape) for kind, shape in parts]
+    if sum(sizes) != len(message) or any(n < 0 for _, shape in parts for n in shape):
         raise damaged(message, sum(sizes))
-    stops = np.cumsum(sizes).tolist()
-    return [
-        np.frombuffer(message[stop - size : stop].tobytes(), kind).reshape(shape).copy()
-        for (kind, shape), size, stop in zip(parts, sizes, stops, strict=True)
-    ]
+    arrays, start = [], 0
+    for (kind, shape), size in zip(parts, sizes, strict=True):
+        part = message[start : start + size].tobytes()
+        arrays.append(np.frombuffer(bytearray(part), kind).reshape(shape))
+        start += size
+    return arrays
 
 
 def damaged(message: Bytes, n_bytes: int) -> ValueError:

@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +17,11 @@ from tqdm import tqdm
 
 from eval import cli
 from eval.cli import main
+from eval.result import Result
 
 COMMAND = Path(sys.executable).with_name("ngrammix")
 TEXT = ("The cat sat on the mat. " * 40 + "Ende — 結び\n").encode()
-KEYS = [
-    "bpb", "bpb_model", "bpb_cache", "bits", "bits_model", "bits_cache", "bits_saved",
-    "regret_bits", "bound_bits", "bytes", "tokens", "documents", "data", "data_sha256", "model",
-    "context", "stride", "order", "mixer", "memory_limit", "ngrams_forgotten", "seconds",
-    "seconds_model", "seconds_mixer", "seconds_cache", "seconds_compile", "tokens_per_second",
-    "signature", "versions",
-]  # fmt: skip
+KEYS = [its.name for its in fields(Result)]
 
 
 def ngrammix(*arguments):
@@ -48,7 +46,7 @@ def test_score_with_the_demo_model(text, tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     lines = run.stdout.splitlines()
-    assert lines[0].split() == ["BPB", "bits", "saved", "tokens/s", "seconds"]
+    assert lines[0].split() == ["BPB", "s.e.", "bits", "saved", "tokens/s", "seconds"]
     assert [line.split("  ")[0].strip() for line in lines[2:5]] == [
         "model alone", "cache alone", "model + cache"
     ]  # fmt: skip
@@ -87,7 +85,8 @@ def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
     assert list(printed) == KEYS
     assert printed["tokens"] == printed["bytes"] == len(raw)
     assert printed["bpb"] == printed["bpb_cache"] < 8
-    assert printed["bpb_model"] is printed["regret_bits"] is printed["mixer"] is None
+    assert printed["bpb_model"] is printed["regret_bits"] is printed["context"] is None
+    assert printed["mixer"] == "none"
     assert main(arguments) == 0
     table = capsys.readouterr().out
     assert "cache alone" in table
@@ -123,39 +122,171 @@ def test_files_are_documents_of_one_stream(tmp_path, capsys):
     assert bits[1] - bits[0] < bits[0]  # the second is known from the first
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["--data", "missing.txt"],
-         "text must be a file, got missing.txt, which is missing; check the path"),
-        (["--data", "."], "text must be a file, got ., which is a folder; check the path"),
-        (["--data", "empty"], "text must hold at least one byte, got the empty file empty"),
-        (["--data", "latin1"],
-         "text must be UTF-8 for this model, got byte 0xe9 at 3 in latin1 (invalid continuation "
-         "byte); convert the file, or score its raw bytes with --model none"),
-        (["--data", "latin1", "--model", "none", "--stride", "4"],
-         "--stride is for a model's windows, got --model none; leave it out"),
-        (["--data", "good", "--out", "good"],
-         "--out must be a folder, got the file good; choose another name"),
-        (["--data", "good", "--order", "0"],
-         "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
-         "token included"),
-        (["--data", "good", "--memory-limit", "much"],
-         "memory_limit must be a number of bytes > 0, got 'much'; pass an int, or text such as "
-         '"2GiB"'),
-        (["--data", "good", "--stride", "513"],
-         "stride must be in 1..512 (the model's context), got 513; a longer one would skip tokens"),
-    ],
-)  # fmt: skip
-def test_refusals(tmp_path, monkeypatch, capsys, arguments, text):
+@pytest.fixture
+def bad(tmp_path, monkeypatch):
+    """A folder to stand in, full of what nobody can score."""
     monkeypatch.chdir(tmp_path)
     Path("empty").touch()
     Path("good").write_bytes(b"good")
     Path("latin1").write_bytes("café au lait".encode("latin-1"))
+    Path("rows.jsonl").write_text('{"text": "one"}\n{"text": ""}\n{"body": "x"}\n', "utf-8")
+    Path("broken.jsonl").write_text('{"text": "one"}\n{"text": \n', "utf-8")
+    words = np.zeros(256, "<i4")
+    words[:3] = 20240520, 1, 3
+    tokens = np.array([1, 5, 1030], "<u2").tobytes()
+    Path("shard.bin").write_bytes(words.tobytes() + tokens)
+    Path("short.bin").write_bytes(words.tobytes() + tokens[:4])
+    words[0] = 20240521
+    Path("magic.bin").write_bytes(words.tobytes() + tokens)
+    np.save("floats.npy", np.zeros(3))
+    np.save("ids.npy", np.array([5, 6, 7]))
+    np.save("two_bytes.npy", np.array([1, 1]))
+    Path("pickled").mkdir()
+    Path("pickled/config.json").write_text("{}", "utf-8")
+    Path("pickled/pytorch_model.bin").touch()
+    Path("factories.py").write_text(
+        "from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers\n"
+        "def number(): return 3\n"
+        "def lossy():\n"
+        "    from eval.fast_tokenizer import FastTokenizer\n"
+        "    from eval.models import wrap\n"
+        "    import torch\n"
+        "    letters = pre_tokenizers.ByteLevel.alphabet()\n"
+        "    its = Tokenizer(models.BPE({c: i for i, c in enumerate(sorted(letters))}, []))\n"
+        "    its.normalizer = normalizers.Lowercase()\n"
+        "    its.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)\n"
+        "    its.decoder = decoders.ByteLevel()\n"
+        "    return wrap(lambda t: torch.zeros(*t.shape, 300), context=8, name='lossy',\n"
+        "                tokenizer=FastTokenizer(its, bos=0, name='lower'))\n",
+        "utf-8",
+    )
+    Path("run.toml").write_text('ordre = 3\ndata = ["good"]\n', "utf-8")
+    Path("type.toml").write_text('order = "3"\ndata = ["good"]\n', "utf-8")
+    Path("cut.toml").write_text("order = \n", "utf-8")
+
+
+REFUSED = [
+    (["--data", "missing.txt"],
+     "data must be a file or a folder, got missing.txt, which is missing; check the path, or pass "
+     "--download if it is a data set of the Hugging Face Hub"),
+    ([], "--data must name at least one file or data set, got none; name one"),
+    (["--data", "empty"],
+     "document must hold at least one byte, got the empty empty; drop it, or pass --skip-empty"),
+    (["--data", "empty", "--skip-empty"],
+     "data must hold at least one document, got none in empty; name other files"),
+    (["--data", "latin1"],
+     "text must be UTF-8 for this model, got byte 0xe9 at 3 in latin1 (invalid continuation "
+     "byte); convert the file, or score its raw bytes with --model none"),
+    (["--data", "rows.jsonl"],
+     "document must hold at least one byte, got the empty rows.jsonl:2; drop it, or pass "
+     "--skip-empty"),
+    (["--data", "rows.jsonl", "--skip-empty"],
+     "row must have column text, got body in rows.jsonl:3; name the one that holds the text with "
+     "--column"),
+    (["--data", "broken.jsonl"],
+     "row must be JSON in UTF-8, got broken.jsonl:2 (Expecting value); mend it"),
+    (["--data", "short.bin"],
+     "shard of 3 tokens must have 1030 bytes, got 1028 in short.bin; it is cut short or damaged"),
+    (["--data", "magic.bin"],
+     "shard must begin with 20240520, 1, got [20240521, 1] in magic.bin; is it a token shard?"),
+    (["--data", "shard.bin"],
+     "token must be in [0, 1024), got 1030 at 2 of shard.bin; is it another vocabulary's?"),
+    (["--data", "floats.npy"],
+     "tokens must be integers, got float64 in floats.npy; save them as integers"),
+    (["--data", "ids.npy", "--token-bytes", "two_bytes.npy"],
+     "token bytes must be as many as the tokens, got 2 in two_bytes.npy for 3 in ids.npy; one that "
+     "begins a document has its entry too"),
+    (["--data", "ids.npy", "good"],
+     "data must be all text or all tokens, got both in ids.npy, good; score them one by one"),
+    (["--data", "good", "--model", "factories:number"],
+     "context must be given, got none: factories:number has no attribute context; name the most "
+     "tokens that it takes at once with --context"),
+    (["--data", "good", "--model", "factories:none"],
+     "a model's factory must be a function, got 'factories:none': factories has no 'none'; name a "
+     "function that returns the model"),
+    (["--data", "good", "--model", "nowhere:make"],
+     "a model must be importable, got 'nowhere:make': No module named 'nowhere'; check the name, "
+     "and the directory that you are in"),
+    (["--data", "good", "--model", "pickled"],
+     "weights must be .safetensors, got pytorch_model.bin in pickled; pickles can run code: save "
+     "the model with save_pretrained(safe_serialization=True)"),
+    (["--data", "good", "--model", "nobody/model"],
+     "a model must be demo, package.module:factory, a folder or a name on the Hub, got "
+     "'nobody/model', which is no folder and not at hand; check the name, or permit it with "
+     "--download"),
+    (["--data", "latin1", "--model", "none", "--stride", "4"],
+     "--stride is for a model, got --model none; leave it out"),
+    (["--data", "good", "--out", "good"],
+     "--out must be a folder, got the file good; choose another name"),
+    (["--data", "good", "--order", "0"],
+     "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
+     "token included"),
+    (["--data", "good", "--memory-limit", "much"],
+     "memory_limit must be a number of bytes > 0, got 'much'; pass an int, or text such as "
+     '"2GiB"'),
+    (["--data", "good", "--context", "513"],
+     "context must be at most the 512 that demo allows, got 513; take a shorter one"),
+    (["--data", "good", "--stride", "513"],
+     "stride must be in 1..512 (the context), got 513; a longer one would skip tokens"),
+    (["--data", "good", "--bos", "1024"],
+     "--bos must be below the model's 1024 tokens, got 1024; it is the id of a token"),
+    (["--data", "good", "--limit", "0"], "limit must be >= 1, got 0; leave it out for the default"),
+    (["--data", "good", "--tokenizer", "good"],
+     "tokenizer must be bytes, a .json, a .model or a folder, got good; check the path"),
+    (["--data", "good", "--log", "paper"],
+     "a log must go to wandb, mlflow or tensorboard:DIR, got 'paper'; leave it out for none"),
+    (["--config", "missing.toml"], "--config must be a file, got missing.toml; check the path"),
+    (["--config", "run.toml"], "run.toml must hold options alone, got ordre; did you mean order?"),
+    (["--config", "type.toml"], "order must be int, got '3'; correct the option"),
+    (["--config", "cut.toml"],
+     "--config must be TOML, got cut.toml: Invalid value (at line 1, column 9); correct it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "text"), REFUSED)
+def test_refusals(bad, capsys, arguments, text):
     assert main(["score", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"ngrammix: error: {text}\n"
+
+
+def test_a_tokenizer_that_loses_bytes_is_refused(bad, capsys):
+    Path("Loud").write_bytes(b"quiet LOUD")
+    assert main(["score", "--data", "Loud", "--model", "factories:lossy"]) == 2
+    assert capsys.readouterr().err == (
+        "ngrammix: error: tokens must spell the raw bytes, got 10 for 10 in Loud, b'loud' for "
+        "b'LOUD' at byte 6 (upper case becomes lower case); take a tokenizer that loses nothing, "
+        "or score the raw bytes with --model none\n"
+    )
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_result(text, tmp_path):
+    """kill -9, as a user's machine does it, once there is a checkpoint."""
+    outs = [tmp_path / "straight", tmp_path / "killed"]
+    arguments = ["score", "--data", str(text), str(text), "--batch", "1", "--stride", "8"]
+    assert ngrammix(*arguments, "--out", str(outs[0])).returncode == 0
+    checkpoint = tmp_path / "checkpoint"
+    arguments += ["--checkpoint", str(checkpoint), "--every", "20", "--out", str(outs[1])]
+    kills, file = 0, checkpoint / "checkpoint.ngrammix"
+    for _ in range(3):
+        before = file.read_bytes() if file.exists() else b""
+        process = subprocess.Popen([COMMAND, *arguments], stdout=subprocess.DEVNULL)
+        while process.poll() is None and (file.read_bytes() if file.exists() else b"") == before:
+            time.sleep(0.01)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills
+    run = ngrammix(*arguments)
+    assert run.returncode == 0, run.stderr
+    results = []
+    for out in outs:
+        result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+        is_time = ("seconds", "tokens_per_second")
+        results.append({k: v for k, v in result.items() if not k.startswith(is_time)})
+    assert results[0] == results[1]
+    for name in ("tokens.csv", "documents.csv"):
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
 
 
 @pytest.mark.parametrize("model", ["none", "demo"])

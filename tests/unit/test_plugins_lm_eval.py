@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from eval.config import ScoreConfig
+from eval.document import Document, Documents
+from eval.models import load_model
+from eval.score import score
 from ngrammix.mixer import Mixer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +114,18 @@ def test_the_cache_on_gives_what_a_plain_loop_gives(plugin, folder, texts):
     assert nats[4] < 0.1 * nats[0]  # the first document again, known by now
     off = plugin.MixedLM(folder, cache=False, **SETTINGS).loglikelihood_rolling(requests_of(texts))
     np.testing.assert_allclose(off, -nats_model, rtol=1e-5)  # the model's part is the harness's
+
+
+def test_the_cache_on_gives_the_bits_per_byte_of_score(plugin, folder, texts):
+    """Windows without overlap, as the harness cuts them, are a stride of the whole context."""
+    model = load_model(folder, context=64, device="cpu")
+    texts = [text for text in texts if text]
+    documents = Documents([Document(str(i), text.encode()) for i, text in enumerate(texts)])
+    result = score(model, documents, ScoreConfig(stride=64))
+    lm = plugin.MixedLM(folder, **SETTINGS)
+    nats = -sum(lm.loglikelihood_rolling(requests_of(texts)))
+    assert nats / math.log(2) / result.bytes == pytest.approx(result.bpb, rel=1e-5)
+    assert result.bpb < 0.9 * result.bpb_model
 
 
 def test_the_batch_size_changes_nothing(plugin, folder, texts):
