@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -50,14 +49,31 @@ class Batch:
         return logits[torch.from_numpy(self.is_scored).to(logits.device)]
 
 
-def batches(windows: Iterable[Window], size: int) -> Iterator[Batch]:
-    """The windows, `size` at a time; what a batch holds depends on the windows alone."""
-    windows = iter(windows)
-    while run := list(islice(windows, size)):
-        shape = len(run), max(len(window.inputs) for window in run)
-        inputs, is_scored = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-        for row, window in enumerate(run):
-            stop = len(window.inputs)
-            inputs[row, :stop] = window.inputs
-            is_scored[row, stop - len(window.new.tokens) : stop] = True
-        yield Batch(inputs, is_scored, [window.new for window in run])
+def batches(windows: Iterable[Window], size: int, room: int | None = None) -> Iterator[Batch]:
+    """The windows, up to `size` at a time; what a batch holds depends on the windows alone.
+
+    `room` is how many tokens a batch of several may have, the padding included.
+    """
+    run: list[Window] = []
+    length = 0
+    for window in windows:
+        longest = max(length, len(window.inputs))
+        is_over = room is not None and longest * (len(run) + 1) > room
+        if run and (len(run) == size or is_over):
+            yield pad(run)
+            run, longest = [], len(window.inputs)
+        run.append(window)
+        length = longest
+    if run:
+        yield pad(run)
+
+
+def pad(run: Sequence[Window]) -> Batch:
+    """Windows side by side."""
+    shape = len(run), max(len(window.inputs) for window in run)
+    inputs, is_scored = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+    for row, window in enumerate(run):
+        stop = len(window.inputs)
+        inputs[row, :stop] = window.inputs
+        is_scored[row, stop - len(window.new.tokens) : stop] = True
+    return Batch(inputs, is_scored, [window.new for window in run])

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench import match, memory, mix, observe, overlap, scale
+from eval.bench import match, memory, mix, observe, overlap, ranks, read, scale, scoring
 from eval.compare import DEFAULT, check_names, compare
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
 from eval.document import Document, Documents
@@ -81,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
         ("mix", mix, "mix.json", "what the mixer costs beside a model, stage by stage"),
         ("match", match, "match.json", "speed and accuracy of the match model"),
         ("overlap", overlap, "overlap.json", "what the cache adds to the model's wall time"),
+        ("read", read, "read.json", "how fast text becomes batches, by format and tokenizer"),
+        ("score", scoring, "score.json", "what scoring adds to the model's wall time"),
+        ("ranks", ranks, "ranks.json", "what the forward pass gains by ranks"),
     ):
         sub = benches.add_parser(name, help=what)
         module.add_arguments(sub)
@@ -168,16 +171,16 @@ def run_score(arguments: argparse.Namespace) -> None:
             f"ranks share the work of a model, got --model none on {place.size} of them; start "
             "this without torchrun"
         )
-    with joined(place) as ranks:
+    with joined(place) as team:
         choose_gpu(place, config.device)
         if place.rank == 0:
-            score_config(config, as_json=arguments.json, ranks=ranks)
+            score_config(config, as_json=arguments.json, team=team)
         elif (model := load_model_of(config)) is not None:
-            ranks.serve(model)
+            team.serve(model)
 
 
-def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None) -> None:
-    """Score what the configuration names, and report; with ranks, on rank 0."""
+def score_config(config: RunConfig, *, as_json: bool, team: Ranks | None = None) -> None:
+    """Score what the configuration names, and report; with a team, as its rank 0."""
     out = None if config.out is None else Path(config.out)
     make_folder(out)
     callbacks = [make_callback(name) for name in config.log]
@@ -190,7 +193,7 @@ def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None
             data,
             config,
             tokenizer=tokenizer,
-            forward=None if ranks is None or model is None else ranks.lead(model),
+            forward=None if team is None or model is None else team.lead(model),
             out=out,
             checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
             every=config.every,

@@ -24,6 +24,7 @@ class Shape:
     stride: int
     bos: int
     batch: int
+    room: int | None = None
 
 
 def make_shape(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) -> Shape:
@@ -36,7 +37,7 @@ def make_shape(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) -
         has not, or no token to stand at a beginning.
     """
     if model is None:
-        return Shape(BLOCK, BLOCK, 0, 1)
+        return Shape(BLOCK, BLOCK, 0, BLOCK, BLOCK)
     if tokenizer.vocab_size > model.vocab_size:
         raise ValueError(
             f"tokenizer must have at most the {model.vocab_size} tokens of {model.name}, got "
@@ -93,7 +94,8 @@ class Feed:
     def batches(self, pieces: Iterable[Encoded]) -> Iterator[Batch]:
         """What goes through the model together."""
         shape = self._shape
-        return batches(windows(pieces, shape.context, shape.stride, shape.bos), shape.batch)
+        cover = windows(pieces, shape.context, shape.stride, shape.bos)
+        return batches(cover, shape.batch, shape.room)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.pieces())

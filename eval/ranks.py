@@ -28,8 +28,8 @@ from ngrammix.logits import Gathered
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torch's env://
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds. torchrun gives a rank 30 s to end before it kills it: both together are below a minute.
-SILENCE = 25.0
+# Seconds. torchrun gives a rank 30 s more before it kills it: all together are below a minute.
+SILENCE = 20.0
 FAREWELL = 5.0
 
 

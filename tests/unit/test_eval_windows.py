@@ -74,6 +74,17 @@ def test_batches_hold_the_windows_in_order(parts, context, size):
         np.testing.assert_array_equal(batch.pick(logits)[:, 0], np.concatenate(last))
 
 
+@given(documents(), st.integers(1, 20), st.integers(1, 4), st.integers(1, 60))
+def test_a_batch_of_several_windows_has_no_more_tokens_than_there_is_room_for(
+    parts, context, size, room
+):
+    cover = list(windows(in_tokens(parts[1]), context, context, BOS))
+    runs = list(batches(iter(cover), size, room))
+    assert [piece for batch in runs for piece in batch.new] == [w.new for w in cover]
+    for batch in runs:
+        assert len(batch.new) == 1 or (len(batch.new) <= size and batch.inputs.size <= room)
+
+
 @given(documents(), st.integers(1, 20), st.integers(1, 4))
 def test_tensors_and_arrays_are_picked_alike(parts, context, size):
     import torch

@@ -1,0 +1,217 @@
+"""``ngrammix bench read``: how fast text becomes batches, by format and by tokenizer."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import Any
+
+from tqdm import tqdm
+
+from eval.bench.common import at_least_one, deliver
+from eval.bench.read_files import READERS, SHARD, Speller, load_spellers, write_shard, write_texts
+from eval.config import ScoreConfig
+from eval.data import open_data
+from eval.document import Document
+from eval.encoded import encode
+from eval.feed import Feed, Shape
+from eval.report import align, make_folder
+from eval.table_tokenizer import decode_utf8
+from eval.text import read_documents
+
+CONTEXT, STRIDE, BATCH = 1024, 512, 8
+FLOOR = 5.0  # MB of text a second that all of it together is asked for
+SWITCH = "TOKENIZERS_PARALLELISM"
+BATCHES = "batches"
+WAYS = {  # what is measured, as the table calls it
+    "documents": "documents",
+    "tokens": "+ tokens",
+    BATCHES: "+ batches",
+    "library": "library",
+    "datasets": "datasets",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this bench."""
+    parser.add_argument(
+        "--data", metavar="FILE", help="UTF-8 text of any kind (default: the embedded text)"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        nargs="+",
+        default=[],
+        metavar="T",
+        help="tokenizer.json or SentencePiece .model, beside raw bytes and the demo's",
+    )
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="default: %(default)s")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print the table or JSON, and write JSON under --out."""
+    at_least_one(arguments, "runs")
+    make_folder(arguments.out)
+    document = load_text(arguments.data)
+    spellers = load_spellers(arguments.tokenizer)
+    with TemporaryDirectory() as folder, one_thread():
+        cases = measure(document.raw or b"", spellers, Path(folder), arguments.runs)
+    slowest = min(cases, key=lambda case: case[key(BATCHES)])
+    result = {
+        "data": document.name,
+        "bytes": len(document.raw or b""),
+        "context": CONTEXT,
+        "stride": STRIDE,
+        "batch": BATCH,
+        "runs": arguments.runs,
+        "floor_megabytes_per_second": FLOOR,
+        "slowest_megabytes_per_second": slowest[key(BATCHES)],
+        "reaches_floor": slowest[key(BATCHES)] >= FLOOR,
+        "cases": cases,
+    }
+    deliver(result, arguments, "read.json", table)
+
+
+def load_text(path: str | None) -> Document:
+    """The file, or the embedded text; ValueError unless it is UTF-8, as JSON must be."""
+    if path is None:
+        from eval.demo.corpus import reference_text
+
+        return Document("the Python language reference", reference_text())
+    (document,) = read_documents([path])
+    decode_utf8(document)
+    return Document(Path(path).name, document.raw)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold the library ``tokenizers``, which asks at every call, to the thread that calls it."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
+
+
+def measure(
+    raw: bytes, spellers: Sequence[Speller], folder: Path, runs: int
+) -> list[dict[str, Any]]:
+    """MB of the text a second of CPU time, by tokenizer, format and way: a warm-up, then medians.
+
+    The ways take turns, `runs` times.
+    """
+    texts = write_texts(raw, folder)
+    cases = []
+    for speller in spellers:
+        shard = write_shard(texts[".jsonl"], speller.tokenizer, folder)
+        for suffix, path in (texts | shard).items():
+            ways = make_ways(path, suffix, speller, len(raw))
+            n_tokens = ways[BATCHES]()
+            seconds: dict[str, list[float]] = {name: [] for name in ways}
+            label = f"{speller.name} {suffix}"
+            for _ in tqdm(range(runs), desc=label, delay=2, disable=None):
+                for name, way in ways.items():
+                    started = process_time()
+                    way()
+                    seconds[name].append(process_time() - started)
+            rates = {
+                key(name): len(raw) / 1e6 / median(seconds[name]) if name in ways else None
+                for name in WAYS
+            }
+            cases.append({"tokenizer": speller.name, "format": suffix, "tokens": n_tokens} | rates)
+    return cases
+
+
+def make_ways(
+    path: Path, suffix: str, speller: Speller, n_bytes: int
+) -> dict[str, Callable[[], int]]:
+    """What is done to a file: each stage with those before it, then the peers; see `WAYS`."""
+    tokenizer, alone = speller.tokenizer, speller.alone
+    data = open_data([str(path)], bos=tokenizer.bos, vocab_size=tokenizer.vocab_size)
+    shape = Shape(CONTEXT, STRIDE, tokenizer.bos or 0, BATCH)
+    feed = Feed(data, tokenizer, ScoreConfig(), shape)
+    ways = {
+        "documents": lambda: sum(1 for _ in data),
+        "tokens": lambda: sum(len(piece.tokens) for piece in encode(data, tokenizer)),
+        BATCHES: lambda: drain(feed, n_bytes),
+    }
+    if suffix == SHARD:
+        return ways
+    texts = [(document.raw or b"").decode() for document in data]
+    return ways | {
+        "library": lambda: sum(len(alone([text])[0]) for text in texts),
+        "datasets": lambda: through_datasets(path, READERS[suffix], alone),
+    }
+
+
+def drain(feed: Feed, n_bytes: int) -> int:
+    """Tokens of all batches; RuntimeError unless they stand for `n_bytes`."""
+    n_tokens = n_found = 0
+    for batch in feed:
+        n_tokens += len(batch.targets)
+        n_found += sum(int(piece.n_bytes.sum()) for piece in batch.new)
+    if n_found != n_bytes:
+        raise RuntimeError(
+            f"batches must hold all {n_bytes} bytes of the text, got {n_found}; "
+            "this is a bug of ngrammix: please report it with the text"
+        )
+    return n_tokens
+
+
+def through_datasets(path: Path, reader: str, alone: Callable[[list[str]], Sequence[Any]]) -> int:
+    """Tokens of a file as `datasets` streams it; its reader of plain text drops line breaks."""
+    import datasets
+
+    rows = datasets.load_dataset(reader, data_files=str(path), split="train", streaming=True)
+    spelled = rows.map(
+        lambda batch: {"ids": alone(batch["text"])}, batched=True, remove_columns=["text"]
+    )
+    return sum(len(row["ids"]) for row in spelled)
+
+
+def key(way: str) -> str:
+    """JSON key of a way's speed."""
+    return f"megabytes_per_second_{way}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Text of the result."""
+    lines = [
+        f"{result['data']}: {result['bytes']:,} bytes of text. MB of it a second on one core (CPU "
+        "time), medians",
+        f"of {result['runs']}; windows of {result['context']:,} tokens, {result['stride']:,} of "
+        f"them new, {result['batch']} in a batch. The library of the",
+        "tokenizer alone makes ids of texts that lie ready; datasets streams, and has it make ids.",
+        "",
+    ]
+    cases = result["cases"]
+    rows = [("tokenizer", "format", *WAYS.values(), "library is")]
+    names = [case["tokenizer"] for case in cases]
+    for i, case in enumerate(cases):
+        name = "" if i and names[i - 1] == names[i] else short(names[i])
+        speeds = [case[key(way)] for way in WAYS]
+        library = case[key("library")]
+        ratio = "-" if library is None else f"{library / case[key(BATCHES)]:.2f} x"
+        shown = ["-" if speed is None else f"{speed:,.2f}" for speed in speeds]
+        rows.append((name, case["format"], *shown, ratio))
+    lines += align(rows, n_left=2)
+    slow = [case for case in cases if case[key(BATCHES)] < result["floor_megabytes_per_second"]]
+    lines += [
+        "",
+        f"asked: at least {result['floor_megabytes_per_second']:g} MB/s with batches; "
+        f"{len(cases) - len(slow)} of {len(cases)} are as fast, the slowest "
+        f"{result['slowest_megabytes_per_second']:.2f}",
+    ]
+    return "\n".join(lines)
+
+
+def short(name: str) -> str:
+    """At most 22 characters of a name."""
+    return name if len(name) <= 22 else f"{name[:19]}..."

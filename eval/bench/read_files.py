@@ -1,0 +1,115 @@
+"""The same text in every format that is read, and the tokenizers that spell it, for ``bench read``.
+
+Each tokenizer comes with the library that it is made of, to be measured alone.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.arrays import SHARD_HEADER, SHARD_MAGIC, SHARD_VERSION
+from eval.data import open_data
+from eval.encoded import encode
+from eval.models import load_demo
+from eval.text import pieces
+from eval.tokenizers import ByteTokenizer, Tokenizer, find_file, load_tokenizer
+
+ROW = 1 << 12  # bytes of a row of a table: about an ordinary page of the web
+READERS = {".txt": "text", ".jsonl": "json", ".jsonl.zst": "json", ".parquet": "parquet"}
+SHARD = ".bin"
+SHARD_IDS = 1 << 16  # a shard's tokens are uint16
+
+
+@dataclass(frozen=True)
+class Speller:
+    """A tokenizer of the workbench, and the library beneath it.
+
+    Attributes
+    ----------
+    name : str
+        For the table.
+    tokenizer : Tokenizer
+        Ours: ids, the bytes of each, and the check that none is lost.
+    alone : callable
+        From a list of texts to the ids of each, and nothing else.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    alone: Callable[[list[str]], Sequence[Any]]
+
+
+def load_spellers(paths: Iterable[str]) -> list[Speller]:
+    """Raw bytes, the demo's tokenizer, and those of the paths; ValueError if one is none."""
+    from eval.demo.model import TOKENIZER_PATH
+
+    return [
+        Speller("bytes", ByteTokenizer(256), bytes_alone),
+        Speller("demo", load_demo().tokenizer, library_of(TOKENIZER_PATH)),
+        *(load_speller(path) for path in paths),
+    ]
+
+
+def load_speller(path: str) -> Speller:
+    """The tokenizer of a file or folder."""
+    tokenizer = load_tokenizer(path)
+    alone = bytes_alone if path == "bytes" else library_of(find_file(Path(path)))
+    return Speller(tokenizer.name, tokenizer, alone)
+
+
+def bytes_alone(texts: list[str]) -> list[Any]:
+    """The bytes of each text."""
+    return [np.frombuffer(text.encode(), np.uint8) for text in texts]
+
+
+def library_of(path: Path) -> Callable[[list[str]], Sequence[Any]]:
+    """What turns texts into ids with the library of a tokenizer's file, in one thread."""
+    if path.suffix == ".model":
+        from sentencepiece import SentencePieceProcessor
+
+        processor = SentencePieceProcessor(model_file=str(path))
+        return lambda texts: processor.encode(texts, num_threads=1)
+    from tokenizers import Tokenizer as HubTokenizer
+
+    library = HubTokenizer.from_file(str(path))
+    return lambda texts: [
+        one.ids for one in library.encode_batch_fast(texts, add_special_tokens=False)
+    ]
+
+
+def write_texts(raw: bytes, folder: Path) -> dict[str, Path]:
+    """A file of each format that holds the text; in tables it is cut into rows."""
+    import pyarrow
+    import zstandard
+    from pyarrow import parquet
+
+    rows = [piece.decode() for piece in pieces([raw], ROW)]
+    lines = "".join(json.dumps({"text": row}) + "\n" for row in rows).encode()
+    files = {suffix: folder / f"text{suffix}" for suffix in READERS}
+    files[".txt"].write_bytes(raw)
+    files[".jsonl"].write_bytes(lines)
+    files[".jsonl.zst"].write_bytes(zstandard.ZstdCompressor().compress(lines))
+    parquet.write_table(pyarrow.table({"text": rows}), files[".parquet"])
+    return files
+
+
+def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Path]:
+    """A token shard of the rows of a table; none where the tokenizer does not fit into one.
+
+    Its ids must be below 65,536, and one of them must stand where a document begins.
+    """
+    if tokenizer.bos is None or tokenizer.vocab_size > SHARD_IDS:
+        return {}
+    parts: list[Any] = []
+    for piece in encode(open_data([str(rows)]), tokenizer):
+        parts += [[tokenizer.bos], piece.tokens] if piece.is_apart else [piece.tokens]
+    tokens = np.concatenate(parts).astype("<u2")
+    header = np.zeros(SHARD_HEADER, "<i4")
+    header[:3] = SHARD_MAGIC, SHARD_VERSION, len(tokens)
+    path = folder / f"text{SHARD}"
+    path.write_bytes(header.tobytes() + tokens.tobytes())
+    return {SHARD: path}
