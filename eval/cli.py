@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench import match, memory, mix, observe, overlap, ranks, read, scale, scoring
+from eval.bench import added, match, memory, mix, observe, overlap, ranks, read, scale
 from eval.compare import DEFAULT, check_names, compare
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
 from eval.document import Document, Documents
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         ("match", match, "match.json", "speed and accuracy of the match model"),
         ("overlap", overlap, "overlap.json", "what the cache adds to the model's wall time"),
         ("read", read, "read.json", "how fast text becomes batches, by format and tokenizer"),
-        ("score", scoring, "score.json", "what scoring adds to the model's wall time"),
+        ("score", added, "score.json", "what scoring adds to the model's wall time"),
         ("ranks", ranks, "ranks.json", "what the forward pass gains by ranks"),
     ):
         sub = benches.add_parser(name, help=what)

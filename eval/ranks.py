@@ -13,14 +13,14 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
 from typing import Any
 
 from eval.forward import Job, run
-from eval.line import AGAIN, END, FAILED, GATHERED, GREETING, JOB, Line, LineError, text
+from eval.line import AGAIN, END, FAILED, GATHERED, GREETING, JOB, Bytes, Line, LineError, text
 from eval.messages import pack_gathered, pack_job, unpack_gathered, unpack_job
 from eval.models import Model
 from eval.report import versions
@@ -88,7 +88,7 @@ class Ranks:
         """The model on all ranks, once each has loaded it; ValueError if they differ."""
         ours = greeting(model)
         for rank, line in enumerate(self.lines, 1):
-            theirs = json.loads(line.receive()[1].tobytes())
+            theirs = read_greeting(*line.receive(), rank)
             for name, value in ours.items():
                 if theirs.get(name) != value:
                     raise ValueError(
@@ -158,6 +158,18 @@ def greeting(model: Model) -> dict[str, Any]:
         "versions": versions(),
         "number of threads": torch.get_num_threads(),
     }
+
+
+def read_greeting(kind: int, message: Bytes, rank: int) -> dict[str, Any]:
+    """What another rank has; ValueError if it said something else."""
+    with suppress(ValueError):
+        theirs = json.loads(message.tobytes())
+        if kind == GREETING and isinstance(theirs, dict):
+            return theirs
+    raise ValueError(
+        f"a rank must greet with what it has, got something else from rank {rank}; install the "
+        "same ngrammix for every rank"
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``ngrammix bench ranks``: what the forward pass gains by ranks, and what mixing takes beside it."""
+"""``ngrammix bench ranks``: what ranks gain the forward pass, and what mixing takes beside it."""
 
 import argparse
 import json

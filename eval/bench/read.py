@@ -113,7 +113,7 @@ def measure(
         shard = write_shard(texts[".jsonl"], speller.tokenizer, folder)
         for suffix, path in (texts | shard).items():
             ways = make_ways(path, suffix, speller, len(raw))
-            n_tokens = ways[BATCHES]()
+            n_tokens = {name: way() for name, way in ways.items()}[BATCHES]
             seconds: dict[str, list[float]] = {name: [] for name in ways}
             label = f"{speller.name} {suffix}"
             for _ in tqdm(range(runs), desc=label, delay=2, disable=None):
@@ -184,11 +184,11 @@ def key(way: str) -> str:
 def table(result: dict[str, Any]) -> str:
     """Text of the result."""
     lines = [
-        f"{result['data']}: {result['bytes']:,} bytes of text. MB of it a second on one core (CPU "
-        "time), medians",
-        f"of {result['runs']}; windows of {result['context']:,} tokens, {result['stride']:,} of "
-        f"them new, {result['batch']} in a batch. The library of the",
-        "tokenizer alone makes ids of texts that lie ready; datasets streams, and has it make ids.",
+        f"{result['data']}, {result['bytes']:,} bytes: MB of text a second on one core (CPU time),",
+        f"medians of {result['runs']}; windows of {result['context']:,} tokens, {result['stride']:,} "
+        f"of them new, {result['batch']} in a batch.",
+        "library: the tokenizer's, alone, makes ids of texts that lie ready;",
+        "datasets: streams the file and has the library make ids",
         "",
     ]
     cases = result["cases"]
