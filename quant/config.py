@@ -31,6 +31,10 @@ class Config:
         """The matrix (R, C) float32 that codes and side arrays stand for."""
         raise NotImplementedError
 
+    def check(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> None:
+        """Raise ValueError unless `decode` can take these: they come out of a file."""
+        raise NotImplementedError
+
     def to_json(self) -> dict[str, Any]:
         """Flat object for JSON: the fields, and ``kind``."""
         return {"kind": self.kind, **asdict(self)}
