@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import Repr
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -13,6 +14,9 @@ from ngrammix.experts import ALL, CHOICES
 
 WINDOWS = ("document", "stream")
 MODEL_ALONE = "none"
+MAX_FILE = 1 << 20  # bytes of a TOML file
+SHOWN = Repr()  # the beginning of a value that may be long, or tables within tables
+SHOWN.maxstring = 200
 
 
 def option(default: Any, text: str, metavar: str | None = None, **more: Any) -> Any:
@@ -120,7 +124,7 @@ def check_value(its: Field[Any], hint: Any, value: Any) -> None:
         is_right = type(value) in allowed
         wanted = " or ".join(kind.__name__ for kind in allowed if kind is not NoneType)
     if not is_right:
-        raise ValueError(f"{name} must be {wanted}, got {value!r}; correct the option")
+        raise ValueError(f"{name} must be {wanted}, got {SHOWN.repr(value)}; correct the option")
     choices, least = its.metadata.get("choices"), its.metadata.get("least")
     if choices and value not in choices:
         raise ValueError(
@@ -185,10 +189,15 @@ def make_config(options: Mapping[str, Any], path: str | None = None) -> RunConfi
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Table of a TOML file; ValueError if it is missing or none."""
+    """Table of a TOML file; ValueError if it is missing, too large or none."""
     if not path.is_file():
         raise ValueError(f"--config must be a file, got {path}; check the path")
+    if (size := path.stat().st_size) > MAX_FILE:
+        raise ValueError(
+            f"--config must have at most {MAX_FILE} bytes, got {size} in {path}; is it the one?"
+        )
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Of tomllib, of the decoding, of a number of too many digits; of brackets within brackets.
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"--config must be TOML, got {path}: {error}; correct it") from error

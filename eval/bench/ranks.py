@@ -127,7 +127,7 @@ def score(size: int, data: Path, tokens: int, out: Path) -> tuple[dict[str, Any]
             f"{done.stderr}"
         )
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    others = (value for key, value in result.items() if "seconds" not in key and key != "data")
+    others = (value for key, value in result.items() if "second" not in key)
     files = ((out / name).read_bytes() for name in ("tokens.csv", "documents.csv"))
     return result, (*others, *files)
 

@@ -20,8 +20,7 @@ from eval.document import Document
 from eval.encoded import encode
 from eval.feed import Feed, Shape
 from eval.report import align, make_folder
-from eval.table_tokenizer import decode_utf8
-from eval.text import read_documents
+from eval.text import read_documents, row_documents
 
 CONTEXT, STRIDE, BATCH = 1024, 512, 8
 FLOOR = 5.0  # MB of text a second that all of it together is asked for
@@ -57,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     make_folder(arguments.out)
     document = load_text(arguments.data)
     spellers = load_spellers(arguments.tokenizer)
+    check_lossless(document, spellers)
     with TemporaryDirectory() as folder, one_thread():
         cases = measure(document.raw or b"", spellers, Path(folder), arguments.runs)
     slowest = min(cases, key=lambda case: case[key(BATCHES)])
@@ -76,14 +76,28 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def load_text(path: str | None) -> Document:
-    """The file, or the embedded text; ValueError unless it is UTF-8, as JSON must be."""
+    """The file, or the embedded text; ValueError unless it is UTF-8."""
     if path is None:
         from eval.demo.corpus import reference_text
 
         return Document("the Python language reference", reference_text())
     (document,) = read_documents([path])
-    decode_utf8(document)
-    return Document(Path(path).name, document.raw)
+    raw = document.raw or b""
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"text must be UTF-8, as in JSON, got byte 0x{raw[error.start]:02x} at {error.start} "
+            f"in {path} ({error.reason}); convert the file"
+        ) from error
+    return Document(Path(path).name, raw)
+
+
+def check_lossless(document: Document, spellers: Sequence[Speller]) -> None:
+    """Raise ValueError if a tokenizer loses bytes of the text, before anything is measured."""
+    for speller in spellers:
+        for _ in encode(row_documents(document.name, document.raw or b"", 0), speller.tokenizer):
+            pass
 
 
 @contextmanager
@@ -185,8 +199,8 @@ def table(result: dict[str, Any]) -> str:
     """Text of the result."""
     lines = [
         f"{result['data']}, {result['bytes']:,} bytes: MB of text a second on one core (CPU time),",
-        f"medians of {result['runs']}; windows of {result['context']:,} tokens, {result['stride']:,} "
-        f"of them new, {result['batch']} in a batch.",
+        f"medians of {result['runs']}; windows of {result['context']:,} tokens, "
+        f"{result['stride']:,} of them new, {result['batch']} in a batch.",
         "library: the tokenizer's, alone, makes ids of texts that lie ready;",
         "datasets: streams the file and has the library make ids",
         "",

@@ -335,6 +335,7 @@ def test_what_ranks_cannot_share_is_refused(arguments, text, capsys, monkeypatch
     assert capsys.readouterr().err == f"ngrammix: error: {text}\n"
 
 
+@pytest.mark.slow
 def test_the_bench_measures_each_number_of_ranks(tmp_path, capsys):
     sizes = ["--ranks", "1", "2", "--runs", "1", "--tokens", "3000"]
     assert main(["bench", "ranks", *sizes, "--out", str(tmp_path)]) == 0
@@ -346,8 +347,8 @@ def test_the_bench_measures_each_number_of_ranks(tmp_path, capsys):
         assert 0 < row["seconds_forward"] < row["seconds"]
         assert 0 < row["beside_forward_percent"] < 100
     assert result["is_same_bits"]
-    assert 28 <= result["bytes_per_token_sent_back"] <= 44
-    assert 12 <= result["bytes_per_token_sent_to_a_rank"] <= 24
+    assert 28 < result["bytes_per_token_sent_back"] < 60  # 28 and 8 a hint
+    assert 12 < result["bytes_per_token_sent_to_a_rank"] < 40  # 4 a target, input and hint
     assert "same bits: yes" in table
 
 

@@ -1,0 +1,206 @@
+"""Score by many ranks, as torchrun starts them: same bits, and what happens when one fails."""
+
+import os
+import signal
+import subprocess
+import sys
+from time import monotonic, sleep
+
+import pytest
+
+from eval.cli import main
+from eval.demo.corpus import reference_text
+from ngrammix import snapshot
+
+GO_ON = "run again, with the same --checkpoint to go on"
+LIMIT = 60  # seconds, after which a rank hangs
+
+# A model that fails at its eighth batch, on the rank and in the manner that SICK says.
+SICK = """
+import os, pathlib, signal
+import numpy as np
+from eval.tokenizers import ByteTokenizer
+from eval.wrapped import wrap
+
+rank, _, manner = os.environ.get("SICK", "").partition(":")
+
+def make():
+    calls = 0
+    def network(tokens):
+        nonlocal calls
+        calls += 1
+        logits = np.cos(np.arange(256) * (1 + tokens.numpy()[..., None])).astype(np.float32)
+        if calls == 8 and os.environ.get("RANK") == rank:
+            if manner == "NaN":
+                logits[:] = np.nan
+            elif manner == "memory":
+                raise RuntimeError("out of memory")
+            else:
+                pathlib.Path("pid").write_text(str(os.getpid()))
+                os.kill(os.getpid(), getattr(signal, manner))
+        return logits
+    return wrap(network, context=64, tokenizer=ByteTokenizer(), vocab_size=256, name="sick")
+"""
+
+
+def start(folder, n_ranks, *options, **environment):
+    """Torchrun under way; what each rank says goes to files under `folder`/log."""
+    launch = ["--standalone", "--nproc-per-node", str(n_ranks), "--redirects", "3"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *launch, "--log-dir", "log",
+         "-m", "eval", "score", *options],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def said(folder, stream="stderr"):
+    """What the ranks said, in their order."""
+    paths = (folder / "log").glob(f"*/attempt_0/*/{stream}.log")
+    return [path.read_text(encoding="utf-8") for path in sorted(paths)]
+
+
+def outcome(folder):
+    """Everything that a score left but times: of result.json the text without their lines."""
+    lines = (folder / "result.json").read_text(encoding="utf-8").splitlines()
+    others = [line for line in lines if "second" not in line.partition(":")[0]]
+    assert len(others) == len(lines) - 6
+    return others, *((folder / f"{name}.csv").read_bytes() for name in ("tokens", "documents"))
+
+
+@pytest.fixture
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "n_ranks", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_any_number_of_ranks_has_the_same_outcome(tmp_path, one_thread, capsys, n_ranks):
+    (tmp_path / "a").write_bytes(reference_text()[:11_000])
+    (tmp_path / "b").write_bytes(reference_text()[20_000:25_000])
+    # Seven batches: neither two ranks nor three come out even, and the last round has but one.
+    data = ["--data", str(tmp_path / "a"), str(tmp_path / "b"), "--batch", "4", "--stride", "200"]
+    assert main(["score", *data, "--out", str(tmp_path / "alone")]) == 0
+    capsys.readouterr()
+    run = start(tmp_path, n_ranks, *data, "--out", "out", "--json")
+    assert run.wait(LIMIT) == 0, said(tmp_path)
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "alone")
+    result = (tmp_path / "out" / "result.json").read_text(encoding="utf-8")
+    assert said(tmp_path, "stdout") == [result + "\n"] + [""] * (n_ranks - 1)
+    assert said(tmp_path) == [""] * n_ranks
+
+
+@pytest.fixture
+def sick(tmp_path, monkeypatch):
+    """(Options of a run that fails, its outcome where it does not)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sick.py").write_text(SICK, encoding="utf-8")
+    (tmp_path / "text").write_bytes(reference_text()[:9000])
+    options = ["--data", "text", "--model", "sick:make", "--bos", "0"]
+    assert main(["score", *options, "--out", "whole"]) == 0
+    return [*options, "--checkpoint", "kept", "--every", "1000"], outcome(tmp_path / "whole")
+
+
+def go_on(folder, options, expected):
+    """The checkpoint is whole, and the run goes on from there, on one rank, to the same outcome."""
+    parts = snapshot_position(folder)
+    assert 1000 <= parts < 9000
+    assert main(["score", *options, "--out", "out"]) == 0
+    assert outcome(folder / "out") == expected
+
+
+def snapshot_position(folder):
+    with snapshot.opened(folder / "kept" / "checkpoint.ngrammix") as (values, _):
+        return values["state"]["position"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "causes"),
+    [
+        ("2:SIGKILL",
+         ["rank 2 is gone (connection closed); " + GO_ON] * 2 + [None]),
+        pytest.param(
+            "0:SIGKILL",
+            [None] + ["rank 0 is gone (connection closed); " + GO_ON] * 2,
+            marks=pytest.mark.slow),
+        pytest.param(
+            "1:NaN",
+            ["rank 1: {}", "{}", "rank 1: {}"],
+            marks=pytest.mark.slow),
+        pytest.param(
+            "0:SIGINT",
+            ["told to stop by SIGINT; " + GO_ON]
+            + ["rank 0: told to stop by SIGINT; " + GO_ON] * 2,
+            marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_a_rank_that_fails_is_named_by_all(tmp_path, sick, failing, causes):
+    options, expected = sick
+    run = start(tmp_path, 3, *options, "--out", "out", SICK=failing)
+    assert run.wait(LIMIT) == 1
+    # Rounds end where checkpoints fall due, each four batches: rank 1 has but the second of them.
+    # Its eighth is batch 29, and batches are of 256 targets, the first of 288.
+    nan = (
+        "logits must be numbers below +inf, got nan at position 7456; look for an overflow in the "
+        "model, or compute the logits in float32"
+    )
+    assert said(tmp_path) == [
+        "" if cause is None else f"ngrammix: error: rank {rank} of 3: {cause.format(nan)}\n"
+        for rank, cause in enumerate(causes)
+    ]
+    go_on(tmp_path, options, expected)
+
+
+@pytest.mark.slow
+def test_an_error_that_nobody_expects_shows_where_it_was(tmp_path, sick):
+    options, _ = sick
+    run = start(tmp_path, 2, *options, "--out", "out", SICK="1:memory")
+    assert run.wait(LIMIT) == 1
+    ours, theirs = said(tmp_path)
+    assert ours == "ngrammix: error: rank 0 of 2: rank 1: RuntimeError: out of memory\n"
+    assert theirs.splitlines()[0].endswith("Traceback (most recent call last):")
+    assert [line.removeprefix("[rank1]: ") for line in theirs.splitlines()[-2:]] == [
+        "RuntimeError: out of memory", "on rank 1 of 2"
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 2])
+def test_a_rank_that_hangs_is_named_by_all(tmp_path, sick, stopped):
+    options, expected = sick
+    run = start(
+        tmp_path, 3, *options, "--out", "out", SICK=f"{stopped}:SIGSTOP", NGRAMMIX_SILENCE="2"
+    )
+    error = f"rank {stopped} is silent for 2 s; {GO_ON}\n"
+    wanted = [
+        "" if rank == stopped else f"ngrammix: error: rank {rank} of 3: {error}"
+        for rank in range(3)
+    ]
+    until = monotonic() + LIMIT
+    while said(tmp_path) != wanted and monotonic() < until:
+        sleep(0.1)
+    assert said(tmp_path) == wanted
+    # torchrun would wait 30 s for it
+    os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), signal.SIGKILL)
+    assert run.wait(LIMIT) == 1
+    go_on(tmp_path, options, expected)
+
+
+@pytest.mark.slow
+def test_one_rank_begins_and_three_go_on(tmp_path, sick):
+    options, expected = sick
+    run = start(tmp_path, 1, *options, "--out", "out", SICK="0:SIGKILL")
+    assert run.wait(LIMIT) == 1
+    assert 1000 <= snapshot_position(tmp_path) < 9000
+    run = start(tmp_path, 3, *options, "--out", "out")
+    assert run.wait(LIMIT) == 0
+    assert outcome(tmp_path / "out") == expected
