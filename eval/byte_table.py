@@ -34,17 +34,20 @@ class ByteTable:
         unknown: NDArray[np.bool_],
         blank: NDArray[np.bool_],
     ) -> None:
-        self._spelling = list(spelling)
+        self._letters = np.frombuffer(b"".join(spelling), np.uint8)
         self._lengths = np.array([len(token) for token in spelling], np.int64)
+        self._starts = np.cumsum(self._lengths) - self._lengths
         self.boundary, self.unknown, self.blank = boundary, unknown, blank
 
     def __len__(self) -> int:
-        return len(self._spelling)
+        return len(self._lengths)
 
     def spell(self, tokens: Tokens) -> bytes:
         """The bytes of tokens (T,) that stand inside a text, one after the other."""
-        spelling = self._spelling
-        return b"".join([spelling[token] for token in tokens.tolist()])
+        lengths = self._lengths[tokens]
+        ends = np.cumsum(lengths)
+        shifts = np.repeat(self._starts[tokens] - ends + lengths, lengths)
+        return self._letters[np.arange(len(shifts)) + shifts].tobytes()
 
     def count(self, tokens: Tokens, *, after_boundary: bool) -> Tokens:
         """(T,) int64: bytes of each token; `after_boundary` says it of the first one."""

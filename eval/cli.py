@@ -10,7 +10,20 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench import added, match, memory, mix, observe, overlap, ranks, read, scale
+from eval.bench import (
+    added,
+    codebooks,
+    gptq,
+    match,
+    memory,
+    mix,
+    observe,
+    overlap,
+    ranks,
+    read,
+    scale,
+)
+from eval.bench import quant as quant_bench
 from eval.compare import DEFAULT, check_names, compare
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
 from eval.document import Document, Documents
@@ -83,7 +96,10 @@ def parser() -> argparse.ArgumentParser:
         ("overlap", overlap, "overlap.json", "what the cache adds to the model's wall time"),
         ("read", read, "read.json", "how fast text becomes batches, by format and tokenizer"),
         ("score", added, "score.json", "what scoring adds to the model's wall time"),
+        ("gptq", gptq, "gptq.json", "seconds and errors of GPTQ beside the published algorithm"),
         ("ranks", ranks, "ranks.json", "what the forward pass gains by ranks"),
+        ("quant", quant_bench, "quant.json", "weights to codes and back"),
+        ("codebooks", codebooks, "codebooks.json", "codebooks beside kmeans1d and faiss"),
     ):
         sub = benches.add_parser(name, help=what)
         module.add_arguments(sub)
@@ -129,8 +145,8 @@ def add_compare(sub: argparse.ArgumentParser) -> None:
 # What ``compare`` shares with ``score``: of both kinds of data, and of --data alone.
 WITH_BOTH = ("order", "memory_limit", "bos")
 WITH_DATA = (
-    "model", "tokenizer", "windows", "context", "stride", "limit", "column", "split", "token_bytes", "skip_empty",
-    "device", "dtype", "download", "trust_remote_code",
+    "model", "tokenizer", "windows", "context", "stride", "limit", "column", "split",
+    "token_bytes", "skip_empty", "device", "dtype", "download", "trust_remote_code",
 )  # fmt: skip
 COMPARED = (*WITH_BOTH, *WITH_DATA)
 

@@ -9,7 +9,6 @@ from typing import Any
 from eval.feed import Feed
 from eval.report import align, sign
 from eval.run import Run
-from ngrammix.checks import as_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +131,7 @@ class Result:
 def make_result(run: Run, feed: Feed, conditions: Mapping[str, Any]) -> Result:
     """Gather the figures of a run and the conditions that made them."""
     figures, cache = run.tally.figures(), run.mixing.cache
-    limit = conditions["memory_limit"]
-    given = dict(conditions) | {
-        "data_sha256": feed.sha256,
-        "memory_limit": None if limit is None or cache is None else as_bytes(limit),
-    }
+    given = dict(conditions) | {"data_sha256": feed.sha256}
     total = run.seconds["total"]
     return Result(
         **figures,

@@ -27,6 +27,7 @@ from eval.run import Looked, Run
 from eval.tally import Tally
 from eval.tokenizers import ByteTokenizer, Tokenizer
 from ngrammix.cache import NgramCache
+from ngrammix.checks import as_bytes
 from ngrammix.mixer import Mixer
 
 EVERY = 1_000_000  # tokens from one checkpoint to the next
@@ -146,10 +147,12 @@ def identify(
     """Every condition that moves a figure: what a resumed run must have in common."""
     conditions = {its.name: getattr(config, its.name) for its in fields(ScoreConfig)}
     conditions |= {"context": shape.context, "stride": shape.stride}
+    if config.memory_limit is not None:
+        conditions["memory_limit"] = as_bytes(config.memory_limit)
     if model is None:
         conditions |= {"mixer": MODEL_ALONE, "context": None, "stride": None}
     elif config.mixer == MODEL_ALONE:
-        conditions |= {"order": None}
+        conditions |= {"order": None, "memory_limit": None}
     names = {"model": "none" if model is None else model.name, "tokenizer": tokenizer.name}
     return {"data": data.name, **names, **conditions, "versions": versions()}
 

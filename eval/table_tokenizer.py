@@ -81,7 +81,8 @@ class TableTokenizer:
 
     def _encode_text(self, document: Document) -> tuple[Tokens, Tokens]:
         text = decode_utf8(document)
-        tokens = np.array(self._ids(text, document.begins) if text else [], np.int64)
+        ids = self._ids(text, document.begins) if text else []
+        tokens = np.fromiter(ids, np.int64, len(ids))
         self._check_known(tokens, document)
         n_bytes = self._table.count(tokens, after_boundary=document.begins)
         spelled = self._table.spell(tokens)

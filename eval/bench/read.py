@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from textwrap import wrap
 from time import process_time
 from typing import Any
 
 from tqdm import tqdm
 
 from eval.bench.common import at_least_one, deliver
-from eval.bench.read_files import READERS, SHARD, Speller, load_spellers, write_shard, write_texts
+from eval.bench.read_files import READERS, SHARD, Speller, files_for, load_spellers, write_texts
 from eval.config import ScoreConfig
 from eval.data import open_data
 from eval.document import Document
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     spellers = load_spellers(arguments.tokenizer)
     check_lossless(document, spellers)
     with TemporaryDirectory() as folder, one_thread():
-        cases = measure(document.raw or b"", spellers, Path(folder), arguments.runs)
+        cases, left_out = measure(document.raw or b"", spellers, Path(folder), arguments.runs)
     slowest = min(cases, key=lambda case: case[key(BATCHES)])
     result = {
         "data": document.name,
@@ -70,6 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         "floor_megabytes_per_second": FLOOR,
         "slowest_megabytes_per_second": slowest[key(BATCHES)],
         "reaches_floor": slowest[key(BATCHES)] >= FLOOR,
+        "left_out": left_out,
         "cases": cases,
     }
     deliver(result, arguments, "read.json", table)
@@ -116,16 +118,18 @@ def one_thread() -> Iterator[None]:
 
 def measure(
     raw: bytes, spellers: Sequence[Speller], folder: Path, runs: int
-) -> list[dict[str, Any]]:
-    """MB of the text a second of CPU time, by tokenizer, format and way: a warm-up, then medians.
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """(MB of text a second of CPU time by tokenizer, format and way; why tables were left out).
 
-    The ways take turns, `runs` times.
+    A warm-up, then the ways take turns, `runs` times; medians.
     """
     texts = write_texts(raw, folder)
-    cases = []
+    cases, left_out = [], {}
     for speller in spellers:
-        shard = write_shard(texts[".jsonl"], speller.tokenizer, folder)
-        for suffix, path in (texts | shard).items():
+        files, why = files_for(speller, texts, folder)
+        if why is not None:
+            left_out[speller.name] = why
+        for suffix, path in files.items():
             ways = make_ways(path, suffix, speller, len(raw))
             n_tokens = {name: way() for name, way in ways.items()}[BATCHES]
             seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -140,7 +144,7 @@ def measure(
                 for name in WAYS
             }
             cases.append({"tokenizer": speller.name, "format": suffix, "tokens": n_tokens} | rates)
-    return cases
+    return cases, left_out
 
 
 def make_ways(
@@ -216,6 +220,8 @@ def table(result: dict[str, Any]) -> str:
         shown = ["-" if speed is None else f"{speed:,.2f}" for speed in speeds]
         rows.append((name, case["format"], *shown, ratio))
     lines += align(rows, n_left=2)
+    for name, why in result["left_out"].items():
+        lines += ["", *wrap(f"{name} reads the text alone, no tables: {why}", 100)]
     slow = [case for case in cases if case[key(BATCHES)] < result["floor_megabytes_per_second"]]
     lines += [
         "",

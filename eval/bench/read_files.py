@@ -4,6 +4,7 @@ Each tokenizer comes with the library that it is made of, to be measured alone.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,16 +101,31 @@ def write_texts(raw: bytes, folder: Path) -> dict[str, Path]:
 def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Path]:
     """A token shard of the rows of a table; none where the tokenizer does not fit into one.
 
-    Its ids must be below 65,536, and one of them must stand where a document begins.
+    Its ids must be below 65,536, and one of them must stand where a document begins. ValueError if
+    it cannot spell the rows.
     """
-    if tokenizer.bos is None or tokenizer.vocab_size > SHARD_IDS:
-        return {}
     parts: list[Any] = []
     for piece in encode(open_data([str(rows)]), tokenizer):
         parts += [[tokenizer.bos], piece.tokens] if piece.is_apart else [piece.tokens]
+    if tokenizer.bos is None or tokenizer.vocab_size > SHARD_IDS:
+        return {}
     tokens = np.concatenate(parts).astype("<u2")
     header = np.zeros(SHARD_HEADER, "<i4")
     header[:3] = SHARD_MAGIC, SHARD_VERSION, len(tokens)
     path = folder / f"text{SHARD}"
     path.write_bytes(header.tobytes() + tokens.tobytes())
     return {SHARD: path}
+
+
+def files_for(
+    speller: Speller, texts: dict[str, Path], folder: Path
+) -> tuple[dict[str, Path], str | None]:
+    """(the files that the tokenizer can spell, why not the rows of tables).
+
+    Some models drop the blank that a row begins or ends with, and spell the whole text none the
+    less.
+    """
+    try:
+        return texts | write_shard(texts[".jsonl"], speller.tokenizer, folder), None
+    except ValueError as error:
+        return {".txt": texts[".txt"]}, str(error).replace(f"{folder}{os.sep}", "")
