@@ -25,17 +25,17 @@ from eval.bench import (
 )
 from eval.bench import quant as quant_bench
 from eval.compare import DEFAULT, check_names, compare
+from eval.comparing.sources import SavedSource, Source, TextSource
+from eval.comparing.standings import make_standings
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
+from eval.distributed.ranks import Ranks, choose_gpu, find_place, joined
 from eval.document import Document, Documents
 from eval.load import NO_MODEL, load_data, load_model_of, tokenizer_of
 from eval.models import load_demo
 from eval.plugins.loggers import make_callback
-from eval.ranks import Ranks, choose_gpu, find_place, joined
 from eval.report import make_folder
-from eval.result import Result
 from eval.score import score
-from eval.sources import SavedSource, Source, TextSource
-from eval.standings import make_standings
+from eval.scoring.result import Result
 
 # On stderr; silent for two seconds, and wherever nobody watches.
 BAR: dict[str, Any] = {"unit": " tokens", "unit_scale": True, "delay": 2, "disable": None}

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bootstrap import sampling_units
-from eval.facts import Counts, make_facts
-from eval.rivals import RIVALS
-from eval.sources import Source
+from eval.comparing.facts import Counts, make_facts
+from eval.comparing.rivals import RIVALS
+from eval.comparing.sources import Source
+from eval.scoring.bootstrap import sampling_units
 from ngrammix.checks import as_bytes
 from ngrammix.experts import ALL, CHOICES
 from ngrammix.logits import gather

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from eval.data_sets import open_folder, open_streaming, refuse_split
 from eval.document import Document
-from eval.jsonl import SUFFIXES, JsonLines
-from eval.shards import TokenFiles
-from eval.tables import ParquetFile
-from eval.text import TextFile
+from eval.reading.data_sets import open_folder, open_streaming, refuse_split
+from eval.reading.jsonl import SUFFIXES, JsonLines
+from eval.reading.shards import TokenFiles
+from eval.reading.tables import ParquetFile
+from eval.reading.text import TextFile
 
 TOKENS = (".bin", ".npy")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>\w[\w.-]*))?")

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.fast_tokenizer import FastTokenizer
 from eval.hf_model import load_hf
+from eval.spelling.fast_tokenizer import FastTokenizer
 from eval.tokenizers import Tokenizer, load_tokenizer
 from eval.wrapped import WrappedModel, is_module, wrap
 

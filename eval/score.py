@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from eval.ahead import ahead, stretches
-from eval.batch import Batch
-from eval.checkpoint import Checkpoint
 from eval.config import MODEL_ALONE, ScoreConfig
 from eval.data import Data
-from eval.feed import Feed, Shape, make_shape
-from eval.forward import Forward, Job, Local
-from eval.mixing import CacheAlone, Mixed, Mixing, ModelAlone, asked
 from eval.models import Model
-from eval.progress import Callback, Progress
-from eval.records import Records
 from eval.report import versions
-from eval.result import Result, make_result
-from eval.run import Looked, Run
-from eval.tally import Tally
+from eval.scoring.ahead import ahead, stretches
+from eval.scoring.batch import Batch
+from eval.scoring.checkpoint import Checkpoint
+from eval.scoring.feed import Feed, Shape, make_shape
+from eval.scoring.forward import Forward, Job, Local
+from eval.scoring.mixing import CacheAlone, Mixed, Mixing, ModelAlone, asked
+from eval.scoring.progress import Callback, Progress
+from eval.scoring.records import Records
+from eval.scoring.result import Result, make_result
+from eval.scoring.run import Looked, Run
+from eval.scoring.tally import Tally
 from eval.tokenizers import ByteTokenizer, Tokenizer
 from ngrammix.cache import NgramCache
 from ngrammix.checks import as_bytes

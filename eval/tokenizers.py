@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from eval.bpb import place
 from eval.document import Document
-from eval.fast_tokenizer import FastTokenizer
-from eval.sentencepiece_tokenizer import SentencePieceTokenizer
-from eval.table_tokenizer import check_side_car
+from eval.spelling.fast_tokenizer import FastTokenizer
+from eval.spelling.sentencepiece_tokenizer import SentencePieceTokenizer
+from eval.spelling.table_tokenizer import check_side_car
 from ngrammix.checks import as_tokens
 
 MAX_CONFIG = 1 << 24  # bytes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.encoded import Encoded, concatenate, split
+from eval.scoring.encoded import Encoded, concatenate, split
 
 Tokens = NDArray[np.int64]
 

@@ -19,10 +19,10 @@ from eval.bench.overlap import forward
 from eval.config import ScoreConfig
 from eval.data import Data, open_data
 from eval.demo.corpus import reference_text
-from eval.feed import Feed, make_shape
 from eval.models import Model, load_demo
 from eval.report import make_folder
 from eval.score import score, warm_up
+from eval.scoring.feed import Feed, make_shape
 from eval.tokenizers import Tokenizer
 
 # Every token that the model reads is scored, so that its time is that of the tokens scored.

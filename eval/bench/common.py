@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.arrays import read_shard
 from eval.document import Document
 from eval.models import load_demo
-from eval.text import read_documents
+from eval.reading.arrays import read_shard
+from eval.reading.text import read_documents
 from ngrammix.cache import NgramCache
 from ngrammix.match import MatchModel
 

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from eval.bench.bigram import Bigram
 from eval.bench.common import add_stream, at_least_one, deliver, load_tokens, timed
-from eval.facts import Facts, longest_hint
+from eval.comparing.facts import Facts, longest_hint
+from eval.comparing.rivals import Trigger, by_entropy, one_hint
 from eval.report import make_folder
-from eval.rivals import Trigger, by_entropy, one_hint
 from ngrammix.backoff import BESIDE_MODEL, log_target_probability
 from ngrammix.cache import NgramCache
 from ngrammix.evidence import Evidence

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.batch import Batch, batches
 from eval.bench.common import at_least_one, deliver, load_tokens, timed
-from eval.encoded import Encoded
 from eval.models import Model, load_demo
 from eval.report import make_folder
 from eval.score import warm_up
+from eval.scoring.batch import Batch, batches
+from eval.scoring.encoded import Encoded
 from eval.windows import windows
 from ngrammix.cache import NgramCache
 from ngrammix.mixer import Mixer

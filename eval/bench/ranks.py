@@ -17,14 +17,14 @@ from tqdm import tqdm
 from eval.bench.common import at_least_one, deliver
 from eval.config import ScoreConfig
 from eval.data import Data
+from eval.distributed.messages import pack_gathered, pack_job
 from eval.document import Document, Documents
-from eval.feed import Feed, make_shape
-from eval.forward import Job
-from eval.messages import pack_gathered, pack_job
-from eval.mixing import asked
 from eval.models import load_demo
 from eval.report import align, make_folder
 from eval.score import make_mixing
+from eval.scoring.feed import Feed, make_shape
+from eval.scoring.forward import Job
+from eval.scoring.mixing import asked
 from ngrammix.logits import Gathered
 
 PARTS = ("seconds", "seconds_model", "seconds_mixer")

@@ -18,10 +18,10 @@ from eval.bench.read_files import READERS, SHARD, Speller, files_for, load_spell
 from eval.config import ScoreConfig
 from eval.data import open_data
 from eval.document import Document
-from eval.encoded import encode
-from eval.feed import Feed, Shape
+from eval.reading.text import read_documents, row_documents
 from eval.report import align, make_folder
-from eval.text import read_documents, row_documents
+from eval.scoring.encoded import encode
+from eval.scoring.feed import Feed, Shape
 
 CONTEXT, STRIDE, BATCH = 1024, 512, 8
 FLOOR = 5.0  # MB of text a second that all of it together is asked for

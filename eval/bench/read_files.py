@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from eval.arrays import SHARD_HEADER, SHARD_MAGIC, SHARD_VERSION
 from eval.data import open_data
-from eval.encoded import encode
 from eval.models import load_demo
-from eval.text import pieces
+from eval.reading.arrays import SHARD_HEADER, SHARD_MAGIC, SHARD_VERSION
+from eval.reading.text import pieces
+from eval.scoring.encoded import encode
 from eval.tokenizers import ByteTokenizer, Tokenizer, find_file, load_tokenizer
 
 ROW = 1 << 12  # bytes of a row of a table: about an ordinary page of the web

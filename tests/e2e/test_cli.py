@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from eval import cli
 from eval.cli import main
-from eval.result import Result
+from eval.scoring.result import Result
 
 COMMAND = Path(sys.executable).with_name("ngrammix")
 TEXT = ("The cat sat on the mat. " * 40 + "Ende — 結び\n").encode()
@@ -148,7 +148,7 @@ def bad(tmp_path, monkeypatch):
         "from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers\n"
         "def number(): return 3\n"
         "def lossy():\n"
-        "    from eval.fast_tokenizer import FastTokenizer\n"
+        "    from eval.spelling.fast_tokenizer import FastTokenizer\n"
         "    from eval.models import wrap\n"
         "    import torch\n"
         "    letters = pre_tokenizers.ByteLevel.alphabet()\n"

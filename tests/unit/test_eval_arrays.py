@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.arrays import open_integers, open_logits, read_shard, read_tokens
+from eval.reading.arrays import open_integers, open_logits, read_shard, read_tokens
 
 
 def shard(path, tokens, **header):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.bootstrap import (
+from eval.scoring.bootstrap import (
     POISSON,
     RESAMPLES,
     Bootstrap,

@@ -10,13 +10,13 @@ import pytest
 
 from eval import compare as module
 from eval.compare import MIXERS, NAMES, compare
+from eval.comparing.facts import Counts, make_facts
+from eval.comparing.rivals import RIVALS
+from eval.comparing.sources import SavedSource, TextSource
+from eval.comparing.standings import make_standings
 from eval.config import ScoreConfig
 from eval.document import Document, Documents
-from eval.facts import Counts, make_facts
-from eval.rivals import RIVALS
 from eval.score import score
-from eval.sources import SavedSource, TextSource
-from eval.standings import make_standings
 from ngrammix import Mixer
 from ngrammix.experts import ALL
 from tests.toy import ToyModel
@@ -78,7 +78,7 @@ def test_costs_are_summed_document_by_document(arrays, saved):
 def test_blocks_of_the_file_do_not_show(saved, monkeypatch, block):
     names = ["hedge", "ngrammix", "entropy"] if block > V else ["ngrammix"]
     whole = compare(SavedSource(*saved), names, order=4)
-    monkeypatch.setattr("eval.sources.BLOCK_LOGITS", block)
+    monkeypatch.setattr("eval.comparing.sources.BLOCK_LOGITS", block)
     pieces = compare(SavedSource(*saved), names, order=4)
     assert pieces.settings == whole.settings
     np.testing.assert_allclose(pieces.nats, whole.nats, rtol=1e-10)
@@ -150,7 +150,7 @@ def test_refusals(saved):
 
 @pytest.mark.parametrize("names", [["ngrammix"], ["fixed", "ngrammix"]])
 def test_a_bad_logit_is_named_by_its_place_in_the_file(arrays, saved, monkeypatch, names):
-    monkeypatch.setattr("eval.sources.BLOCK_LOGITS", 100 * V)
+    monkeypatch.setattr("eval.comparing.sources.BLOCK_LOGITS", 100 * V)
     logits = arrays[0].copy()
     logits[1234, 2] = np.nan
     np.save(saved[0], logits)

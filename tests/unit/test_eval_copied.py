@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.copied import Copied
+from eval.scoring.copied import Copied
 
 
 def repeats(documents, n):

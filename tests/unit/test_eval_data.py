@@ -12,8 +12,8 @@ from pyarrow import parquet
 
 from eval import data as module
 from eval.data import open_data
-from eval.data_hash import sha256
-from eval.text import PIECE, read_documents
+from eval.reading.data_hash import sha256
+from eval.reading.text import PIECE, read_documents
 
 
 @pytest.fixture(autouse=True)

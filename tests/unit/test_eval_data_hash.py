@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.data_hash import DataHash, sha256, tokens_sha256
 from eval.document import Document
+from eval.reading.data_hash import DataHash, sha256, tokens_sha256
 
 DOCUMENTS = st.lists(st.binary(max_size=20), max_size=5)
 

@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from eval.data_sets import open_folder, open_streaming
+from eval.reading.data_sets import open_folder, open_streaming
 
 TEXTS = ["a", "é\r\n" * 10, "c "]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.facts import Counts, longest_hint, make_facts
+from eval.comparing.facts import Counts, longest_hint, make_facts
 from ngrammix import NgramCache
 
 ORDER, V = 4, 3

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from eval.demo import model as demo
 from eval.document import Document
-from eval.fast_tokenizer import FastTokenizer
 from eval.models import load_demo, load_model, wrap
+from eval.spelling.fast_tokenizer import FastTokenizer
 from eval.tokenizers import ByteTokenizer, SideCarTokenizer
 
 FACTORIES = """

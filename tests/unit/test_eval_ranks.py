@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from eval import line, messages
-from eval.batch import Batch
+from eval.distributed import line, messages
 from eval.bench import ranks as bench
 from eval.cli import main
-from eval.encoded import Encoded
-from eval.forward import Job, run
-from eval.line import END, FAILED, GATHERED, GREETING, JOB, Line, LineError
-from eval.ranks import Leader, Place, Ranks, find_place, greeting
+from eval.distributed.line import END, FAILED, GATHERED, GREETING, JOB, Line, LineError
+from eval.distributed.ranks import Leader, Place, Ranks, find_place, greeting
+from eval.scoring.batch import Batch
+from eval.scoring.encoded import Encoded
+from eval.scoring.forward import Job, run
 from eval.tokenizers import ByteTokenizer
 from eval.wrapped import wrap
 from ngrammix.logits import Gathered

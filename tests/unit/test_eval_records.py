@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.records import Records
-from eval.tally import Scored
+from eval.scoring.records import Records
+from eval.scoring.tally import Scored
 
 ALL = {"has_model": True, "has_cache": True, "has_match": True}
 FILES = ("tokens.csv", "documents.csv")

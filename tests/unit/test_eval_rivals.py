@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from eval.facts import Counts, longest_hint, make_facts
-from eval.rivals import (
+from eval.comparing.facts import Counts, longest_hint, make_facts
+from eval.comparing.rivals import (
     BETAS,
     CONCENTRATIONS_BY_CONTEXT,
     ENTROPY_WEIGHTS,

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.ahead import ahead, stretches
 from eval.config import ScoreConfig
 from eval.document import Document, Documents
 from eval.models import load_demo
 from eval.score import score
+from eval.scoring.ahead import ahead, stretches
 from eval.tokenizers import ByteTokenizer
 from ngrammix import Mixer, NgramCache
 from tests.toy import ToyModel
@@ -188,8 +188,8 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(
         return score(make and make(), documents, config, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eval.progress.SECONDS", -1.0)
-        patch.setattr("eval.feed.BLOCK", 7)
+        patch.setattr("eval.scoring.progress.SECONDS", -1.0)
+        patch.setattr("eval.scoring.feed.BLOCK", 7)
         straight = run(outs[0])
         for at in deaths:
             options = {"checkpoint": folder / "checkpoint", "every": every}

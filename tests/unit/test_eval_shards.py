@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.shards import TokenFiles
+from eval.reading.shards import TokenFiles
 
 TOKENS = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 BOS = 1
@@ -66,7 +66,7 @@ def test_documents_do_not_see_files_and_blocks(folder, files, block):
         paths.append(write(folder / f"t{i}.{suffix}", tokens))
         sizes = [0 if token == BOS else 10 + token for token in tokens]
         sidecars.append(write(folder / f"s{i}.{suffix}", sizes))
-    with patch("eval.shards.BLOCK", block):
+    with patch("eval.reading.shards.BLOCK", block):
         data = TokenFiles(paths, bos=BOS, token_bytes=sidecars)
         pieces = list(data)
         assert join(data) == [(d, [10 + t for t in d]) for d in plain_documents(stream)]
@@ -172,6 +172,6 @@ CASES = {
 @pytest.mark.parametrize("block", [2, 1 << 20])
 def test_refused(tmp_path, name, block):
     make, text = CASES[name]
-    with pytest.raises(ValueError) as error, patch("eval.shards.BLOCK", block):
+    with pytest.raises(ValueError) as error, patch("eval.reading.shards.BLOCK", block):
         list(make(tmp_path))
     assert str(error.value) == text.format(p=tmp_path)

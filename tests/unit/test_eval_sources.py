@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from eval.comparing.sources import SavedSource, TextSource, documents_of
 from eval.config import ScoreConfig
-from eval.data_hash import sha256, tokens_sha256
 from eval.document import Document, Documents
-from eval.sources import SavedSource, TextSource, documents_of
+from eval.reading.data_hash import sha256, tokens_sha256
 from eval.tokenizers import ByteTokenizer
 
 V = 4
@@ -33,7 +33,7 @@ def saved(tmp_path, rng):
 
 @pytest.mark.parametrize("block", [1, 12, 1000])
 def test_saved_logits_come_block_by_block(saved, monkeypatch, block):
-    monkeypatch.setattr("eval.sources.BLOCK_LOGITS", block)
+    monkeypatch.setattr("eval.comparing.sources.BLOCK_LOGITS", block)
     source = SavedSource(*saved[:2])
     batches = list(source.rows())
     assert max(len(batch.logits) for batch in batches) == min(11, max(1, block // V))
@@ -62,7 +62,7 @@ def test_what_is_known_of_saved_logits(saved):
 def test_the_models_name_is_the_hash_of_its_logits(saved, monkeypatch):
     names = []
     for block in (1, 1000):
-        monkeypatch.setattr("eval.sources.BLOCK_LOGITS", block)
+        monkeypatch.setattr("eval.comparing.sources.BLOCK_LOGITS", block)
         source = SavedSource(*saved[:2])
         list(source.rows())
         names.append(source.conditions()["model"])

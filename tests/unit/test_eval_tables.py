@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from eval.jsonl import JsonLines
-from eval.tables import ParquetFile
+from eval.reading.jsonl import JsonLines
+from eval.reading.tables import ParquetFile
 
 TEXTS = st.lists(st.text(max_size=30), min_size=1, max_size=8)
 WRITERS = {
@@ -55,7 +55,7 @@ def test_rows_of_parquet_come_byte_for_byte(folder, texts, kind, group):
           "dictionary": pa.dictionary(pa.int32(), pa.string())}[kind]  # fmt: skip
     column = pa.array(texts, pa.string()).cast(of)
     parquet.write_table(pa.table({"id": column, "text": column}), path, row_group_size=group)
-    with patch("eval.tables.ROWS", 3):
+    with patch("eval.reading.tables.ROWS", 3):
         data = ParquetFile(str(path), "text")
         documents = list(data)
     assert [d.raw for d in documents] == raws(texts)
@@ -190,7 +190,7 @@ def test_a_row_that_is_too_long_is_refused_before_it_is_held(tmp_path, suffix):
     content = json_lines(["a"]) + b"\n" + json_lines(["b" * 10_000_000])
     path = write(tmp_path / f"t{suffix}", WRITERS[suffix](content))
     tracemalloc.start()
-    with pytest.raises(ValueError) as error, patch("eval.jsonl.MAX_ROW", 1_000_000):
+    with pytest.raises(ValueError) as error, patch("eval.reading.jsonl.MAX_ROW", 1_000_000):
         list(JsonLines(str(path), "text"))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -266,7 +266,7 @@ def test_refused_tables(tmp_path, name):
 
 def test_a_cell_that_is_too_long_is_refused(tmp_path):
     path = table(tmp_path / "t.parquet", text=["a", "b" * 101])
-    with pytest.raises(ValueError) as error, patch("eval.tables.MAX_ROW", 100):
+    with pytest.raises(ValueError) as error, patch("eval.reading.tables.MAX_ROW", 100):
         list(ParquetFile(str(path), "text"))
     assert str(error.value) == (
         f"row must have at most 100 bytes, got 101 in {path}:2; split the document"

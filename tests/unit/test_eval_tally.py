@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.bootstrap import BLOCK, standard_errors
-from eval.tally import Scored, Tally
-from eval.units import STEP, Units, in_steps
+from eval.scoring.bootstrap import BLOCK, standard_errors
+from eval.scoring.tally import Scored, Tally
+from eval.scoring.units import STEP, Units, in_steps
 
 ALL = {"has_model": True, "has_cache": True, "length": 3}
 

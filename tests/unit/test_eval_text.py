@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from eval.document import Document
-from eval.text import PIECE, TextFile, cut, pieces, read_documents, row_documents, rules
+from eval.reading.text import PIECE, TextFile, cut, pieces, read_documents, row_documents, rules
 
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000"
 TEXTS = st.text(st.sampled_from("aaaab/é☃𝄞" + WHITE + "\n\n\n   "), max_size=60).map(str.encode)

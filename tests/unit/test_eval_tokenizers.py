@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from eval.demo.model import TOKENIZER_PATH
 from eval.document import Document
-from eval.fast_tokenizer import FastTokenizer
-from eval.sentencepiece_tokenizer import SentencePieceTokenizer
+from eval.spelling.fast_tokenizer import FastTokenizer
+from eval.spelling.sentencepiece_tokenizer import SentencePieceTokenizer
 from eval.tokenizers import ByteTokenizer, SideCarTokenizer, load_tokenizer
 
 TEXTS = st.text(min_size=1, max_size=40)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.batch import batches
 from eval.document import Document
-from eval.encoded import concatenate, encode, first_tokens, joined, split
+from eval.scoring.batch import batches
+from eval.scoring.encoded import concatenate, encode, first_tokens, joined, split
 from eval.tokenizers import ByteTokenizer
 from eval.windows import windows
 

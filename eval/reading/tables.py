@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.document import Document
-from eval.jsonl import MAX_ROW
-from eval.text import row_documents
+from eval.reading.jsonl import MAX_ROW
+from eval.reading.text import row_documents
 
 ROWS = 64  # decoded at a time
 BUFFER = 1 << 16  # bytes read at a time; whole row groups otherwise, 260 MB against 96 seen

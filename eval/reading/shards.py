@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.arrays import open_integers
 from eval.document import Document
+from eval.reading.arrays import open_integers
 from ngrammix.checks import MAX_VOCAB_SIZE
 
 BLOCK = 1 << 20  # tokens held at a time; no piece is longer

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from eval.bootstrap import RESAMPLES, standard_errors
 from eval.bpb import bits
 from eval.compare import Comparison
-from eval.data_hash import tokens_sha256
+from eval.comparing.rivals import RIVALS
+from eval.comparing.sources import Source
+from eval.reading.data_hash import tokens_sha256
 from eval.report import align, sign, versions
-from eval.rivals import RIVALS
-from eval.sources import Source
+from eval.scoring.bootstrap import RESAMPLES, standard_errors
 
 OF_WINDOWS = ("tokenizer", "windows", "context", "stride", "limit")
 LEGEND = """\

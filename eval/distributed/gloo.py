@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from eval.line import Line
+from eval.distributed.line import Line
 
 MEETING = timedelta(minutes=30)  # for the last rank to come
 FOREVER = timedelta(days=365)  # of gloo's own patience: `Line` counts the seconds

@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.tally import SUFFIXES, Scored
-from eval.units import STEP, Units, in_steps
+from eval.scoring.tally import SUFFIXES, Scored
+from eval.scoring.units import STEP, Units, in_steps
 
 NATS = math.log(2)  # of a bit
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from eval.bpb import check_spelling, place
-from eval.byte_table import ByteTable, Tokens
 from eval.document import Document
-from eval.table_tokenizer import TableTokenizer, name_tokenizer, read_tokenizer
+from eval.spelling.byte_table import ByteTable, Tokens
+from eval.spelling.table_tokenizer import TableTokenizer, name_tokenizer, read_tokenizer
 
 MARK = "\u2581"  # of the blank
 # A message of protocol buffers goes on where another is appended: normalizer_spec (field 3) with

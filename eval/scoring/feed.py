@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from eval.batch import Batch, batches
 from eval.config import ScoreConfig
 from eval.data import Data
-from eval.data_hash import DataHash
 from eval.document import Document
-from eval.encoded import Encoded, encode, first_tokens, joined
 from eval.models import Model
+from eval.reading.data_hash import DataHash
+from eval.scoring.batch import Batch, batches
+from eval.scoring.encoded import Encoded, encode, first_tokens, joined
 from eval.tokenizers import Tokenizer
 from eval.windows import check_stride, windows
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.run import Run
+from eval.scoring.run import Run
 
 Callback = Callable[[int, Mapping[str, float]], None]
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.bpb import EXCERPT, check_decoding, check_spelling, place
-from eval.byte_table import ByteTable
 from eval.document import Document
+from eval.spelling.byte_table import ByteTable
 from ngrammix.checks import as_tokens
 
 MAX_FILE = 1 << 28  # bytes; the largest vocabularies in use take a fifth of it

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.arrays import open_logits, read_tokens
 from eval.config import ScoreConfig
 from eval.data import Data
-from eval.data_hash import tokens_sha256
-from eval.feed import Feed, make_shape
-from eval.mixing import stretches
 from eval.models import Model
+from eval.reading.arrays import open_logits, read_tokens
+from eval.reading.data_hash import tokens_sha256
+from eval.scoring.feed import Feed, make_shape
+from eval.scoring.mixing import stretches
 from eval.tokenizers import Tokenizer
 
 BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64

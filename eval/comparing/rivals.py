@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.facts import Facts, Floats, Tokens
+from eval.comparing.facts import Facts, Floats, Tokens
 
 Rule = Callable[[Facts], Floats]
 Settings = dict[str, Rule]  # under the name of each setting: nats (N,) of facts about N tokens

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.encoded import Encoded
+from eval.scoring.encoded import Encoded
 from eval.windows import Window
 from ngrammix.logits import is_tensor
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from eval.document import Document
-from eval.text import row_documents
+from eval.reading.text import row_documents
 
 MAX_ROW = 1 << 26  # bytes: 64 MiB, the longest row that is read
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.document import Document
-from eval.tables import ROWS, check_column, texts
-from eval.text import row_documents
+from eval.reading.tables import ROWS, check_column, texts
+from eval.reading.text import row_documents
 
 # Their readers keep the strings as they are. That of plain text drops line breaks, and a script
 # of the data set's own is never run.

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from eval.feed import Feed
 from eval.report import align, sign
-from eval.run import Run
+from eval.scoring.feed import Feed
+from eval.scoring.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.byte_table import ByteTable
-from eval.table_tokenizer import TableTokenizer, name_tokenizer, read_tokenizer
+from eval.spelling.byte_table import ByteTable
+from eval.spelling.table_tokenizer import TableTokenizer, name_tokenizer, read_tokenizer
 
 MAX_VOCAB = 1 << 24
 BLANKS = ("\u2581", " ")

@@ -19,11 +19,22 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-from eval.forward import Job, run
-from eval.line import AGAIN, END, FAILED, GATHERED, GREETING, JOB, Bytes, Line, LineError, text
-from eval.messages import pack_gathered, pack_job, unpack_gathered, unpack_job
+from eval.distributed.line import (
+    AGAIN,
+    END,
+    FAILED,
+    GATHERED,
+    GREETING,
+    JOB,
+    Bytes,
+    Line,
+    LineError,
+    text,
+)
+from eval.distributed.messages import pack_gathered, pack_job, unpack_gathered, unpack_job
 from eval.models import Model
 from eval.report import versions
+from eval.scoring.forward import Job, run
 from ngrammix.logits import Gathered
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torch's env://
@@ -119,7 +130,7 @@ class Ranks:
             return
         for line in self.lines:
             line.send(END if words is None else FAILED, None if words is None else text(words))
-        from eval import gloo
+        from eval.distributed import gloo
 
         deadline = monotonic() + FAREWELL
         are_closed = [line.close(deadline) for line in self.lines]
@@ -135,7 +146,7 @@ class Leader:
         self.width = 1 + len(lines)
 
     def __call__(self, jobs: Sequence[Job]) -> list[Gathered]:
-        """See `eval.forward.Forward`."""
+        """See `eval.scoring.forward.Forward`."""
         own, *others = jobs
         served = list(zip(self._lines, others, strict=False))  # the last round may be smaller
         for line, job in served:
@@ -195,7 +206,7 @@ def joined(place: Place, silence: float | None = None) -> Iterator[Ranks]:
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     ranks = Ranks(place, [])
     try:
-        from eval import gloo  # torch takes seconds to load: a signal may come
+        from eval.distributed import gloo  # torch takes seconds to load: a signal may come
 
         gloo.meet()
         peers = range(1, place.size) if place.rank == 0 else (0,)

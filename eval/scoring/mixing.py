@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.batch import Batch
-from eval.tally import Scored
+from eval.scoring.batch import Batch
+from eval.scoring.tally import Scored
 from ngrammix import snapshot
 from ngrammix.cache import NgramCache
 from ngrammix.logits import Gathered

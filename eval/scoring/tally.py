@@ -7,10 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bootstrap import BLOCK, BLOCKS, DOCUMENTS, MIN_DOCUMENTS, Bootstrap, deviations
 from eval.bpb import bits, bits_per_byte
-from eval.copied import Copied
-from eval.units import STEP, Units, in_steps
+from eval.scoring.bootstrap import BLOCK, BLOCKS, DOCUMENTS, MIN_DOCUMENTS, Bootstrap, deviations
+from eval.scoring.copied import Copied
+from eval.scoring.units import STEP, Units, in_steps
 
 SUFFIXES = ("", "_model", "_cache")  # of nats, and of the figures that are made of them
 

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.batch import Batch
 from eval.models import Model
+from eval.scoring.batch import Batch
 from ngrammix.logits import Gathered, read
 
 Tokens = NDArray[np.int64]

@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.batch import Batch
-from eval.mixing import Mixing
-from eval.records import Records
-from eval.tally import Tally
+from eval.scoring.batch import Batch
+from eval.scoring.mixing import Mixing
+from eval.scoring.records import Records
+from eval.scoring.tally import Tally
 from ngrammix.logits import Gathered
 from ngrammix.observer import Observed
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.batch import Batch
-from eval.encoded import Encoded
-from eval.forward import Job
+from eval.scoring.batch import Batch
+from eval.scoring.encoded import Encoded
+from eval.scoring.forward import Job
 from ngrammix.logits import Gathered
 
 Bytes = NDArray[np.uint8]

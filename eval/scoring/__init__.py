@@ -1,0 +1,1 @@
+"""What a score is made of, from documents in tokens to the figures of the result."""

@@ -1,0 +1,1 @@
+"""Tokenizers of each kind, and the bytes that their tokens spell."""
