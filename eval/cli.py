@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from eval import pipeline, quantize
 from eval.bench import (
     added,
     codebooks,
@@ -19,6 +20,7 @@ from eval.bench import (
     mix,
     observe,
     overlap,
+    packing,
     ranks,
     read,
     scale,
@@ -80,6 +82,16 @@ def parser() -> argparse.ArgumentParser:
     add_options(scoring, RunConfig)
     add_json(scoring)
 
+    smaller = commands.add_parser("quantize", help="write a model's weights as one small file")
+    smaller.set_defaults(run=quantize.run)
+    quantize.add_arguments(smaller)
+    add_json(smaller)
+
+    both = commands.add_parser("pipeline", help="quantize, then evaluate: before and after")
+    both.set_defaults(run=lambda arguments: pipeline.run(arguments, BAR))
+    pipeline.add_arguments(both)
+    add_output(both, "pipeline.json and the quantized weights")
+
     versus = commands.add_parser("compare", help="many mixers on the same tokens and logits")
     versus.set_defaults(run=run_compare)
     add_compare(versus)
@@ -99,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
         ("gptq", gptq, "gptq.json", "seconds and errors of GPTQ beside the published algorithm"),
         ("ranks", ranks, "ranks.json", "what the forward pass gains by ranks"),
         ("quant", quant_bench, "quant.json", "weights to codes and back"),
+        ("packing", packing, "packing.json", "codes to bytes, and what compression makes of them"),
         ("codebooks", codebooks, "codebooks.json", "codebooks beside kmeans1d and faiss"),
     ):
         sub = benches.add_parser(name, help=what)

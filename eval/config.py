@@ -8,9 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from reprlib import Repr
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ngrammix.experts import ALL, CHOICES
+from quant.codecs import CODECS
+from quant.recipe import RECIPES
+
+AnyRun = TypeVar("AnyRun", bound="RunConfig")
 
 WINDOWS = ("document", "stream")
 MODEL_ALONE = "none"
@@ -89,6 +93,11 @@ class RunConfig(ScoreConfig):
     tokenizer: str | None = option(
         None, "tokenizer.json, SentencePiece .model, or bytes (the model's own)", "FILE"
     )
+    quantized: str | None = option(
+        None,
+        "weights of a quantized model, as ngrammix quantize wrote them, in place of its own",
+        "DIR",
+    )
     column: str = option("text", "column of a table that holds the text", "NAME")
     split: str | None = option(None, "split of a data set", "NAME")
     bos: int | None = option(
@@ -112,6 +121,21 @@ class RunConfig(ScoreConfig):
     log: tuple[str, ...] = option(
         (), "tell wandb, mlflow or tensorboard:DIR of the progress", "NAME"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeConfig(RunConfig):
+    """A run that quantizes too."""
+
+    recipe: tuple[str, ...] = option(
+        ("gptq-int6",), "how the weights are quantized: " + ", ".join(RECIPES), "NAME"
+    )
+    calibrate: tuple[str, ...] = option(
+        (), "data that GPTQ is calibrated on, as --data (text that the model makes up)", "D"
+    )
+    calibration_tokens: int = option(16_384, "how much of it", "N", least=1)
+    seed: int = option(0, "of what is drawn", "N", least=0)
+    codec: str = option("best", "what compresses the file", choices=("best", *CODECS))
 
 
 def check_value(its: Field[Any], hint: Any, value: Any) -> None:
@@ -153,7 +177,9 @@ def add_options(
             )  # fmt: skip
             continue
         if its.default not in (None, ()):
-            help_text += f" ({its.default})"
+            default: Any = its.default
+            shown = " ".join(default) if isinstance(default, tuple) else default
+            help_text += f" ({shown})"
         parser.add_argument(
             flag,
             default=argparse.SUPPRESS,
@@ -167,6 +193,11 @@ def add_options(
 
 
 def make_config(options: Mapping[str, Any], path: str | None = None) -> RunConfig:
+    """`read_config` of a run."""
+    return read_config(RunConfig, options, path)
+
+
+def read_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None = None) -> AnyRun:
     """Configuration from a TOML file, if there is one, and from options, which overrule it.
 
     Raises
@@ -175,7 +206,7 @@ def make_config(options: Mapping[str, Any], path: str | None = None) -> RunConfi
         If the file is missing or no TOML, has a key that is no option, or a value is wrong.
     """
     table = {} if path is None else read_toml(Path(path))
-    names = [its.name for its in fields(RunConfig)]
+    names = [its.name for its in fields(kind)]
     for key in table:
         if key not in names:
             near = get_close_matches(key, names, 1)
@@ -185,7 +216,7 @@ def make_config(options: Mapping[str, Any], path: str | None = None) -> RunConfi
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()
     }
-    return RunConfig(**values)
+    return kind(**values)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,23 +1,29 @@
 """Model, tokenizer and data as a configuration names them."""
 
-from copy import copy
+import hashlib
+from copy import copy, deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from eval.config import RunConfig
 from eval.data import Data, open_data
 from eval.models import Model, load_model
 from eval.tokenizers import ByteTokenizer, Tokenizer, load_tokenizer
+from quant import QuantizedModel
 
 NO_MODEL = "none"
+QUANTIZED = "model.ngq"  # in the folder that ``ngrammix quantize`` writes
 
 
 def load_model_of(config: RunConfig) -> Model | None:
     """The model, or None for the cache alone; ValueError if there is none such."""
     if config.model == NO_MODEL:
-        for name in ("stride", "context", "device", "dtype"):
+        for name in ("stride", "context", "device", "dtype", "quantized"):
             if getattr(config, name) is not None:
                 raise ValueError(f"--{name} is for a model, got --model none; leave it out")
         return None
-    return load_model(
+    model = load_model(
         config.model,
         device=config.device,
         context=config.context,
@@ -25,6 +31,7 @@ def load_model_of(config: RunConfig) -> Model | None:
         download=config.download,
         trust_remote_code=config.trust_remote_code,
     )
+    return load_quantized(config, model)
 
 
 def tokenizer_of(config: RunConfig, model: Model | None) -> Tokenizer:
@@ -60,3 +67,35 @@ def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
         skip_empty=config.skip_empty,
         download=config.download,
     )
+
+
+def load_quantized(config: RunConfig, model: Model) -> Model:
+    """The model with the weights that ``--quantized`` names, if it names any."""
+    if config.quantized is None:
+        return model
+    folder = Path(config.quantized)
+    path = folder / QUANTIZED if folder.is_dir() else folder
+    return with_weights(model, QuantizedModel.load(path), path)
+
+
+def network_of(model: Model) -> Any:
+    """The module of torch inside a model; ValueError if there is none."""
+    import torch
+
+    network = getattr(model, "network", None)
+    if not isinstance(network, torch.nn.Module):
+        raise ValueError(
+            f"weights are those of a module of torch, got none in {model.name}; "
+            "let the factory return the module itself"
+        )
+    return network
+
+
+def with_weights(model: Model, quantized: QuantizedModel, path: Path) -> Model:
+    """A copy of the model with dequantized weights, named by the hash of their file too."""
+    network = deepcopy(network_of(model))
+    quantized.load_into(network)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    held: Any = model  # a WrappedModel: it has a network
+    changed: Model = replace(held, network=network, name=f"{model.name}+quantized-{digest}")
+    return changed

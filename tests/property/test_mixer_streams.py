@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from eval.compare import DEFAULT, compare
-from eval.rivals import RIVALS
-from eval.sources import SavedSource
+from eval.comparing.rivals import RIVALS
+from eval.comparing.sources import SavedSource
 from ngrammix import Mixer
 from ngrammix.experts import CHOICES
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eval.bench import read, read_files
 from eval.cli import main
 from eval.data import open_data
-from eval.encoded import encode
+from eval.scoring.encoded import encode
 from eval.tokenizers import ByteTokenizer, load_tokenizer
 
 TEXT = ("def f(x):\n    return x + 1  # Größe\r\n\n" * 300).encode()

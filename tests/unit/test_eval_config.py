@@ -233,7 +233,7 @@ def test_what_is_no_choice_is_refused():
 
 KNOWN = (
     "known are mixer, order, memory_limit, windows, context, stride, batch, limit, model, data, "
-    "tokenizer, column, split, bos, token_bytes, skip_empty, device, dtype, download, "
+    "tokenizer, quantized, column, split, bos, token_bytes, skip_empty, device, dtype, download, "
     "trust_remote_code, out, checkpoint, every, log"
 )
 

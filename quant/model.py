@@ -1,0 +1,267 @@
+"""A model, quantized in one call."""
+
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import fsum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from quant.calibration import Calibration, calibrate
+from quant.config import Config
+from quant.encode import label, needs_hessian, quantize
+from quant.gptq import GptqTensor
+from quant.gptq_config import GptqConfig
+from quant.low_rank import LowRank, LowRankConfig, correct
+from quant.matrix import as_matrix
+from quant.quantized_model import QuantizedModel
+from quant.recipe import KEEP, Recipe, find_recipe
+from quant.report import TensorReport, relative_mse
+from quant.roles import aliases_of, roles_of, state_of, transposed_names
+from quant.tensor import QuantizedTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Float64 = NDArray[np.float64]
+
+BUFFER = "buffer"
+
+
+class Job(NamedTuple):
+    """A tensor of the state, and what is to become of it; `place` is when its Hessian comes."""
+
+    name: str
+    weight: "Tensor"
+    role: str
+    use: Config | str
+    is_transposed: bool
+    place: int
+
+
+def quantize_model(
+    model: "nn.Module",
+    recipe: Recipe | str | Mapping[str, Any],
+    calibration: Calibration | Iterable[Any] | None = None,
+    *,
+    low_rank: LowRank | None = None,
+    memory_limit: int | None = None,
+    progress: bool = True,
+) -> QuantizedModel:
+    """The model's state, quantized as the recipe says; the model itself is as it was.
+
+    Parameters
+    ----------
+    model : module of torch
+    recipe : Recipe, str or data
+        A name of `quant.recipe.RECIPES`, or what `Recipe.from_json` takes. Tied weights are
+        quantized once, buffers not at all. Without Fisher information, an embedding that is no
+        head has no Hessian either: GPTQ of it is rounding to nearest.
+    calibration : Calibration, or what `calibrate` takes as batches, optional
+        GPTQ needs one; the report says more with one. With batches come Fisher information too.
+    low_rank : LowRank, optional
+        How the weights of the largest errors are corrected.
+    memory_limit : int, optional
+        As in `calibrate`, for batches.
+    progress : bool
+        Whether a bar is shown, on stderr, if it is a terminal.
+
+    Raises
+    ------
+    ValueError
+        If the recipe is unknown, a weight is not finite, or there is no calibration, or none that
+        reached it, for one that needs a Hessian.
+    """
+    recipe = find_recipe(recipe)
+    jobs = plan(model, recipe)
+    needy = [job.name for job in jobs if isinstance(job.use, Config) and needs_hessian(job.use)]
+    if needy and calibration is None:
+        raise ValueError(
+            f"recipe {recipe.name} needs a calibration for {needy[0]}, got none; give it batches, "
+            "such as self_generate makes"
+        )
+    if calibration is not None and not isinstance(calibration, Calibration):
+        calibration = calibrate(
+            model, calibration, fisher=True, memory_limit=memory_limit, progress=progress
+        )
+    if calibration is not None:
+        jobs = [aimed(job, calibration) for job in jobs]
+    tensors: dict[str, Any] = {}
+    reports: dict[str, TensorReport] = {}
+    in_order = sorted(jobs, key=lambda job: job.place)
+    for job in tqdm(in_order, "quantize", unit=" tensors", disable=None if progress else True):
+        try:
+            tensors[job.name], reports[job.name] = do(job, calibration)
+        except ValueError as error:
+            raise ValueError(f"{job.name}: {error}") from error
+    if low_rank is not None:
+        for job in worst(jobs, tensors, reports, low_rank.top):
+            tensors[job.name], reports[job.name] = do_again(
+                job, calibration, tensors[job.name], reports[job.name], low_rank
+            )
+    whole = fsum(report.error or 0.0 for report in reports.values())
+    return QuantizedModel(
+        tensors={job.name: tensors[job.name] for job in jobs},
+        aliases=aliases_of(state_of(model)),
+        report=tuple(with_share(reports[job.name], whole) for job in jobs),
+    )
+
+
+def plan(model: "nn.Module", recipe: Recipe) -> list[Job]:
+    """A job for each tensor of the state, in its order, tied ones once."""
+    roles, transposed = roles_of(model), transposed_names(model)
+    state = state_of(model)
+    aliases = aliases_of(state)
+    jobs = []
+    for name, weight in state.items():
+        if name in aliases:
+            continue
+        role = roles.get(name, BUFFER)
+        is_quantized = role != BUFFER and weight.is_floating_point()
+        use = recipe.use(name, role) if is_quantized else KEEP
+        jobs.append(Job(name, weight, role, use, name in transposed, 0))
+    return jobs
+
+
+def aimed(job: Job, calibration: Calibration) -> Job:
+    """The job, as calibration found the weight to be used.
+
+    ValueError if it needs a Hessian and has none, but for GPTQ of an embedding.
+    """
+    if job.name in calibration:
+        place = next(i for i, group in enumerate(calibration.groups) if job.name in group)
+        return job._replace(is_transposed=calibration.is_transposed(job.name), place=place)
+    use = job.use
+    if isinstance(use, Config):
+        use = without_gptq(use) if job.role == "embedding" else use
+        if needs_hessian(use):
+            calibration.check(job.name)
+    return job._replace(use=use)
+
+
+def without_gptq(use: Config) -> Config:
+    """The configuration whose grid GPTQ would use, or as it is."""
+    if isinstance(use, LowRankConfig):
+        return replace(use, inner=without_gptq(use.inner))
+    inner: Any = use.inner if isinstance(use, GptqConfig) else use
+    return inner  # type: ignore[no-any-return]
+
+
+def do(job: Job, calibration: Calibration | None) -> tuple[Any, TensorReport]:
+    """(what the tensor becomes, how it fared)."""
+    start = time.perf_counter()
+    weight = job.weight.detach()
+    report = TensorReport(
+        name=job.name,
+        role=job.role,
+        shape=tuple(weight.shape),
+        quantizer=label(job.use) if isinstance(job.use, Config) else job.use,
+        bits_per_weight=8.0 * weight.element_size(),
+    )
+    if job.use == KEEP:
+        return weight.cpu().clone(), report
+    if isinstance(job.use, Config):
+        hessian = cost_of(job, calibration)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            q = quantize(weight, job.use, hessian, transposed=job.is_transposed)
+        for warning in caught:
+            warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=3)
+        damp = q.report.damp if isinstance(q, GptqTensor) else None
+        notes = tuple(str(warning.message) for warning in caught)
+        report = replace(report, bits_per_weight=q.bits_per_weight, damp=damp, notes=notes)
+        report = judged(report, job, calibration, q.matrix())
+        return q, replace(report, seconds=time.perf_counter() - start)
+    half = weight.half().cpu()
+    if not half.isfinite().all():
+        raise ValueError("weights must be finite as float16, got otherwise; use another rule")
+    report = replace(report, bits_per_weight=16.0)
+    if job.role != "vector":
+        decoded, _ = as_matrix(half, transposed=job.is_transposed)
+        report = judged(report, job, calibration, decoded)
+    else:
+        exact, kept = (its.cpu().double().numpy() for its in (weight, half))
+        report = replace(report, relative_mse=relative_mse(exact, kept))
+    return half, replace(report, seconds=time.perf_counter() - start)
+
+
+def do_again(
+    job: Job,
+    calibration: Calibration | None,
+    q: QuantizedTensor,
+    report: TensorReport,
+    low_rank: LowRank,
+) -> tuple[QuantizedTensor, TensorReport]:
+    """(the quantized tensor with a correction, how it fared altogether)."""
+    start = time.perf_counter()
+    hessian = cost_of(job, calibration)
+    is_fisher = calibration is not None and calibration.is_fisher and hessian is not None
+    q = correct(
+        q,
+        job.weight.detach(),
+        hessian,
+        rank=low_rank.rank,
+        factors=low_rank.factors,
+        fisher=calibration.row_weights(job.name) if calibration and is_fisher else None,
+        transposed=job.is_transposed,
+    )
+    report = replace(
+        judged(report, job, calibration, q.matrix()),
+        quantizer=f"{report.quantizer} + rank {low_rank.rank}",
+        bits_per_weight=q.bits_per_weight,
+    )
+    return q, replace(report, seconds=report.seconds + time.perf_counter() - start)
+
+
+def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
+    """What takes the place of the weight's Hessian, None where there is none."""
+    if calibration is None or job.name not in calibration:
+        return None
+    return calibration.cost(job.name)
+
+
+def judged(
+    report: TensorReport,
+    job: Job,
+    calibration: Calibration | None,
+    decoded: NDArray[np.float32],
+) -> TensorReport:
+    """The report with the errors of what was decoded, (R, C)."""
+    matrix, _ = as_matrix(job.weight, transposed=job.is_transposed)
+    error = None
+    if calibration is not None and job.name in calibration:
+        error = calibration.error(job.name, matrix.astype(np.float64) - decoded)
+    return replace(report, relative_mse=relative_mse(matrix, decoded), error=error)
+
+
+def worst(
+    jobs: list[Job], tensors: dict[str, Any], reports: dict[str, TensorReport], top: int
+) -> list[Job]:
+    """Those of the largest errors, at most so many, of what was quantized and not yet corrected.
+
+    Errors are those of the report; if it has none, sums of squares.
+    """
+    quantized = [
+        job
+        for job in jobs
+        if isinstance(tensors[job.name], QuantizedTensor)
+        and not isinstance(tensors[job.name].config, LowRankConfig)
+    ]
+    errors = {job.name: reports[job.name].error for job in quantized}
+    if all(error is None for error in errors.values()):
+        for job in quantized:
+            squares = float(job.weight.detach().double().square().sum())
+            errors[job.name] = reports[job.name].relative_mse * squares
+    having = [job for job in quantized if errors[job.name] is not None]
+    return sorted(having, key=lambda job: errors[job.name] or 0.0, reverse=True)[:top]
+
+
+def with_share(report: TensorReport, whole: float) -> TensorReport:
+    """The report with its share of the whole error, if it has an error and there is one."""
+    if report.error is None or not whole:
+        return report
+    return replace(report, share=report.error / whole)

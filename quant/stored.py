@@ -1,0 +1,68 @@
+"""What comes out of a file is checked before anything is decoded."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def check_scales(scales: Array, dtype: str, shape: tuple[int, int]) -> None:
+    """Raise ValueError unless `scales` are of this dtype and shape, finite, and >= 0."""
+    if scales.dtype != dtype or scales.shape != shape:
+        raise ValueError(
+            f"scales must be {dtype} of shape {shape}, got {scales.dtype} of shape "
+            f"{scales.shape}; the file is damaged"
+        )
+    if not (np.isfinite(scales).all() and scales.min() >= 0):
+        raise ValueError(
+            f"scales must be finite and >= 0, got {scales.min()}..{scales.max()}; the file is "
+            "damaged"
+        )
+
+
+def check_codebook(codebook: Array, k: int, before: Shape = (), after: Shape = ()) -> None:
+    """Raise ValueError unless `codebook` is float32 of shape (*before, 1..k, *after)."""
+    place = len(before)
+    n = codebook.shape[place] if codebook.ndim > place else 0
+    is_shaped = codebook.shape == (*before, n, *after) and 1 <= n <= k
+    if codebook.dtype != np.float32 or not is_shaped:
+        shape = ", ".join(str(size) for size in (*before, f"1..{k}", *after))
+        raise ValueError(
+            f"codebook must be float32 of shape ({shape}), got {codebook.dtype} of shape "
+            f"{codebook.shape}; the file is damaged"
+        )
+
+
+def check_reach(reach: float) -> None:
+    """Raise ValueError unless weights up to `reach` fit float32; NaN does not."""
+    if not reach <= LARGEST:
+        raise ValueError(f"weights must be finite in float32, got {reach:.4g}; the file is damaged")
+
+
+def check_codes(codes: Array, shape: tuple[int, int], n_values: int) -> None:
+    """Raise ValueError unless `codes` are uint8 of this shape, all below `n_values`."""
+    if codes.dtype != np.uint8 or codes.shape != shape:
+        raise ValueError(
+            f"codes must be uint8 of shape {shape}, got {codes.dtype} of shape {codes.shape}; the "
+            "file is damaged"
+        )
+    if codes.max() >= n_values:
+        raise ValueError(
+            f"codes must be below {n_values}, the values of the codebook, got {codes.max()}; the "
+            "file is damaged"
+        )
+
+
+def check_names(arrays: Mapping[str, Array], names: set[str]) -> None:
+    """Raise ValueError unless there are arrays of these names alone."""
+    if set(arrays) != names:
+        raise ValueError(
+            f"arrays must be {', '.join(sorted(names)) or 'none'}, got "
+            f"{', '.join(sorted(arrays)) or 'none'}; the file is damaged"
+        )
