@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Two processes share two cores: the libraries of each are held to one thread, and none spins.
+TWO    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .PHONY: demo test lint types laws bench clean
 
@@ -10,14 +12,14 @@ demo: $(READY)
 	$(BIN)/ngrammix demo --out build/demo
 
 test: laws
-	$(BIN)/python -m pytest
+	$(TWO) $(BIN)/python -m pytest -n 2
 
 # The marked subset again, with the kernels as plain Python and with every array index checked.
 # Kernels cached without bounds checks must not be taken up, hence a cache folder of their own.
 laws: $(READY)
-	NUMBA_DISABLE_JIT=1 NGRAMMIX_MAX_EXAMPLES=5 $(BIN)/python -m pytest -q -m kernels
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=build/numba-boundscheck NGRAMMIX_MAX_EXAMPLES=20 \
-		$(BIN)/python -m pytest -q -m kernels
+	$(TWO) NUMBA_DISABLE_JIT=1 NGRAMMIX_MAX_EXAMPLES=5 $(BIN)/python -m pytest -q -n 2 -m kernels
+	$(TWO) NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=build/numba-boundscheck NGRAMMIX_MAX_EXAMPLES=20 \
+		$(BIN)/python -m pytest -q -n 2 -m kernels
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from eval import pipeline, quantize
 from eval.bench import (
     added,
     codebooks,
+    findings,
     gptq,
     match,
     memory,
@@ -113,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
         ("quant", quant_bench, "quant.json", "weights to codes and back"),
         ("packing", packing, "packing.json", "codes to bytes, and what compression makes of them"),
         ("codebooks", codebooks, "codebooks.json", "codebooks beside kmeans1d and faiss"),
+        ("findings", findings, "findings.json", "what each quantizer costs, in BPB and bytes"),
     ):
         sub = benches.add_parser(name, help=what)
         module.add_arguments(sub)

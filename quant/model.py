@@ -84,6 +84,11 @@ def quantize_model(
             f"recipe {recipe.name} needs a calibration for {needy[0]}, got none; give it batches, "
             "such as self_generate makes"
         )
+    is_done = calibration is None or isinstance(calibration, Calibration)
+    if is_done and memory_limit is not None:
+        raise ValueError(
+            f"memory_limit goes with batches, got {memory_limit} without; give it to calibrate"
+        )
     if calibration is not None and not isinstance(calibration, Calibration):
         calibration = calibrate(
             model, calibration, fisher=True, memory_limit=memory_limit, progress=progress

@@ -11,10 +11,9 @@ import subprocess
 import sys
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -23,6 +22,9 @@ from eval.report import make_folder
 from quant.gptq import gptq
 from quant.hessian import Hessian
 from quant.scalar import rtn
+
+if TYPE_CHECKING:
+    import torch
 
 Matrix = NDArray[np.float32]
 
@@ -84,6 +86,8 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 def measure(shapes: list[tuple[int, int]], n_rows: int, runs: int) -> dict[str, Any]:
     """Figures of each shape, with and without act-order, at 6 and 4 bits."""
+    import torch
+
     torch.set_num_threads(1)
     layers: list[dict[str, Any]] = []
     cases = [(bits, act_order) for bits in CLIPS for act_order in (True, False)]
@@ -106,6 +110,8 @@ def measure_case(
     weight: Matrix, hessian: Hessian, bits: int, act_order: bool, runs: int
 ) -> dict[str, Any]:
     """Seconds from weight and Hessian to the weight dequantized, and what each way costs."""
+    import torch
+
     clip = f"sd:{CLIPS[bits]}"
     matrix = hessian.matrix()
     tensors = torch.from_numpy(weight), torch.from_numpy(matrix).float()
@@ -162,16 +168,20 @@ def gather(inputs: Matrix) -> None:
     Hessian(inputs.shape[1]).add(inputs)
 
 
-def gather_plainly(inputs: Matrix) -> torch.Tensor:
+def gather_plainly(inputs: Matrix) -> "torch.Tensor":
     """The Hessian in float32."""
+    import torch
+
     rows = torch.from_numpy(inputs)
     return rows.t() @ rows / len(rows)
 
 
 def plain_gptq(
-    weight: torch.Tensor, hessian: torch.Tensor, bits: int, k: float, act_order: bool
-) -> torch.Tensor:
+    weight: "torch.Tensor", hessian: "torch.Tensor", bits: int, k: float, act_order: bool
+) -> "torch.Tensor":
     """The weight dequantized: the algorithm as published, float32, a column at a time."""
+    import torch
+
     most = 2 ** (bits - 1) - 1
     steps = k * weight.std(dim=1, correction=0) / most
     order = torch.arange(weight.shape[1])

@@ -7,7 +7,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -55,6 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute in one thread, as numpy and the kernels do."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -75,6 +76,8 @@ def scalar(weight: NDArray[np.float32], runs: int) -> list[dict[str, Any]]:
 
 def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
     """What turns the weight into its codes; all but "fit too" have the steps."""
+    import torch
+
     quantizer = ScalarQuantizer(config)
     grid = quantizer.fit(weight)
     shape, steps = blocks(weight, config), grid.steps[..., None]
@@ -99,6 +102,8 @@ def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
 
 def decoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
     """What turns the codes into weights again: into memory of its own, or reused."""
+    import torch
+
     q = ScalarQuantizer(config).encode(weight)
     grid = config.grid(q.arrays, weight.shape)
     shape, steps = blocks(weight, config), grid.steps[..., None]

@@ -306,6 +306,13 @@ def test_progress_counts_every_token(text, monkeypatch, capsys, model):
     assert (asked["delay"], asked["disable"], asked.get("file")) == (2, None, None)
 
 
+def test_the_command_starts_without_the_heavy_libraries():
+    heavy = "torch", "transformers", "datasets", "pyarrow", "matplotlib", "lm_eval", "tokenizers"
+    code = f"import sys, eval.cli; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (run.stdout, run.stderr) == ("[]\n", "")
+
+
 def test_help_and_version():
     run = ngrammix("--version")
     assert (run.returncode, run.stdout) == (0, "ngrammix 0.1.0\n")

@@ -15,7 +15,7 @@ TEXT = "def f(x):\n    return x + 1\n\n" * 60
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("code.py").write_text(TEXT, "utf-8")
-    Path("factories.py").write_text(
+    Path("plain_models.py").write_text(
         "import numpy as np\n"
         "from eval.models import wrap\n"
         "from eval.tokenizers import ByteTokenizer\n"
@@ -93,7 +93,7 @@ def test_data_calibrate_too(folder, capsys):
          "--recipe must be one name, got int8, int6; ngrammix pipeline takes several"),
         (["quantize", "--model", "none", "--recipe", "int8", "--out", "o"],
          "there are no weights to quantize, got --model none; name a model"),
-        (["quantize", "--model", "factories:plain", "--recipe", "int8", "--out", "o"],
+        (["quantize", "--model", "plain_models:plain", "--recipe", "int8", "--out", "o"],
          "weights are those of a module of torch, got none in plain; let the factory return the "
          "module itself"),
         (["quantize", "--recipe", "int8", "--calibrate", "missing", "--out", "o"],

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from eval.distributed import line, messages
 from eval.bench import ranks as bench
 from eval.cli import main
+from eval.distributed import line, messages
 from eval.distributed.line import END, FAILED, GATHERED, GREETING, JOB, Line, LineError
 from eval.distributed.ranks import Leader, Place, Ranks, find_place, greeting
 from eval.scoring.batch import Batch

@@ -444,6 +444,8 @@ HALF = {"name": "x", "rules": [{"use": "float16"}]}
          "nan in row 1, column 0; look at the training, or leave the tensor out"),
         (lambda: quantize_model(spoiled(1e6), HALF), "0.weight: weights must be finite as float16, "
          "got otherwise; use another rule"),
+        (lambda: quantize_model(Small(), "int8", memory_limit=9), "memory_limit goes with batches, "
+         "got 9 without; give it to calibrate"),
         (lambda: quantize(np.ones((2, 2)), Config()), "config must be one that quantizes, got "
          "Config(); see KINDS"),
     ],

@@ -1,0 +1,231 @@
+"""``ngrammix bench findings``: what each quantizer costs a model in bits per byte, and in bytes.
+
+Every quantizer's file is written with each codec, codes a byte each and packed; its loss is held
+against two curves, of rounding to nearest and of GPTQ with steps by standard deviations, at the
+same bytes.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from math import fsum, log
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tqdm import tqdm
+
+from eval.bench.common import deliver
+from eval.bench.findings_figures import loss_at, spearman
+from eval.bench.findings_table import table
+from eval.config import QuantizeConfig, add_options, read_config
+from eval.data import Data
+from eval.document import Document, Documents
+from eval.load import load_data, network_of, with_weights
+from eval.models import Model
+from eval.quantize import calibration_of, load
+from eval.report import make_folder
+from eval.score import score
+from eval.scoring.result import Result
+from eval.tokenizers import Tokenizer
+from quant import Calibration, QuantizedModel, QuantizedTensor, quantize_model
+from quant.codecs import CODECS
+from quant.config import Config
+from quant.encode import label
+from quant.gptq_config import GptqConfig
+from quant.lloyd_max import LloydMaxConfig
+from quant.product import ProductConfig
+from quant.quantized_model import dequantized
+from quant.recipe import FOURS, INT4, INT4_GROUP, INT6, INT8, NF4, plain
+from quant.residual import ResidualConfig
+from quant.roles import state_of
+from quant.scalar import ScalarConfig
+
+OPTIONS = (
+    "model", "data", "tokenizer", "column", "split", "bos", "token_bytes", "skip_empty", "windows",
+    "context", "stride", "batch", "limit", "device", "dtype", "download", "trust_remote_code",
+    "calibrate", "calibration_tokens", "seed",
+)  # fmt: skip
+
+QUANTIZERS: dict[str, Config] = {
+    "int8": INT8,
+    "int6": ScalarConfig(),
+    "int6 sd": INT6,
+    "gptq int6": GptqConfig(inner=ScalarConfig()),
+    "gptq int6 sd": GptqConfig(inner=INT6),
+    "int4": INT4,
+    "int4 group": INT4_GROUP,
+    "gptq int4": GptqConfig(inner=INT4),
+    "gptq int4 group": GptqConfig(inner=INT4_GROUP),
+    "lloyd 16": LloydMaxConfig(),
+    "lloyd 64": LloydMaxConfig(k=64),
+    "lloyd 256": LloydMaxConfig(k=256),
+    "nf4": NF4,
+    "pq": ProductConfig(dim=2),
+    "residual": ResidualConfig(stages=(FOURS, FOURS)),
+}
+# From fine to coarse; at 8 bits, steps that 6 bits would clip.
+CURVE = (
+    ScalarConfig(bits=8, clip="sd:8"),
+    ScalarConfig(bits=8, clip="sd:12.85"),
+    ScalarConfig(clip="sd:8"),
+    INT6,
+    ScalarConfig(clip="sd:19.3"),
+    ScalarConfig(clip="sd:25"),
+)
+CURVES: dict[str, Callable[[ScalarConfig], Config]] = {
+    "rtn": lambda config: config,
+    "gptq": lambda config: GptqConfig(inner=config),
+}
+FORMS = {"bytes": False, "packed": True}  # how codes are stored: whether packed
+THREADS = 2  # that compress, beside the model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this bench."""
+    parser.add_argument(
+        "--quantizers",
+        nargs="+",
+        default=list(QUANTIZERS),
+        choices=list(QUANTIZERS),
+        metavar="NAME",
+        help=f"which (default: all of {', '.join(QUANTIZERS)})",
+    )
+    add_options(parser, QuantizeConfig, OPTIONS)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print the table or JSON, and write JSON under --out."""
+    options = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
+    config = replace(read_config(QuantizeConfig, options), mixer="none")
+    make_folder(arguments.out)
+    result = measure(config, {name: QUANTIZERS[name] for name in arguments.quantizers})
+    deliver(result, arguments, "findings.json", table)
+
+
+def measure(config: QuantizeConfig, quantizers: dict[str, Config]) -> dict[str, Any]:
+    """Figures of each quantizer, of the curves, and how errors and losses go together."""
+    model, tokenizer = load(config)
+    before = evaluate(model, tokenizer, config)
+    bpb = bpb_of(before)
+    curves = {way: [make(its) for its in CURVE] for way, make in CURVES.items()}
+    wanted = list(quantizers.values()) + [its for points in curves.values() for its in points]
+    calibration = calibration_of(
+        config, model, tokenizer, [plain(label(its), its) for its in wanted]
+    )
+    found: dict[Config, dict[str, Any]] = {}
+    for use in tqdm(dict.fromkeys(wanted), "quantizers", delay=2, disable=None):
+        forms = FORMS if use in quantizers.values() else {"bytes": False}
+        found[use] = measure_one(use, forms, model, tokenizer, config, calibration, before)
+    points = {
+        way: [{key: found[its][key] for key in ("quantizer", "best_bytes", "loss")} for its in uses]
+        for way, uses in curves.items()
+    }
+    lines = {
+        way: [(its["best_bytes"], its["loss"]) for its in curve] for way, curve in points.items()
+    }
+    rows = [
+        {"name": name, **found[use], "loss_at_bytes": {
+            way: loss_at(found[use]["best_bytes"], line) for way, line in lines.items()
+        }}
+        for name, use in quantizers.items()
+    ]  # fmt: skip
+    losses = [row["loss"] for row in rows]
+    return {
+        "bpb": bpb,
+        "tokens": before.tokens,
+        "bytes": before.bytes,
+        "signature": before.signature,
+        "calibration": list(config.calibrate) or "made up by the model",
+        "calibration_tokens": config.calibration_tokens,
+        "quantizers": rows,
+        "curves": points,
+        "rank_correlation": {
+            key: spearman([row[key] for row in rows], losses) for key in ("relative_mse", "error")
+        },
+        "versions": before.versions,
+    }
+
+
+def measure_one(
+    use: Config,
+    forms: dict[str, bool],
+    model: Model,
+    tokenizer: Tokenizer,
+    config: QuantizeConfig,
+    calibration: Calibration | None,
+    before: Result,
+) -> dict[str, Any]:
+    """Errors, loss, and bytes by form and codec, of a quantizer."""
+    network = network_of(model)
+    quantized = quantize_model(network, plain(label(use), use), calibration, progress=False)
+    error = fsum(report.error or 0.0 for report in quantized.report)
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(THREADS) as pool:
+        sizes = dict(start_saving(quantized, Path(folder), forms, pool))
+        path = Path(folder) / "scored"
+        quantized.save(path, codec="none")
+        after = evaluate(with_weights(model, QuantizedModel.load(path), path), tokenizer, config)
+        n_bytes: dict[str, dict[str, int]] = {form: {} for form in forms}
+        for (form, codec), size in sizes.items():
+            n_bytes[form][codec] = size.result()
+    stored, packed = n_bytes["bytes"], n_bytes.get("packed", {})
+    return {
+        "quantizer": label(use),
+        "relative_mse": relative_mse(quantized, network),
+        "error": error,
+        # Half of the error is about nats a token.
+        "loss_foretold": error / 2 / log(2) * before.tokens / before.bytes,
+        "bpb": bpb_of(after),
+        "loss": bpb_of(after) - bpb_of(before),
+        "file_bytes": n_bytes,
+        "best_bytes": min(size for sizes in n_bytes.values() for size in sizes.values()),
+        "packing_percent": {codec: 100 * (packed[codec] / stored[codec] - 1) for codec in packed},
+    }
+
+
+def start_saving(
+    quantized: QuantizedModel, folder: Path, forms: dict[str, bool], pool: ThreadPoolExecutor
+) -> Iterator[tuple[tuple[str, str], Future[int]]]:
+    """((form, codec), bytes of the file to come) with each codec that is installed."""
+    for form, is_packed in forms.items():
+        for codec, its in CODECS.items():
+            if its.is_installed:
+                path = folder / f"{form}-{codec}"
+                job = pool.submit(quantized.save, path, packed=is_packed, codec=codec)
+                yield (form, codec), job
+
+
+def evaluate(model: Model, tokenizer: Tokenizer, config: QuantizeConfig) -> Result:
+    """The score of the model alone."""
+    return score(model, data_of(config, tokenizer), config, tokenizer=tokenizer)
+
+
+def bpb_of(result: Result) -> float:
+    """Bits per byte of the model alone; ValueError if there is no byte."""
+    if result.bpb_model is None:
+        raise ValueError(
+            f"there must be a byte to divide by, got {result.bytes} in {result.data}; name other "
+            "data"
+        )
+    return result.bpb_model
+
+
+def data_of(config: QuantizeConfig, tokenizer: Tokenizer) -> Data:
+    """The data that are named, or the embedded text."""
+    if config.data:
+        return load_data(config, tokenizer)
+    from eval.demo.corpus import reference_text
+
+    return Documents([Document("the Python language reference", reference_text())])
+
+
+def relative_mse(quantized: QuantizedModel, network: Any) -> float:
+    """Sum of squared errors in squares, of all weights that were quantized, together."""
+    errors, squares, state = [], [], state_of(network)
+    for name, tensor in quantized.tensors.items():
+        if isinstance(tensor, QuantizedTensor):
+            exact = state[name].detach().double().cpu()
+            errors.append(float((exact - dequantized(tensor).double()).square().sum()))
+            squares.append(float(exact.square().sum()))
+    return fsum(errors) / fsum(squares) if any(errors) else 0.0
