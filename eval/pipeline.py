@@ -128,7 +128,9 @@ def make_row(
 ) -> Row:  # fmt: skip
     """The figures of one evaluation, and what they are worse by than those before."""
     if after.bpb_model is None or after.bpb is None:
-        raise ValueError(f"there is no byte to divide by, got {after.bytes} in {after.data}")
+        raise ValueError(
+            f"a text needs bytes to divide by, got {after.bytes} in {after.data}; name other data"
+        )
     found = {
         "recipe": recipe, "file_bytes": size, "bits_per_weight": rate, "error": error,
         "bpb_model": after.bpb_model, "bpb": after.bpb, "model": after.model,

@@ -15,8 +15,9 @@ from eval.bench import findings
 from eval.bench.findings_figures import loss_at, mean_ranks, spearman
 from eval.bench.findings_table import table
 from eval.cli import main
-from eval.config import ScoreConfig
+from eval.config import QuantizeConfig, ScoreConfig
 from eval.data import open_data
+from eval.demo.corpus import reference_text
 from eval.models import wrap
 from eval.score import score
 from eval.tokenizers import ByteTokenizer
@@ -209,6 +210,11 @@ def test_data_without_a_byte_are_refused():
     assert str(caught.value) == (
         "there must be a byte to divide by, got 0 in shard.bin; name other data"
     )
+
+
+def test_without_data_it_is_the_embedded_text():
+    data = findings.data_of(QuantizeConfig(), ByteTokenizer(256))
+    assert [document.raw for document in data] == [reference_text()]
 
 
 def test_an_unknown_quantizer_is_refused(capsys):
