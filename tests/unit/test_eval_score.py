@@ -66,7 +66,7 @@ def test_with_everything_off_it_is_an_independent_loop_over_cross_entropy(tmp_pa
     """The embedded model: no cache, no windows of ours, torch's own loss."""
     model, texts = (
         load_demo(),
-        ["def f(x):\n    return x + 1\n" * 40, "import os\n", "print(1)\n" * 90],
+        ["def f(x):\n    return x + 1\n" * 30, "import os\n", "print(1)\n" * 30],
     )
     documents = Documents([Document(str(i), text.encode()) for i, text in enumerate(texts)])
     config = ScoreConfig(mixer="none", stride=100, context=300, windows=windows, batch=1)
@@ -322,7 +322,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
                 yield Document(f"{i}", rng.integers(0, 256, 400, np.uint8).tobytes())
 
     peaks = []
-    for n in (20, 200):
+    for n in (10, 100):
         config = ScoreConfig(order=2, memory_limit="4 MiB", batch=4)
         tracemalloc.start()
         score(ToyModel(), Endless(n), config, out=tmp_path, checkpoint=tmp_path, every=5000)
