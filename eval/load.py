@@ -1,6 +1,5 @@
 """Model, tokenizer and data as a configuration names them."""
 
-import hashlib
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from eval.config import RunConfig
 from eval.data import Data, open_data
+from eval.hf_model import hash_files
 from eval.models import Model, load_model
 from eval.tokenizers import ByteTokenizer, Tokenizer, load_tokenizer
 from quant import QuantizedModel
@@ -95,7 +95,7 @@ def with_weights(model: Model, quantized: QuantizedModel, path: Path) -> Model:
     """A copy of the model with dequantized weights, named by the hash of their file too."""
     network = deepcopy(network_of(model))
     quantized.load_into(network)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     held: Any = model  # a WrappedModel: it has a network
-    changed: Model = replace(held, network=network, name=f"{model.name}+quantized-{digest}")
+    name = f"{model.name}+quantized-{hash_files([path])}"
+    changed: Model = replace(held, network=network, name=name)
     return changed

@@ -107,19 +107,14 @@ def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> 
         limit=config.calibration_tokens, batch=BATCH,
     )  # fmt: skip
     shape = make_shape(reading, model, tokenizer)
-    batches = list(Feed(data, tokenizer, reading, shape))
-    whole = [batch.inputs for batch in batches if batch.is_scored.all()]
-    rest = [batch for batch in batches if not batch.is_scored.all()]
-    for batch in rest:  # the last window is shorter, or begins before what is new
-        whole += [row[None, : 1 + last_of(scored)] for row, scored in zip(
-            batch.inputs, batch.is_scored, strict=True
-        )]  # fmt: skip
-    return whole
-
-
-def last_of(is_scored: NDArray[np.bool_]) -> int:
-    """The last place that is scored."""
-    return int(np.flatnonzero(is_scored)[-1])
+    batches: list[Tokens] = []
+    for batch in Feed(data, tokenizer, reading, shape):
+        if batch.is_scored.all():
+            batches.append(batch.inputs)
+        else:  # windows of different lengths: each row ends with what is scored last
+            ends = batch.inputs.shape[1] - np.argmax(batch.is_scored[:, ::-1], axis=1)
+            batches += [row[None, :end] for row, end in zip(batch.inputs, ends, strict=True)]
+    return batches
 
 
 def begin(tokenizer: Tokenizer) -> int:

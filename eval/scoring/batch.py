@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,9 @@ class Batch:
     is_scored: NDArray[np.bool_]
     new: Sequence[Encoded]
 
-    @property
+    @cached_property
     def targets(self) -> Tokens:
-        """(N,) int64."""
+        """(N,) int64, put together once: every step asks for them."""
         return np.concatenate([piece.tokens for piece in self.new])
 
     def pick(self, logits: Any) -> Any:

@@ -4,8 +4,8 @@ Each works in two halves: `look` needs the tokens alone, and may run ahead of th
 model does not; `settle` needs what the model said.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ngrammix.mixer import Mixer
 from ngrammix.observer import Observed
 
 Tokens = NDArray[np.int64]
+Taken = TypeVar("Taken")
 
 
 class Mixing(Protocol):
@@ -81,12 +82,7 @@ class Mixed:
 
     def look(self, batch: Batch) -> list[Observed]:
         """See `Mixing`."""
-        observed = []
-        for tokens, is_apart in stretches(batch):
-            if is_apart:
-                self._mixer.boundary()
-            observed.append(self._mixer.observe(tokens))
-        return observed
+        return follow(batch, self._mixer, self._mixer.observe)
 
     def settle(self, batch: Batch, observed: Sequence[Observed], model: Gathered | None) -> Scored:
         """See `Mixing`."""
@@ -105,7 +101,7 @@ class Mixed:
 
     def replay(self, batch: Batch) -> None:
         """See `Mixing`."""
-        replay(self._mixer, batch)
+        follow(batch, self._mixer, self._mixer.learn)
 
     def experience(self) -> dict[str, NDArray[Any]]:
         """See `Mixing`."""
@@ -116,10 +112,24 @@ class Mixed:
         self._mixer.relive(experience)
 
 
-class ModelAlone:
+class TokensAlone:
+    """Whatever is made of the tokens alone: there is nothing to keep beside them."""
+
+    regret_bits = bound_bits = None
+
+    def experience(self) -> dict[str, NDArray[Any]]:
+        """See `Mixing`: nothing."""
+        return {}
+
+    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
+        """See `Mixing`."""
+        snapshot.put({}, experience)
+
+
+class ModelAlone(TokensAlone):
     """The model, as if there were no cache."""
 
-    regret_bits = bound_bits = cache = None
+    cache = None
 
     def look(self, batch: Batch) -> list[Observed]:
         """See `Mixing`: nothing."""
@@ -135,16 +145,8 @@ class ModelAlone:
     def replay(self, batch: Batch) -> None:
         """See `Mixing`: nothing is learned."""
 
-    def experience(self) -> dict[str, NDArray[Any]]:
-        """See `Mixing`: nothing."""
-        return {}
 
-    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
-        """See `Mixing`."""
-        snapshot.put({}, experience)
-
-
-class CacheAlone:
+class CacheAlone(TokensAlone):
     """The cache, without any model.
 
     Parameters
@@ -153,20 +155,16 @@ class CacheAlone:
         New, or loaded from where a run stopped.
     """
 
-    regret_bits = bound_bits = None
-
     def __init__(self, cache: NgramCache) -> None:
         self.cache = cache
 
     def look(self, batch: Batch) -> list[Observed]:
         """See `Mixing`."""
-        observed = []
-        for tokens, is_apart in stretches(batch):
-            if is_apart:
-                self.cache.boundary()
-            position = self.cache.position
-            observed.append(Observed(position, tokens, self.cache.observe(tokens), None))
-        return observed
+
+        def observe(tokens: Tokens) -> Observed:
+            return Observed(self.cache.position, tokens, self.cache.observe(tokens), None)
+
+        return follow(batch, self.cache, observe)
 
     def settle(self, batch: Batch, observed: Sequence[Observed], model: Gathered | None) -> Scored:
         """See `Mixing`; `model` is not looked at."""
@@ -175,23 +173,19 @@ class CacheAlone:
 
     def replay(self, batch: Batch) -> None:
         """See `Mixing`."""
-        replay(self.cache, batch)
-
-    def experience(self) -> dict[str, NDArray[Any]]:
-        """See `Mixing`: the cache is made of tokens alone."""
-        return {}
-
-    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
-        """See `Mixing`."""
-        snapshot.put({}, experience)
+        follow(batch, self.cache, self.cache.learn)
 
 
-def replay(learner: Mixer | NgramCache, batch: Batch) -> None:
-    """Let it learn the targets."""
+def follow(
+    batch: Batch, learner: Mixer | NgramCache, take: Callable[[Tokens], Taken]
+) -> list[Taken]:
+    """What `take` makes of each stretch of targets; the learner is told where one starts afresh."""
+    taken = []
     for tokens, is_apart in stretches(batch):
         if is_apart:
             learner.boundary()
-        learner.learn(tokens)
+        taken.append(take(tokens))
+    return taken
 
 
 def asked(observed: Sequence[Observed]) -> Tokens | None:
