@@ -1,23 +1,17 @@
-"""Chunk: tokens on their way through the tables, one order at a time; and how two threads share it.
+"""Chunk: tokens on their way through the tables, one order at a time."""
 
-Order k needs only the nodes that order k - 1 found, and counts only what all longer orders left to
-it. So a thread may find the short orders of one chunk while another still finds the long ones of
-the chunk before. Each row has columns of one writer at a time, hence the same bits.
-"""
-
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix.kernels.count import count
+from ngrammix.evidence import Evidence
+from ngrammix.kernels.count import count_orders
+from ngrammix.kernels.find import find_orders
 from ngrammix.table import Nodes, Table, Tokens
 
 SIZE = 8192  # tokens: what they touch in one table stays in the core's own cache
-IN_FLIGHT = 8  # chunks in the hands of two threads
 
 
 class Chunk:
@@ -34,69 +28,49 @@ class Chunk:
         self.grams[0] = 0
         self.seen = np.zeros_like(self.grams)
 
-    def take(
-        self, tokens: Tokens, position: int, fields: NDArray[np.uint32], discounts: NDArray[Any]
-    ) -> "Chunk":
-        """Begin with tokens (n,), the first at `position`; of no evidence if that is empty."""
+    def take(self, tokens: Tokens, position: int, evidence: Evidence, start: int) -> "Chunk":
+        """Begin with tokens (n,), the first at `position`; what was known goes to `evidence`.
+
+        There from place `start` on; nowhere if it has no places.
+        """
         self.tokens, self.position = tokens, position
-        self.fields, self.discounts = fields, discounts
+        self.evidence, self.start = evidence, start
         self._is_new = np.zeros(len(tokens), np.bool_)
         self._fresh = np.ones(len(tokens), np.bool_)
         return self
 
-    def find(
-        self, tables: Sequence[Table], orders: Sequence[int], nodes: Nodes, seen: Nodes
-    ) -> None:
-        """Find or make the n-grams of `orders`, ascending, once those of all shorter are found.
+    def find(self, tables: Sequence[Table], orders: range, nodes: Nodes, seen: Nodes) -> None:
+        """Find or make the n-grams of `orders`, once those of all shorter are found.
 
         nodes, seen (order + 1,): the column of `grams` and `seen` before the chunk; of `orders`,
         replaced by that behind it.
         """
-        n = len(self.tokens)
         for k in orders:
-            tables[k].reserve(n)
-        for k in orders:
-            self.grams[k, 0], self.seen[k, 0] = nodes[k], seen[k]
-            tables[k].find(
-                self.tokens, self.grams[k - 1], self.grams[k], self.seen[k], self._is_new,
-                self.position, True,
-            )  # fmt: skip
-            nodes[k], seen[k] = self.grams[k, n], self.seen[k, n]
+            tables[k].reserve(len(self.tokens))
+        find_orders(
+            self.tokens, orders.start, orders.stop - 1, nodes, seen, self.grams, self.seen,
+            self._is_new, tuple(table.slots for table in tables), rows_of(tables),
+            tuple(table.used for table in tables), self.position,
+        )  # fmt: skip
 
     def count(
-        self, tables: Sequence[Table], lengths: Sequence[int], counts_of_counts: NDArray[np.int64]
+        self, tables: Sequence[Table], lengths: range, counts_of_counts: NDArray[np.int64]
     ) -> None:
-        """Count what follows the contexts of `lengths`, descending, after all longer ones."""
-        for k in lengths:
-            count(
-                self.tokens, k, self.grams[k], self.grams[k + 1], self.seen[k], tables[k].rows,
-                tables[k + 1].rows, self._fresh, counts_of_counts[k], self.fields[k],
-                self.discounts[k], self.position,
-            )  # fmt: skip
+        """Count what follows the contexts of `lengths`, after all longer ones."""
+        count_orders(
+            self.tokens, lengths.stop - 1, lengths.start, self.grams, self.seen, rows_of(tables),
+            self._fresh, counts_of_counts, self.evidence.fields, self.evidence.discounts,
+            self.start, self.position,
+        )  # fmt: skip
 
 
-def overlap(
-    chunks: Iterable[Chunk],
-    begin: Callable[[Chunk], None],
-    deepen: Callable[[Chunk], None],
-    end: Callable[[Chunk], None],
-) -> None:
-    """For each chunk in turn: `begin` here, `deepen` in another thread, `end` here.
+def rows_of(tables: Sequence[Table]) -> tuple[NDArray[np.uint32], ...]:
+    """Rows of every order, for the kernels."""
+    return tuple(table.rows for table in tables)
 
-    A chunk is asked for only while fewer than IN_FLIGHT are under way. The first error of either
-    thread is raised here.
-    """
 
-    def finish(chunk: Chunk, deepened: Future[None]) -> None:
-        deepened.result()
-        end(chunk)
-
-    under_way: deque[tuple[Chunk, Future[None]]] = deque()
-    with ThreadPoolExecutor(1, "ngrammix") as thread:
-        for chunk in chunks:
-            begin(chunk)
-            under_way.append((chunk, thread.submit(deepen, chunk)))
-            if len(under_way) == IN_FLIGHT:
-                finish(*under_way.popleft())
-        while under_way:
-            finish(*under_way.popleft())
+def sizes(n_tokens: int, size: int) -> Iterator[int]:
+    """Sizes of the chunks that `n_tokens` are cut into, of at most `size` each."""
+    yield from repeat(size, n_tokens // size)
+    if n_tokens % size:
+        yield n_tokens % size

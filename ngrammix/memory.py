@@ -85,9 +85,12 @@ class GrowingArray:
             self._space[: written.size] = written.reshape(-1)
         self._show(capacity)
 
-    def shrink(self, capacity: int, *, keeps_pages: bool = False) -> None:
-        """Give up all rows from `capacity` on; unless kept, their pages go back to the system."""
-        begin, end = capacity * self._row_bytes, len(self) * self._row_bytes
+    def shrink(self, capacity: int, written: int, *, keeps_pages: bool = False) -> None:
+        """Give up all rows from `capacity` on, of which those before `written` may hold something.
+
+        Unless kept, their pages go back to the system.
+        """
+        begin, end = capacity * self._row_bytes, max(capacity, written) * self._row_bytes
         whole = end
         if not keeps_pages and sys.platform == "linux":  # there given pages come back as zeros
             whole = min(page_bytes(begin, mmap.PAGESIZE), page_bytes(end, mmap.PAGESIZE))

@@ -1,12 +1,13 @@
 """Stream: the tables of every order and the place that the stream has reached in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix import chunk, forget
+from ngrammix import chunk, forget, relay
 from ngrammix.backoff import raise_order
 from ngrammix.budget import Budget
 from ngrammix.chunk import Chunk
@@ -52,10 +53,12 @@ class Stream:
         self.tables[0].add_root()
         self.nodes[0] = 0
         # The buffers of two threads, whatever n_threads is: both must forget the same.
-        buffer_bytes = chunk.IN_FLIGHT * (self.nodes.nbytes + self.seen.nbytes)
+        buffer_bytes = relay.IN_FLIGHT * (self.nodes.nbytes + self.seen.nbytes)
         self.budget = Budget(self.tables, memory_limit, chunk.SIZE, buffer_bytes)
-        n_chunks = chunk.IN_FLIGHT if n_threads > 1 else 1
+        n_chunks = relay.IN_FLIGHT if n_threads > 1 else 1
         self._chunks = [Chunk(order, self.budget.chunk) for _ in range(n_chunks)]
+        self._relay = relay.Relay(self.tables, self.nodes, self.seen, self.counts_of_counts)
+        self._no_evidence = Evidence.allocate(order, 0)
 
     @property
     def discounts(self) -> NDArray[np.float32]:
@@ -72,11 +75,12 @@ class Stream:
         start = 0
         while start < len(tokens):
             stop = min(len(tokens), start + self._make_room())
-            block = self._split(tokens, evidence, start, stop)
             if self._can_share(stop - start):
-                self._walk_in_threads(block)
+                sizes = relay.sizes(stop - start, self.budget.chunk)
+                self._walk_in_threads(self._split(tokens, evidence, start, sizes))
             else:
-                for work in block:
+                sizes = chunk.sizes(stop - start, self.budget.chunk)
+                for work in self._split(tokens, evidence, start, sizes):
                     self._walk(work)
             start = stop
         self._make_room()  # now: what is asked of the next position is asked of what it will meet
@@ -85,9 +89,9 @@ class Stream:
         """Count token (1,) after each suffix of `context` (C,), C < order, beside the stream."""
         self._make_room()
         nodes = self.walk(context, makes=True)[:, -1]
-        work = self._chunks[0].take(token, self.position, *_NO_EVIDENCE)
+        work = self._chunks[0].take(token, self.position, self._no_evidence, 0)
         work.find(self.tables, self._upward, nodes, np.zeros_like(nodes))
-        work.count(self.tables, self._downward, self.counts_of_counts)
+        work.count(self.tables, self._lengths, self.counts_of_counts)
         self.position += 1
         self._make_room()
 
@@ -188,9 +192,9 @@ class Stream:
         return range(1, self.order + 1)
 
     @property
-    def _downward(self) -> range:
-        """Lengths of the contexts, longest first."""
-        return range(self.order - 1, -1, -1)
+    def _lengths(self) -> range:
+        """Lengths of the contexts."""
+        return range(self.order)
 
     def _make_room(self) -> int:
         """Tokens until the next look at the budget, for which room is made; it may have to forget.
@@ -211,17 +215,17 @@ class Stream:
         return n_tokens
 
     def _split(
-        self, tokens: Tokens, evidence: Evidence | None, start: int, stop: int
+        self, tokens: Tokens, evidence: Evidence | None, start: int, sizes: Iterable[int]
     ) -> Iterator[Chunk]:
-        """Tokens start..stop, chunk by chunk, in one of the buffers after the other."""
-        for i, first in enumerate(range(start, stop, self.budget.chunk)):
-            piece = slice(first, min(first + self.budget.chunk, stop))
-            written = _NO_EVIDENCE
-            if evidence is not None:
-                written = evidence.fields[:, piece], evidence.discounts[:, piece]
-            work = self._chunks[i % len(self._chunks)]
-            yield work.take(tokens[piece], self.position, *written)
-            self.position += piece.stop - piece.start
+        """Chunks of these sizes, from token `start` on, in one of the buffers after the other."""
+        for work, size in zip(cycle(self._chunks), sizes, strict=False):
+            piece = tokens[start : start + size]
+            if evidence is None:
+                yield work.take(piece, self.position, self._no_evidence, 0)
+            else:
+                yield work.take(piece, self.position, evidence, start)
+            self.position += size
+            start += size
 
     def _can_share(self, n_tokens: int) -> bool:
         """Whether two threads may walk so many tokens: rows that move lose what is written."""
@@ -230,33 +234,11 @@ class Stream:
 
     def _walk(self, work: Chunk) -> None:
         work.find(self.tables, self._upward, self.nodes, self.seen)
-        work.count(self.tables, self._downward, self.counts_of_counts)
+        work.count(self.tables, self._lengths, self.counts_of_counts)
 
     def _walk_in_threads(self, block: Iterator[Chunk]) -> None:
-        """Short orders here, long ones in another thread, each counting what it has found.
-
-        The split was the fastest of a few on 2 M and on 10 M tokens. Rows that one core writes and
-        the other reads are dear: a split that gives all counting to one thread gains nothing.
-        """
-        n_near = 4 * self.order // 7
-        near, far = self._upward[:n_near], self._upward[n_near:]
-        counted_far, counted_near = self._downward[: -n_near or None], self._downward[-n_near:]
-
-        def begin(work: Chunk) -> None:
-            work.find(self.tables, near, self.nodes, self.seen)
-
-        def deepen(work: Chunk) -> None:
-            work.find(self.tables, far, self.nodes, self.seen)
-            work.count(self.tables, counted_far, self.counts_of_counts)
-
-        def end(work: Chunk) -> None:
-            work.count(self.tables, counted_near if n_near else (), self.counts_of_counts)
-
         try:
-            chunk.overlap(block, begin, deepen, end)
+            self._relay.walk(block)
         except MemoryError:  # found, but not counted by all orders: no context reaches over that
             self.boundary()
             raise
-
-
-_NO_EVIDENCE = np.empty((32, 0, 6), np.uint32), np.empty((32, 0), np.float32)

@@ -34,11 +34,11 @@ class Table:
         columns = find.COLUMNS_LONGEST if is_longest else find.COLUMNS
         self._rows = GrowingArray(1 << FIRST_BITS, columns)
         self._slots = GrowingArray(1 << FIRST_BITS, 1)
-        self._used = np.zeros(1, np.int64)
+        self.used = np.zeros(1, np.int64)
 
     def __len__(self) -> int:
         """Return the number of n-grams."""
-        return int(self._used[0])
+        return int(self.used[0])
 
     @property
     def rows(self) -> NDArray[np.uint32]:
@@ -68,40 +68,46 @@ class Table:
 
     def grows_in_place(self, n_more: int) -> bool:
         """Whether ``reserve(n_more)`` leaves the rows where they are."""
-        return self._rows.fits(len(self) + n_more)
+        return self._rows.fits(self._room(len(self) + n_more))
 
     def reserve(self, n_more: int) -> None:
         """Make room for `n_more` further n-grams; MemoryError leaves the table as it was."""
-        self._rows.grow(len(self) + n_more)
-        bits = bits_for(len(self) + n_more, self.bits)
-        if bits != self.bits:
-            self._slots.grow(1 << bits)
-            self._index()
+        n_rows, n_slots = len(self) + n_more, len(self._slots)
+        if n_rows > len(self._rows):
+            self._rows.grow(self._room(n_rows))
+        if n_rows > MAX_LOAD * n_slots:
+            self._slots.grow(1 << bits_for(n_rows, self.bits))
+            self.slots[:n_slots] = 0
+            find.fill_slots(self.slots, self.bits, self.rows, len(self))
+
+    def _room(self, n_rows: int) -> int:
+        """Rows that an index for `n_rows` takes: room for as many, lest every chunk has to grow."""
+        return int(MAX_LOAD * (1 << bits_for(n_rows, self.bits)))
 
     def truncate(self, n_rows: int) -> None:
         """Forget the rows from `n_rows` on; until `reindex`, nothing is found."""
-        self._used[0] = n_rows
-        self._rows.shrink(max(n_rows, 1 << FIRST_BITS))
+        self._rows.shrink(max(n_rows, 1 << FIRST_BITS), len(self))
         self.rows[n_rows:] = 0
+        self.used[0] = n_rows
 
     def reindex(self) -> None:
         """Enter every row anew, in an index no larger than a new table's."""
-        self._slots.shrink(1 << min(self.bits, bits_for(len(self))))
+        self._slots.shrink(1 << min(self.bits, bits_for(len(self))), len(self._slots))
         self._index()
 
     def clear(self, *, keeps_pages: bool) -> None:
         """Forget all rows; their memory stays for the next ones, or goes back to the system."""
-        self._used[0] = 0
-        for array in (self._rows, self._slots):
-            array.shrink(1 << FIRST_BITS, keeps_pages=keeps_pages)
+        for array, written in ((self._rows, len(self)), (self._slots, len(self._slots))):
+            array.shrink(1 << FIRST_BITS, written, keeps_pages=keeps_pages)
             array.array[:] = 0
+        self.used[0] = 0
 
     def restore(self, rows: NDArray[np.uint32], bits: int) -> None:
         """Take over a saved table, its rows (N, columns) uint32, into this empty one."""
         self._rows.grow(len(rows))
         self._slots.grow(1 << bits)
         self.rows[: len(rows)] = rows
-        self._used[0] = len(rows)
+        self.used[0] = len(rows)
         self._index()
 
     def _index(self) -> None:
@@ -110,7 +116,7 @@ class Table:
 
     def add_root(self) -> None:
         """Make the one n-gram of no tokens, row 0; it has no prefix, so no key and no slot."""
-        self._used[0] = 1
+        self.used[0] = 1
 
     def find(
         self, tokens: Tokens, contexts: Nodes, grams: Nodes, seen: Nodes, is_new: NDArray[np.bool_],
@@ -118,7 +124,7 @@ class Table:
     ) -> None:  # fmt: skip
         """Walk `tokens` as kernels/find.py says; if it `makes` n-grams, `reserve` first."""
         find.find(
-            tokens, contexts, grams, seen, is_new, self.slots, self.bits, self.rows, self._used,
+            tokens, contexts, grams, seen, is_new, self.slots, self.bits, self.rows, self.used,
             position, makes,
         )  # fmt: skip
 

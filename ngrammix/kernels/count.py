@@ -93,3 +93,21 @@ def count(
             if before < 2:
                 once_twice[before] += 1
             d = discount(once_twice)
+
+
+@jit
+def count_orders(
+    tokens, longest, shortest, grams, seen, entries, fresh, counts_of_counts, fields, discounts,
+    start, position,
+):  # fmt: skip
+    """Count what follows the contexts of `longest` down to `shortest` tokens, after longer ones.
+
+    grams, seen, entries, counts_of_counts: for each order what `count` takes; fields (order, N, 6)
+    and discounts (order, N), of which [start, start + T) is written, or N is 0.
+    """
+    stop = min(start + len(tokens), discounts.shape[1])
+    for k in range(longest, shortest - 1, -1):
+        count(
+            tokens, k, grams[k], grams[k + 1], seen[k], entries[k], entries[k + 1], fresh,
+            counts_of_counts[k], fields[k][start:stop], discounts[k][start:stop], position,
+        )  # fmt: skip

@@ -11,7 +11,7 @@ A tag is never trusted: prefix and token are compared before a row is returned.
 
 import numpy as np
 
-from ngrammix.kernels.jit import LANES, jit, lanes_equal, lowest, prefetch
+from ngrammix.kernels.jit import LANES, bit_length, jit, lanes_equal, lowest, prefetch
 
 PREFIX, TOKEN, LAST, COUNT, FOLLOWERS, DISTINCT, HINT, HINT_COUNT = range(8)
 COLUMNS = 8  # 32 bytes: half a cache line
@@ -168,6 +168,27 @@ def find(tokens, contexts, grams, seen, is_new, slots, bits, entries, used, posi
                 is_new[j] = True
         grams[j + 1] = row
     used[0] = n_rows
+
+
+@jit
+def find_orders(
+    tokens, shortest, longest, nodes, ended, grams, seen, is_new, slots, entries, used, position
+):
+    """Find or make the n-grams of `shortest` to `longest` tokens, once all shorter ones are found.
+
+    nodes, ended (order + 1,) uint32: the column of `grams` and `seen` before tokens[0]; of these
+    orders, replaced by the last. grams, seen (order + 1, more than T) uint32, slots, entries and
+    used, tuples of order + 1: for each order what `find` takes.
+    """
+    n_tokens = len(tokens)
+    for k in range(shortest, longest + 1):
+        grams[k, 0], seen[k, 0] = nodes[k], ended[k]
+        bits = bit_length(len(slots[k])) - 1
+        find(
+            tokens, grams[k - 1], grams[k], seen[k], is_new, slots[k], bits, entries[k], used[k],
+            position, True,
+        )  # fmt: skip
+        nodes[k], ended[k] = grams[k, n_tokens], seen[k, n_tokens]
 
 
 @jit

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrammix import NgramCache, budget, chunk, forget, memory
+from ngrammix import NgramCache, budget, chunk, forget, memory, relay
 from ngrammix.reference import ReferenceCache
 
 pytestmark = pytest.mark.kernels
@@ -22,7 +22,7 @@ def tiny():
     """Count bytes one by one and look at the budget often, so that few tokens fill a cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunk, "SIZE", 3)
-        patch.setattr(chunk, "IN_FLIGHT", 2)
+        patch.setattr(relay, "IN_FLIGHT", 2)
         patch.setattr(budget, "LARGEST_BLOCK", 8)
         patch.setattr(budget, "SHARE", 1)
         patch.setattr(memory, "PAGE", 16)
