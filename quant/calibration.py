@@ -41,6 +41,12 @@ class Calibration:
         The same: those of a group are gathered in one pass. All in one, unless memory is short.
     is_fisher : bool
         Whether there is Fisher information.
+    flows : tuple of tuples of str
+        Weights that are multiplied, in the order of their use; those of one tuple, with the same.
+    batches : iterable, or None
+        What was calibrated on, unless there is no second pass over it.
+    n_products : tuple of mappings
+        For each batch, how often each weight was multiplied.
     """
 
     def __init__(
@@ -49,9 +55,13 @@ class Calibration:
         groups: tuple[tuple[str, ...], ...],
         first: "Gathering",
         gather: Gather,
+        batches: Iterable[Any],
     ) -> None:
         self.names, self.groups = names, groups
         self.is_fisher = first.n_labels > 0
+        self.flows = tuple(map(tuple, first.flows))
+        self.batches = None if iter(batches) is batches else batches
+        self.n_products = tuple(first.n_products)
         self._gather = gather
         self._first = first
         self._held, first.hessians = first.hessians, {}
@@ -215,7 +225,7 @@ def calibrate(
     rest = {name: n for name, n in first.columns.items() if name not in first.hessians}
     groups = [tuple(name for name in reached if name not in rest)]
     groups.extend(grouped(rest, memory_limit or 0))
-    return Calibration(reached, tuple(filter(None, groups)), first, gather)
+    return Calibration(reached, tuple(filter(None, groups)), first, gather, batches)
 
 
 def grouped(columns: dict[str, int], memory_limit: int) -> Iterator[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """One pass of calibration: batches through a model, Hessians of what reaches its weights."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -43,6 +44,10 @@ class Gathering:
         How often each row was looked up.
     n_labels : int
         Labels drawn so far.
+    flows : list of lists of str
+        Weights wanted in the order of their first products; those of one list, with the same rows.
+    n_products : list of Counter
+        How often each was multiplied, batch by batch.
     """
 
     def __init__(self, names: Collection[str], memory_limit: int | None) -> None:
@@ -56,6 +61,9 @@ class Gathering:
         self.lookups: dict[str, Hessian] = {}
         self.counts: dict[str, Tensor] = {}
         self.n_labels = 0
+        self.flows: list[list[str]] = []
+        self.n_products: list[Counter[str]] = []
+        self._rows: Tensor | None = None
 
     def run(
         self,
@@ -71,11 +79,13 @@ class Gathering:
         with at_rest(model):
             for batch in batches:
                 n_batches += 1
+                self.n_products.append(Counter())
                 with torch.set_grad_enabled(self._is_fisher):
                     with Watch(weights, self.take):
                         output = call(model, batch)
                     if self._is_fisher:
                         self.draw(logits_of(output), rng)
+        self._rows = None
         return n_batches
 
     def take(self, call: Product | Lookup, output: Tensor) -> Tensor:
@@ -109,9 +119,12 @@ class Gathering:
                 f"a weight must be multiplied from one side, got both for {name}; leave it out of "
                 "names, and round it to nearest"
             )
-        if name not in self.columns and self._has_room(columns):
-            self.hessians[name] = Hessian(columns)
+        if name not in self.columns:
+            self._follow(name, product.rows)
+            if self._has_room(columns):
+                self.hessians[name] = Hessian(columns)
         self.columns[name] = columns
+        self.n_products[-1][name] += 1
         if name in self.hessians:
             add_named(self.hessians[name], product.rows, name)
 
@@ -129,6 +142,13 @@ class Gathering:
             loss = -log_probs.gather(1, labels.to(log_probs.device)).sum()
             loss.backward()  # type: ignore[no-untyped-call]
         self.n_labels += len(labels)
+
+    def _follow(self, name: str, rows: Tensor) -> None:
+        if rows is self._rows:
+            self.flows[-1].append(name)
+        else:
+            self.flows.append([name])
+            self._rows = rows
 
     def _has_room(self, columns: int) -> bool:
         if self._limit is None:

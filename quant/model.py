@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import fsum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +15,20 @@ from quant.calibration import Calibration, calibrate
 from quant.config import Config
 from quant.encode import label, needs_hessian, quantize
 from quant.gptq import GptqTensor
-from quant.gptq_config import GptqConfig
 from quant.low_rank import LowRank, LowRankConfig, correct
 from quant.matrix import as_matrix
+from quant.plan import BUFFER, Job, aimed, plan
 from quant.quantized_model import QuantizedModel
 from quant.recipe import KEEP, Recipe, find_recipe
 from quant.report import TensorReport, relative_mse
-from quant.roles import aliases_of, roles_of, state_of, transposed_names
+from quant.roles import aliases_of, state_of
 from quant.tensor import QuantizedTensor
+from quant.twin import Twin, aimed_at
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 Float64 = NDArray[np.float64]
-
-BUFFER = "buffer"
-
-
-class Job(NamedTuple):
-    """A tensor of the state, and what is to become of it; `place` is when its Hessian comes."""
-
-    name: str
-    weight: "Tensor"
-    role: str
-    use: Config | str
-    is_transposed: bool
-    place: int
 
 
 def quantize_model(
@@ -84,25 +72,36 @@ def quantize_model(
             f"recipe {recipe.name} needs a calibration for {needy[0]}, got none; give it batches, "
             "such as self_generate makes"
         )
+    if recipe.sequential and low_rank is not None:
+        raise ValueError(
+            f"low_rank corrects weights when all are done, got it with recipe {recipe.name}, which "
+            "goes from one to the next; use sequential=False, or a LowRankConfig in its rules"
+        )
     is_done = calibration is None or isinstance(calibration, Calibration)
     if is_done and memory_limit is not None:
         raise ValueError(
             f"memory_limit goes with batches, got {memory_limit} without; give it to calibrate"
         )
     if calibration is not None and not isinstance(calibration, Calibration):
+        if recipe.sequential and iter(calibration) is calibration:
+            calibration = list(calibration)
         calibration = calibrate(
             model, calibration, fisher=True, memory_limit=memory_limit, progress=progress
         )
+    twin = None
     if calibration is not None:
-        jobs = [aimed(job, calibration) for job in jobs]
+        jobs = [aimed(job, calibration, recipe.sequential) for job in jobs]
+        twin = Twin(model, calibration) if recipe.sequential and needy else None
     tensors: dict[str, Any] = {}
     reports: dict[str, TensorReport] = {}
     in_order = sorted(jobs, key=lambda job: job.place)
     for job in tqdm(in_order, "quantize", unit=" tensors", disable=None if progress else True):
         try:
-            tensors[job.name], reports[job.name] = do(job, calibration)
+            tensors[job.name], reports[job.name] = do(job, calibration, twin)
         except ValueError as error:
             raise ValueError(f"{job.name}: {error}") from error
+        if twin is not None and job.role != BUFFER:
+            twin.take(job.name, tensors[job.name])
     if low_rank is not None:
         for job in worst(jobs, tensors, reports, low_rank.top):
             tensors[job.name], reports[job.name] = do_again(
@@ -116,47 +115,7 @@ def quantize_model(
     )
 
 
-def plan(model: "nn.Module", recipe: Recipe) -> list[Job]:
-    """A job for each tensor of the state, in its order, tied ones once."""
-    roles, transposed = roles_of(model), transposed_names(model)
-    state = state_of(model)
-    aliases = aliases_of(state)
-    jobs = []
-    for name, weight in state.items():
-        if name in aliases:
-            continue
-        role = roles.get(name, BUFFER)
-        is_quantized = role != BUFFER and weight.is_floating_point()
-        use = recipe.use(name, role) if is_quantized else KEEP
-        jobs.append(Job(name, weight, role, use, name in transposed, 0))
-    return jobs
-
-
-def aimed(job: Job, calibration: Calibration) -> Job:
-    """The job, as calibration found the weight to be used.
-
-    ValueError if it needs a Hessian and has none, but for GPTQ of an embedding.
-    """
-    if job.name in calibration:
-        place = next(i for i, group in enumerate(calibration.groups) if job.name in group)
-        return job._replace(is_transposed=calibration.is_transposed(job.name), place=place)
-    use = job.use
-    if isinstance(use, Config):
-        use = without_gptq(use) if job.role == "embedding" else use
-        if needs_hessian(use):
-            calibration.check(job.name)
-    return job._replace(use=use)
-
-
-def without_gptq(use: Config) -> Config:
-    """The configuration whose grid GPTQ would use, or as it is."""
-    if isinstance(use, LowRankConfig):
-        return replace(use, inner=without_gptq(use.inner))
-    inner: Any = use.inner if isinstance(use, GptqConfig) else use
-    return inner  # type: ignore[no-any-return]
-
-
-def do(job: Job, calibration: Calibration | None) -> tuple[Any, TensorReport]:
+def do(job: Job, calibration: Calibration | None, twin: Twin | None) -> tuple[Any, TensorReport]:
     """(what the tensor becomes, how it fared)."""
     start = time.perf_counter()
     weight = job.weight.detach()
@@ -170,10 +129,16 @@ def do(job: Job, calibration: Calibration | None) -> tuple[Any, TensorReport]:
     if job.use == KEEP:
         return weight.cpu().clone(), report
     if isinstance(job.use, Config):
-        hessian = cost_of(job, calibration)
+        hessian: Any = cost_of(job, calibration)
+        layout, asked = None, weight
+        if twin is not None and job.flow:
+            matrix, layout = as_matrix(weight, transposed=job.is_transposed)
+            hessian, cross = twin.meet(job.flow)
+            asked = replace(layout, dtype="float32").restore(aimed_at(matrix, hessian, cross))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            q = quantize(weight, job.use, hessian, transposed=job.is_transposed)
+            q = quantize(asked, job.use, hessian, transposed=job.is_transposed)
+        q = replace(q, layout=layout or q.layout)
         for warning in caught:
             warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=3)
         damp = q.report.damp if isinstance(q, GptqTensor) else None

@@ -64,10 +64,21 @@ class Recipe:
     ----------
     name : str
     rules : tuple of Rule
+    sequential : bool
+        Whether what needs a Hessian is quantized in the order of use, each weight for the inputs
+        that it meets by then, so that it makes good the errors before it: see `quant.twin`. A pass
+        over the calibration for every input of the model's layers, twice.
     """
 
     name: str
     rules: tuple[Rule, ...]
+    sequential: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.sequential) is not bool:
+            raise ValueError(
+                f"sequential must be True or False, got {self.sequential!r}; correct it"
+            )
 
     def use(self, name: str, role: str) -> Config | str:
         """What becomes of a parameter of this name and role."""
@@ -75,17 +86,18 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Object for JSON."""
-        return {"name": self.name, "rules": [rule.to_json() for rule in self.rules]}
+        rules = [rule.to_json() for rule in self.rules]
+        return {"name": self.name, "sequential": self.sequential, "rules": rules}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe that JSON or TOML describes.
 
         ``{"name": ..., "rules": [{"names": "*.mlp.*", "role": "matrix", "use": {"kind": "scalar",
-        "bits": 6}}, ...]}``; names, role, and the fields of a configuration have defaults. Raises
-        ValueError if it is anything else.
+        "bits": 6}}, ...]}``; sequential, names, role, and the fields of a configuration have
+        defaults. Raises ValueError if it is anything else.
         """
-        check_keys(values, "a recipe", {"name", "rules"}, {"name", "rules"})
+        check_keys(values, "a recipe", {"name", "rules"}, {"name", "rules", "sequential"})
         rules = values["rules"]
         if not isinstance(rules, Sequence) or isinstance(rules, str):
             raise ValueError(f"rules must be a list, got {rules!r}; correct it")
@@ -94,7 +106,11 @@ class Recipe:
             check_keys(rule, "a rule", {"use"}, {"names", "role", "use"})
             use = rule["use"]
             made.append(Rule(**dict(rule) | {"use": make(use) if is_object(use) else use}))
-        return cls(name=str(values["name"]), rules=tuple(made))
+        return cls(
+            name=str(values["name"]),
+            rules=tuple(made),
+            sequential=values.get("sequential", False),
+        )
 
 
 def make(values: Mapping[str, Any]) -> Config:
@@ -134,12 +150,14 @@ def check_keys(values: Any, what: str, needed: set[str], allowed: set[str]) -> N
         )
 
 
-def plain(name: str, use: Config, embedding: Config | None = None) -> Recipe:
+def plain(
+    name: str, use: Config, embedding: Config | None = None, *, sequential: bool = False
+) -> Recipe:
     """A recipe: one configuration for matrices, another, if given, for embeddings and heads."""
     others = () if embedding is None else (
         Rule(role="embedding", use=embedding), Rule(role="head", use=embedding)
     )  # fmt: skip
-    return Recipe(name=name, rules=(*others, Rule(use=use)))
+    return Recipe(name=name, rules=(*others, Rule(use=use)), sequential=sequential)
 
 
 INT8, INT6 = ScalarConfig(bits=8), ScalarConfig(clip="sd:12.85")

@@ -173,8 +173,8 @@ RULE = "{'name': 'x', 'rules': [%s]}"
         (8, "recipe must be one of int8, int6, int4, int4-group, gptq-int8, gptq-int6, "
          "gptq-int6+int8-embed, gptq-int4, gptq-int4-group, lloyd-4bit, nf4, residual, pq, or "
          "rules, got 8; correct it"),
-        ({"rules": []}, "a recipe must have name, rules, and may have only name, rules, got rules; "
-         "correct it"),
+        ({"rules": []}, "a recipe must have name, rules, and may have only name, rules, "
+         "sequential, got rules; correct it"),
         ({"name": "x", "rules": "int8"}, "rules must be a list, got 'int8'; correct it"),
         ({"name": "x", "rules": ["int8"]}, "a rule must have use, and may have only names, role, "
          "use, got 'int8'; correct it"),
