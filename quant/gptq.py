@@ -15,6 +15,7 @@ from quant.grid import UniformGrid
 from quant.hessian import Float64, check_hessian, factor
 from quant.matrix import as_matrix
 from quant.scalar import ScalarConfig
+from quant.sweep import damped_hessian, dtype_of_scales, sweep
 from quant.tensor import QuantizedTensor
 from quant.walk import Fit, walk, walk_and_fit
 
@@ -28,7 +29,7 @@ class GptqReport:
     Attributes
     ----------
     loss : float
-        ``tr(E H Eᵀ)`` of the errors E: H damped, dead columns left out.
+        ``tr(E H Eᵀ)`` of the errors E, after all sweeps: H damped, dead columns left out.
     damp : float
         What was used: more than was asked if the factorization failed with that.
     n_dead : int
@@ -115,6 +116,19 @@ class GptqQuantizer:
         else:
             codes, loss = walk(matrix, its, grid, config.block_size)
         arrays = config.inner.arrays(grid)
+        if config.sweeps:
+            place = its.order if config.static_groups else np.arange(n_columns)
+            codes[:, place], grid, loss = sweep(
+                matrix[:, its.order],
+                codes[:, place],
+                grid,
+                place // grid.group_size,
+                damped_hessian(checked, its),
+                sweeps=config.sweeps,
+                block_size=config.block_size,
+                scale_dtype=dtype_of_scales(arrays, len(matrix)),
+            )
+            arrays = config.inner.arrays(grid)
         if config.has_order:
             arrays[ORDER] = its.order.astype(np.int32)
         return GptqTensor(
@@ -142,6 +156,7 @@ def gptq(
     damp: float = 0.01,
     block_size: int = 128,
     static_groups: bool = True,
+    sweeps: int = 0,
     transposed: bool = False,
     **fields: Any,
 ) -> GptqTensor:
@@ -157,6 +172,7 @@ def gptq(
         damp=damp,
         block_size=block_size,
         static_groups=static_groups,
+        sweeps=sweeps,
     )
     return quantizer.encode(weight, hessian, transposed=transposed)
 

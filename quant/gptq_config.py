@@ -61,6 +61,9 @@ class GptqConfig(Config, kind="gptq"):
         column is reached, on what its columns should be by then; groups are then runs of columns
         in visiting order, and codes too are stored in this order, an array ``order`` beside them
         if it is not the columns' own.
+    sweeps : int in 0..64
+        After the walk, times that the scales which one row has for itself are refitted and all
+        codes chosen anew, as long as that lowers the loss.
     """
 
     inner: GridConfig = field(default_factory=lambda: ScalarConfig(clip="sd:12.85"))
@@ -68,6 +71,7 @@ class GptqConfig(Config, kind="gptq"):
     damp: float = 0.01
     block_size: int = 128
     static_groups: bool = True
+    sweeps: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.inner, Mapping):  # out of JSON
@@ -81,6 +85,7 @@ class GptqConfig(Config, kind="gptq"):
             if type(value := getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be True or False, got {value!r}; correct it")
         check_whole(self.block_size, "block_size", 1, 65536)
+        check_whole(self.sweeps, "sweeps", 0, 64)
         if (
             type(self.damp) not in (int, float)
             or not isfinite(self.damp)

@@ -6,8 +6,8 @@ same bytes.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import fsum, log
 from pathlib import Path
@@ -79,7 +79,6 @@ CURVES: dict[str, Callable[[ScalarConfig], Config]] = {
     "gptq": lambda config: GptqConfig(inner=config),
 }
 FORMS = {"bytes": False, "packed": True}  # how codes are stored: whether packed
-THREADS = 2  # that compress, beside the model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,14 +160,11 @@ def measure_one(
     network = network_of(model)
     quantized = quantize_model(network, plain(label(use), use), calibration, progress=False)
     error = fsum(report.error or 0.0 for report in quantized.report)
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(THREADS) as pool:
-        sizes = dict(start_saving(quantized, Path(folder), forms, pool))
+    with TemporaryDirectory() as folder:
         path = Path(folder) / "scored"
         quantized.save(path, codec="none")
         after = evaluate(with_weights(model, QuantizedModel.load(path), path), tokenizer, config)
-        n_bytes: dict[str, dict[str, int]] = {form: {} for form in forms}
-        for (form, codec), size in sizes.items():
-            n_bytes[form][codec] = size.result()
+        n_bytes = sizes_of(quantized, Path(folder), forms)
     stored, packed = n_bytes["bytes"], n_bytes.get("packed", {})
     return {
         "quantizer": label(use),
@@ -184,16 +180,28 @@ def measure_one(
     }
 
 
-def start_saving(
-    quantized: QuantizedModel, folder: Path, forms: dict[str, bool], pool: ThreadPoolExecutor
-) -> Iterator[tuple[tuple[str, str], Future[int]]]:
-    """((form, codec), bytes of the file to come) with each codec that is installed."""
-    for form, is_packed in forms.items():
-        for codec, its in CODECS.items():
-            if its.is_installed:
-                path = folder / f"{form}-{codec}"
-                job = pool.submit(quantized.save, path, packed=is_packed, codec=codec)
-                yield (form, codec), job
+def sizes_of(
+    quantized: QuantizedModel, folder: Path, forms: dict[str, bool]
+) -> dict[str, dict[str, int]]:
+    """Bytes of the file by form and codec, of each codec that is installed.
+
+    In threads, but not beside the model: torch waits for all of its own at every step, which
+    takes many times as long on cores that are busy.
+    """
+    codecs = [codec for codec, its in CODECS.items() if its.is_installed]
+    with ThreadPoolExecutor() as pool:
+        jobs = {
+            form: {
+                codec: pool.submit(
+                    quantized.save, folder / f"{form}-{codec}", packed=is_packed, codec=codec
+                )
+                for codec in codecs
+            }
+            for form, is_packed in forms.items()
+        }
+        return {
+            form: {codec: job.result() for codec, job in its.items()} for form, its in jobs.items()
+        }
 
 
 def evaluate(model: Model, tokenizer: Tokenizer, config: QuantizeConfig) -> Result:

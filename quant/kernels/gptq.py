@@ -71,3 +71,65 @@ def walk_codebook(
             missed = (wanted[r] - value) * pivot
             loss += missed * missed
     return loss
+
+
+@jit
+def sweep_uniform(pulls, hessian, groups, start, stop, codes, moves, steps, zeros, lowest, highest):
+    """Choose the codes of columns start..stop - 1 anew, by all others; returns how many changed.
+
+    pulls (C, R) float64, H times (level - weight) before any of these changed; hessian H (C, C)
+    float64; codes (C, R), overwritten; moves (stop - start or more, R) float64, written: level
+    minus the level before; the others as above. A code changes only if that lowers the loss; a
+    column with 0 on the diagonal stays.
+    """
+    changed = 0
+    is_shared = steps.shape[1] == 1
+    pull = np.empty(codes.shape[1])
+    for j in range(start, stop):
+        code, move, curve = codes[j], moves[j - start], hessian[j, j]
+        if curve == 0:
+            move[:] = 0
+            continue
+        pull[:] = pulls[j]
+        add_drift(hessian[j, start:j], moves, pull)
+        step, zero = steps[groups[j]], zeros[groups[j]]
+        for r in range(len(code)):
+            k = 0 if is_shared else r
+            level = np.float64((np.float32(code[r]) - zero[k]) * step[k])
+            wanted = np.float32(level - pull[r] / curve)
+            rounded = round_uniform(wanted, step[k], zero[k], lowest, highest)
+            by = np.float64((rounded - zero[k]) * step[k]) - level
+            is_lower = by * (2 * pull[r] + curve * by) < 0
+            code[r] = np.int32(rounded) if is_lower else np.int32(code[r])
+            move[r] = by if is_lower else 0.0
+            changed += is_lower
+    return changed
+
+
+@jit
+def sweep_codebook(pulls, hessian, groups, start, stop, codes, moves, scales, codebook):
+    """Choose the codes of columns start..stop - 1 anew, on levels codebook[code] * scale.
+
+    As above; returns how many changed.
+    """
+    changed = 0
+    is_shared = scales.shape[1] == 1
+    pull = np.empty(codes.shape[1])
+    for j in range(start, stop):
+        code, move, curve = codes[j], moves[j - start], hessian[j, j]
+        if curve == 0:
+            move[:] = 0
+            continue
+        pull[:] = pulls[j]
+        add_drift(hessian[j, start:j], moves, pull)
+        scale = scales[groups[j]]
+        for r in range(len(code)):
+            k = 0 if is_shared else r
+            level = np.float64(codebook[code[r]] * scale[k])
+            nearest = round_codebook(np.float32(level - pull[r] / curve), scale[k], codebook)
+            by = np.float64(codebook[nearest] * scale[k]) - level
+            is_lower = by * (2 * pull[r] + curve * by) < 0
+            code[r] = nearest if is_lower else code[r]
+            move[r] = by if is_lower else 0.0
+            changed += is_lower
+    return changed

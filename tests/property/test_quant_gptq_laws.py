@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from quant.config import Config
 from quant.gptq import GptqQuantizer, gptq
+from quant.gptq_config import GptqConfig
 from quant.grid import UniformGrid
 from quant.hessian import factor
+from quant.lloyd_max import LloydMaxConfig
 from quant.scalar import ScalarConfig, rtn
 
 pytestmark = pytest.mark.kernels
@@ -186,3 +188,121 @@ def test_a_weight_stored_the_other_way_is_the_same(layer, made):
     turned = gptq(weight.T, hessian, **made, transposed=True)
     np.testing.assert_array_equal(turned.codes, q.codes)
     np.testing.assert_array_equal(turned.dequantize(), q.dequantize().T)
+
+
+# sweeps after the walk
+
+
+@st.composite
+def configs(draw):
+    """Configurations of any grid, for sweeps."""
+    made = draw(options())
+    outer = {name: made.pop(name) for name in NOT_INNER if name in made}
+    codebooks = st.builds(
+        LloydMaxConfig,
+        k=st.integers(1, 9),
+        scale=st.sampled_from(["absmax", "rms"]),
+        group_size=st.none() | st.integers(1, 9),
+        scale_dtype=st.sampled_from(["float16", "float32"]),
+    )
+    if outer.get("static_groups", True) and draw(st.booleans()):
+        plain = st.sampled_from([LloydMaxConfig(k=4, scale="none"), LloydMaxConfig(table="nf4")])
+        return GptqConfig(inner=draw(codebooks | plain), **outer)
+    inner = ScalarConfig(**made, scale_dtype=draw(st.sampled_from(["float16", "float32"])))
+    return GptqConfig(inner=inner, **outer)
+
+
+@st.composite
+def gappy_layers(draw):
+    """Layers with rows of zeros and dead columns, perhaps."""
+    weight, hessian = draw(layers())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight[rng.random(len(weight)) < 0.3] = 0
+    live = rng.random(len(hessian)) < draw(st.sampled_from([0.6, 1.0]))
+    live[rng.integers(len(live))] = True
+    return weight, hessian * np.outer(live, live)
+
+
+def sweep(layer, config, sweeps, **fields):
+    return GptqQuantizer(config, sweeps=sweeps, **fields).encode(*layer)
+
+
+def true_loss(layer, q):
+    """(loss of what is stored, what a rounding of its sums may be)."""
+    weight, hessian = layer
+    diagonal = np.diagonal(hessian)
+    live = diagonal > 0
+    its = hessian + q.report.damp * diagonal[live].mean() * np.diag(live)
+    asked = weight.astype(np.float64) * live
+    return cost(asked - q.matrix(), its), 1e-20 * cost(asked, its)
+
+
+@given(gappy_layers(), configs())
+def test_the_loss_is_that_of_what_is_stored_and_no_sweep_raises_it(layer, config):
+    before = np.inf
+    for sweeps in (0, 1, 2, 5):
+        q = sweep(layer, config, sweeps)
+        q.config.check(q.codes, q.arrays, layer[0].shape)
+        loss, rounding = true_loss(layer, q)
+        assert q.report.loss == pytest.approx(loss, rel=1e-6, abs=rounding)
+        assert q.report.loss <= before * (1 + 1e-9) + rounding
+        before = q.report.loss
+
+
+@given(layers(), configs())
+def test_blocks_do_not_show_in_sweeps(layer, config):
+    whole = sweep(layer, config, 3, block_size=layer[0].shape[1])
+    for block_size in (1, 7):
+        q = sweep(layer, config, 3, block_size=block_size)
+        rounding = true_loss(layer, q)[1]
+        assert q.report.loss == pytest.approx(whole.report.loss, rel=1e-9, abs=rounding)
+
+
+@given(layers(), options(), st.randoms(use_true_random=False))
+def test_rows_are_swept_on_their_own(layer, made, random):
+    weight, hessian = layer
+    assume(made["per"] in ("row", "group"))
+    order = list(range(len(weight)))
+    random.shuffle(order)
+    q = gptq(weight, hessian, **made, sweeps=3)
+    moved = gptq(weight[order], hessian, **made, sweeps=3)
+    alone = gptq(weight[:1], hessian, **made, sweeps=3)
+    np.testing.assert_array_equal(moved.codes, q.codes[order])
+    np.testing.assert_allclose(moved.arrays["steps"], q.arrays["steps"][order], rtol=1e-6)
+    np.testing.assert_array_equal(alone.codes, q.codes[:1])
+    np.testing.assert_allclose(alone.arrays["steps"], q.arrays["steps"][:1], rtol=1e-6)
+
+
+@given(layers(), configs())
+def test_where_sweeps_end_no_other_code_is_better(layer, config):
+    weight, hessian = layer
+    q = sweep(layer, config, 64)
+    before = sweep(layer, config, 63)
+    assume(all(np.array_equal(q.arrays[name], before.arrays[name]) for name in q.arrays))
+    assume(np.array_equal(q.codes, before.codes))
+    its = damped(hessian, q.report.damp)
+    levels, curve = q.matrix().astype(np.float64), np.diagonal(its)
+    pulls = (levels - weight) @ its
+    if isinstance(config.inner, ScalarConfig):
+        grid = config.inner.fit(weight)
+        codes = range(grid.lowest, grid.highest + 1)
+    else:
+        codes = range(len(q.arrays.get("codebook", range(16))))
+    for code in codes:
+        others = q.config.decode(np.full_like(q.codes, code), q.arrays, weight.shape)
+        moves = others - levels
+        change = moves * (2 * pulls + curve * moves)
+        reach = np.abs(levels) + np.abs(others) + np.abs(pulls / curve)
+        assert (change >= -(2.0**-20) * curve * np.abs(moves) * reach).all()  # float32 near a tie
+
+
+@given(layers(), options())
+def test_sweeps_leave_what_is_nearest_already(layer, made):
+    weight, hessian = layer
+    assume(len(weight) > 1)
+    made |= {"per": "tensor", "static_groups": True}
+    made.pop("group_size", None)
+    diagonal = np.diag(np.diagonal(hessian))
+    plain, q = (gptq(weight, diagonal, **made, sweeps=sweeps) for sweeps in (0, 3))
+    np.testing.assert_array_equal(q.codes, plain.codes)
+    np.testing.assert_array_equal(q.arrays["steps"], plain.arrays["steps"])

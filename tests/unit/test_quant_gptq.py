@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ import torch
 from eval.bench import gptq as bench
 from eval.cli import main
 from quant.config import Config
+from quant.encode import label
 from quant.gptq import GptqQuantizer, gptq
 from quant.gptq_config import GptqConfig
-from quant.grid import CodebookGrid
+from quant.grid import CodebookGrid, UniformGrid
 from quant.hessian import CHUNK, DampingWarning, Hessian, check_hessian, factor
 from quant.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
 from quant.scalar import ScalarConfig, rtn
-from quant.walk import ROWS, walk
+from quant.sweep import damped_hessian
+from quant.walk import ROWS, grid_rows, walk
 
 pytestmark = pytest.mark.kernels
 
@@ -460,6 +463,9 @@ def test_what_is_no_weight(weight, text):
         ({"act_order": 1}, "act_order must be True or False, got 1; correct it"),
         ({"static_groups": None}, "static_groups must be True or False, got None; correct it"),
         ({"block_size": 0}, "block_size must be an integer in 1..65536, got 0; correct it"),
+        ({"sweeps": -1}, "sweeps must be an integer in 0..64, got -1; correct it"),
+        ({"sweeps": 65}, "sweeps must be an integer in 0..64, got 65; correct it"),
+        ({"sweeps": True}, "sweeps must be an integer in 0..64, got True; correct it"),
         ({"damp": -0.1}, "damp must be a number in [0, 1], got -0.1; 0.01 is usual"),
         ({"damp": float("nan")}, "damp must be a number in [0, 1], got nan; 0.01 is usual"),
         ({"damp": "1"}, "damp must be a number in [0, 1], got '1'; 0.01 is usual"),
@@ -551,6 +557,14 @@ def test_a_configuration_survives_json():
     text = json.dumps(config.to_json())
     assert Config.from_json(json.loads(text)) == config
     assert config.damp == 0.0
+    swept = replace(config, sweeps=3)
+    assert swept.to_json()["sweeps"] == 3
+    assert Config.from_json(swept.to_json()) == swept
+    assert label(GptqConfig(sweeps=3)) == "gptq sweeps=3 of scalar clip=sd:12.85"
+
+
+def test_the_inner_configuration_must_be_known():
+    config = GptqConfig()
     assert error(Config.from_json, config.to_json() | {"inner": {"kind": "gp"}}).startswith(
         "kind must be one of "
     )
@@ -562,6 +576,169 @@ def test_nothing_warns_where_all_is_well(layer):
         warnings.simplefilter("error")
         gptq(weight * 1e30, mean_of(inputs) * 1e-30)
         gptq(weight * 1e-38, mean_of(inputs) * 1e30)
+
+
+# sweeps after the walk
+
+
+def slow_sweeps(weight, hessian, q, order, sweeps, size, damp=0.01):
+    """(matrix, loss) after sweeps over symmetric codes, one weight after the other."""
+    n = len(order)
+    its = hessian + damp * np.diagonal(hessian).mean() * np.eye(n)
+    codes, steps = q.codes.astype(float), q.arrays["steps"].astype(float)
+    most = 2 ** (q.code_bits - 1) - 1
+    for r, w in enumerate(weight.astype(float)):
+        for _ in range(sweeps):
+            for g in range(steps.shape[1]):
+                unit = np.where(np.arange(n) // size == g, codes[r], 0)
+                errors = codes[r] * np.repeat(steps[r], size)[:n] - w
+                if unit.any():
+                    steps[r, g] -= unit @ its @ errors / (unit @ its @ unit)
+            step = np.repeat(steps[r], size)[:n]
+            for j in order:
+                others = codes[r] * step - w
+                others[j] = 0
+                wanted = w[j] - its[j] @ others / its[j, j]
+                codes[r, j] = np.clip(np.rint(wanted / step[j]), -most, most)
+    made = codes * np.repeat(steps, size, axis=1)[:, :n]
+    errors = made - weight
+    return made, np.vdot(errors @ its, errors)
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+@pytest.mark.parametrize("group_size", [5, 12])
+@pytest.mark.parametrize("bits", [3, 6])
+def test_sweeps_are_those_of_a_slow_twin(layer, bits, group_size, act_order):
+    weight, inputs = layer
+    hessian = mean_of(inputs)
+    grid = {"bits": bits, "clip": "mse", "per": "group", "group_size": group_size}
+    grid["act_order"] = act_order
+    plain = gptq(weight, hessian, **grid)
+    for sweeps in (1, 3):
+        q = gptq(weight, hessian, **grid, sweeps=sweeps, block_size=5)
+        made, loss = slow_sweeps(
+            weight, hessian, plain, order_of(hessian, act_order), sweeps, group_size
+        )
+        np.testing.assert_allclose(q.matrix(), made, rtol=1e-4)  # steps are float32
+        assert q.report.loss == pytest.approx(loss, rel=1e-5)
+        assert q.report.loss < plain.report.loss
+
+
+@pytest.mark.parametrize("static_groups", [True, False])
+def test_sweeps_lower_the_loss_on_every_grid(rng, static_groups):
+    weight = rng.standard_normal((64, 48)).astype(np.float32)
+    inputs = rng.standard_normal((400, 48)) @ rng.standard_normal((48, 48))
+    hessian = mean_of(inputs)
+    fields = {"static_groups": static_groups}
+    inners = [ScalarConfig(bits=4, clip="mse", per="group", group_size=16)]
+    if static_groups:
+        inners += [
+            ScalarConfig(bits=4, clip="mse"),
+            ScalarConfig(bits=4, symmetric=False, scale_dtype="float16"),
+            ScalarConfig(bits=4, clip="mse", per="tensor"),
+            ScalarConfig(bits=4, clip="mse", per="column"),
+            LloydMaxConfig(k=12, group_size=16, scale_dtype="float16"),
+            LloydMaxConfig(k=12, scale="none"),
+        ]
+    for inner in inners:
+        plain, q = (
+            GptqQuantizer(inner=inner, sweeps=sweeps, **fields).encode(weight, hessian)
+            for sweeps in (0, 4)
+        )
+        assert q.report.loss < 0.95 * plain.report.loss
+        assert q.nbytes == plain.nbytes
+        assert q.config == replace(plain.config, sweeps=4)
+
+
+def test_one_row_has_the_scale_of_its_tensor_for_itself(layer):
+    weight, inputs = layer
+    hessian = mean_of(inputs)
+    for rows, is_same in ((10, True), (1, False)):
+        plain, q = (
+            gptq(weight[:rows], hessian, bits=3, clip="mse", per="tensor", sweeps=sweeps)
+            for sweeps in (0, 1)
+        )
+        assert (q.arrays["steps"] == plain.arrays["steps"]).all() == is_same
+    inner = LloydMaxConfig(k=3, scale="none")
+    assert GptqQuantizer(inner=inner, sweeps=1).encode(weight[:1], hessian).arrays.keys() == {
+        "codebook"
+    }
+
+
+def row_grid(step, n=4):
+    steps = np.full((1, 1), step, np.float32)
+    return UniformGrid(
+        steps=steps, zeros=np.zeros_like(steps), lowest=-31, highest=31, group_size=n
+    )
+
+
+def test_refitted_steps_are_of_least_squares():
+    weight = np.array([[1.1, -2.2, 4.4, 0.0]], np.float32)
+    hessian = np.diag([1.0, 2.0, 3.0, 4.0])
+    q = GptqQuantizer(sweeps=1).encode(weight, hessian, row_grid(1.0))
+    assert q.codes.tolist() == [[1, -2, 4, 0]]
+    np.testing.assert_array_equal(q.arrays["steps"], np.float32([[1.1]]))
+    np.testing.assert_array_equal(q.matrix(), weight)
+    assert q.report.loss == 0
+
+
+@pytest.mark.parametrize(
+    ("weight", "step", "dtype"),
+    [
+        ([1.0, -2.1, 1.1, 0.0], 65504, "float16"),  # a better step overflows
+        ([0.9, 0.1, 0.0, 0.0], 2.0**-24, "float16"),  # a better step is no nearer
+        ([1.0, -2.1, 1.1, 0.0], 1.09e37, "float32"),  # its levels overflow
+        ([0.0, 0.0, 0.0, 0.0], 1.0, "float32"),
+    ],
+)
+def test_a_step_stays_where_no_better_one_can_be_stored(weight, step, dtype):
+    weight = np.array([weight]) * step
+    quantizer = GptqQuantizer(inner=ScalarConfig(scale_dtype=dtype), sweeps=2)
+    q = quantizer.encode(weight, np.eye(4), row_grid(step))
+    assert q.arrays["steps"].astype(np.float32) == np.float32(step)
+    assert q.codes.tolist() == [np.rint(weight[0] / step).tolist()]
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_sweeps_go_by_what_was_factored(layer, act_order):
+    inputs = layer[1]
+    inputs[:, [2, 7]] = 0
+    its = factor(mean_of(inputs), damp=0.1, act_order=act_order)
+    half = its.pivots[:, None] * its.drift
+    made = damped_hessian(mean_of(inputs), its)
+    np.testing.assert_allclose(made, half.T @ half, rtol=1e-10, atol=1e-10)
+
+
+def test_dead_columns_are_not_swept(layer):
+    weight, inputs = layer
+    inputs[:, [2, 7]] = 0
+    q = gptq(weight, mean_of(inputs), bits=3, sweeps=4)
+    assert not q.matrix()[:, [2, 7]].any()
+
+
+@pytest.mark.parametrize("per", ["tensor", "group"])
+def test_strips_of_rows_do_not_show_in_sweeps(rng, per):
+    weight = rng.standard_normal((ROWS + 1, 4)).astype(np.float32)
+    hessian = mean_of(rng.standard_normal((9, 4)))
+    made = {"bits": 3, "per": per} | ({"group_size": 3} if per == "group" else {})
+    quantizer = GptqQuantizer(inner=ScalarConfig(**made), sweeps=2)
+    grid = quantizer.fit(weight, hessian)
+    whole = quantizer.encode(weight, hessian, grid)
+    if per == "tensor":  # nor is the last strip's one row taken to have a scale for itself
+        np.testing.assert_array_equal(whole.arrays["steps"], grid.steps)
+    last = quantizer.encode(weight[-3:], hessian, grid_rows(grid, slice(-3, None)))
+    np.testing.assert_array_equal(last.codes, whole.codes[-3:])
+    assert (
+        whole.report.loss
+        < GptqQuantizer(quantizer.config, sweeps=0).encode(weight, hessian).report.loss
+    )
+
+
+def test_sweeps_warn_of_nothing(layer):
+    weight, inputs = layer
+    for scale, other in ((1e30, 1e-30), (1e-38, 1e30), (1, 1e-250), (1, 1e250)):
+        q = gptq(weight * scale, mean_of(inputs) * other, bits=3, sweeps=2)
+        assert np.isfinite(q.matrix()).all()
 
 
 # the bench
