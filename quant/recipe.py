@@ -1,7 +1,7 @@
 """Recipes: which quantizer each tensor of a model gets, by a name or as data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -166,6 +166,17 @@ INT4_GROUP = ScalarConfig(bits=4, per="group", group_size=32, clip="mse", scale_
 NF4 = LloydMaxConfig(table="nf4", group_size=64, scale_dtype="float16")
 FOURS = ProductConfig(dim=4)
 
+
+def in_turn(name: str, inner: ScalarConfig, embedding: ScalarConfig | None = None) -> Recipe:
+    """GPTQ at its best: weights in turn, and sweeps after the walk.
+
+    The damping is the largest in use: inputs that have moved are worth less trust.
+    """
+    use = GptqConfig(inner=inner, damp=0.1, sweeps=4)
+    other = None if embedding is None else replace(use, inner=embedding)
+    return plain(name, use, other, sequential=True)
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -173,15 +184,11 @@ RECIPES = {
         plain("int6", INT6),
         plain("int4", INT4),
         plain("int4-group", INT4_GROUP),
-        plain("gptq-int8", GptqConfig(inner=INT8)),
-        plain("gptq-int6", GptqConfig(inner=INT6)),
-        plain(
-            "gptq-int6+int8-embed",
-            GptqConfig(inner=INT6),
-            GptqConfig(inner=ScalarConfig(bits=8, clip="sd:20")),
-        ),
-        plain("gptq-int4", GptqConfig(inner=INT4)),
-        plain("gptq-int4-group", GptqConfig(inner=INT4_GROUP)),
+        in_turn("gptq-int8", INT8),
+        in_turn("gptq-int6", INT6),
+        in_turn("gptq-int6+int8-embed", INT6, ScalarConfig(bits=8, clip="sd:20")),
+        in_turn("gptq-int4", INT4),
+        in_turn("gptq-int4-group", INT4_GROUP),
         plain("lloyd-4bit", LloydMaxConfig()),
         plain("nf4", NF4),
         plain("residual", ResidualConfig(stages=(FOURS, FOURS))),

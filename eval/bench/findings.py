@@ -48,7 +48,12 @@ OPTIONS = (
     "calibrate", "calibration_tokens", "seed",
 )  # fmt: skip
 
-QUANTIZERS: dict[str, Config] = {
+# As their recipes have it: weights in turn, and sweeps after the walk.
+IN_TURN: dict[str, Config] = {
+    f"{name} in turn": GptqConfig(inner=inner, damp=0.1, sweeps=4)
+    for name, inner in (("gptq int6 sd", INT6), ("gptq int4", INT4))
+}
+QUANTIZERS: dict[str, Config] = IN_TURN | {
     "int8": INT8,
     "int6": ScalarConfig(),
     "int6 sd": INT6,
@@ -158,7 +163,8 @@ def measure_one(
 ) -> dict[str, Any]:
     """Errors, loss, and bytes by form and codec, of a quantizer."""
     network = network_of(model)
-    quantized = quantize_model(network, plain(label(use), use), calibration, progress=False)
+    recipe = plain(label(use), use, sequential=use in IN_TURN.values())
+    quantized = quantize_model(network, recipe, calibration, progress=False)
     error = fsum(report.error or 0.0 for report in quantized.report)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "scored"

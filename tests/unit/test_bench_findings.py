@@ -193,7 +193,10 @@ def test_the_table_has_a_line_for_each_quantizer_twice(result):
 
 def test_recipes_are_among_the_quantizers():
     uses = {recipe.rules[-1].use for recipe in RECIPES.values() if len(recipe.rules) == 1}
-    assert uses - set(findings.QUANTIZERS.values()) == {RECIPES["gptq-int8"].rules[0].use}
+    others = {RECIPES[name].rules[0].use for name in ("gptq-int8", "gptq-int4-group")}
+    assert uses - set(findings.QUANTIZERS.values()) == others
+    in_turn = {recipe.rules[-1].use for recipe in RECIPES.values() if recipe.sequential}
+    assert set(findings.IN_TURN.values()) <= in_turn
 
 
 def test_nothing_lost_is_no_error():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -205,7 +206,8 @@ def test_bad_recipes(small, recipe, text):
 
 def test_a_model_gets_what_the_quantizer_gives(small, batches):
     calibration = calibrate(small, batches, fisher=True)
-    q = quantize_model(small, "gptq-int4", calibration, progress=False)
+    recipe = replace(RECIPES["gptq-int4"], sequential=False)
+    q = quantize_model(small, recipe, calibration, progress=False)
     for name in calibration.names:
         weight, config = small.get_parameter(name), RECIPES["gptq-int4"].rules[0].use
         alone = quantize(weight, config, calibration.cost(name))
@@ -307,7 +309,8 @@ def test_into_a_model_and_through_a_file(is_tied, batches, tmp_path):
 
 def test_the_model_is_as_it_was(small, batches):
     before = {name: value.clone() for name, value in small.state_dict().items()}
-    q = quantize_model(small, "gptq-int4", batches, low_rank=LowRank(top=2), progress=False)
+    recipe = replace(RECIPES["gptq-int4"], sequential=False)
+    q = quantize_model(small, recipe, batches, low_rank=LowRank(top=2), progress=False)
     with torch.no_grad():
         small.norm.weight += 1  # what was kept is a copy
     q.load_into(small)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from eval.models import load_model
+from eval.reading.arrays import read_shard
 from quant import (
     GptqConfig,
     Hessian,
@@ -23,6 +25,7 @@ from quant.twin import Twin, aimed_at
 
 COARSE = GptqConfig(inner=ScalarConfig(bits=3, clip="mse"))
 IN_TURN = plain("in-turn", COARSE, sequential=True)
+NAMES = ("int6", "gptq-int6")
 AT_ONCE = replace(IN_TURN, sequential=False)
 
 
@@ -165,6 +168,31 @@ def test_inputs_that_did_not_move_leave_the_weight(rng):
     nothing = Hessian(4)
     nothing.add(np.zeros((2, 4)))
     np.testing.assert_array_equal(aimed_at(weight, nothing, np.zeros((4, 4))), weight)
+
+
+@pytest.mark.slow
+def test_the_llama_loses_far_less_than_by_rounding(shared):
+    """At 6 bits: 58 % with so little calibration; 46 % with more, on more text (the findings)."""
+    pytest.importorskip("transformers")
+    fineweb = shared("data/fineweb")
+    model = load_model(str(shared("models/llama-sp1024-1m4"))).network
+    train, val = (
+        read_shard(next(fineweb.glob(name)))[: 32 * 257].astype(np.int64).reshape(-1, 257)
+        for name in ("fineweb_train_head_*.bin", "fineweb_val_tail_*.bin")
+    )
+
+    def loss():
+        with torch.no_grad():
+            logits = model(torch.from_numpy(val[:, :-1])).logits
+        return float(nn.functional.cross_entropy(logits.mT, torch.from_numpy(val[:, 1:])))
+
+    calibration = calibrate(model, list(train[:, :-1].reshape(4, 8, 256)), fisher=True)
+    before, lost = loss(), []
+    made = [quantize_model(model, name, calibration, progress=False) for name in NAMES]
+    for quantized in made:
+        quantized.load_into(model)
+        lost.append(loss() - before)
+    assert 0 < lost[1] < 0.7 * lost[0]
 
 
 @pytest.mark.parametrize(
