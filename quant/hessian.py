@@ -152,8 +152,7 @@ def factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> F
     """
     diagonal = np.diagonal(hessian)
     dead = diagonal == 0
-    live = diagonal[~dead]
-    mean = float((live / len(live)).sum())
+    mean = mean_of_live(diagonal)
     order = np.arange(len(dead))
     if act_order:
         order = np.argsort(-diagonal, kind="stable")
@@ -180,6 +179,12 @@ def factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> F
     drift = np.divide(lower, pivots[:, None], order="C")
     pivots[dead[order]] = 0  # what is wrong there costs nothing
     return Factor(order=order, drift=drift, pivots=pivots, dead=dead, damp=used)
+
+
+def mean_of_live(diagonal: Float64) -> float:
+    """Mean of the entries that are not 0, of which there must be one: the unit of damping."""
+    live = diagonal[diagonal != 0]
+    return float((live / len(live)).sum())
 
 
 def cholesky(matrix: Float64, diagonal: Float64) -> Float64 | None:

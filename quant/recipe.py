@@ -1,7 +1,7 @@
 """Recipes: which quantizer each tensor of a model gets, by a name or as data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -167,14 +167,18 @@ NF4 = LloydMaxConfig(table="nf4", group_size=64, scale_dtype="float16")
 FOURS = ProductConfig(dim=4)
 
 
-def in_turn(name: str, inner: ScalarConfig, embedding: ScalarConfig | None = None) -> Recipe:
-    """GPTQ at its best: weights in turn, and sweeps after the walk.
+def gptq_of(inner: ScalarConfig) -> GptqConfig:
+    """GPTQ for weights in turn, with sweeps after the walk.
 
     The damping is the largest in use: inputs that have moved are worth less trust.
     """
-    use = GptqConfig(inner=inner, damp=0.1, sweeps=4)
-    other = None if embedding is None else replace(use, inner=embedding)
-    return plain(name, use, other, sequential=True)
+    return GptqConfig(inner=inner, damp=0.1, sweeps=4)
+
+
+def in_turn(name: str, inner: ScalarConfig, embedding: ScalarConfig | None = None) -> Recipe:
+    """GPTQ at its best: `gptq_of` each, weights in turn."""
+    other = None if embedding is None else gptq_of(embedding)
+    return plain(name, gptq_of(inner), other, sequential=True)
 
 
 RECIPES = {

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from quant.grid import CodebookGrid, UniformGrid
-from quant.hessian import Factor, Float64
+from quant.hessian import Factor, Float64, mean_of_live
 from quant.kernels.gptq import sweep_codebook, sweep_uniform
 from quant.walk import Grid, grid_rows, strips, turned
 
@@ -71,8 +71,7 @@ def damped_hessian(hessian: Float64, factor: Factor) -> Float64:
     """What was factored, (C, C) float64 in visiting order: damped, and 0 at dead columns."""
     order, dead = factor.order, factor.dead
     damped = np.take(hessian[order], order, axis=1)
-    live = np.diagonal(hessian)[~dead]
-    added = factor.damp * float((live / len(live)).sum())
+    added = factor.damp * mean_of_live(np.diagonal(hessian))
     damped[np.diag_indices(len(dead))] += np.where(dead[order], 0.0, added)
     return damped
 

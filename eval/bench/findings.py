@@ -37,7 +37,7 @@ from quant.gptq_config import GptqConfig
 from quant.lloyd_max import LloydMaxConfig
 from quant.product import ProductConfig
 from quant.quantized_model import dequantized
-from quant.recipe import FOURS, INT4, INT4_GROUP, INT6, INT8, NF4, plain
+from quant.recipe import FOURS, INT4, INT4_GROUP, INT6, INT8, NF4, gptq_of, plain
 from quant.residual import ResidualConfig
 from quant.roles import state_of
 from quant.scalar import ScalarConfig
@@ -50,8 +50,8 @@ OPTIONS = (
 
 # As their recipes have it: weights in turn, and sweeps after the walk.
 IN_TURN: dict[str, Config] = {
-    f"{name} in turn": GptqConfig(inner=inner, damp=0.1, sweeps=4)
-    for name, inner in (("gptq int6 sd", INT6), ("gptq int4", INT4))
+    "gptq int6 sd in turn": gptq_of(INT6),
+    "gptq int4 in turn": gptq_of(INT4),
 }
 QUANTIZERS: dict[str, Config] = IN_TURN | {
     "int8": INT8,
