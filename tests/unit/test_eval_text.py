@@ -8,7 +8,7 @@ import threading
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
@@ -86,6 +86,7 @@ def test_cuts_are_where_the_rule_says(raw, limit):
         start = end
 
 
+@example(b"aaa \naaaaaa", 4, [1])  # the line break is not alone, though its space has gone before
 @given(BYTES, LIMITS, st.lists(st.integers(1, 20), min_size=1))
 def test_pieces_are_the_whole_however_it_is_read(raw, limit, reads):
     blocks, start = [], 0
