@@ -10,9 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval import pipeline, quantize
 from eval.bench import (
-    added,
     codebooks,
     findings,
     gptq,
@@ -26,19 +24,21 @@ from eval.bench import (
     read,
     scale,
 )
-from eval.bench import quant as quant_bench
-from eval.compare import DEFAULT, check_names, compare
+from eval.bench import scalar as quant_bench
+from eval.bench import score as added
+from eval.commands import pipeline, quantize
+from eval.commands.from_config import NO_MODEL, load_data, load_model_of, tokenizer_of
+from eval.comparing.compare import DEFAULT, check_names, compare
+from eval.comparing.result import make_standings
 from eval.comparing.sources import SavedSource, Source, TextSource
-from eval.comparing.standings import make_standings
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
+from eval.data.document import Document, Documents
 from eval.distributed.ranks import Ranks, choose_gpu, find_place, joined
-from eval.document import Document, Documents
-from eval.load import NO_MODEL, load_data, load_model_of, tokenizer_of
-from eval.models import load_demo
+from eval.models.load_model import load_demo
 from eval.plugins.loggers import make_callback
-from eval.report import make_folder
-from eval.score import score
 from eval.scoring.result import Result
+from eval.scoring.score import score
+from eval.tables import make_folder
 
 # On stderr; silent for two seconds, and wherever nobody watches.
 BAR: dict[str, Any] = {"unit": " tokens", "unit_scale": True, "delay": 2, "disable": None}
@@ -179,7 +179,7 @@ def add_json(sub: argparse.ArgumentParser) -> None:
 
 def run_demo(arguments: argparse.Namespace) -> None:
     """Score the Python language reference with the embedded model."""
-    from eval.demo.corpus import reference_text
+    from eval.demo.reference_text import reference_text
 
     config = make_config(vars(arguments) | {"out": None})
     make_folder(arguments.out)

@@ -10,9 +10,9 @@ from reprlib import Repr
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from ngrammix.experts import ALL, CHOICES
-from quant.codecs import CODECS
-from quant.recipe import RECIPES
+from ngrammix.experts.chain import ALL, CHOICES
+from quant.io.codecs import CODECS
+from quant.models.recipe import RECIPES
 
 AnyRun = TypeVar("AnyRun", bound="RunConfig")
 

@@ -1,8 +1,8 @@
 """Score text with a language model and a score-first n-gram cache."""
 
-from ngrammix.cache import NgramCache
-from ngrammix.evidence import Evidence
-from ngrammix.match import Matches, MatchModel
+from ngrammix.cache.evidence import Evidence
+from ngrammix.cache.ngram_cache import NgramCache
+from ngrammix.candidates.match_model import Matches, MatchModel
 from ngrammix.mixer import Mixer
 from ngrammix.prefetch import Prefetcher
 from ngrammix.snapshot import SnapshotError

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ngrammix import snapshot
-from ngrammix.cache import NgramCache
+from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import NotCopyable, as_tokens, check_threads
-from ngrammix.experts import ALL, Experts, check_experts
+from ngrammix.experts.chain import ALL, Experts, check_experts
 from ngrammix.logits import Gathered, as_logits, probabilities, to_numpy
 from ngrammix.observer import Observed, Observer
 from ngrammix.trace import Trace

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix.backoff import log_target_probability
-from ngrammix.cache import NgramCache
-from ngrammix.evidence import Evidence
-from ngrammix.hints import Hints, Proposer
+from ngrammix.cache.evidence import Evidence
+from ngrammix.cache.kneser_ney import log_target_probability
+from ngrammix.cache.ngram_cache import NgramCache
+from ngrammix.candidates.proposer import Hints, Proposer
 
 Tokens = NDArray[np.int64]
 

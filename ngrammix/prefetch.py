@@ -8,9 +8,9 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 
-from ngrammix.cache import NgramCache
+from ngrammix.cache.evidence import Evidence
+from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import NotCopyable, check_integer
-from ngrammix.evidence import Evidence
 
 
 class Prefetcher(NotCopyable):

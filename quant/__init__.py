@@ -1,29 +1,29 @@
 """Quantizers of weights: scalar, codebooks and GPTQ, one by one or a model in one call."""
 
-from quant.calibration import Calibration, calibrate
-from quant.config import Config
-from quant.encode import quantize
-from quant.generate import self_generate
-from quant.gptq import GptqQuantizer, gptq
-from quant.gptq_config import GptqConfig
-from quant.hessian import DampingWarning, Hessian
-from quant.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
-from quant.low_rank import LowRank, LowRankConfig
-from quant.model import quantize_model
-from quant.product import ProductConfig, ProductQuantizer
-from quant.quantized_model import QuantizedModel
-from quant.recipe import RECIPES, Recipe, Rule
-from quant.report import TensorReport
-from quant.residual import ResidualConfig, ResidualQuantizer
-from quant.scalar import (
+from quant.base.config import Config
+from quant.base.tensor import QuantizedTensor
+from quant.calibration.calibrate import Calibration, calibrate
+from quant.calibration.self_generate import self_generate
+from quant.io.file import load, save
+from quant.models.quantize_model import quantize_model
+from quant.models.quantized_model import QuantizedModel
+from quant.models.recipe import RECIPES, Recipe, Rule
+from quant.models.report import TensorReport
+from quant.numerics.hessian import DampingWarning, Hessian
+from quant.quantizers.gptq import GptqQuantizer, gptq
+from quant.quantizers.gptq_config import GptqConfig
+from quant.quantizers.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
+from quant.quantizers.low_rank import LowRank, LowRankConfig
+from quant.quantizers.product import ProductConfig, ProductQuantizer
+from quant.quantizers.quantize import quantize
+from quant.quantizers.residual import ResidualConfig, ResidualQuantizer
+from quant.quantizers.scalar import (
     ScalarConfig,
     ScalarQuantizer,
     quantize_int6_symmetric,
     quantize_int8_symmetric,
     rtn,
 )
-from quant.store import load, save
-from quant.tensor import QuantizedTensor
 
 __all__ = [
     "RECIPES",

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench.common import at_least_one, deliver
-from eval.report import align, make_folder
-from quant.codebook import lloyd_max
-from quant.kmeans import kmeans, nearest
+from eval.bench.harness import at_least_one, deliver
+from eval.tables import align, make_folder
+from quant.numerics.kmeans import kmeans, nearest
+from quant.numerics.lloyd_max_1d import lloyd_max
 
 SIZES = (16, 64, 256)
 DIM, K, ITERATIONS = 4, 256, 25

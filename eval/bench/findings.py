@@ -16,31 +16,31 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench.common import deliver
 from eval.bench.findings_figures import loss_at, spearman
 from eval.bench.findings_table import table
+from eval.bench.harness import deliver
+from eval.commands.from_config import load_data, network_of, with_weights
+from eval.commands.quantize import calibration_of, load
 from eval.config import QuantizeConfig, add_options, read_config
-from eval.data import Data
-from eval.document import Document, Documents
-from eval.load import load_data, network_of, with_weights
-from eval.models import Model
-from eval.quantize import calibration_of, load
-from eval.report import make_folder
-from eval.score import score
+from eval.data.document import Document, Documents
+from eval.data.open_data import Data
+from eval.models.load_model import Model
 from eval.scoring.result import Result
-from eval.tokenizers import Tokenizer
+from eval.scoring.score import score
+from eval.tables import make_folder
+from eval.tokenizers.load_tokenizer import Tokenizer
 from quant import Calibration, QuantizedModel, QuantizedTensor, quantize_model
-from quant.codecs import CODECS
-from quant.config import Config
-from quant.encode import label
-from quant.gptq_config import GptqConfig
-from quant.lloyd_max import LloydMaxConfig
-from quant.product import ProductConfig
-from quant.quantized_model import dequantized
-from quant.recipe import FOURS, INT4, INT4_GROUP, INT6, INT8, NF4, gptq_of, plain
-from quant.residual import ResidualConfig
-from quant.roles import state_of
-from quant.scalar import ScalarConfig
+from quant.base.config import Config
+from quant.io.codecs import CODECS
+from quant.models.parameters import state_of
+from quant.models.quantized_model import dequantized
+from quant.models.recipe import FOURS, INT4, INT4_GROUP, INT6, INT8, NF4, gptq_of, plain
+from quant.quantizers.gptq_config import GptqConfig
+from quant.quantizers.lloyd_max import LloydMaxConfig
+from quant.quantizers.product import ProductConfig
+from quant.quantizers.quantize import label
+from quant.quantizers.residual import ResidualConfig
+from quant.quantizers.scalar import ScalarConfig
 
 OPTIONS = (
     "model", "data", "tokenizer", "column", "split", "bos", "token_bytes", "skip_empty", "windows",
@@ -229,7 +229,7 @@ def data_of(config: QuantizeConfig, tokenizer: Tokenizer) -> Data:
     """The data that are named, or the embedded text."""
     if config.data:
         return load_data(config, tokenizer)
-    from eval.demo.corpus import reference_text
+    from eval.demo.reference_text import reference_text
 
     return Documents([Document("the Python language reference", reference_text())])
 

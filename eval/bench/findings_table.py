@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from eval.report import align
+from eval.tables import align
 
 
 def table(result: dict[str, Any]) -> str:

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench.common import at_least_one, deliver, timed
-from eval.report import make_folder
-from quant.gptq import gptq
-from quant.hessian import Hessian
-from quant.scalar import rtn
+from eval.bench.harness import at_least_one, deliver, timed
+from eval.tables import make_folder
+from quant.numerics.hessian import Hessian
+from quant.quantizers.gptq import gptq
+from quant.quantizers.scalar import rtn
 
 if TYPE_CHECKING:
     import torch

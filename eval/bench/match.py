@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.common import add_stream, at_least_one, deliver, load_tokens, observe, timed
-from eval.report import make_folder
-from ngrammix.cache import NgramCache
-from ngrammix.match import MatchModel
+from eval.bench.harness import add_stream, at_least_one, deliver, load_tokens, observe, timed
+from eval.tables import make_folder
+from ngrammix.cache.ngram_cache import NgramCache
+from ngrammix.candidates.match_model import MatchModel
 
 LENGTHS = (7, 12, 16, 24, 32)
 

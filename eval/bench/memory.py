@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench.common import add_stream, deliver, load_tokens
-from eval.report import make_folder
-from ngrammix.backoff import log_target_probability
-from ngrammix.cache import NgramCache
+from eval.bench.harness import add_stream, deliver, load_tokens
+from eval.tables import make_folder
+from ngrammix.cache.kneser_ney import log_target_probability
+from ngrammix.cache.ngram_cache import NgramCache
 
 SHARES = (2, 4, 8)  # of the memory that the stream takes without a limit
 PIECE = 1 << 12  # tokens between two looks at whether the peer is full

@@ -13,20 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench.bigram import Bigram
-from eval.bench.common import add_stream, at_least_one, deliver, load_tokens, timed
-from eval.comparing.facts import Facts, longest_hint
-from eval.comparing.rivals import Trigger, by_entropy, one_hint
-from eval.report import make_folder
-from ngrammix.backoff import BESIDE_MODEL, log_target_probability
-from ngrammix.cache import NgramCache
-from ngrammix.evidence import Evidence
-from ngrammix.gate import Gate
-from ngrammix.guard import Guard
-from ngrammix.hints import ROWS, Proposer
+from eval.bench.harness import add_stream, at_least_one, deliver, load_tokens, timed
+from eval.bench.peers.bigram_model import Bigram
+from eval.comparing.features import Facts, longest_hint
+from eval.comparing.published_rules import Trigger, by_entropy, one_hint
+from eval.tables import make_folder
+from ngrammix.cache.evidence import Evidence
+from ngrammix.cache.kneser_ney import BESIDE_MODEL, log_target_probability
+from ngrammix.cache.ngram_cache import NgramCache
+from ngrammix.candidates.proposer import ROWS, Proposer
+from ngrammix.experts.gate import Gate
+from ngrammix.experts.guard import Guard
+from ngrammix.experts.tilt import Tilt
 from ngrammix.mixer import BLOCK, Mixer
 from ngrammix.reference import ReferenceMixer
-from ngrammix.tilt import Tilt
 
 CHECKED = 2000  # tokens on which the stages must cost what `Mixer.score` says
 REFERENCE_TOKENS = 300

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench import kenlm_query, memory_system, numpy_counts, python_dict, token_walk
-from eval.bench.common import (
+from eval.bench.harness import (
     BLOCK,
     add_stream,
     at_least_one,
@@ -21,10 +20,11 @@ from eval.bench.common import (
     observe,
     timed,
 )
-from eval.bench.numpy_counts import HashedCounts
 from eval.bench.observe_table import key, table
-from eval.report import make_folder
-from ngrammix.cache import NgramCache
+from eval.bench.peers import kenlm, numpy_counts, python_dict, random_reads, token_by_token
+from eval.bench.peers.numpy_counts import HashedCounts
+from eval.tables import make_folder
+from ngrammix.cache.ngram_cache import NgramCache
 
 OURS = {"observe": 1, "two threads": 2}  # threads
 DICT_PEERS = {
@@ -70,10 +70,10 @@ def measure(
     make = partial(NgramCache, order, vocab_size)
     compile_seconds = timed(lambda: observe(make(), tokens[:100]))
     cache = same_bits(tokens, make)
-    state = token_walk.allocate(order, cache)
-    peer_compile_seconds = token_walk.seconds(tokens[:100], state)
+    state = token_by_token.allocate(order, cache)
+    peer_compile_seconds = token_by_token.seconds(tokens[:100], state)
     counts = HashedCounts(order)
-    table_bytes = memory_system.table_bytes(cache)
+    table_bytes = random_reads.table_bytes(cache)
     figures: dict[str, Any] = {
         "order": order,
         "runs": runs,
@@ -90,11 +90,11 @@ def measure(
         for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None)
     ]
     del state, counts
-    figures |= compare(rounds, len(tokens)) | memory_system.measure(table_bytes)
+    figures |= compare(rounds, len(tokens)) | random_reads.measure(table_bytes)
     ours = figures["tokens_per_second_observe"]
     for limit in ("limit", "strict_limit"):
         figures[f"ratio_to_{limit}"] = ours / figures[f"{limit}_tokens_per_second"]
-    figures |= kenlm_query.measure(tokens, vocab_size, order)
+    figures |= kenlm.measure(tokens, vocab_size, order)
     # Last and once: millions of small objects leave no memory as it was for the others.
     head = tokens[:dict_tokens].tolist()
     figures["dict_tokens"] = len(head)
@@ -128,7 +128,7 @@ def same_bits(tokens: NDArray[np.int64], make: Make) -> NgramCache:
 
 
 def one_round(
-    tokens: NDArray[np.int64], make: Make, state: token_walk.State, counts: HashedCounts
+    tokens: NDArray[np.int64], make: Make, state: token_by_token.State, counts: HashedCounts
 ) -> dict[str, float]:
     """Seconds of each peer, in turn.
 
@@ -142,7 +142,7 @@ def one_round(
         cache.clear()
         seconds[name] = timed(partial(observe, cache, tokens))
     del cache
-    seconds["token by token"] = token_walk.seconds(tokens, state)
+    seconds["token by token"] = token_by_token.seconds(tokens, state)
     unsigned = tokens.astype(np.uint64)
     for name, chunk in numpy_counts.CHUNKS.items():
         counts.clear()

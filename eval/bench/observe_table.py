@@ -3,8 +3,8 @@
 from textwrap import fill
 from typing import Any
 
-from eval.bench.kenlm_query import WAYS
-from eval.bench.numpy_counts import BITS, CHUNKS
+from eval.bench.peers.kenlm import WAYS
+from eval.bench.peers.numpy_counts import BITS, CHUNKS
 
 LIMITS = (
     ("limit of the memory system [5]", "limit"),

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench.common import at_least_one, deliver, load_tokens, timed
-from eval.models import Model, load_demo
-from eval.report import make_folder
-from eval.score import warm_up
+from eval.bench.harness import at_least_one, deliver, load_tokens, timed
+from eval.models.load_model import Model, load_demo
 from eval.scoring.batch import Batch, batches
-from eval.scoring.encoded import Encoded
-from eval.windows import windows
-from ngrammix.cache import NgramCache
+from eval.scoring.score import warm_up
+from eval.scoring.tokenized import Encoded
+from eval.scoring.windows import windows
+from eval.tables import make_folder
+from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.mixer import Mixer
 from ngrammix.prefetch import Prefetcher
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench.common import at_least_one, deliver
-from eval.bench.quant import Ways, speeds
-from eval.report import align, make_folder
-from quant.codecs import CODECS
-from quant.compress import compress
-from quant.packing import pack, unpack
-from quant.scalar import ScalarQuantizer
+from eval.bench.harness import at_least_one, deliver
+from eval.bench.scalar import Ways, speeds
+from eval.tables import align, make_folder
+from quant.io.codecs import CODECS
+from quant.io.compress import compress
+from quant.io.packing import pack, unpack
+from quant.quantizers.scalar import ScalarQuantizer
 
 Codes = NDArray[Any]
 

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from eval.bench.common import at_least_one, deliver
+from eval.bench.harness import at_least_one, deliver
 from eval.config import ScoreConfig
-from eval.data import Data
+from eval.data.document import Document, Documents
+from eval.data.open_data import Data
 from eval.distributed.messages import pack_gathered, pack_job
-from eval.document import Document, Documents
-from eval.models import load_demo
-from eval.report import align, make_folder
-from eval.score import make_mixing
-from eval.scoring.feed import Feed, make_shape
+from eval.models.load_model import load_demo
+from eval.scoring.dataloader import Feed, make_shape
 from eval.scoring.forward import Job
-from eval.scoring.mixing import asked
+from eval.scoring.score import make_mixing
+from eval.scoring.scorers import asked
+from eval.tables import align, make_folder
 from ngrammix.logits import Gathered
 
 PARTS = ("seconds", "seconds_model", "seconds_mixer")
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def measure(ranks: Sequence[int], tokens: int, runs: int) -> dict[str, Any]:
     """Medians of `runs` scores of the embedded text for each number of ranks, taken in turn."""
-    from eval.demo.corpus import reference_text
+    from eval.demo.reference_text import reference_text
 
     name, text = "the Python language reference", reference_text()
     found: dict[int, list[dict[str, Any]]] = {size: [] for size in ranks}

@@ -13,15 +13,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.bench.common import at_least_one, deliver
+from eval.bench.harness import at_least_one, deliver
 from eval.bench.read_files import READERS, SHARD, Speller, files_for, load_spellers, write_texts
 from eval.config import ScoreConfig
-from eval.data import open_data
-from eval.document import Document
-from eval.reading.text import read_documents, row_documents
-from eval.report import align, make_folder
-from eval.scoring.encoded import encode
-from eval.scoring.feed import Feed, Shape
+from eval.data.document import Document
+from eval.data.open_data import open_data
+from eval.data.text import read_documents, row_documents
+from eval.scoring.dataloader import Feed, Shape
+from eval.scoring.tokenized import encode
+from eval.tables import align, make_folder
 
 CONTEXT, STRIDE, BATCH = 1024, 512, 8
 FLOOR = 5.0  # MB of text a second that all of it together is asked for
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
 def load_text(path: str | None) -> Document:
     """The file, or the embedded text; ValueError unless it is UTF-8."""
     if path is None:
-        from eval.demo.corpus import reference_text
+        from eval.demo.reference_text import reference_text
 
         return Document("the Python language reference", reference_text())
     (document,) = read_documents([path])

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from eval.data import open_data
-from eval.models import load_demo
-from eval.reading.arrays import SHARD_HEADER, SHARD_MAGIC, SHARD_VERSION
-from eval.reading.text import pieces
-from eval.scoring.encoded import encode
-from eval.tokenizers import ByteTokenizer, Tokenizer, find_file, load_tokenizer
+from eval.data.arrays import SHARD_HEADER, SHARD_MAGIC, SHARD_VERSION
+from eval.data.open_data import open_data
+from eval.data.text import pieces
+from eval.models.load_model import load_demo
+from eval.scoring.tokenized import encode
+from eval.tokenizers.load_tokenizer import ByteTokenizer, Tokenizer, find_file, load_tokenizer
 
 ROW = 1 << 12  # bytes of a row of a table: about an ordinary page of the web
 READERS = {".txt": "text", ".jsonl": "json", ".jsonl.zst": "json", ".parquet": "parquet"}

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eval.bench import token_walk
-from eval.bench.common import BLOCK, add_stream, deliver, load_tokens
-from eval.bench.sampler import synthesize
-from eval.report import make_folder
-from ngrammix.cache import NgramCache
+from eval.bench.harness import BLOCK, add_stream, deliver, load_tokens
+from eval.bench.peers import token_by_token
+from eval.bench.peers.order2_sampler import synthesize
+from eval.tables import make_folder
+from ngrammix.cache.ngram_cache import NgramCache
 
 MILLION = 1_000_000
 
@@ -79,13 +79,13 @@ def measure(
     head = tokens[: sizes[0]]
     small = NgramCache(order=order, vocab_size=vocab_size)
     small.learn(head)
-    peer = token_walk.allocate(order, small)
-    token_walk.seconds(head[:100], peer)  # compiles it
+    peer = token_by_token.allocate(order, small)
+    token_by_token.seconds(head[:100], peer)  # compiles it
     return {
         "sizes": rows,
         "time_growth_per_token_growth": growth("seconds"),
         "time_growth_per_token_growth_first": growth("seconds_first"),
-        "token_by_token_tokens_per_second": sizes[0] / token_walk.seconds(head, peer),
+        "token_by_token_tokens_per_second": sizes[0] / token_by_token.seconds(head, peer),
     }
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.config import ScoreConfig
-from eval.data import Data
-from eval.models import Model
-from eval.reading.arrays import open_logits, read_tokens
-from eval.reading.data_hash import tokens_sha256
-from eval.scoring.feed import Feed, make_shape
-from eval.scoring.mixing import stretches
-from eval.tokenizers import Tokenizer
+from eval.data.arrays import open_logits, read_tokens
+from eval.data.data_hash import tokens_sha256
+from eval.data.open_data import Data
+from eval.models.load_model import Model
+from eval.scoring.dataloader import Feed, make_shape
+from eval.scoring.scorers import stretches
+from eval.tokenizers.load_tokenizer import Tokenizer
 
 BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64
 

@@ -139,7 +139,7 @@ def load_model(path: Path = WEIGHTS_PATH) -> DemoModel:
     Parameters
     ----------
     path : Path
-        A file that `eval.demo.train` wrote.
+        A file that `eval.demo.training.train` wrote.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def load_model(path: Path = WEIGHTS_PATH) -> DemoModel:
         if "config" not in metadata:
             raise ValueError(
                 f"the weights must carry a config in their metadata, got {sorted(metadata)} in "
-                f"{path}; write the file with python -m eval.demo.train"
+                f"{path}; write the file with python -m eval.demo.training.train"
             )
         config = DemoConfig(**json.loads(metadata["config"]))
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

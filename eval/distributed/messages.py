@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.scoring.batch import Batch
-from eval.scoring.encoded import Encoded
 from eval.scoring.forward import Job
+from eval.scoring.tokenized import Encoded
 from ngrammix.logits import Gathered
 
 Bytes = NDArray[np.uint8]

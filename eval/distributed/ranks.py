@@ -32,9 +32,9 @@ from eval.distributed.line import (
     text,
 )
 from eval.distributed.messages import pack_gathered, pack_job, unpack_gathered, unpack_job
-from eval.models import Model
-from eval.report import versions
+from eval.models.load_model import Model
 from eval.scoring.forward import Job, run
+from eval.tables import versions
 from ngrammix.logits import Gathered
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torch's env://

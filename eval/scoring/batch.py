@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.encoded import Encoded
-from eval.windows import Window
+from eval.scoring.tokenized import Encoded
+from eval.scoring.windows import Window
 from ngrammix.logits import is_tensor
 
 Tokens = NDArray[np.int64]

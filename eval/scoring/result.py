@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from eval.report import align, sign
-from eval.scoring.feed import Feed
+from eval.scoring.dataloader import Feed
 from eval.scoring.run import Run
+from eval.tables import align, sign
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.scoring.batch import Batch
-from eval.scoring.mixing import Mixing
-from eval.scoring.records import Records
-from eval.scoring.tally import Tally
+from eval.scoring.csv_writer import Records
+from eval.scoring.metrics import Tally
+from eval.scoring.scorers import Mixing
 from ngrammix.logits import Gathered
 from ngrammix.observer import Observed
 

@@ -7,7 +7,7 @@ import pytest
 
 from eval.bench import match as match_bench
 from eval.bench import mix as mix_bench
-from eval.bench.bigram import Bigram
+from eval.bench.peers.bigram_model import Bigram
 from eval.cli import main
 from ngrammix import MatchModel
 

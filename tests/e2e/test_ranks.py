@@ -9,7 +9,7 @@ from time import monotonic, sleep
 import pytest
 
 from eval.cli import main
-from eval.demo.corpus import reference_text
+from eval.demo.reference_text import reference_text
 from ngrammix import snapshot
 
 GO_ON = "run again, with the same --checkpoint to go on"
@@ -19,8 +19,8 @@ LIMIT = 60  # seconds, after which a rank hangs
 SICK = """
 import os, pathlib, signal
 import numpy as np
-from eval.tokenizers import ByteTokenizer
-from eval.wrapped import wrap
+from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.models.wrap import wrap
 
 rank, _, manner = os.environ.get("SICK", "").partition(":")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ngrammix import Mixer, NgramCache
-from ngrammix.backoff import log_target_probability
+from ngrammix.cache.kneser_ney import log_target_probability
 
 FILE = Path(__file__).with_name("golden.json")
 

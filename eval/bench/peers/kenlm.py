@@ -1,0 +1,139 @@
+"""The peer KenLM, where it is installed: its Python API asks a model of the stream's head."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib.metadata import version
+from math import log10
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.bench.harness import observe, timed
+from ngrammix.cache.ngram_cache import NgramCache
+
+ABSENT = "not installed: pip install kenlm"
+WAYS = {  # of asking, by the name of the API
+    "kenlm": "BaseScore",  # one call from Python a token
+    "kenlm_full_scores": "full_scores",  # a generator over the text
+    "kenlm_score": "score",  # one call for the whole text, and only the sum comes back
+}
+LIMIT = 200_000  # tokens of the model, and again as many that are asked
+ORDERS = range(2, 6)  # from what KenLM can load to the order that its users take
+RUNS = 3
+DISCOUNT = 0.75  # of every count; how good the model is matters to no speed
+
+
+def measure(tokens: NDArray[np.int64], vocab_size: int, order: int) -> dict[str, Any]:
+    """Tokens a second of each way to ask, and of NgramCache.observe on the same tokens.
+
+    Ours learned the head as KenLM's model did; then both go over the same tokens after it, at the
+    same order. Ours learns them, too. Medians of RUNS rounds, in turn.
+    """
+    order = min(max(order, ORDERS[0]), ORDERS[-1])
+    n = min(LIMIT, max(1, len(tokens) // 2))
+    head, asked = tokens[:n], tokens[n : 2 * n]
+    figures: dict[str, Any] = {"kenlm": ABSENT, "kenlm_order": order, "kenlm_tokens": len(asked)}
+    rates = ("observe_beside_kenlm", *WAYS)
+    figures |= {f"tokens_per_second_{name}": None for name in rates}
+    figures |= {f"ratio_to_{name}": None for name in WAYS}
+    try:
+        ways = load(map(str, head.tolist()), list(map(str, asked.tolist())), order)
+    except ImportError:
+        return figures
+    cache = NgramCache(order, vocab_size)
+    seconds: dict[str, list[float]] = {name: [] for name in rates}
+    for _ in range(RUNS):
+        cache.clear()
+        cache.learn(head)
+        seconds["observe_beside_kenlm"].append(timed(partial(observe, cache, asked)))
+        for name, ask in ways.items():
+            seconds[name].append(timed(ask))
+    for name, found in seconds.items():
+        figures[f"tokens_per_second_{name}"] = len(asked) / median(found)
+    for name in WAYS:
+        pairs = zip(seconds[name], seconds["observe_beside_kenlm"], strict=True)
+        figures[f"ratio_to_{name}"] = median(theirs / ours for theirs, ours in pairs)
+    return figures | {"kenlm": version("kenlm")}
+
+
+def load(
+    head: Iterable[str], asked: list[str], order: int
+) -> dict[str, Callable[[], float | list[float]]]:
+    """Ways to ask a KenLM model of `head` about the words `asked`; each gives log10 p.
+
+    Raises
+    ------
+    ImportError
+        If KenLM is not installed.
+    """
+    import kenlm
+
+    config = kenlm.Config()
+    config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "head.arpa")
+        path.write_text(arpa(list(head), order), encoding="utf-8")
+        model = kenlm.Model(str(path), config)  # hash tables, its fastest structure
+    text = " ".join(asked)
+
+    def by_call() -> list[float]:
+        state, after = kenlm.State(), kenlm.State()
+        model.NullContextWrite(state)
+        scores = []
+        for word in asked:
+            scores.append(model.BaseScore(state, word, after))
+            state, after = after, state
+        return scores
+
+    def by_generator() -> list[float]:
+        return [score for score, _, _ in model.full_scores(text, bos=False, eos=False)]
+
+    def in_one() -> float:
+        total: float = model.score(text, bos=False, eos=False)
+        return total
+
+    return dict(zip(WAYS, (by_call, by_generator, in_one), strict=True))
+
+
+def arpa(words: list[str], order: int) -> str:
+    """Text of an ARPA model of `words`: interpolated absolute discounting of plain counts.
+
+    p(w|h) = (c(hw) - D) / n(h) + b(h) p(w|h'), b(h) = D u(h) / n(h), where h' lacks the first word
+    of h, and n(h), u(h) are the sum and the number of the counts after h (Chen and Goodman 1999).
+    """
+    counts = [Counter(zip(*(words[i:] for i in range(k)), strict=False)) for k in _to(order)]
+    totals: Counter[tuple[str, ...]] = Counter()
+    distinct: Counter[tuple[str, ...]] = Counter()
+    for grams in counts:
+        for gram, count in grams.items():
+            totals[gram[:-1]] += count
+            distinct[gram[:-1]] += 1
+    backoff = {context: DISCOUNT * distinct[context] / totals[context] for context in totals}
+    uniform = 1 / (len(counts[0]) + 1)  # over the words seen and the unknown one
+    sizes = [len(grams) for grams in counts]
+    sizes[0] += 3  # <unk>, and two that are never asked but must be there
+    lines = ["\\data\\", *(f"ngram {k}={n}" for k, n in zip(_to(order), sizes, strict=True))]
+    shorter: dict[tuple[str, ...], float] = {}
+    for k, grams in zip(_to(order), counts, strict=True):
+        lines += ["", f"\\{k}-grams:"]
+        if k == 1:
+            lines += [f"{log10(backoff[()] * uniform):.6f}\t<unk>", "-99\t<s>", "-99\t</s>"]
+        longer = {}
+        for gram, count in grams.items():
+            context = gram[:-1]
+            p = (count - DISCOUNT) / totals[context]
+            p += backoff[context] * shorter.get(gram[1:], uniform)
+            longer[gram] = p
+            line = f"{log10(p):.6f}\t{' '.join(gram)}"
+            lines.append(f"{line}\t{log10(backoff[gram]):.6f}" if gram in backoff else line)
+        shorter = longer
+    return "\n".join([*lines, "", "\\end\\", ""])
+
+
+def _to(order: int) -> range:
+    return range(1, order + 1)

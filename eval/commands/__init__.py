@@ -1,0 +1,1 @@
+"""What the commands run, from their options to their files."""

@@ -1,0 +1,101 @@
+"""Model, tokenizer and data as a configuration names them."""
+
+from copy import copy, deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eval.config import RunConfig
+from eval.data.open_data import Data, open_data
+from eval.models.huggingface import hash_files
+from eval.models.load_model import Model, load_model
+from eval.tokenizers.load_tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from quant import QuantizedModel
+
+NO_MODEL = "none"
+QUANTIZED = "model.ngq"  # in the folder that ``ngrammix quantize`` writes
+
+
+def load_model_of(config: RunConfig) -> Model | None:
+    """The model, or None for the cache alone; ValueError if there is none such."""
+    if config.model == NO_MODEL:
+        for name in ("stride", "context", "device", "dtype", "quantized"):
+            if getattr(config, name) is not None:
+                raise ValueError(f"--{name} is for a model, got --model none; leave it out")
+        return None
+    model = load_model(
+        config.model,
+        device=config.device,
+        context=config.context,
+        dtype=config.dtype,
+        download=config.download,
+        trust_remote_code=config.trust_remote_code,
+    )
+    return load_quantized(config, model)
+
+
+def tokenizer_of(config: RunConfig, model: Model | None) -> Tokenizer:
+    """The tokenizer that is named, or the model's, or raw bytes; ValueError if it does not fit."""
+    if config.tokenizer is not None:
+        vocab_size = None if model is None else model.vocab_size
+        return load_tokenizer(config.tokenizer, vocab_size=vocab_size, bos=config.bos)
+    if model is None:
+        return ByteTokenizer(config.bos)
+    if config.bos is None:
+        return model.tokenizer
+    if config.bos >= model.vocab_size:
+        raise ValueError(
+            f"--bos must be below the model's {model.vocab_size} tokens, got {config.bos}; "
+            "it is the id of a token"
+        )
+    tokenizer = copy(model.tokenizer)
+    tokenizer.bos = config.bos
+    return tokenizer
+
+
+def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
+    """The data; ValueError if they are missing or not what they should be."""
+    if not config.data:
+        raise ValueError("--data must name at least one file or data set, got none; name one")
+    return open_data(
+        config.data,
+        column=config.column,
+        split=config.split,
+        bos=tokenizer.bos,
+        vocab_size=tokenizer.vocab_size,
+        token_bytes=config.token_bytes,
+        skip_empty=config.skip_empty,
+        download=config.download,
+    )
+
+
+def load_quantized(config: RunConfig, model: Model) -> Model:
+    """The model with the weights that ``--quantized`` names, if it names any."""
+    if config.quantized is None:
+        return model
+    folder = Path(config.quantized)
+    path = folder / QUANTIZED if folder.is_dir() else folder
+    return with_weights(model, QuantizedModel.load(path), path)
+
+
+def network_of(model: Model) -> Any:
+    """The module of torch inside a model; ValueError if there is none."""
+    import torch
+
+    network = getattr(model, "network", None)
+    if not isinstance(network, torch.nn.Module):
+        raise ValueError(
+            f"weights are those of a module of torch, got none in {model.name}; "
+            "let the factory return the module itself"
+        )
+    return network
+
+
+def with_weights(model: Model, quantized: QuantizedModel, path: Path) -> Model:
+    """A copy of the model with dequantized weights, named by the hash of their file too."""
+    network = deepcopy(network_of(model))
+    quantized.load_into(network)
+    held: Any = model  # a WrappedModel: it has a network
+    name = f"{model.name}+quantized-{hash_files([path])}"
+    changed: Model = replace(held, network=network, name=name)
+    return changed

@@ -1,0 +1,127 @@
+"""``ngrammix quantize``: a model's weights as one small file."""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
+from eval.config import QuantizeConfig, ScoreConfig, add_options, read_config
+from eval.models.load_model import Model
+from eval.scoring.dataloader import Feed, make_shape
+from eval.tables import make_folder, versions
+from eval.tokenizers.load_tokenizer import Tokenizer
+from quant import Calibration, calibrate, quantize_model, self_generate
+from quant.models.recipe import Recipe, find_recipe
+from quant.quantizers.quantize import needs_hessian
+
+# What it shares with ``score``, and what only it has.
+OPTIONS = (
+    "model", "tokenizer", "bos", "context", "column", "split", "device", "dtype", "download",
+    "trust_remote_code", "recipe", "calibrate", "calibration_tokens", "seed", "codec", "out",
+)  # fmt: skip
+BATCH = 8  # windows of a calibration batch
+
+Tokens = NDArray[np.int64]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    add_options(parser, QuantizeConfig, OPTIONS)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Quantize, write the file under --out, and print what became of each tensor."""
+    config = read_config(QuantizeConfig, vars(arguments))
+    if len(config.recipe) != 1:
+        raise ValueError(
+            f"--recipe must be one name, got {', '.join(config.recipe) or 'none'}; "
+            "ngrammix pipeline takes several"
+        )
+    if config.out is None:
+        raise ValueError("--out must name a folder for the file, got none; name one")
+    recipe, out = find_recipe(config.recipe[0]), Path(config.out)
+    make_folder(out)
+    model, tokenizer = load(config)
+    quantized = quantize_model(
+        network_of(model), recipe, calibration_of(config, model, tokenizer, [recipe])
+    )
+    size = quantized.save(out / QUANTIZED, codec=config.codec)
+    result = {
+        "model": model.name,
+        "recipe": recipe.name,
+        "file_bytes": size,
+        "bits_per_weight": quantized.bits_per_weight,
+        "file_bits_per_weight": 8 * size / quantized.n_weights,
+        "tensors": [asdict(report) for report in quantized.report],
+        "versions": versions(),
+    }
+    text = json.dumps(result, indent=2) + "\n"
+    (out / "quantize.json").write_text(text, encoding="utf-8")
+    if not arguments.json:
+        text = f"{quantized.table()}\n\n{out / QUANTIZED}: {size:,} bytes\n"
+    print(text, end="")  # noqa: T201
+
+
+def load(config: QuantizeConfig) -> tuple[Model, Tokenizer]:
+    """The model, which must be one, and its tokenizer."""
+    model = load_model_of(config)
+    if model is None:
+        raise ValueError("there are no weights to quantize, got --model none; name a model")
+    return model, tokenizer_of(config, model)
+
+
+def calibration_of(
+    config: QuantizeConfig, model: Model, tokenizer: Tokenizer, recipes: list[Recipe]
+) -> Calibration | None:
+    """Hessians and Fisher information; None if no recipe needs them and no data are named."""
+    uses = [rule.use for recipe in recipes for rule in recipe.rules]
+    if not config.calibrate and not any(
+        not isinstance(use, str) and needs_hessian(use) for use in uses
+    ):
+        return None
+    network = network_of(model)
+    batches: list[Any]
+    if config.calibrate:
+        batches = read_batches(config, model, tokenizer)
+    else:
+        batches = self_generate(
+            network,
+            config.calibration_tokens,
+            context=min(model.context, config.context or model.context),
+            bos=begin(tokenizer),
+            seed=config.seed,
+        )
+    return calibrate(network, batches, fisher=True, seed=config.seed, progress=True)
+
+
+def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> list[Tokens]:
+    """Windows (B, T) of the calibration data as one stream, without padding."""
+    data = load_data(replace(config, data=config.calibrate), tokenizer)
+    reading = ScoreConfig(
+        windows="stream", context=config.context, stride=config.context or model.context,
+        limit=config.calibration_tokens, batch=BATCH,
+    )  # fmt: skip
+    shape = make_shape(reading, model, tokenizer)
+    batches: list[Tokens] = []
+    for batch in Feed(data, tokenizer, reading, shape):
+        if batch.is_scored.all():
+            batches.append(batch.inputs)
+        else:  # windows of different lengths: each row ends with what is scored last
+            ends = batch.inputs.shape[1] - np.argmax(batch.is_scored[:, ::-1], axis=1)
+            batches += [row[None, :end] for row, end in zip(batch.inputs, ends, strict=True)]
+    return batches
+
+
+def begin(tokenizer: Tokenizer) -> int:
+    """The token that a text begins with; ValueError if there is none."""
+    if tokenizer.bos is None:
+        raise ValueError(
+            f"text that a model makes up begins with a token, but {tokenizer.name} names none; "
+            "give its id with --bos, or data with --calibrate"
+        )
+    return tokenizer.bos

@@ -1,0 +1,177 @@
+"""The result of a comparison and its forms: table, signature line, JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from eval.comparing.compare import Comparison
+from eval.comparing.published_rules import RIVALS
+from eval.comparing.sources import Source
+from eval.data.data_hash import tokens_sha256
+from eval.scoring.bootstrap import RESAMPLES, standard_errors
+from eval.tables import align, sign, versions
+from eval.tokenizers.byte_checks import bits
+
+OF_WINDOWS = ("tokenizer", "windows", "context", "stride", "limit")
+LEGEND = """\
+setting: the best in hindsight of each published rule; sig sigmoid, H the model's entropy,
+k tokens of the context, n its counts, c times the hint's share of them"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One mixer's figures; errors are None where there were fewer than two units to resample.
+
+    Attributes
+    ----------
+    mixer, setting : str
+        The mixer, and the setting that it is shown at.
+    score : float
+        Bits per byte, or per token where no bytes are known.
+    gain, gain_error : float
+        What it saves of the model's score, and the standard error.
+    bits : float
+        Of the whole text.
+    bits_more, bits_more_error : float
+        Bits of the whole text beyond those of the first mixer named, and the standard error.
+    """
+
+    mixer: str
+    setting: str
+    score: float
+    gain: float
+    gain_error: float | None
+    bits: float
+    bits_more: float
+    bits_more_error: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standings:
+    """Every mixer's figures and every condition that made them."""
+
+    rows: tuple[Row, ...]
+    conditions: Mapping[str, Any]
+    signature: str
+
+    def to_json(self) -> str:
+        """JSON object, one flat level: the conditions, then each mixer's figures by its name.
+
+        A name's signs are written ``_``: ``bpb_one_hint``; bits per token are ``bpt``.
+        """
+        score = "bpb" if self.conditions["bytes"] is not None else "bpt"
+        flat = dict(self.conditions)
+        for row in self.rows:
+            name = "".join(c if c.isalnum() else "_" for c in row.mixer)
+            flat |= {
+                f"{score}_{name}": row.score,
+                f"setting_{name}": row.setting,
+                f"gain_{name}": row.gain,
+                f"gain_error_{name}": row.gain_error,
+                f"bits_{name}": row.bits,
+                f"bits_more_{name}": row.bits_more,
+                f"bits_more_error_{name}": row.bits_more_error,
+            }
+        flat |= {"signature": self.signature, "versions": versions()}
+        return json.dumps(flat, indent=2) + "\n"
+
+    def table(self) -> str:
+        """One line a mixer, what the errors are, and the signature."""
+        score = "BPB" if self.conditions["bytes"] is not None else "bits/token"
+        cells = [("", "setting", score, "gain", "+-", "bits more", "+-")]
+        cells += [
+            (
+                row.mixer,
+                row.setting,
+                f"{row.score:.5f}",
+                f"{row.gain:+.5f}",
+                figure(row.gain_error, ".5f"),
+                f"{row.bits_more:+,.0f}",
+                figure(row.bits_more_error, ",.0f"),
+            )
+            for row in self.rows
+        ]
+        lines = align(cells, n_left=2)
+        lines += ["", f"bits more: than {self.rows[1].mixer}, on the whole text", self._errors()]
+        if any(row.mixer in RIVALS for row in self.rows):
+            lines.append(LEGEND)
+        lines.append(self.signature)
+        return "\n".join(lines)
+
+    def _errors(self) -> str:
+        return (
+            f"+- standard error: {self.conditions['resamples']:,} resamples of "
+            f"{self.conditions['units']:,} {self.conditions['unit']}, the same for every mixer"
+        )
+
+
+def figure(value: float | None, form: str) -> str:
+    """Text of a figure, or of one that nobody knows."""
+    return "?" if value is None else format(value, form)
+
+
+def make_standings(comparison: Comparison, source: Source) -> Standings:
+    """Figures of a comparison, with their standard errors, and the conditions that made them."""
+    nats, sizes = comparison.nats, comparison.sizes
+    size = float(sizes.sum())
+    errors = standard_errors(np.concatenate([nats[0] - nats, nats - nats[1]]), sizes)
+    known = [None if math.isnan(error) else bits(error) for error in errors.tolist()]
+    rows = [
+        Row(
+            mixer=mixer,
+            setting=setting,
+            score=bits(float(spent.sum())) / size,
+            gain=bits(float((nats[0] - spent).sum())) / size,
+            gain_error=gain_error,
+            bits=bits(float(spent.sum())),
+            bits_more=bits(float((spent - nats[1]).sum())),
+            bits_more_error=None if more_error is None else more_error * size,
+        )
+        for mixer, setting, spent, gain_error, more_error in zip(
+            comparison.mixers, comparison.settings, nats,
+            known[: len(nats)], known[len(nats) :], strict=True,
+        )
+    ]  # fmt: skip
+    conditions = make_conditions(comparison, source)
+    return Standings(rows=tuple(rows), conditions=conditions, signature=make_signature(conditions))
+
+
+def make_conditions(comparison: Comparison, source: Source) -> dict[str, Any]:
+    """Everything that can move a figure, under flat keys."""
+    prefill = np.concatenate([np.empty(0, np.int64), *source.prefill])
+    return source.conditions() | {
+        "bytes": round(comparison.sizes.sum()) if source.token_bytes is not None else None,
+        "tokens": len(source.document),
+        "documents": int(source.document[-1]) + 1,
+        "order": comparison.order,
+        "memory_limit": comparison.memory_limit,
+        "prefill_tokens": len(prefill),
+        "prefill_sha256": tokens_sha256(prefill) if len(prefill) else None,
+        "mixers": ",".join(comparison.mixers[1:]),
+        "unit": comparison.unit,
+        "units": len(comparison.sizes),
+        "resamples": RESAMPLES,
+    }
+
+
+def make_signature(conditions: Mapping[str, Any]) -> str:
+    """One line: the conditions that a figure must not be quoted without."""
+    prefill = conditions["prefill_sha256"]
+    short = {
+        "data": conditions["data_sha256"][:16],
+        "bytes": conditions["bytes"],
+        "tokens": conditions["tokens"],
+        "model": conditions["model"],
+        **{name: conditions.get(name) for name in OF_WINDOWS},
+        "order": conditions["order"],
+        "prefill": prefill and f"{conditions['prefill_tokens']}-{prefill[:8]}",
+        "mixers": conditions["mixers"],
+        "memory": conditions["memory_limit"],
+        "version": version("ngrammix"),
+    }
+    return sign("BPB" if conditions["bytes"] is not None else "BPT", short)

@@ -1,0 +1,1 @@
+"""Data: each kind of file as one stream of documents."""

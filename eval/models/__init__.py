@@ -1,0 +1,1 @@
+"""Models: how each kind is loaded and wrapped."""

@@ -1,1 +1,0 @@
-"""What each kind of data is read by: text, tables, data sets, token files."""

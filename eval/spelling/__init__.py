@@ -1,1 +1,0 @@
-"""Tokenizers of each kind, and the bytes that their tokens spell."""

@@ -1,0 +1,1 @@
+"""Tokenizers of each kind, and the bytes of their tokens."""

@@ -1,0 +1,1 @@
+"""The ground of quant: weights as matrices, configurations, and quantized tensors."""

@@ -1,0 +1,1 @@
+"""Calibration: statistics of a model's inputs, gathered during forward passes."""

@@ -1,0 +1,1 @@
+"""Quantized files: records, container, codecs and packing."""

@@ -1,0 +1,1 @@
+"""Whole models: recipes, the plan, and the quantized model."""

@@ -1,0 +1,1 @@
+"""The numerical parts that quantizers share: grids, codebooks, Hessians and solvers."""

@@ -1,0 +1,241 @@
+"""``bench read``: the same text and tokens whatever the format, and peers that do their work."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.bench import read, read_files
+from eval.cli import main
+from eval.data.open_data import open_data
+from eval.scoring.tokenized import encode
+from eval.tokenizers.load_tokenizer import ByteTokenizer, load_tokenizer
+
+TEXT = ("def f(x):\n    return x + 1  # Größe\r\n\n" * 300).encode()
+LLAMA = "models/llama-sp1024-1m4/tokenizer.json"
+PIECES = "data/tokenizers/fineweb_1024_bpe.model"
+
+
+@pytest.fixture(scope="module")
+def spellers():
+    return read_files.load_spellers([])
+
+
+def raw_of(path, **options):
+    """What the documents of a file spell, all together."""
+    return b"".join(document.raw for document in open_data([str(path)], **options))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_every_format_holds_the_text(tmp_path_factory, text):
+    folder, raw = tmp_path_factory.mktemp("texts"), text.encode() * 40
+    files = read_files.write_texts(raw, folder)
+    assert {path.name for path in files.values()} == {f"text{s}" for s in read_files.READERS}
+    for path in files.values():
+        assert raw_of(path) == raw
+
+
+def test_rows_are_no_longer_than_a_page(tmp_path):
+    files = read_files.write_texts(TEXT, tmp_path)
+    rows = [document.raw for document in open_data([str(files[".parquet"])]) if document.begins]
+    assert len(rows) > 2
+    assert max(map(len, rows)) <= read_files.ROW
+
+
+def test_a_shard_holds_the_tokens_of_the_rows(tmp_path, spellers):
+    rows = read_files.write_texts(TEXT, tmp_path)[".jsonl"]
+    for speller in spellers:
+        tokenizer = speller.tokenizer
+        (shard,) = read_files.write_shard(rows, tokenizer, tmp_path).values()
+        options = {"bos": tokenizer.bos, "vocab_size": tokenizer.vocab_size}
+        found = list(open_data([str(shard)], **options))
+        expected = list(encode(open_data([str(rows)]), tokenizer))
+        assert [d.tokens.tolist() for d in found] == [e.tokens.tolist() for e in expected]
+        assert b"".join(tokenizer.spell(d.tokens) for d in found) == TEXT
+
+
+def test_there_is_no_shard_where_the_tokenizer_does_not_fit(tmp_path):
+    rows = read_files.write_texts(TEXT, tmp_path)[".jsonl"]
+    assert read_files.write_shard(rows, ByteTokenizer(), tmp_path) == {}
+    assert read_files.write_shard(rows, ByteTokenizer(65_536), tmp_path) == {}
+    assert read_files.write_shard(rows, ByteTokenizer(65_535), tmp_path)
+
+
+def test_a_tokenizer_that_drops_blanks_of_rows_reads_the_text_alone(shared, tmp_path, capsys):
+    pytest.importorskip("sentencepiece")
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"some words on one line " * 200 + b"end")  # cut before a blank
+    arguments = ["bench", "read", "--data", str(path), "--runs", "1"]
+    assert main([*arguments, "--tokenizer", str(shared(PIECES)), "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 100
+    result = json.loads((tmp_path / "read.json").read_text(encoding="utf-8"))
+    name = load_tokenizer(shared(PIECES)).name
+    why = (
+        "tokens must spell the raw bytes, got 509 for 510 in text.jsonl:2, b'some words o' for "
+        "b' some words ' at byte 0 (the blank before the text is counted twice, or lost); take a "
+        "tokenizer that loses nothing, or score the raw bytes with --model none"
+    )
+    assert result["left_out"] == {name: why}
+    words = f"{name} reads the text alone, no tables: {why}".split()
+    assert " ".join(words) in " ".join(shown.split())
+    assert [case["format"] for case in result["cases"] if case["tokenizer"] == name] == [".txt"]
+
+
+def test_every_way_goes_over_all_of_the_text(tmp_path, spellers):
+    for speller in spellers:
+        files = read_files.write_texts(TEXT, tmp_path)
+        files |= read_files.write_shard(files[".jsonl"], speller.tokenizer, tmp_path)
+        for suffix, path in files.items():
+            ways = read.make_ways(path, suffix, speller, len(TEXT))
+            found = {name: way() for name, way in ways.items()}
+            n_documents = len(list(open_data([str(path)], bos=speller.tokenizer.bos)))
+            assert found.pop("documents") == n_documents
+            if suffix == ".txt":  # the reader of datasets drops line breaks
+                n_lines = len(TEXT.splitlines())
+                assert found["tokens"] - 2 * n_lines <= found.pop("datasets") < found["tokens"]
+            assert len(set(found.values())) == 1
+            assert set(ways) == set(read.WAYS) - (
+                {"library", "datasets"} if suffix == ".bin" else set()
+            )
+
+
+@pytest.mark.parametrize("name", [LLAMA, PIECES])
+def test_the_library_alone_makes_the_same_ids(shared, name):
+    if name == PIECES:
+        pytest.importorskip("sentencepiece")
+    speller = read_files.load_speller(str(shared(name)))
+    assert speller.name == load_tokenizer(shared(name)).name
+    text = "plain words, and a few more"
+    (ids,) = speller.alone([text])
+    assert len(ids) < len(text)
+    assert speller.tokenizer.spell(np.array(ids)).lstrip() == text.encode()
+
+
+def test_a_tokenizer_of_raw_bytes_may_be_named():
+    speller = read_files.load_speller("bytes")
+    (ids,) = speller.alone(["é"])
+    assert (speller.name, ids.tolist()) == ("bytes", [0xC3, 0xA9])
+
+
+def test_a_lost_byte_is_a_bug(tmp_path, spellers):
+    path = read_files.write_texts(TEXT, tmp_path)[".txt"]
+    ways = read.make_ways(path, ".txt", spellers[0], len(TEXT) + 1)
+    with pytest.raises(RuntimeError) as raised:
+        ways["batches"]()
+    assert str(raised.value) == (
+        f"batches must hold all {len(TEXT) + 1} bytes of the text, got {len(TEXT)}; "
+        "this is a bug of ngrammix: please report it with the text"
+    )
+
+
+@pytest.mark.parametrize("before", [None, "true"])
+def test_one_thread_leaves_the_environment_as_it_was(monkeypatch, before):
+    monkeypatch.delenv(read.SWITCH, raising=False)
+    if before is not None:
+        monkeypatch.setenv(read.SWITCH, before)
+    seen = []
+
+    def fail():
+        with read.one_thread():
+            seen.append(os.environ[read.SWITCH])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert seen == ["false"]
+    assert os.environ.get(read.SWITCH) == before
+
+
+def test_the_command(tmp_path, capsys):
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    arguments = ["bench", "read", "--data", str(tmp_path / "a.txt"), "--runs", "2"]
+    assert main([*arguments, "--tokenizer", "bytes", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 100
+    for word in ("+ tokens", "library is", ".jsonl.zst", "demo", "asked: at least 5 MB/s"):
+        assert word in shown
+    result = json.loads((tmp_path / "read.json").read_text(encoding="utf-8"))
+    assert (result["data"], result["bytes"], result["runs"]) == ("a.txt", len(TEXT), 2)
+    cases = result["cases"]
+    formats = [*read_files.READERS, ".bin"]
+    expected = [(name, suffix) for name in ("bytes", "demo") for suffix in formats]
+    expected += [("bytes", suffix) for suffix in read_files.READERS]  # no token begins a document
+    assert [(case["tokenizer"], case["format"]) for case in cases] == expected
+    for case in cases:
+        for way in read.WAYS:
+            speed = case[f"megabytes_per_second_{way}"]
+            if case["format"] == ".bin" and way in ("library", "datasets"):
+                assert speed is None
+            else:
+                assert speed > 0
+    slowest = min(case["megabytes_per_second_batches"] for case in cases)
+    assert result["slowest_megabytes_per_second"] == slowest
+    assert result["reaches_floor"] == (slowest >= result["floor_megabytes_per_second"])
+
+
+def test_the_table_says_how_many_are_as_fast_as_asked():
+    def case(name, suffix, speed, library):
+        speeds = {f"megabytes_per_second_{way}": speed for way in read.WAYS}
+        speeds |= {"megabytes_per_second_library": library}
+        return {"tokenizer": name, "format": suffix, "tokens": 1} | speeds
+
+    long = "a-name-of-twenty-three-"
+    result = {
+        "data": "a.txt", "bytes": 1, "context": 1024, "stride": 512, "batch": 8, "runs": 3,
+        "floor_megabytes_per_second": 5.0, "slowest_megabytes_per_second": 4.0,
+        "left_out": {}, "cases": [case(long, ".txt", 4.0, 6.0), case(long, ".bin", 5.0, None)],
+    }  # fmt: skip
+    lines = read.table(result).splitlines()
+    assert lines[-1] == (
+        "asked: at least 5 MB/s with batches; 1 of 2 are as fast, the slowest 4.00"
+    )
+    first, second = lines[-4:-2]
+    assert first.split() == ["a-name-of-twenty-th...", ".txt", *["4.00"] * 3, "6.00", "4.00",
+                             "1.50", "x"]  # fmt: skip
+    assert second.split() == [".bin", *["5.00"] * 3, "-", "5.00", "-"]
+
+
+def test_the_embedded_text_is_the_default():
+    document = read.load_text(None)
+    assert document.name == "the Python language reference"
+    assert len(document.raw) > 400_000
+
+
+def test_a_tokenizer_that_loses_bytes_is_refused_first(shared, tmp_path, capsys):
+    pytest.importorskip("sentencepiece")
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"two  blanks")
+    arguments = ["bench", "read", "--data", str(path), "--tokenizer", str(shared(PIECES))]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == (
+        "ngrammix: error: tokens must spell the raw bytes, got 10 for 11 in a.txt, b'blanks' for "
+        "b' blanks' at byte 4 (white space is dropped, merged or replaced); take a tokenizer that "
+        "loses nothing, or score the raw bytes with --model none\n"
+    )
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path, capsys):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"ab\xff")
+    for arguments, text in (
+        (
+            ["--data", str(path)],
+            f"text must be UTF-8, as in JSON, got byte 0xff at 2 in {path} (invalid start byte); "
+            "convert the file",
+        ),
+        (
+            ["--data", str(tmp_path / "b")],
+            f"text must be a file, got {tmp_path / 'b'}, which is missing; check the path",
+        ),
+        (["--runs", "0"], "--runs must be >= 1, got 0; leave it out for the default"),
+        (
+            ["--tokenizer", "no.such"],
+            "tokenizer must be bytes, a .json, a .model or a folder, got no.such; check the path",
+        ),
+    ):
+        assert main(["bench", "read", *arguments]) == 2
+        assert capsys.readouterr().err == f"ngrammix: error: {text}\n"

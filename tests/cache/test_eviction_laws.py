@@ -1,0 +1,226 @@
+"""Laws of a cache with a memory limit: exact in what it keeps, the same however it is called."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngrammix import NgramCache
+from ngrammix.cache import chunk
+from ngrammix.cache import eviction as forget
+from ngrammix.cache import growing_array as memory
+from ngrammix.cache import memory_limit as budget
+from ngrammix.cache import pipeline as relay
+from ngrammix.reference import ReferenceCache
+
+pytestmark = pytest.mark.kernels
+
+FIELDS = ["followers", "distinct", "target_count", "hint", "hint_count", "age", "discounts"]
+VOCAB_SIZE = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny():
+    """Count bytes one by one and look at the budget often, so that few tokens fill a cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunk, "SIZE", 3)
+        patch.setattr(relay, "IN_FLIGHT", 2)
+        patch.setattr(budget, "LARGEST_BLOCK", 8)
+        patch.setattr(budget, "SHARE", 1)
+        patch.setattr(memory, "PAGE", 16)
+        yield
+
+
+@st.composite
+def limits(draw, order):
+    """A limit from the smallest that there is for the order."""
+    return draw(st.integers(least(order), 2 * least(order)))
+
+
+def least(order):
+    with pytest.raises(ValueError, match="memory_limit must be at least") as error:
+        NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=1)
+    return int(str(error.value).split()[5])
+
+
+tokens = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=120)
+orders = st.integers(1, 6)
+
+
+def columns(evidence, i):
+    """Field by field what a position's evidence says, k = 0..order - 1."""
+    return [getattr(evidence, field)[:, i].tolist() for field in FIELDS]
+
+
+def forget_too(slow, n_sweeps):
+    """Let the reference forget as often as the cache has just done."""
+    n_kept = len(slow.seen) + 1  # and the root
+    for _ in range(n_sweeps):
+        n_kept = int(forget.KEPT * n_kept)
+        slow.forget(n_kept)
+
+
+@given(st.data(), orders)
+def test_forgetting_equals_the_reference_bit_for_bit(data, order):
+    limit = data.draw(limits(order))
+    fast = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit)
+    slow = ReferenceCache(order, VOCAB_SIZE)
+    for _ in range(data.draw(st.integers(1, 3))):
+        for token in data.draw(tokens):
+            before = fast.stats()["sweeps"]
+            evidence = fast.observe([token])
+            known = slow.evidence(token)
+            assert columns(evidence, 0) == [list(column) for column in zip(*known, strict=True)]
+            slow.learn(token)
+            forget_too(slow, fast.stats()["sweeps"] - before)
+            assert fast.nbytes <= limit
+            assert len(fast) == len(slow.seen)
+        fast.check()
+        q = fast.distribution()
+        np.testing.assert_allclose(q, slow.distribution(slow.history), rtol=1e-12)
+        assert abs(q.sum() - 1) < 1e-12
+        fast.boundary()
+        slow.boundary()
+
+
+@given(st.data(), orders, tokens)
+def test_what_is_asked_of_the_next_position_is_what_it_meets(data, order, stream):
+    """Forgetting comes after a token, never between the question and the answer."""
+    fast = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=data.draw(limits(order)))
+    for token in stream:
+        asked = fast.peek()
+        met = fast.observe([token])
+        for name in set(FIELDS) - {"target_count"}:
+            np.testing.assert_array_equal(getattr(asked, name), getattr(met, name))
+
+
+@given(st.data(), orders, tokens)
+def test_what_is_forgotten_depends_on_the_stream_alone(data, order, stream):
+    limit = data.draw(limits(order))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream)))) | {0, len(stream)})
+    whole, pieces, threaded = (
+        NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit, n_threads=n)
+        for n in (1, 1, 2)
+    )
+    evidence = whole.observe(stream)
+    parts = [pieces.observe(stream[start:stop]).fields for start, stop in pairwise(cuts)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), evidence.fields)
+    np.testing.assert_array_equal(threaded.observe(stream).fields, evidence.fields)
+    for cache in (pieces, threaded):
+        assert cache.stats() == whole.stats()
+        cache.check()
+
+
+@given(st.data(), orders)
+def test_updates_beside_the_stream_stay_within_the_limit(data, order):
+    limit = data.draw(limits(order))
+    fast = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit)
+    slow = ReferenceCache(order, VOCAB_SIZE)
+    for token in data.draw(tokens):
+        before = fast.stats()["sweeps"]
+        context = data.draw(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=8))
+        is_update = data.draw(st.booleans())
+        fast.update(context, token) if is_update else fast.learn([token])
+        slow.update(context, token) if is_update else slow.learn(token)
+        forget_too(slow, fast.stats()["sweeps"] - before)
+        assert fast.nbytes <= limit
+        assert len(fast) == len(slow.seen)
+        ahead = [list(column) for column in zip(*slow.evidence(None), strict=True)]
+        assert columns(fast.peek(), 0) == ahead
+    fast.check()
+
+
+@given(st.data(), orders, tokens, tokens)
+def test_a_saved_cache_forgets_the_same(tmp_path_factory, data, order, before, after):
+    limit = data.draw(limits(order))
+    kept = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit)
+    kept.learn(before)
+    path = tmp_path_factory.getbasetemp() / "limited"
+    kept.save(path)
+    resumed = NgramCache.load(path)
+    assert resumed.memory_limit == limit
+    np.testing.assert_array_equal(kept.observe(after).fields, resumed.observe(after).fields)
+    assert kept.stats() == resumed.stats()
+
+
+@given(st.data(), orders, tokens)
+def test_a_cleared_cache_is_a_new_one(data, order, stream):
+    limit = data.draw(st.none() | limits(order))
+    new, cleared = (
+        NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit) for _ in range(2)
+    )
+    cleared.learn(data.draw(tokens))
+    cleared.clear()
+    assert cleared.stats() == NgramCache(order, VOCAB_SIZE, memory_limit=limit).stats()
+    np.testing.assert_array_equal(new.observe(stream).fields, cleared.observe(stream).fields)
+    assert new.stats() == cleared.stats()
+    cleared.check()
+
+
+def test_these_tests_do_forget(rng):
+    for order in (2, 4, 6):
+        cache = NgramCache(order, VOCAB_SIZE, memory_limit=int(1.2 * least(order)))
+        cache.learn(rng.integers(0, VOCAB_SIZE, 120))
+        assert cache.stats()["sweeps"] > 2
+        assert sum(cache.stats()["forgotten"]) > 10
+
+
+pieces = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=30)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("observe"), pieces),
+        st.tuples(st.just("update"), pieces),
+        st.tuples(st.sampled_from(["boundary", "save", "kill"]), st.none()),
+    ),
+    max_size=20,
+)
+
+
+@given(st.data(), orders, steps, st.integers(1, 2))
+def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
+    tmp_path_factory, data, order, steps, n_threads
+):
+    path = tmp_path_factory.getbasetemp() / "killed"
+    limit = data.draw(st.none() | limits(order))
+    fast = NgramCache(order, VOCAB_SIZE, memory_limit=limit, n_threads=n_threads)
+    slow = ReferenceCache(order, VOCAB_SIZE)
+    fast.save(path)
+    saved = copy.deepcopy(slow)
+    for verb, tokens in steps:
+        if verb == "observe":  # in one call here, but followed token by token beside it
+            before = NgramCache.load(save(fast, path.with_suffix(".now")))
+            evidence = fast.observe(tokens)
+            for i, token in enumerate(tokens):
+                n_sweeps = before.stats()["sweeps"]
+                before.learn([token])
+                known = zip(*slow.evidence(token), strict=True)
+                assert columns(evidence, i) == [list(column) for column in known]
+                slow.learn(token)
+                forget_too(slow, before.stats()["sweeps"] - n_sweeps)
+        elif verb == "update":
+            n_sweeps = fast.stats()["sweeps"]
+            fast.update(tokens, tokens[0])
+            slow.update(tokens, tokens[0])
+            forget_too(slow, fast.stats()["sweeps"] - n_sweeps)
+        elif verb == "boundary":
+            fast.boundary()
+            slow.boundary()
+        elif verb == "save":
+            fast.save(path)
+            saved = copy.deepcopy(slow)
+        else:  # killed: all since the last save is lost
+            fast = NgramCache.load(path, n_threads=n_threads)
+            slow = copy.deepcopy(saved)
+        assert len(fast) == len(slow.seen)
+        assert limit is None or fast.nbytes <= limit
+    fast.check()
+    ahead = [list(column) for column in zip(*slow.evidence(None), strict=True)]
+    assert columns(fast.peek(), 0) == ahead
+
+
+def save(cache, path):
+    cache.save(path)
+    return path

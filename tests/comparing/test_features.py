@@ -1,0 +1,67 @@
+"""The facts under the published rules: raw counts are the counts of a loop, hints the model's."""
+
+import numpy as np
+import pytest
+
+from eval.comparing.features import Counts, longest_hint, make_facts
+from ngrammix import NgramCache
+
+ORDER, V = 4, 3
+
+
+def followers_by_hand(history, k):
+    """Every token that came after the last k tokens of history, as often as it came."""
+    context = history[len(history) - k :]
+    ends = [i for i in range(k, len(history)) if history[i - k : i] == context]
+    return [history[i] for i in ends] if len(history) >= k else []
+
+
+@pytest.fixture
+def tokens(rng):
+    return rng.integers(0, V, 60)
+
+
+def test_raw_counts_are_those_of_a_loop(tokens):
+    counts = Counts(ORDER, vocab_size=V)
+    counts.learn(tokens[:10])
+    pieces = [counts.observe(tokens[10:30])[1], counts.observe(tokens[30:])[1]]
+    raw = np.concatenate([piece.fields for piece in pieces], axis=1)
+    stream = tokens.tolist()
+    for t in range(10, 60):
+        for k in range(ORDER):
+            seen = followers_by_hand(stream[:t], k)
+            n, u, c = raw[k, t - 10, :3]
+            assert (n, u, c) == (len(seen), len(set(seen)), seen.count(stream[t]))
+
+
+def test_the_other_counts_are_the_caches_own(tokens):
+    evidence, raw = Counts(ORDER, vocab_size=V).observe(tokens)
+    alone = NgramCache(ORDER, V).observe(tokens)
+    np.testing.assert_array_equal(evidence.fields, alone.fields)
+    np.testing.assert_array_equal(raw.fields[-1], alone.fields[-1])
+
+
+def test_a_boundary_cuts_every_count():
+    counts = Counts(ORDER, vocab_size=V)
+    counts.learn([0, 1, 0, 1])
+    counts.boundary()
+    evidence, raw = counts.observe([0])
+    assert evidence.matched_order == raw.matched_order == 1
+
+
+def test_hints_and_what_the_model_makes_of_them(rng, tokens):
+    logits = rng.normal(size=(60, V))
+    log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    facts = make_facts(Counts(ORDER, vocab_size=V), logits, tokens, np.arange(60))
+    hints = longest_hint(facts.evidence)
+    np.testing.assert_array_equal(facts.context, np.maximum(facts.evidence.matched_order - 1, 0))
+    np.testing.assert_array_equal(hints == -1, facts.context == 0)
+    np.testing.assert_array_equal(facts.log_hint == -np.inf, hints == -1)
+    np.testing.assert_array_equal(facts.is_hint, hints == tokens)
+    for t in np.flatnonzero(facts.context):
+        k = facts.context[t]
+        assert facts.log_hint[t] == pytest.approx(log_softmax[t, hints[t]], rel=1e-12)
+        n, share = facts.evidence.followers[k, t], facts.evidence.hint_count[k, t]
+        assert (facts.followers[t], facts.confidence[t]) == (n, share / n)
+        c = facts.evidence.target_count[k, t]
+        assert np.exp(facts.log_match[t]) == pytest.approx(c / n, rel=1e-12)

@@ -1,0 +1,191 @@
+"""Hugging Face data sets: from a saved folder, a folder of files, or a name, the same rows."""
+
+import json
+
+import datasets
+import pytest
+
+from eval.data.hf_datasets import open_folder, open_streaming
+
+TEXTS = ["a", "é\r\n" * 10, "c "]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet():
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def data_set(texts=TEXTS):
+    return datasets.Dataset.from_dict({"id": list(range(len(texts))), "text": texts})
+
+
+def save(path, texts=TEXTS):
+    data_set(texts).save_to_disk(path)
+
+
+def save_splits(path):
+    splits = {"train": data_set(), "test": data_set(["x"])}
+    datasets.DatasetDict(splits).save_to_disk(path)
+
+
+def lines(path, *names, texts=TEXTS):
+    path.mkdir()
+    for name in names or ["train"]:
+        rows = [json.dumps({"id": 1, "text": text}) for text in texts]
+        (path / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+
+
+def parquet(path):
+    path.mkdir()
+    data_set().to_parquet(path / "train.parquet")
+
+
+@pytest.mark.parametrize(
+    ("make", "split", "name", "size"),
+    [
+        (save, None, "{p}", 3),
+        (save_splits, "train", "{p}/train", 3),
+        (lines, None, "{p}/train", None),
+        (lambda p: lines(p, "train", "test"), "train", "{p}/train", None),
+        (parquet, "train", "{p}/train", None),
+    ],
+)
+def test_rows_come_byte_for_byte(tmp_path, make, split, name, size):
+    path = tmp_path / "set"
+    make(path)
+    data = open_folder(str(path), "text", split)
+    name = name.format(p=path)
+    assert (data.name, data.size) == (name, size)
+    for _ in range(2):  # from the beginning each time
+        assert [(d.name, d.raw, d.begins, d.offset) for d in data] == [
+            (f"{name}:{i}", text.encode(), True, i) for i, text in enumerate(TEXTS, 1)
+        ]
+
+
+def test_a_name_of_the_hub_is_streamed(tmp_path, monkeypatch):
+    lines(tmp_path / "set", "train", "test")
+    builder = datasets.load_dataset_builder(str(tmp_path / "set"))
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *a: asked.append(a) or builder)
+    data = open_streaming("org/set", "en", "text", "test")
+    assert asked == [("org/set", "en")]
+    assert (data.name, data.size) == ("org/set:en/test", None)
+    assert [(d.name, d.raw) for d in data] == [
+        (f"org/set:en/test:{i}", text.encode()) for i, text in enumerate(TEXTS, 1)
+    ]
+
+
+def text_files(path):
+    path.mkdir()
+    (path / "a.txt").write_text("a\nb\n")
+
+
+def damaged_parquet(path):
+    path.mkdir()
+    (path / "a.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+
+
+def damaged_lines(path):
+    path.mkdir()
+    (path / "a.jsonl").write_text('{"text": "a"}\n{"text":')
+
+
+def damaged_save(path):
+    save(path)
+    (path / "dataset_info.json").unlink()
+
+
+def no_saved_split(path):
+    path.mkdir()
+    (path / "dataset_dict.json").write_text("{")
+
+
+NAME_IT = "; name the one that holds the text with --column"
+CASES = {
+    "several splits": (
+        lambda p: lines(p, "train", "test"),
+        {},
+        "split must be one of train, test, got None for {p}; choose one with --split",
+    ),
+    "several saved splits": (
+        save_splits,
+        {},
+        "split must be one of test, train, got None for {p}; choose one with --split",
+    ),
+    "no such split": (
+        save_splits,
+        {"split": "dev"},
+        "split must be one of test, train, got dev for {p}; choose one with --split",
+    ),
+    "split of what has none": (
+        save,
+        {"split": "train"},
+        "split goes with a data set of several, got train for {p}, which has none; leave --split "
+        "out",
+    ),
+    "no saved split": (
+        no_saved_split,
+        {},
+        "split must be one of those saved, got None for {p}; choose one with --split",
+    ),
+    "no column": (
+        save,
+        {"column": "content"},
+        "data must have column content, got id, text in {p}" + NAME_IT,
+    ),
+    "no streamed column": (
+        lines,
+        {"column": "content"},
+        "data must have column content, got id, text in {p}/train" + NAME_IT,
+    ),
+    "numbers": (save, {"column": "id"}, "column id must hold strings, got int64 in {p}" + NAME_IT),
+    "null": (
+        lambda p: save(p, ["a", None]),
+        {},
+        "column text must hold a string, got null in {p}:2; drop the row, or name another with "
+        "--column",
+    ),
+    "text files": (
+        text_files,
+        {},
+        "data set must be of arrow, csv, json, parquet files, got text in {p}; name the files "
+        "themselves, and each is read byte for byte",
+    ),
+    "empty folder": (
+        lambda p: p.mkdir(),
+        {},
+        "data must be a whole Hugging Face data set, got {p} ({why}); check the name, or fetch it "
+        "anew",
+    ),
+    "damaged saved data": (
+        damaged_save,
+        {},
+        "data must be a whole Hugging Face data set, got {p} ({why}); check the name, or fetch it "
+        "anew",
+    ),
+    "damaged parquet": (
+        damaged_parquet,
+        {},
+        "data must be a whole Hugging Face data set, got {p}/train ({why}); check the name, or "
+        "fetch it anew",
+    ),
+    "damaged lines": (
+        damaged_lines,
+        {},
+        "data must be a whole Hugging Face data set, got {p}/train ({why}); check the name, or "
+        "fetch it anew",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused_folders(tmp_path, name):
+    make, options, text = CASES[name]
+    path = tmp_path / "set"
+    make(path)
+    with pytest.raises(ValueError) as error:
+        list(open_folder(str(path), options.get("column", "text"), options.get("split")))
+    why = str(error.value.__cause__).partition("\n")[0]  # the words of `datasets`
+    assert str(error.value) == text.format(p=path, why=why)

@@ -1,0 +1,194 @@
+"""save and load: the same bits come back, and nothing else does."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from quant.base.matrix import Layout
+from quant.base.tensor import QuantizedTensor
+from quant.io import file as store
+from quant.io.codecs import CODECS
+from quant.io.file import load, save
+from quant.quantizers.lloyd_max import LloydMaxQuantizer
+from quant.quantizers.scalar import ScalarQuantizer
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    """Names in the errors are short: everything is where the test stands."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tensors(rng):
+    """One tensor of every kind."""
+    weight = rng.normal(size=(6, 10)).astype(np.float32)
+    return {
+        "rows": ScalarQuantizer(bits=6).encode(weight),
+        "affine": ScalarQuantizer(bits=3, symmetric=False, per="group", group_size=4).encode(
+            torch.from_numpy(weight).bfloat16()
+        ),
+        "codebook": LloydMaxQuantizer(k=5).encode(weight.astype(np.float16), transposed=True),
+        "convolution": ScalarQuantizer(bits=8).encode(torch.ones(2, 3, 2, 2, dtype=torch.float64)),
+        "norm": weight[0],
+    }
+
+
+def same(one, other):
+    """Whether two tensors are alike to the bit."""
+    if isinstance(one, QuantizedTensor):
+        names = ("code_bits", "layout", "config")
+        return (
+            all(getattr(one, name) == getattr(other, name) for name in names)
+            and same(one.codes, other.codes)
+            and list(one.arrays) == list(other.arrays)
+            and all(map(same, one.arrays.values(), other.arrays.values()))
+            and same(one.dequantize(), other.dequantize())
+        )
+    if isinstance(one, torch.Tensor):
+        return (
+            isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        )
+    return (
+        isinstance(other, np.ndarray)
+        and one.dtype.name == other.dtype.name
+        and one.shape == other.shape
+        and one.tobytes() == other.tobytes()
+    )
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(ValueError) as caught:
+        call(*arguments, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("codec", ["best", *CODECS])
+def test_what_was_saved_is_loaded(tensors, packed, codec):
+    if codec != "best" and not CODECS[codec].is_installed:
+        pytest.skip(f"{codec} is not installed")
+    n_bytes = save("q", tensors, packed=packed, codec=codec)
+    assert n_bytes == os.stat("q").st_size  # noqa: PTH116
+    loaded = load("q")
+    assert list(loaded) == list(tensors)
+    assert all(map(same, tensors.values(), loaded.values()))
+    assert os.listdir() == ["q"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32",
+                                   "int64", "uint64", "float16", "float32", "float64"])  # fmt: skip
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2), (2, 3, 1)])
+def test_arrays_of_any_dtype_and_shape_pass_through(rng, dtype, shape):
+    array = np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+    tensors = {"numpy": array, "torch": torch.from_numpy(array)}
+    save("q", tensors, codec="none")
+    loaded = load("q")
+    assert all(map(same, tensors.values(), loaded.values()))
+    loaded["numpy"][...] = 0  # its own
+
+
+def test_arrays_of_any_layout_pass_through():
+    array = np.arange(12, dtype=">f4").reshape(3, 4)
+    tensors = {
+        "big": array,
+        "turned": array.T,
+        "apart": array[::2, ::3],
+        "tensor": torch.arange(6).reshape(2, 3).T,
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "nan": np.array([np.nan, np.inf, -0.0]),
+    }
+    save("q", tensors)
+    for name, loaded in load("q").items():
+        expected = np.asarray(tensors[name].detach() if name == "parameter" else tensors[name])
+        np.testing.assert_array_equal(loaded, expected)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2), (2, 3)])
+def test_bfloat16_passes_through(shape):
+    tensors = {"bits": torch.full(shape, 1.0 / 3, dtype=torch.bfloat16)}
+    save("q", tensors)
+    assert same(load("q")["bits"], tensors["bits"])
+
+
+def test_nothing_is_a_file_too():
+    assert save("q", {}) == os.stat("q").st_size  # noqa: PTH116
+    assert load("q") == {}
+
+
+def test_packed_codes_take_their_bits(rng):
+    q = ScalarQuantizer(bits=6).encode(rng.normal(size=(64, 64)))
+    loose = save("q", {"a": q}, codec="none")
+    tight = save("q", {"a": q}, codec="none", packed=True)
+    assert 4096 // 4 - 20 < loose - tight < 4096 // 4 + 20  # but for what JSON says of it
+
+
+def test_one_name_may_be_any_string(tensors):
+    names = ["", ":", "a:b", "codes", "é\n", "0"]
+    many = dict.fromkeys(names, tensors["norm"]) | {"layer.0.weight": tensors["rows"]}
+    save("q", many)
+    assert list(load("q")) == list(many)
+
+
+def test_the_same_tensors_are_the_same_bytes(tensors):
+    save("q", tensors)
+    save("r", tensors)
+    assert store.Path("q").read_bytes() == store.Path("r").read_bytes()
+
+
+def test_a_failure_leaves_the_old_file(tensors, monkeypatch):
+    save("q", tensors)
+    before = store.Path("q").read_bytes()
+
+    def full(descriptor):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        save("q", {"other": tensors["norm"]})
+    assert os.listdir() == ["q"]  # noqa: PTH208
+    assert store.Path("q").read_bytes() == before
+
+
+def test_what_could_not_be_loaded_is_not_saved(tensors):
+    q = tensors["rows"]
+
+    def change(**fields):
+        return QuantizedTensor(**(vars(q) | fields))
+
+    complex_array = np.zeros(2, np.complex64)
+    numpy_dtypes = ", ".join(store.describe.__globals__["NUMPY"])
+    for tensor, text in [
+        ([1.0], "a tensor must be a QuantizedTensor, or an array or a tensor of torch, got list; "
+                "convert it, or leave it out"),
+        (complex_array, f"dtype must be one of {numpy_dtypes}, got 'complex64'; correct it"),
+        (torch.zeros(2, dtype=torch.complex64),
+         f"dtype must be one of {numpy_dtypes}, bfloat16, got 'complex64'; correct it"),
+        (change(codes=q.codes.astype(np.int16)),
+         "dtype of codes must be one of int8, uint8, got 'int16'; correct it"),
+        (change(code_bits=9), "code_bits must be an integer in 1..8, got 9; correct it"),
+        (change(code_bits=5),
+         f"int8 codes of 5 bits must be in -16..15, got {q.codes[abs(q.codes + .5) > 16][0]}; "
+         "take more bits"),
+        (change(arrays={"steps": complex_array}),
+         f"dtype of steps must be one of {numpy_dtypes}, got 'complex64'; correct it"),
+        (change(arrays={"codes": q.codes}),
+         "side arrays must have names of their own, got 'codes'; codes is that of the codes"),
+        (change(layout=Layout(shape=(60,), dtype="float32", is_torch=False, is_transposed=False)),
+         "shape must be that of a matrix, got (60,)"),
+        (change(layout=Layout(shape=(5, 10), dtype="float32", is_torch=False, is_transposed=False)),
+         "codes must be int8 of shape (5, 10), got int8 of shape (6, 10); the file is damaged"),
+    ]:  # fmt: skip
+        assert refusal(save, "q", {"a": tensor}) == f"a: {text}"
+    assert refusal(save, "q", {3: tensors["norm"]}) == ("names must be strings, got 3; convert it")
+    for name in ("a:codes", "__metadata__"):
+        assert refusal(save, "q", {"a": q, name: tensors["norm"]}) == (
+            f"names in a file must differ, got {name!r} again; rename the tensor"
+        )
+    assert refusal(save, "q", tensors, codec="zip") == (
+        "codec must be one of best, none, zstd, brotli, lzma, got 'zip'; correct it"
+    )
+    assert not os.listdir()  # noqa: PTH208

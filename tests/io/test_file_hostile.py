@@ -1,0 +1,271 @@
+"""load: files that `save` did not write are refused, whatever they hold."""
+
+import json
+import struct
+from hashlib import blake2b
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from quant.base.tensor import QuantizedTensor
+from quant.io import container as sealed
+from quant.io import file as store
+from quant.io.compress import compress
+from quant.io.file import KEY, load, save
+from quant.quantizers.lloyd_max import LloydMaxQuantizer
+from quant.quantizers.scalar import ScalarQuantizer
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    """Names in the errors are short: everything is where the test stands."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tensors(rng):
+    """Signed and unsigned codes, a codebook, an array."""
+    weight = rng.normal(size=(6, 10)).astype(np.float32)
+    return {
+        "rows": ScalarQuantizer(bits=6).encode(weight),
+        "affine": ScalarQuantizer(bits=3, symmetric=False, per="group", group_size=4).encode(
+            torch.from_numpy(weight).bfloat16()
+        ),
+        "codebook": LloydMaxQuantizer(k=5).encode(weight.astype(np.float16), transposed=True),
+        "norm": weight[0],
+    }
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(ValueError) as caught:
+        call(*arguments, **options)
+    return str(caught.value)
+
+
+def rewrite(change, name="q"):
+    """The file again, whole to all appearances, after `change(index, arrays)`."""
+    path = store.Path(name)
+    raw = sealed.read(path, 1 << 20)
+    index, arrays = store.read_index(raw), load_safetensors(raw)
+    index, arrays = change(index, arrays) or (index, arrays)
+    raw = save_safetensors(arrays, {KEY: index if isinstance(index, str) else json.dumps(index)})
+    sealed.write(path, [compress(raw, "none")])
+
+
+def test_files_of_another_kind_are_refused(tensors):
+    save("q", tensors)
+    whole = store.Path("q").read_bytes()
+
+    def load_bytes(content):
+        store.Path("other").write_bytes(content)
+        return refusal(load, "other")
+
+    assert (
+        refusal(load, "missing") == "quantized tensors must be a file, got missing; check the path"
+    )
+    assert refusal(load, ".") == "quantized tensors must be a file, got .; check the path"
+    assert load_bytes(b"PK\3\4") == (
+        "quantized tensors must begin with NGXQUANT, got b'PK\\x03\\x04' in other; is it a file "
+        "that save wrote?"
+    )
+    assert load_bytes(whole[:20]) == "other is damaged: it is cut short; use another copy"
+    assert load_bytes(whole[:8] + b"\x02" + whole[9:]) == (
+        "quantized tensors must be of version 1, got 2 in other; read them with the ngrammix that "
+        "wrote them"
+    )
+    altered = "other is damaged: its bytes are not those that were saved; use another copy"
+    assert load_bytes(whole[:-1]) == load_bytes(whole + b"\0") == altered
+
+    def digested(*numbers, tail=b""):
+        content = sealed.MAGIC + struct.pack("<HH", 1, numbers[0]) + tail
+        return content + blake2b(content, digest_size=16).digest()
+
+    assert load_bytes(digested(2)) == "other is damaged: it is cut short; use another copy"
+    assert load_bytes(digested(1, tail=struct.pack("<Q", 9) + b"12345678")) == (
+        "other is damaged: its pieces are not as long as it; use another copy"
+    )
+    assert load_bytes(digested(1, tail=struct.pack("<Q", 3) + b"123")) == (
+        "other is damaged: compressed data must be as compress made them, got 3 bytes, less than "
+        "a header; use another copy"
+    )
+
+
+def test_every_flip_cut_and_tail_is_refused(tensors):
+    save("q", {"a": tensors["rows"], "b": tensors["norm"]})
+    path = store.Path("q")
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        for other in (
+            whole[:at],
+            whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :],
+        ):
+            path.write_bytes(other)
+            refusal(load, "q")
+    for tail in (b"\0", whole):
+        path.write_bytes(whole + tail)
+        refusal(load, "q")
+
+
+def test_what_takes_too_much_is_refused_first(tensors, monkeypatch):
+    def too_much(max_bytes, n_bytes):
+        assert refusal(load, "q", max_bytes) == (
+            f"quantized tensors must take at most {max_bytes} bytes, got {n_bytes} in q; raise "
+            "max_bytes if you trust them"
+        )
+
+    rows = tensors["rows"]
+    size = save("q", {"a": rows}, packed=True)
+    content = len(sealed.read(store.Path("q"), 1 << 20))
+    needed = content + 60 + 4 * 60  # codes unpacked, and weights
+    assert load("q", needed)["a"].codes.tolist() == rows.codes.tolist()
+    too_much(needed - 1, needed)
+    too_much(content - 1, content)
+    too_much(size - 1, size)
+    with monkeypatch.context() as patch:
+        patch.setattr("quant.io.container.decompress", None)  # is not reached
+        too_much(content - 1, content)
+    for max_bytes in (-1, 1.0, None):
+        assert refusal(load, "q", max_bytes) == (
+            f"max_bytes must be an integer in 0..{2**63 - 1}, got {max_bytes!r}; correct it"
+        )
+
+    def grow(index, arrays):
+        index["a"]["layout"]["shape"] = [1 << 40, 1 << 50]
+
+    rewrite(grow)
+    too_much(1 << 31, len(sealed.read(store.Path("q"), 1 << 20)) + 60 + (1 << 92))
+
+
+def put(*path, value):
+    """A change of one value of the index."""
+
+    def change(index, arrays):
+        *parents, last = path
+        for key in parents:
+            index = index[key]
+        index[last] = value
+
+    return change
+
+
+def put_array(name, array):
+    """A change of one array; None drops it."""
+
+    def change(index, arrays):
+        arrays.pop(name, None)
+        if array is not None:
+            arrays[name] = array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda index, arrays: ("[", arrays),
+         "Expecting value: line 1 column 2 (char 1)"),
+        (lambda index, arrays: ("[" * 100_000, arrays), "RecursionError"),
+        (lambda index, arrays: ([1], arrays), "TypeError"),
+        (put("a", value=[]), "TypeError"),
+        (put("a", "config", value=3), "AttributeError"),
+        (put("a", "config", "kind", value="magic"), "kind must be one of "),
+        (put("a", "config", "bits", value="6"),
+         "bits must be an integer in 2..8, got '6'; correct it"),
+        (put("a", "layout", "shape", value=[60]), "shape must be that of a matrix, got (60,)"),
+        (put("a", "layout", "shape", value=[-6, -10]),
+         f"shape must be an integer in 1..{2**63 - 1}, got -6; correct it"),
+        (put("a", "layout", "shape", value=[1] * 33),
+         "shape must have at most 32 dimensions, got 33"),
+        (put("a", "layout", "shape", value=[10, 6]),
+         "a: codes must be int8 of shape (10, 6), got int8 of shape (6, 10); the file is damaged"),
+        (put("a", "layout", "dtype", value="bfloat16"),
+         "dtype must be one of float16, float32, float64, got 'bfloat16'; correct it"),
+        (put("a", "layout", "is_torch", value=1),
+         "is_torch must be true or false, got 1; correct it"),
+        (put("a", "layout", "extra", value=1), "TypeError"),
+        (put("a", "extra", value=1), "TypeError"),
+        (put("a", "code_bits", value=True),
+         "code_bits must be an integer in 1..8, got True; correct it"),
+        (put("a", "dtype", value="uint8"),
+         "a: codes must be uint8 of shape (6, 10), got int8 of shape (6, 10)"),
+        (put("a", "shape", value=[60]),
+         "a: codes must be int8 of shape (60,), got int8 of shape (6, 10)"),
+        (put("a", "is_packed", value=True),
+         "a: 60 codes of 6 bits must be uint8 of shape (45,), got int8 of shape (6, 10); take all "
+         "that pack gave"),
+        (put("a", "arrays", value=[["steps"]]),
+         "side arrays must have names of their own, got ['steps']; codes is that of the codes"),
+        (put("a", "arrays", value=["steps", "steps"]),
+         "side arrays must have names of their own, got 'steps', 'steps'; codes is that of the "
+         "codes"),
+        (put("a", "arrays", value=["scales"]), "KeyError('a:scales')"),
+        (put_array("a:steps", None), "KeyError('a:steps')"),
+        (put_array("c", np.zeros(2)), "c of no tensor"),
+        (put_array("a:codes", np.full((6, 10), 33, np.int8)),
+         "a: int8 codes of 6 bits must be in -32..31, got 33; take more bits"),
+        (put_array("a:codes", np.full((6, 10), -32, np.int8)),
+         "a: codes must be in -31..31, got -32..-32; the file is damaged"),
+        (put_array("a:steps", np.zeros((6, 1), np.complex64)), "a: dtype of steps must be one of "),
+        (put_array("a:steps", np.full((6, 1), np.nan, np.float32)), "a: "),
+        (put_array("b", np.zeros(3, np.int32)),
+         "b: stored dtype must be one of float32, got 'int32'; correct it"),
+        (put("b", "dtype", value="bfloat16"),
+         "dtype must be one of bool, int8, uint8, int16, uint16, int32, uint32, int64, uint64, "
+         "float16, float32, float64, got 'bfloat16'; correct it"),
+    ],
+)  # fmt: skip
+def test_content_that_makes_no_sense_is_refused(tensors, change, text):
+    save("q", {"a": tensors["rows"], "b": tensors["norm"]})
+    rewrite(change)
+    got = refusal(load, "q")
+    assert got.startswith(f"q is damaged: {text}")
+    assert got.endswith("; use another copy")
+
+
+def test_bools_are_0_or_1():
+    save("q", {"a": np.ones(3, bool)})
+    raw = bytearray(sealed.read(store.Path("q"), 1 << 20))
+    raw[-1] = 2
+    sealed.write(store.Path("q"), [compress(bytes(raw), "none")])
+    assert refusal(load, "q") == (
+        "q is damaged: a: bools must be 0 or 1, got other bytes; make them anew; use another copy"
+    )
+
+
+def test_no_header_of_safetensors_is_refused(monkeypatch):
+    for raw, text in [
+        (b"", "Expecting value: line 1 column 1 (char 0)"),
+        ((1 << 30).to_bytes(8, "little") + b"{}",
+         "a header of 1073741824 bytes, more than 16777216"),
+        ((2).to_bytes(8, "little") + b"{}", "KeyError('__metadata__')"),
+        ((30).to_bytes(8, "little") + b'{"__metadata__":{"other":"{}"}}', "Expecting"),
+    ]:  # fmt: skip
+        sealed.write(store.Path("q"), [compress(raw, "none")])
+        assert refusal(load, "q").startswith(f"q is damaged: {text}")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_hostile_content_never_crashes(tensors, packed, tmp_path):
+    save("q", tensors, packed=packed)
+    path = tmp_path / "q"
+    whole = sealed.read(path, 1 << 20)
+
+    @given(st.integers(0, len(whole) - 1), st.binary(min_size=1, max_size=3))
+    def check(at, its):
+        raw = whole[:at] + its + whole[at + len(its) :]
+        sealed.write(path, [compress(raw, "none")])
+        try:
+            loaded = load(path)
+        except ValueError:
+            return
+        for tensor in loaded.values():
+            if isinstance(tensor, QuantizedTensor):
+                assert np.isfinite(tensor.matrix()).all()
+
+    check()

@@ -1,0 +1,308 @@
+"""Laws of GPTQ: what it costs, what it may depend on, and what it must leave alone."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from quant.base.config import Config
+from quant.numerics.grid import UniformGrid
+from quant.numerics.hessian import factor
+from quant.quantizers.gptq import GptqQuantizer, gptq
+from quant.quantizers.gptq_config import GptqConfig
+from quant.quantizers.lloyd_max import LloydMaxConfig
+from quant.quantizers.scalar import ScalarConfig, rtn
+
+pytestmark = pytest.mark.kernels
+
+
+@st.composite
+def layers(draw):
+    """(weight (R, C) float32, Hessian (C, C)) of columns that go together."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    r, c = draw(st.integers(1, 6)), draw(st.integers(1, 20))
+    inputs = rng.standard_normal((draw(st.integers(1, 40)), c)) @ rng.standard_normal((c, c))
+    inputs *= np.exp(rng.standard_normal(c))
+    weight = rng.standard_normal((r, c)) * np.exp(rng.standard_normal((r, 1)))
+    return weight.astype(np.float32), inputs.T @ inputs / len(inputs)
+
+
+@st.composite
+def options(draw):
+    """Options of `gptq`: any grid, any order."""
+    made = {
+        "bits": draw(st.integers(2, 8)),
+        "clip": draw(st.sampled_from(["absmax", "mse", "hessian", "sd:2.5", "sd:12.85"])),
+        "symmetric": draw(st.booleans()),
+        "per": draw(st.sampled_from(["tensor", "row", "column", "group"])),
+        "act_order": draw(st.booleans()),
+        "damp": draw(st.sampled_from([0.01, 0.1, 1.0])),
+    }
+    if made["per"] == "group":
+        made |= {"group_size": draw(st.integers(1, 9)), "static_groups": draw(st.booleans())}
+    return made
+
+
+def damped(hessian, damp):
+    return hessian + damp * np.diagonal(hessian).mean() * np.eye(len(hessian))
+
+
+def cost(errors, hessian):
+    return np.vdot(errors @ hessian, errors)
+
+
+@given(layers(), options())
+def test_the_loss_is_the_damped_error(layer, made):
+    weight, hessian = layer
+    q = gptq(weight, hessian, **made)
+    errors = weight.astype(np.float64) - q.matrix()
+    assert q.report.loss == pytest.approx(cost(errors, damped(hessian, made["damp"])), rel=1e-9)
+    assert q.report.n_dead == 0
+
+
+@given(layers(), options())
+def test_a_diagonal_hessian_gives_rtn_to_the_bit(layer, made):
+    weight, hessian = layer
+    diagonal = np.diag(np.diagonal(hessian))
+    q = gptq(weight, diagonal, **made | {"static_groups": True})
+    grid = {name: made[name] for name in ("bits", "clip", "symmetric", "per")}
+    if made["per"] == "group":
+        grid["group_size"] = made["group_size"]
+    nearest = rtn(weight, hessian=diagonal if made["clip"] == "hessian" else None, **grid)
+    np.testing.assert_array_equal(q.codes, nearest.codes)
+    np.testing.assert_array_equal(q.matrix(), nearest.matrix())
+
+
+@given(layers(), options())
+def test_blocks_do_not_show(layer, made):
+    weight, hessian = layer
+    whole = gptq(weight, hessian, **made, block_size=weight.shape[1])
+    for block_size in (1, 7, 32, 128):
+        q = gptq(weight, hessian, **made, block_size=block_size)
+        np.testing.assert_array_equal(q.codes, whole.codes)
+        assert q.report.loss == pytest.approx(whole.report.loss, rel=1e-9)
+
+
+@given(layers(), options())
+def test_rows_do_not_depend_on_each_other(layer, made):
+    weight, hessian = layer
+    assume(made["per"] in ("row", "group"))
+    q = gptq(weight, hessian, **made)
+    for row in range(len(weight)):
+        alone = gptq(weight[row : row + 1], hessian, **made)
+        np.testing.assert_array_equal(alone.codes, q.codes[row : row + 1])
+
+
+@given(layers(), options(), st.randoms(use_true_random=False))
+def test_act_order_does_not_mind_how_columns_stand(layer, made, random):
+    weight, hessian = layer
+    # groups that are fitted first go by where columns stand
+    made |= {"act_order": True, "static_groups": made["per"] != "group"}
+    order = list(range(weight.shape[1]))
+    random.shuffle(order)
+    q = gptq(weight, hessian, **made)
+    moved = gptq(weight[:, order], hessian[np.ix_(order, order)], **made)
+    if made["per"] != "tensor":  # a standard deviation of all may round another way
+        np.testing.assert_array_equal(moved.matrix(), q.matrix()[:, order])
+    else:
+        np.testing.assert_allclose(moved.report.loss, q.report.loss, rtol=1e-4)
+
+
+@given(layers(), options(), st.sampled_from([2.0**-40, 0.25, 1e3, 2.0**60]))
+def test_the_scale_of_the_hessian_does_not_show(layer, made, c):
+    weight, hessian = layer
+    q, scaled = (gptq(weight, its, **made) for its in (hessian, c * hessian))
+    np.testing.assert_array_equal(scaled.codes, q.codes)
+    assert scaled.report.loss == pytest.approx(c * q.report.loss, rel=1e-9)
+
+
+@given(layers(), st.booleans())
+def test_babais_bound(layer, act_order):
+    weight, hessian = layer
+    steps = np.abs(weight).max(axis=1, keepdims=True) / np.float32(10)
+    grid = UniformGrid(
+        steps=steps, zeros=np.zeros_like(steps), lowest=-127, highest=127,
+        group_size=weight.shape[1],
+    )  # fmt: skip
+    quantizer = GptqQuantizer(inner=ScalarConfig(bits=8), act_order=act_order)
+    q = quantizer.encode(weight, hessian, grid)
+    assume(np.abs(q.codes.astype(int)).max() < 127)
+    pivots = factor(hessian, act_order=act_order).pivots
+    assert q.report.loss <= (1 + 1e-6) * np.outer(steps**2, pivots**2).sum() / 4
+
+
+@given(layers(), st.data())
+def test_dead_columns_become_zero_and_change_no_other(layer, data):
+    weight, hessian = layer
+    columns = weight.shape[1]
+    live = np.array(data.draw(st.lists(st.booleans(), min_size=columns, max_size=columns)))
+    assume(live.any())
+    hessian = hessian * np.outer(live, live)
+    steps = np.abs(weight).max(axis=1, keepdims=True) / np.float32(31)
+    grid = {"steps": steps, "zeros": np.zeros_like(steps), "lowest": -31, "highest": 31}
+    quantizer = GptqQuantizer(inner=ScalarConfig())
+    q = quantizer.encode(weight, hessian, UniformGrid(**grid, group_size=columns))
+    rest = quantizer.encode(
+        weight[:, live],
+        hessian[np.ix_(live, live)],
+        UniformGrid(**grid, group_size=int(live.sum())),
+    )
+    assert not q.codes[:, ~live].any()
+    assert q.report.n_dead == columns - live.sum()
+    np.testing.assert_array_equal(q.codes[:, live], rest.codes)
+    assert q.report.loss == pytest.approx(rest.report.loss, rel=1e-9)
+
+
+@given(layers(), options())
+def test_weights_on_the_grid_stay(layer, made):
+    weight, hessian = layer
+    made |= {"static_groups": True}
+    inner = {name: its for name, its in made.items() if name not in NOT_INNER}
+    quantizer = GptqQuantizer(inner=ScalarConfig(**inner), act_order=made["act_order"])
+    grid = quantizer.fit(weight, hessian)
+    on_grid = grid.decode(grid.encode(weight))
+    q = quantizer.encode(on_grid, hessian, grid)
+    np.testing.assert_array_equal(q.matrix(), on_grid)
+    assert q.report.loss == 0
+
+
+NOT_INNER = ("act_order", "damp", "static_groups")
+
+
+@given(layers(), options())
+def test_what_is_stored_is_all_that_decoding_needs(layer, made):
+    weight, hessian = layer
+    q = gptq(weight, hessian, **made)
+    config = Config.from_json(json.loads(json.dumps(q.config.to_json())))
+    assert config == q.config
+    config.check(q.codes, q.arrays, weight.shape)
+    np.testing.assert_array_equal(config.decode(q.codes, q.arrays, weight.shape), q.dequantize())
+
+
+@given(layers(), options())
+def test_a_weight_stored_the_other_way_is_the_same(layer, made):
+    weight, hessian = layer
+    q = gptq(weight, hessian, **made)
+    turned = gptq(weight.T, hessian, **made, transposed=True)
+    np.testing.assert_array_equal(turned.codes, q.codes)
+    np.testing.assert_array_equal(turned.dequantize(), q.dequantize().T)
+
+
+# sweeps after the walk
+
+
+@st.composite
+def configs(draw):
+    """Configurations of any grid, for sweeps."""
+    made = draw(options())
+    outer = {name: made.pop(name) for name in NOT_INNER if name in made}
+    codebooks = st.builds(
+        LloydMaxConfig,
+        k=st.integers(1, 9),
+        scale=st.sampled_from(["absmax", "rms"]),
+        group_size=st.none() | st.integers(1, 9),
+        scale_dtype=st.sampled_from(["float16", "float32"]),
+    )
+    if outer.get("static_groups", True) and draw(st.booleans()):
+        plain = st.sampled_from([LloydMaxConfig(k=4, scale="none"), LloydMaxConfig(table="nf4")])
+        return GptqConfig(inner=draw(codebooks | plain), **outer)
+    inner = ScalarConfig(**made, scale_dtype=draw(st.sampled_from(["float16", "float32"])))
+    return GptqConfig(inner=inner, **outer)
+
+
+@st.composite
+def gappy_layers(draw):
+    """Layers with rows of zeros and dead columns, perhaps."""
+    weight, hessian = draw(layers())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight[rng.random(len(weight)) < 0.3] = 0
+    live = rng.random(len(hessian)) < draw(st.sampled_from([0.6, 1.0]))
+    live[rng.integers(len(live))] = True
+    return weight, hessian * np.outer(live, live)
+
+
+def sweep(layer, config, sweeps, **fields):
+    return GptqQuantizer(config, sweeps=sweeps, **fields).encode(*layer)
+
+
+def true_loss(layer, q):
+    """(loss of what is stored, what a rounding of its sums may be)."""
+    weight, hessian = layer
+    diagonal = np.diagonal(hessian)
+    live = diagonal > 0
+    its = hessian + q.report.damp * diagonal[live].mean() * np.diag(live)
+    asked = weight.astype(np.float64) * live
+    return cost(asked - q.matrix(), its), 1e-20 * cost(asked, its)
+
+
+@given(gappy_layers(), configs())
+def test_the_loss_is_that_of_what_is_stored_and_no_sweep_raises_it(layer, config):
+    before = np.inf
+    for sweeps in (0, 1, 2, 5):
+        q = sweep(layer, config, sweeps)
+        q.config.check(q.codes, q.arrays, layer[0].shape)
+        loss, rounding = true_loss(layer, q)
+        assert q.report.loss == pytest.approx(loss, rel=1e-6, abs=rounding)
+        assert q.report.loss <= before * (1 + 1e-9) + rounding
+        before = q.report.loss
+
+
+@given(layers(), configs())
+def test_blocks_do_not_show_in_sweeps(layer, config):
+    whole = sweep(layer, config, 3, block_size=layer[0].shape[1])
+    for block_size in (1, 7):
+        q = sweep(layer, config, 3, block_size=block_size)
+        rounding = true_loss(layer, q)[1]
+        assert q.report.loss == pytest.approx(whole.report.loss, rel=1e-9, abs=rounding)
+
+
+@given(layers(), options(), st.randoms(use_true_random=False))
+def test_rows_are_swept_on_their_own(layer, made, random):
+    weight, hessian = layer
+    assume(made["per"] in ("row", "group"))
+    order = list(range(len(weight)))
+    random.shuffle(order)
+    q = gptq(weight, hessian, **made, sweeps=3)
+    moved = gptq(weight[order], hessian, **made, sweeps=3)
+    alone = gptq(weight[:1], hessian, **made, sweeps=3)
+    np.testing.assert_array_equal(moved.codes, q.codes[order])
+    np.testing.assert_allclose(moved.arrays["steps"], q.arrays["steps"][order], rtol=1e-6)
+    np.testing.assert_array_equal(alone.codes, q.codes[:1])
+    np.testing.assert_allclose(alone.arrays["steps"], q.arrays["steps"][:1], rtol=1e-6)
+
+
+@given(layers(), configs())
+def test_where_sweeps_end_no_other_code_is_better(layer, config):
+    weight, hessian = layer
+    q = sweep(layer, config, 64)
+    before = sweep(layer, config, 63)
+    assume(all(np.array_equal(q.arrays[name], before.arrays[name]) for name in q.arrays))
+    assume(np.array_equal(q.codes, before.codes))
+    its = damped(hessian, q.report.damp)
+    levels, curve = q.matrix().astype(np.float64), np.diagonal(its)
+    pulls = (levels - weight) @ its
+    if isinstance(config.inner, ScalarConfig):
+        grid = config.inner.fit(weight)
+        codes = range(grid.lowest, grid.highest + 1)
+    else:
+        codes = range(len(q.arrays.get("codebook", range(16))))
+    for code in codes:
+        others = q.config.decode(np.full_like(q.codes, code), q.arrays, weight.shape)
+        moves = others - levels
+        change = moves * (2 * pulls + curve * moves)
+        reach = np.abs(levels) + np.abs(others) + np.abs(pulls / curve)
+        assert (change >= -(2.0**-20) * curve * np.abs(moves) * reach).all()  # float32 near a tie
+
+
+@given(layers(), options())
+def test_sweeps_leave_what_is_nearest_already(layer, made):
+    weight, hessian = layer
+    assume(len(weight) > 1)
+    made |= {"per": "tensor", "static_groups": True}
+    made.pop("group_size", None)
+    diagonal = np.diag(np.diagonal(hessian))
+    plain, q = (gptq(weight, diagonal, **made, sweeps=sweeps) for sweeps in (0, 3))
+    np.testing.assert_array_equal(q.codes, plain.codes)
+    np.testing.assert_array_equal(q.arrays["steps"], plain.arrays["steps"])

@@ -1,0 +1,251 @@
+"""Records: what csv reads back is what was scored, and a resumed file is the uninterrupted one."""
+
+import csv
+import json
+from math import log
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eval.scoring.csv_writer import Records
+from eval.scoring.metrics import Scored
+
+ALL = {"has_model": True, "has_cache": True, "has_match": True}
+FILES = ("tokens.csv", "documents.csv")
+SPELLINGS = [b"a", b"", b",", b'"', b"\r\n", b"\n", b" ", b"%s", b"\xff", "é".encode(), b"\0"]
+
+
+def make_run(seed, lengths):
+    """(scored, spelling of each token, names) of documents of so many tokens."""
+    rng = np.random.default_rng(seed)
+    n_tokens = sum(lengths)
+    tokens = rng.integers(0, len(SPELLINGS), n_tokens)
+    spelled = [SPELLINGS[token] for token in tokens]
+    begins = np.zeros(n_tokens, np.bool_)
+    begins[np.cumsum([0, *lengths])[:-1]] = True
+    scored = Scored(
+        tokens=tokens, n_bytes=np.array([len(raw) for raw in spelled]), begins=begins,
+        nats=rng.exponential(1, n_tokens), nats_model=rng.exponential(2, n_tokens),
+        nats_cache=rng.exponential(3, n_tokens), matched_order=rng.integers(1, 8, n_tokens),
+    )  # fmt: skip
+    return scored, spelled, [f'a,"b".txt:{i}' for i in range(len(lengths))]
+
+
+def write(records, run, start, stop):
+    """Write tokens start..stop - 1 of a run."""
+    scored, spelled, names = run
+    first = scored.begins[:start].sum()
+    records.write(
+        Scored(**{
+            name: None if column is None else column[start:stop]
+            for name, column in vars(scored).items()
+        }),
+        b"".join(spelled[start:stop]),
+        names[first : first + scored.begins[start:stop].sum()],
+    )  # fmt: skip
+
+
+def write_all(folder, run, **options):
+    with Records(folder, **(options or ALL)) as records:
+        write(records, run, 0, len(run[1]))
+        records.finish()
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def contents(folder):
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def test_csv_reads_back_every_token(tmp_path):
+    scored, spelled, _ = run = make_run(0, [30, 1, 200])
+    write_all(tmp_path, run)
+    rows = read(tmp_path / "tokens.csv")
+    place = np.concatenate([np.cumsum([0, *scored.n_bytes[a:b]])[:-1] for a, b in
+                            ((0, 30), (30, 31), (31, 231))])  # fmt: skip
+    assert [list(row.values()) for row in rows] == [
+        [
+            str(i), str(0 if i < 30 else 1 if i < 31 else 2), str(place[i]), str(len(spelled[i])),
+            str(scored.tokens[i]), spelled[i].decode("utf-8", "backslashreplace"),
+            str(scored.matched_order[i]), f"{scored.nats_model[i] / log(2):.6f}",
+            f"{scored.nats_cache[i] / log(2):.6f}", f"{scored.nats[i] / log(2):.6f}",
+        ]
+        for i in range(231)
+    ]  # fmt: skip
+    assert list(rows[0]) == [
+        "position", "document", "byte", "bytes", "token", "text", "matched_order", "bits_model",
+        "bits_cache", "bits",
+    ]  # fmt: skip
+
+
+def test_csv_reads_back_every_document(tmp_path):
+    scored, _, names = run = make_run(1, [30, 1, 200])
+    scored.n_bytes[30], run[1][30] = 0, b""
+    write_all(tmp_path, run)
+    expected = []
+    for i, (start, stop) in enumerate([(0, 30), (30, 31), (31, 231)]):
+        n_bytes = scored.n_bytes[start:stop].sum()
+        bits = [
+            column[start:stop].sum() / log(2)
+            for column in (scored.nats_model, scored.nats_cache, scored.nats)
+        ]
+        bpb = [f"{cost / n_bytes:.6f}" if n_bytes else "" for cost in (bits[0], bits[2])]
+        sizes = [str(stop - start), str(n_bytes)]
+        expected.append([str(i), names[i], *sizes, *(f"{cost:.6f}" for cost in bits), *bpb])
+    rows = read(tmp_path / "documents.csv")
+    assert [list(row.values()) for row in rows] == expected
+    assert list(rows[0]) == [
+        "document", "name", "tokens", "bytes", "bits_model", "bits_cache", "bits", "bpb_model",
+        "bpb",
+    ]  # fmt: skip
+
+
+def test_the_first_lines_of_the_files(tmp_path):
+    scored = Scored(
+        tokens=np.array([5, 6]), n_bytes=np.array([2, 1]), begins=np.array([True, False]),
+        nats=np.array([log(2), 0]), nats_cache=np.array([log(2), 0]),
+        matched_order=np.array([0, 1]),
+    )  # fmt: skip
+    with Records(tmp_path, has_cache=True, has_match=True) as records:
+        records.write(scored, b",\xff\n", ["x"])
+        records.finish()
+    assert contents(tmp_path) == [
+        b"position,document,byte,bytes,token,text,matched_order,bits_cache,bits\r\n"
+        b'0,0,0,2,5,",\\xff",0,1.000000,1.000000\r\n'
+        b'1,0,2,1,6,"\n",1,0.000000,0.000000\r\n',
+        b"document,name,tokens,bytes,bits_cache,bits,bpb\r\n0,x,2,3,1.000000,1.000000,0.333333\r\n",
+    ]
+
+
+def test_what_a_run_does_not_have_is_no_column(tmp_path):
+    write_all(tmp_path, make_run(2, [4]), has_model=True)
+    assert list(read(tmp_path / "tokens.csv")[0])[5:] == ["text", "bits_model", "bits"]
+    write_all(tmp_path, make_run(2, [4]), has_model=False)
+    assert list(read(tmp_path / "documents.csv")[0])[4:] == ["bits", "bpb"]
+
+
+def test_text_that_nobody_knows_is_left_empty(tmp_path):
+    scored, _, names = make_run(3, [4])
+    with Records(tmp_path, **ALL) as records:
+        records.write(scored, None, names)
+        records.finish()
+    rows = read(tmp_path / "tokens.csv")
+    assert [row["text"] for row in rows] == [""] * 4
+    assert [row["bytes"] for row in rows] == [str(n) for n in scored.n_bytes]
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=6), st.floats(0, 1), st.floats(0, 1),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_a_killed_and_resumed_run_leaves_the_same_files(tmp_path_factory, lengths, a, b, seed):
+    folder = tmp_path_factory.mktemp("records")
+    run, n_tokens = make_run(seed, lengths), sum(lengths)
+    write_all(folder, run)
+    expected = contents(folder)
+    checkpoint, killed = sorted([int(a * n_tokens), int(b * n_tokens)])
+    with Records(folder, **ALL) as records:
+        write(records, run, 0, checkpoint)
+        state = json.dumps(records.state())
+        write(records, run, checkpoint, killed)
+    with Records(folder, **ALL, state=json.loads(state)) as records:
+        write(records, run, checkpoint, n_tokens)
+        records.finish()
+    assert contents(folder) == expected
+
+
+def test_a_state_is_true_of_the_files_as_they_lie(tmp_path):
+    run = make_run(4, [5, 5])
+    with Records(tmp_path, **ALL) as records:
+        write(records, run, 0, 7)
+        lengths = records.state()["lengths"]
+        assert [len(content) for content in contents(tmp_path)] == list(lengths.values())
+
+
+def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
+    run = make_run(4, [5, 5])
+    with Records(tmp_path, **ALL) as records:
+        write(records, run, 0, 3)
+        state = records.state()
+        before = contents(tmp_path)
+        write(records, run, 3, 10)
+        records.finish()
+    assert contents(tmp_path) != before
+    Records(tmp_path, **ALL, state=state).close()
+    assert contents(tmp_path) == before
+
+
+def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
+    scored, spelled, _ = make_run(5, [3])
+    name = b"caf\xe9.txt".decode("utf-8", "surrogateescape")  # as a path of the system comes
+    with Records(tmp_path, **ALL) as records:
+        records.write(scored, b"".join(spelled), [name])
+        state = json.loads(json.dumps(records.state()))
+    with Records(tmp_path, **ALL, state=state) as records:
+        records.finish()
+    assert read(tmp_path / "documents.csv")[0]["name"] == "caf\\udce9.txt"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("size", [None, 3])
+def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
+    run = make_run(6, [5, 5])
+    with Records(tmp_path, **ALL) as records:
+        write(records, run, 0, 7)
+        state = records.state()
+    (tmp_path / name).unlink()
+    if size is not None:
+        (tmp_path / name).write_bytes(b"abc")
+    other = next(other for other in FILES if other != name)
+    with (tmp_path / other).open("ab") as file:
+        file.write(b"written later")
+    before = (tmp_path / other).read_bytes()
+    with pytest.raises(ValueError) as error:
+        Records(tmp_path, **ALL, state=state)
+    length = state["lengths"][name.removesuffix(".csv")]
+    assert str(error.value) == (
+        f"records must hold the {length} bytes of the checkpoint, got {size or 0} in "
+        f"{tmp_path / name}; put the file back, or start again without the checkpoint"
+    )
+    assert (tmp_path / other).read_bytes() == before
+
+
+def test_bytes_and_names_must_fit_the_tokens(tmp_path):
+    scored, spelled, names = run = make_run(7, [5, 5])
+    raw = b"".join(spelled)
+    with Records(tmp_path, **ALL) as records:
+        with pytest.raises(ValueError) as error:
+            records.write(scored, raw + b"!", names)
+        assert str(error.value) == (
+            f"raw bytes must be as many as the tokens stand for, got {len(raw) + 1} for {len(raw)} "
+            "in the 10 tokens from 0 on; the tokenizer does not spell this text losslessly"
+        )
+        with pytest.raises(ValueError) as error:
+            records.write(scored, raw, names[:1])
+        assert str(error.value) == (
+            "names must be as many as the documents that begin, got 1 for 2 in the 10 tokens from "
+            "0 on; name each one"
+        )
+        write(records, run, 0, 10)
+        records.finish()
+    assert len(read(tmp_path / "tokens.csv")) == 10
+
+
+def test_a_missing_column_is_named_before_anything_is_written(tmp_path):
+    scored, spelled, names = make_run(8, [5, 5])
+    with Records(tmp_path, **ALL) as records:
+        before = records.state()
+        with pytest.raises(ValueError) as error:
+            records.write(
+                Scored(**(vars(scored) | {"matched_order": None})), b"".join(spelled), names
+            )
+        assert str(error.value) == (
+            "tokens must come with matched_order, got None; give it, or ask for no figures of it"
+        )
+        assert records.state() == before

@@ -1,0 +1,143 @@
+"""Windows and batches: every token is a target exactly once, in order, with enough context."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.data.document import Document
+from eval.scoring.batch import batches
+from eval.scoring.tokenized import concatenate, encode, first_tokens, joined, split
+from eval.scoring.windows import windows
+from eval.tokenizers.load_tokenizer import ByteTokenizer
+
+BOS = 256
+
+
+@st.composite
+def documents(draw):
+    """Documents of bytes, and the same ones cut into pieces."""
+    texts = draw(st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=5))
+    whole, pieces = [], []
+    for i, raw in enumerate(texts):
+        whole.append(Document(str(i), raw))
+        cuts = sorted(draw(st.sets(st.integers(1, len(raw)), max_size=4)) | {0, len(raw)})
+        for start, stop in pairwise(cuts):
+            pieces.append(Document(str(i), raw[start:stop], begins=start == 0))
+    return whole, pieces
+
+
+def in_tokens(parts):
+    return encode(parts, ByteTokenizer(BOS))
+
+
+@given(documents(), st.integers(1, 20), st.data())
+def test_every_token_is_scored_once_with_enough_context(parts, context, data):
+    whole, pieces = parts
+    stride = data.draw(st.integers(1, context))
+    cover = list(windows(in_tokens(pieces), context, stride, BOS))
+    assert [w.new.raw for w in cover] == [
+        w.new.raw for w in windows(in_tokens(whole), context, stride, BOS)
+    ]
+    found = [b"" for _ in whole]
+    document = -1
+    for window in cover:
+        n_new = len(window.new.tokens)
+        if window.new.is_apart:
+            document += 1
+            assert window.new.names == (str(document),)
+            assert len(window.inputs) == n_new <= context
+        else:
+            assert n_new <= stride
+            assert context - n_new >= context - stride
+        before = [BOS, *found[document]][-context:]  # what can be seen before the first target
+        seen = [*before, *window.new.tokens]
+        assert window.inputs.tolist() == seen[:-1][-context:]
+        assert window.new.tokens.tolist() == list(window.new.raw)
+        assert window.new.begins.tolist() == [window.new.is_apart] + [False] * (n_new - 1)
+        found[document] += window.new.raw
+    assert found == [d.raw for d in whole]
+
+
+@given(documents(), st.integers(1, 20), st.integers(1, 4))
+def test_batches_hold_the_windows_in_order(parts, context, size):
+    cover = list(windows(in_tokens(parts[1]), context, context, BOS))
+    runs = list(batches(iter(cover), size))
+    assert [len(batch.new) for batch in runs[:-1]] == [size] * (len(runs) - 1)
+    assert [piece for batch in runs for piece in batch.new] == [w.new for w in cover]
+    for start, batch in zip(range(0, len(cover), size), runs, strict=True):
+        assert batch.inputs.shape == batch.is_scored.shape
+        logits = np.stack([batch.inputs, batch.inputs], axis=-1)  # names what was read last
+        last = [w.inputs[len(w.inputs) - len(w.new.tokens) :] for w in cover[start : start + size]]
+        np.testing.assert_array_equal(batch.pick(logits)[:, 0], np.concatenate(last))
+
+
+@given(documents(), st.integers(1, 20), st.integers(1, 4), st.integers(1, 60))
+def test_a_batch_of_several_windows_has_no_more_tokens_than_there_is_room_for(
+    parts, context, size, room
+):
+    cover = list(windows(in_tokens(parts[1]), context, context, BOS))
+    runs = list(batches(iter(cover), size, room))
+    assert [piece for batch in runs for piece in batch.new] == [w.new for w in cover]
+    for batch in runs:
+        assert len(batch.new) == 1 or (len(batch.new) <= size and batch.inputs.size <= room)
+
+
+@given(documents(), st.integers(1, 20), st.integers(1, 4))
+def test_tensors_and_arrays_are_picked_alike(parts, context, size):
+    import torch
+
+    for batch in batches(windows(in_tokens(parts[1]), context, context, BOS), size):
+        logits = np.random.default_rng(0).normal(size=(*batch.inputs.shape, 3))
+        np.testing.assert_array_equal(
+            batch.pick(torch.from_numpy(logits)).numpy(), batch.pick(logits)
+        )
+
+
+@given(documents())
+def test_joined_documents_are_one_stream(parts):
+    whole, pieces = parts
+    stream = list(joined(in_tokens(pieces), BOS))
+    tokens = np.concatenate([piece.tokens for piece in stream]).tolist()
+    expected = [t for document in whole for t in (BOS, *document.raw)][1:]
+    assert tokens == expected
+    assert sum(int(p.n_bytes.sum()) for p in stream) == sum(len(d.raw) for d in whole)
+    begins = np.concatenate([piece.begins for piece in stream])
+    assert begins.sum() == len(whole)
+    assert [tokens[i] for i in np.flatnonzero(begins)[1:]] == [BOS] * (len(whole) - 1)
+    assert [piece.is_apart for piece in stream] == [True] + [False] * (len(stream) - 1)
+    assert [name for piece in stream for name in piece.names] == [d.name for d in whole]
+
+
+@given(documents(), st.integers(1, 100))
+def test_a_limit_takes_the_first_tokens(parts, limit):
+    whole, pieces = parts
+    taken = list(first_tokens(in_tokens(pieces), limit))
+    everything = b"".join(document.raw for document in whole)
+    assert b"".join(piece.raw for piece in taken) == everything[:limit]
+    assert all(len(piece.tokens) for piece in taken)
+
+
+@given(documents(), st.integers(0, 300))
+def test_what_is_split_can_be_put_together(parts, n_tokens):
+    pieces = list(in_tokens(parts[1]))
+    one = pieces[0]
+    for piece in pieces[1:]:
+        one = concatenate(one, piece)
+    head, rest = split(one, n_tokens)
+    assert len(head.tokens) == min(n_tokens, len(one.tokens))
+    again = concatenate(head, rest)
+    for name in ("tokens", "n_bytes", "begins"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(one, name))
+    assert (again.raw, again.names, again.offset) == (one.raw, one.names, one.offset)
+
+
+@pytest.mark.parametrize("stride", [0, 9])
+def test_refused_strides(stride):
+    with pytest.raises(ValueError) as error:
+        list(windows([], 8, stride, BOS))
+    assert str(error.value) == (
+        f"stride must be in 1..8 (the context), got {stride}; a longer one would skip tokens"
+    )

@@ -1,0 +1,459 @@
+"""Tokenizers: every byte of the text has its token, or there is an error that says why not."""
+
+import builtins
+import json
+import lzma
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from eval.data.document import Document
+from eval.demo.model import TOKENIZER_PATH
+from eval.tokenizers.huggingface import FastTokenizer
+from eval.tokenizers.load_tokenizer import ByteTokenizer, SideCarTokenizer, load_tokenizer
+from eval.tokenizers.sentencepiece import SentencePieceTokenizer
+
+TEXTS = st.text(min_size=1, max_size=40)
+
+
+def letters(**spec):
+    """A tokenizer.json whose tokens are single letters: blank, a, b, f, i, A, o, line end."""
+    vocab = {token: i for i, token in enumerate(["▁", "a", "b", "f", "i", "A", "o", "\n"])}
+    return {
+        "version": "1.0", "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never",
+                          "split": False},
+        "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    } | spec  # fmt: skip
+
+
+def write(path, spec):
+    path.write_text(spec if isinstance(spec, str) else json.dumps(spec))
+    return path
+
+
+# ---------------------------------------------------------------------------- laws
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_any_bytes_are_their_own_tokens(raw):
+    tokens, n_bytes = ByteTokenizer().encode(Document("x", raw))
+    assert tokens.tolist() == list(raw)
+    assert n_bytes.tolist() == [1] * len(raw)
+    assert ByteTokenizer().spell(tokens) == raw
+
+
+@settings(max_examples=40)
+@given(TEXTS, st.booleans(), st.sampled_from(["first", "always", "never", "prepend"]))
+def test_a_marked_blank_is_counted_as_often_as_it_is_in_the_text(text, begins, scheme):
+    vocab = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"▁": 256, "a": 257, "▁a": 258}
+    spec = letters(model={"type": "BPE", "vocab": vocab, "merges": [["▁", "a"]],
+                          "byte_fallback": True})  # fmt: skip
+    spec["decoder"] = {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+        ],
+    }  # fmt: skip
+    if scheme == "prepend":
+        replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+        prepend = {"type": "Prepend", "prepend": "▁"}
+        spec |= {"normalizer": {"type": "Sequence", "normalizers": [prepend, replace]}}
+        spec["pre_tokenizer"] = None
+    else:
+        spec["pre_tokenizer"]["prepend_scheme"] = scheme
+    library = Tokenizer.from_str(json.dumps(spec))
+    tokenizer = FastTokenizer(library, name="x")
+    text = text.replace("▁", "")
+    raw = text.encode()
+    tokens, n_bytes = tokenizer.encode(Document("x", raw, begins=begins))
+    assert n_bytes.sum() == len(raw)
+    assert (n_bytes >= 0).all()
+    spelled = tokenizer.spell(tokens)
+    assert spelled[len(spelled) - len(raw) :] == raw
+    if begins and text and not text.startswith(" "):
+        assert tokens.tolist() == library.encode(text, add_special_tokens=False).ids
+    if len(tokens):  # what was encoded is counted alike where only its tokens are known
+        again, counted = tokenizer.encode(Document("x", tokens=tokens, begins=begins))
+        np.testing.assert_array_equal(again, tokens)
+        np.testing.assert_array_equal(counted, n_bytes)
+
+
+@settings(max_examples=40)
+@given(TEXTS, st.booleans())
+def test_byte_level_tokens_spell_any_text(text, begins):
+    tokenizer = FastTokenizer(TOKENIZER_PATH, bos=0)
+    tokens, n_bytes = tokenizer.encode(Document("x", text.encode(), begins=begins))
+    library = Tokenizer.from_file(str(TOKENIZER_PATH))
+    assert tokens.tolist() == library.encode(text).ids
+    assert tokenizer.spell(tokens) == text.encode()
+    assert n_bytes.tolist() == [len(tokenizer.spell(tokens[i : i + 1])) for i in range(len(tokens))]
+    np.testing.assert_array_equal(tokenizer.encode(Document("x", tokens=tokens))[1], n_bytes)
+
+
+def test_truncation_padding_and_dropout_are_off(tmp_path):
+    spec = letters(truncation={"direction": "Right", "max_length": 2, "strategy": "LongestFirst",
+                               "stride": 0},
+                   padding={"strategy": {"Fixed": 9}, "direction": "Right", "pad_id": 0,
+                            "pad_to_multiple_of": None, "pad_type_id": 0, "pad_token": "▁"},
+                   )  # fmt: skip
+    spec["model"] = {
+        "type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]], "dropout": 0.9,
+    }  # fmt: skip
+    tokenizer = FastTokenizer(write(tmp_path / "t.json", spec))
+    for _ in range(5):
+        assert tokenizer.encode(Document("x", b"ababab"))[0].tolist() == [2, 2, 2]
+
+
+def test_text_that_looks_like_a_special_token_is_text(shared):
+    tokenizer = load_tokenizer(shared("models/llama-sp1024-1m4"))
+    tokens, n_bytes = tokenizer.encode(Document("x", b"</s>"))
+    assert 2 not in tokens
+    assert n_bytes.sum() == 4
+    tokens, n_bytes = tokenizer.encode(Document("x", tokens=np.array([2, 354])))
+    assert n_bytes.tolist() == [0, 2]  # the blank after a boundary is none of the text
+
+
+def test_an_empty_text_has_no_tokens(shared):
+    for tokenizer in (ByteTokenizer(), load_tokenizer(shared("models/llama-sp1024-1m4"))):
+        tokens, n_bytes = tokenizer.encode(Document("x", b""))
+        assert (len(tokens), len(n_bytes)) == (0, 0)
+
+
+def test_bytes_of_a_side_car_are_taken():
+    document = Document("x", tokens=np.array([5, 255, 3]), token_bytes=np.array([7, 0, 2]))
+    for tokenizer in (SideCarTokenizer(300), ByteTokenizer(299), FastTokenizer(TOKENIZER_PATH)):
+        tokens, n_bytes = tokenizer.encode(document)
+        assert (tokens.tolist(), n_bytes.tolist()) == ([5, 255, 3], [7, 0, 2])
+    assert SideCarTokenizer(300).spell(np.array([5])) == b""
+
+
+def test_a_beginning_that_is_no_byte_spells_nothing():
+    tokenizer = ByteTokenizer(256)
+    assert (tokenizer.vocab_size, tokenizer.bos) == (257, 256)
+    assert tokenizer.encode(Document("x", tokens=np.array([256, 65])))[1].tolist() == [0, 1]
+    assert tokenizer.spell(np.array([256, 65])) == b"A"
+
+
+# ---------------------------------------------------------------- golden: Parameter Golf
+
+
+def shard(path):
+    return np.fromfile(path, "<u2", offset=1024).astype(np.int64)
+
+
+def split(tokens):
+    documents = [d[d != 1] for d in np.split(tokens, np.flatnonzero(tokens == 1))]
+    return [document for document in documents if len(document)]
+
+
+def verified(shared):
+    lines = shared("data/fineweb/verify_docs.jsonl").read_text(encoding="utf-8").split("\n")
+    return [json.loads(line)["text"] for line in lines if line]
+
+
+def sizes(tokenizer, documents):
+    return [int(tokenizer.encode(Document("x", tokens=d))[1].sum()) for d in documents]
+
+
+@pytest.fixture
+def pieces(shared):
+    return {
+        size: SentencePieceTokenizer(shared(f"data/tokenizers/fineweb_{size}_bpe.model"))
+        for size in (1024, 4096, 8192)
+    }
+
+
+@pytest.fixture
+def head(shared):
+    path = shared("data/fineweb/fineweb_val_head_sp1024_1040297tok.u16.xz")
+    return np.frombuffer(lzma.decompress(path.read_bytes()), "<u2").astype(np.int64)
+
+
+def test_the_first_validation_documents_have_their_published_bytes(shared, pieces, head):
+    found = sizes(pieces[1024], split(head))
+    assert [sum(found[:n]) for n in (1, 10, 100)] == [1_339, 22_919, 291_960]
+    assert sum(found) == 2_504_867
+    assert 0.408 < len(head) / sum(found) < 0.416  # published: 0.408 to 0.412 for the whole
+    other = split(shard(shared("data/fineweb/fineweb_val_head_sp4096_131073tok.bin")))
+    assert sizes(pieces[4096], other)[:-1] == found[: len(other) - 1]  # the last is cut short
+
+
+def test_bytes_do_not_depend_on_the_tokenizer(shared, pieces):
+    one, two = (
+        split(shard(shared(f"data/fineweb/fineweb_train_head_sp{size}_1048576tok.bin")))
+        for size in (1024, 4096)
+    )
+    n = min(len(one), len(two)) - 1
+    assert n == 970
+    found = sizes(pieces[1024], one[:n])
+    assert found == sizes(pieces[4096], two[:n])
+    assert sum(found) == 2_553_663
+    for a, b in zip(one[:100], two[:100], strict=True):
+        assert pieces[1024].spell(a).strip() == pieces[4096].spell(b).strip()
+
+
+def test_a_stream_is_counted_alike_however_it_is_cut(shared, pieces):
+    tail = shard(shared("data/fineweb/fineweb_val_tail_sp1024_2021846tok.bin"))
+    tokenizers = [pieces[1024], load_tokenizer(shared("models/llama-sp1024-1m4"))]
+    for tokenizer in tokenizers:
+        for step in (len(tail), 99_991):
+            cut = np.split(tail, range(step, len(tail), step))
+            documents = [Document("x", tokens=c, begins=not i) for i, c in enumerate(cut)]
+            assert sum(int(tokenizer.encode(d)[1].sum()) for d in documents) == 4_939_886
+    # A piece may end with the token that begins a document: the next blank does not count.
+    for first, expected in ((1, 2), (354, 3)):
+        pieces[1024].encode(Document("x", tokens=np.array([354, first])))
+        later = Document("x", tokens=np.array([354]), begins=False)
+        assert pieces[1024].encode(later)[1].tolist() == [expected]
+
+
+def test_the_published_mistakes_have_their_published_size(pieces, head):
+    table = pieces[1024]._table
+    n_bytes = table.count(head, after_boundary=True)
+    twice = n_bytes + table.blank[head]  # 1.16713 on all of it, in tokens of another vocabulary
+    assert twice.sum() / n_bytes.sum() == pytest.approx(1.16655, abs=1e-5)
+    is_byte = (head >= 4) & (head < 260)  # undecodable alone: U+FFFD, three bytes
+    assert (n_bytes + 2 * is_byte).sum() / n_bytes.sum() == pytest.approx(1.00263, abs=1e-5)
+
+
+def test_pieces_of_a_text_are_spelled_like_the_whole(shared, pieces):
+    documents = [" ".join(text.split()) for text in verified(shared)]
+    for tokenizer in pieces.values():
+        plain = [
+            text
+            for text in documents
+            if tokenizer._begins.normalize(text) == text.replace(" ", "▁")
+        ]
+        assert len(plain) > 10
+        for text in plain[:10]:
+            raw, cut = text.encode(), text.encode().rindex(b" ")
+            tokens, n_bytes = tokenizer.encode(Document("x", raw))
+            assert tokens.tolist() == tokenizer._begins.encode(text)
+            assert n_bytes.sum() == len(raw)
+            spelled = [
+                tokenizer.spell(tokenizer.encode(Document("x", part, begins=not i))[0])
+                for i, part in enumerate((raw[:cut], raw[cut:]))
+            ]
+            assert b"".join(spelled).removeprefix(b" ") == raw
+
+
+def test_verified_documents_are_spelled_by_the_models_own_tokenizer(shared):
+    tokenizer = load_tokenizer(shared("models/llama-sp1024-1m4"), vocab_size=1024)
+    assert (tokenizer.bos, tokenizer.vocab_size) == (1, 1024)
+    assert tokenizer.name == "llama-sp1024-1m4-91f34fbd"
+    for text in verified(shared):
+        raw = text.encode()
+        assert tokenizer.encode(Document("x", raw))[1].sum() == len(raw)
+
+
+# ---------------------------------------------------------------------------- loading
+
+
+def test_a_folder_says_what_begins_a_document(tmp_path):
+    write(tmp_path / "tokenizer.json", letters())
+    assert load_tokenizer(tmp_path).bos is None
+    write(tmp_path / "config.json", {"eos_token_id": [4, 5]})
+    assert load_tokenizer(tmp_path).bos == 4
+    write(tmp_path / "config.json", {"eos_token_id": 4, "bos_token_id": 3})
+    assert load_tokenizer(tmp_path).bos == 3
+    write(tmp_path / "tokenizer_config.json", {"bos_token": {"content": "b"}})
+    assert load_tokenizer(tmp_path / "tokenizer.json").bos == 2
+    assert load_tokenizer(tmp_path, bos=0).bos == 0
+
+
+def test_a_sentencepiece_model_says_what_begins_a_document(shared):
+    path = shared("models/llama-sp1024-1m4/tokenizer.model")
+    tokenizer = load_tokenizer(str(path), vocab_size=1024)
+    assert (tokenizer.bos, tokenizer.name) == (1, "llama-sp1024-1m4-4f5e8adb")
+    assert load_tokenizer(path, bos=2).bos == 2
+
+
+SPELL = (
+    "tokens must spell the raw bytes, got {}; take a tokenizer that loses nothing, or score the "
+    "raw bytes with --model none"
+)
+LOWER = {"type": "Lowercase"}
+STRIP = {"type": "Strip", "strip_left": True, "strip_right": True}
+UNKNOWN = {"type": "BPE", "vocab": {"a": 0, "?": 1, "▁": 2}, "merges": [], "unk_token": "?"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "raw", "text"),
+    [
+        ({"normalizer": LOWER}, b"aA",
+         SPELL.format("2 for 2 in x, b'a' for b'A' at byte 1 (upper case becomes lower case)")),
+        ({"normalizer": {"type": "NFKC"}}, "aﬁ".encode(),
+         SPELL.format("3 for 4 in x, b'fi' for b'\\xef\\xac\\x81' at byte 1 (Unicode normalisation "
+                      "such as NFKC)")),
+        ({"normalizer": STRIP}, b"a b\n",
+         SPELL.format("3 for 4 in x, b'' for b'\\n' at byte 3 (white space is dropped, merged or "
+                      "replaced)")),
+        ({"pre_tokenizer": {"type": "WhitespaceSplit"}}, b"a b",
+         SPELL.format("2 for 3 in x, b'b' for b' b' at byte 1 (bytes are lost)")),
+        ({}, b"axb", SPELL.format("2 for 3 in x, b'b' for b'xb' at byte 1 (bytes are lost)")),
+        ({"model": UNKNOWN}, b"aa xaa",
+         "every token must spell its bytes, got the unknown token 1 at position 3 of x, at "
+         "b'xaa'; take a tokenizer that can spell every byte"),
+        ({}, b"ab\xff",
+         "text must be UTF-8 for this model, got byte 0xff at 2 in x (invalid start byte); convert "
+         "the file, or score its raw bytes with --model none"),
+    ],
+)  # fmt: skip
+def test_tokenizers_that_lose_bytes(tmp_path, spec, raw, text):
+    tokenizer = FastTokenizer(write(tmp_path / "t.json", letters(**spec)))
+    with pytest.raises(ValueError) as error:
+        tokenizer.encode(Document("x", raw))
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "begins", "text"),
+    [
+        (b"one  two", True, "7 for 8 in x, b'two' for b' two' at byte 4 (white space is dropped, "
+                            "merged or replaced)"),
+        (b"one   two", False, "7 for 9 in a later piece of x, b'two' for b'  two' at byte 4 (white "
+                              "space is dropped, merged or replaced)"),
+        (b"one\ntwo", True, "7 for 7 in x, b' two' for b'\\ntwo' at byte 3 (white space is "
+                            "dropped, merged or replaced)"),
+        (b" one", True, "3 for 4 in x, b'one' for b' one' at byte 0 (the blank before the text is "
+                        "counted twice, or lost)"),
+        ("a ½".encode(), True, "7 for 4 in x, b'1\\xe2\\x81\\x842' for b'\\xc2\\xbd' at byte 2 "
+                               "(Unicode normalisation such as NFKC)"),
+    ],
+)  # fmt: skip
+def test_text_that_sentencepiece_normalises(pieces, raw, begins, text):
+    with pytest.raises(ValueError) as error:
+        pieces[1024].encode(Document("x", raw, begins=begins))
+    assert str(error.value) == SPELL.format(text)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "begins", "text"),
+    [
+        ([5, 1024], True, "tokens of x must be in [0, 1024), got 1024 at position 1; raise "
+                          "vocab_size or check the tokenizer"),
+        ([500, 3], True, "every token must spell its bytes, got the unknown token 3 at position 1 "
+                         "of x; take a tokenizer that can spell every byte"),
+        ([354], False, "pieces of a document must come in order, got a later piece of x first; "
+                       "whether its first blank counts depends on the token before"),
+    ],
+)  # fmt: skip
+def test_tokens_that_sentencepiece_cannot_account_for(pieces, tokens, begins, text):
+    with pytest.raises(ValueError) as error:
+        pieces[1024].encode(Document("x", tokens=np.array(tokens), begins=begins))
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "document", "text"),
+    [
+        (SideCarTokenizer(9), Document("x", b"a"),
+         "text needs a tokenizer, got none for x; name one with --tokenizer"),
+        (SideCarTokenizer(9), Document("x", tokens=np.array([1])),
+         "the bytes of tokens must be known, got none for x; name the tokenizer with --tokenizer, "
+         "or the bytes of each token with --token-bytes"),
+        (SideCarTokenizer(9), Document("x", tokens=np.array([9]), token_bytes=np.array([1])),
+         "tokens of x must be in [0, 9), got 9 at position 0; raise vocab_size or check the "
+         "tokenizer"),
+        (SideCarTokenizer(9), Document("x", tokens=np.array([1]), token_bytes=np.array([1, 2])),
+         "token bytes must be 1 counts >= 0, one a token, got shape (2,) for x; they are the raw "
+         "bytes that each token stands for"),
+        (ByteTokenizer(), Document("x", tokens=np.array([256])),
+         "tokens of x must be in [0, 256), got 256 at position 0; raise vocab_size or check the "
+         "tokenizer"),
+    ],
+)  # fmt: skip
+def test_documents_whose_bytes_nobody_knows(tokenizer, document, text):
+    with pytest.raises(ValueError) as error:
+        tokenizer.encode(document)
+    assert str(error.value) == text
+
+
+HF_FILE = "tokenizer must be a Hugging Face tokenizer.json, got {p}"
+SAVE = "save it with PreTrainedTokenizerFast.save_pretrained"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "text"),
+    [
+        ("t.json", None, {}, "tokenizer must be a file, got {p}; check the path"),
+        ("t.txt", "x", {}, "tokenizer must be bytes, a .json, a .model or a folder, got {p}; check "
+                           "the path"),
+        ("t.json", '{"model', {}, "tokenizer must be JSON, got {p} (Unterminated string starting "
+                                  "at: line 1 column 2 (char 1)); is it cut short?"),
+        ("t.json", "[]", {}, HF_FILE + ", which names no model; " + SAVE),
+        ("t.json", letters(version="7"), {},
+         HF_FILE + " (Unknown tokenizer version '7' at line 1 column 15); " + SAVE),
+        ("t.json", letters(), {"vocab_size": 7},
+         "tokenizer must have at most the model's 7 tokens, got 8 in t-8718d644: the wrong "
+         "vocabulary; name the one that the model was trained with"),
+        ("t.json", letters(), {"bos": 8},
+         "bos must be in [0, 8), got 8 for the tokenizer t-8718d644; it is the id of the token "
+         "that begins a document"),
+        ("t.json", letters(model={"type": "BPE", "vocab": {"a": 1 << 24}, "merges": []}), {},
+         "tokenizer must have ids in [0, 16777216), got 16777216 in {p}; is it damaged?"),
+        ("t.model", "no model", {}, "tokenizer must be a SentencePiece model, got {p}; is it cut "
+                                    "short?"),
+    ],
+)  # fmt: skip
+def test_refused_tokenizers(tmp_path, name, content, options, text):
+    path = tmp_path / name
+    if content is not None:
+        write(path, content)
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(path, **options)
+    assert str(error.value) == text.format(p=path)
+
+
+def test_refused_folders_and_settings(tmp_path):
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(tmp_path)
+    assert str(error.value) == (
+        "the folder must hold tokenizer.json or tokenizer.model, got neither in "
+        f"{tmp_path}; name the tokenizer's file with --tokenizer"
+    )
+    write(tmp_path / "tokenizer.json", letters())
+    write(tmp_path / "config.json", "[]")
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path / 'config.json'} must hold a JSON object (no object); is it damaged?"
+    )
+    with pytest.raises(ValueError) as error:
+        ByteTokenizer(-1)
+    assert str(error.value) == "bos must be >= 0, got -1; 256 is the first that is no byte"
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "t.json").open("wb") as file:
+        file.truncate((1 << 28) + 1)
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(tmp_path / "t.json")
+    assert str(error.value) == (
+        f"tokenizer must have at most 268435456 bytes, got 268435457 in {tmp_path / 't.json'}; "
+        "is it one?"
+    )
+
+
+def test_a_missing_sentencepiece_names_the_extra(tmp_path, monkeypatch):
+    found = builtins.__import__
+
+    def import_(name, *rest):
+        if name == "sentencepiece":
+            raise ImportError(name)
+        return found(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", import_)
+    path = write(tmp_path / "t.model", "x")
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(path)
+    assert str(error.value) == (
+        f"{path} needs the library sentencepiece, which is missing; "
+        "pip install 'ngrammix[sentencepiece]'"
+    )
