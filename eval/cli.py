@@ -27,13 +27,13 @@ from eval.bench import (
 from eval.bench import scalar as quant_bench
 from eval.bench import score as added
 from eval.commands import pipeline, quantize
-from eval.commands.from_config import NO_MODEL, load_data, load_model_of, tokenizer_of
+from eval.commands.from_config import MODEL_NONE, load_data, load_model_of, tokenizer_of
 from eval.comparing.compare import DEFAULT, check_names, compare
-from eval.comparing.result import make_standings
+from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
 from eval.data.document import Document, Documents
-from eval.distributed.ranks import Ranks, choose_gpu, find_place, joined
+from eval.distributed.ranks import Ranks, choose_gpu, find_rank, joined
 from eval.models.load_model import load_demo
 from eval.plugins.loggers import make_callback
 from eval.scoring.result import Result
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = parser().parse_args(argv)
     try:
-        if arguments.run is not run_score and (size := find_place().size) > 1:
+        if arguments.run is not run_score and (size := find_rank().size) > 1:
             raise ValueError(
                 f"score alone runs on many ranks, got {size} of them; start this without torchrun"
             )
@@ -193,11 +193,11 @@ def run_demo(arguments: argparse.Namespace) -> None:
 def run_score(arguments: argparse.Namespace) -> None:
     """Score the user's data, on this rank or on as many as torchrun has started."""
     config = make_config(vars(arguments), arguments.config)
-    place = find_place()
+    place = find_rank()
     if place.size == 1:
         score_config(config, as_json=arguments.json)
         return
-    if config.model == NO_MODEL:
+    if config.model == MODEL_NONE:
         raise ValueError(
             f"ranks share the work of a model, got --model none on {place.size} of them; start "
             "this without torchrun"
@@ -250,7 +250,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
     source = compare_source(arguments, config)
     with tqdm(**BAR) as bar:
         comparison = compare(source, names, config.order, bar, memory_limit=config.memory_limit)
-    standings = make_standings(comparison, source)
+    standings = make_comparison_result(comparison, source)
     if arguments.out:
         (arguments.out / "compare.json").write_text(standings.to_json(), encoding="utf-8")
     print(standings.to_json() if arguments.json else standings.table())  # noqa: T201

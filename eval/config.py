@@ -17,7 +17,7 @@ from quant.models.recipe import RECIPES
 AnyRun = TypeVar("AnyRun", bound="RunConfig")
 
 WINDOWS = ("document", "stream")
-MODEL_ALONE = "none"
+MIXER_NONE = "none"
 MAX_FILE = 1 << 20  # bytes of a TOML file
 SHOWN = Repr()  # the beginning of a value that may be long, or tables within tables
 SHOWN.maxstring = 200
@@ -42,7 +42,7 @@ class ScoreConfig:
         ALL,
         "what the mixture is made of, such as gate+guard; none: the model alone",
         "EXPERTS",
-        choices=(*CHOICES, MODEL_ALONE),
+        choices=(*CHOICES, MIXER_NONE),
     )
     order: int = option(7, "length of the longest n-gram, predicted token included", "N")
     memory_limit: str | int | None = option(

@@ -6,7 +6,7 @@ from ngrammix.candidates.match_model import Matches, MatchModel
 from ngrammix.mixer import Mixer
 from ngrammix.prefetch import Prefetcher
 from ngrammix.snapshot import SnapshotError
-from ngrammix.trace import Trace
+from ngrammix.token_scores import TokenScores
 
 __all__ = [
     "Evidence",
@@ -16,5 +16,5 @@ __all__ = [
     "NgramCache",
     "Prefetcher",
     "SnapshotError",
-    "Trace",
+    "TokenScores",
 ]

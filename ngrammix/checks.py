@@ -80,7 +80,7 @@ def as_bytes(memory_limit: object) -> int:
     return int(size)
 
 
-def check_room(position: int, n_tokens: int) -> None:
+def check_capacity(position: int, n_tokens: int) -> None:
     """Raise ValueError if `n_tokens` after `position` are more than a cache can number."""
     if position + n_tokens > MAX_POSITION:
         raise ValueError(

@@ -17,7 +17,7 @@ Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
+class ModelLogprobs:
     """What the model said of N positions.
 
     Attributes
@@ -44,18 +44,18 @@ class Gathered:
         """Return the number of positions."""
         return len(self.log_p)
 
-    def __getitem__(self, rows: slice) -> "Gathered":
+    def __getitem__(self, rows: slice) -> "ModelLogprobs":
         """Some of the positions, in the same memory."""
-        return Gathered(
+        return ModelLogprobs(
             self.log_p[rows], self.entropy[rows], self.top[rows], self.log_top[rows],
             self.log_hints[rows],
         )  # fmt: skip
 
 
-class Reading(Protocol):
+class LogitsReader(Protocol):
     """What the model said of each position, read once and found in order."""
 
-    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
+    def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
         """What it said at these rows, of hints (N, M) too if given: in [0, V), or -1 for none."""
 
 
@@ -104,7 +104,7 @@ def like(logits: Any, values: Floats) -> Any:
     return torch.from_numpy(values).to(logits.device, logits.dtype)
 
 
-def read(logits: Any, targets: Tokens, places: Tokens) -> Reading:
+def read_logits(logits: Any, targets: Tokens, places: Tokens) -> LogitsReader:
     """Logits read and checked, ready to be asked for hints, which may not be known before.
 
     Parameters
@@ -112,7 +112,7 @@ def read(logits: Any, targets: Tokens, places: Tokens) -> Reading:
     logits : (N, V) float, numpy or torch on any device
         Unnormalised. On the host a row's result does not depend on the rows beside it; on CUDA it
         does as far as CUDA's own reductions do. From there one number leaves the device now, and
-        5 + M a row with `Reading.gather`, all of them in one transfer.
+        5 + M a row with `LogitsReader.lookup`, all of them in one transfer.
     targets : (N,) int64
         In [0, V).
     places : (N,) int64
@@ -124,16 +124,18 @@ def read(logits: Any, targets: Tokens, places: Tokens) -> Reading:
         If a logit is NaN or +inf, or a target's probability is 0.
     """
     if is_tensor(logits) and logits.device.type == "cuda":
-        return _DeviceReading(logits, targets, places)
-    return _HostReading(to_numpy(logits), targets, places)
+        return _DeviceReader(logits, targets, places)
+    return _HostReader(to_numpy(logits), targets, places)
 
 
-def gather(logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = None) -> Gathered:
-    """Read and asked at once, with hints (N, M) if given; takes and raises what `read` does."""
-    return read(logits, targets, places).gather(hints)
+def lookup_logprobs(
+    logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = None
+) -> ModelLogprobs:
+    """Model log-probabilities of targets and hints (N, M); raises what `read_logits` does."""
+    return read_logits(logits, targets, places).lookup(hints)
 
 
-class _HostReading:
+class _HostReader:
     """Logits in the host's memory: (N, V) array of any floats."""
 
     def __init__(self, logits: NDArray[Any], targets: Tokens, places: Tokens) -> None:
@@ -148,18 +150,18 @@ class _HostReading:
         )  # fmt: skip
         check(self._largest, self._log_p, targets, places)
 
-    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
-        """See `Reading`."""
+    def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
+        """See `LogitsReader`."""
         log_total = self._log_total[rows]
         hints = no_hints(len(log_total)) if hints is None else hints
         log_hints = np.empty(hints.shape)
         softmax.look_up(self._logits[rows], hints, self._largest[rows], log_total, log_hints)
-        return Gathered(
+        return ModelLogprobs(
             self._log_p[rows], self._entropy[rows], self._top[rows], -log_total, log_hints
         )
 
 
-class _DeviceReading:
+class _DeviceReader:
     """Logits that stay where they are: (N, V) tensor."""
 
     def __init__(self, logits: Any, targets: Tokens, places: Tokens) -> None:
@@ -177,8 +179,8 @@ class _DeviceReading:
         if not bool(((largest < torch.inf) & (log_p > -torch.inf)).all()):  # the one number
             check(largest.cpu().numpy(), log_p.cpu().numpy(), targets, places)
 
-    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
-        """See `Reading`."""
+    def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
+        """See `LogitsReader`."""
         import torch
 
         numbers = self._numbers[rows]
@@ -188,10 +190,10 @@ class _DeviceReading:
         log_hints = (found - numbers[:, :1] - numbers[:, 1:2]).masked_fill(asked < 0, -torch.inf)
         host = torch.cat([numbers, log_hints], dim=1).cpu().numpy()
         _, log_total, log_p, entropy, top = host[:, :5].T.copy()
-        return Gathered(log_p, entropy, top.astype(np.int64), -log_total, host[:, 5:].copy())
+        return ModelLogprobs(log_p, entropy, top.astype(np.int64), -log_total, host[:, 5:].copy())
 
 
-class SavedReading:
+class SavedReader:
     """The model's costs as someone saved them; it cannot be asked for any other token.
 
     Parameters
@@ -203,11 +205,11 @@ class SavedReading:
     def __init__(self, log_p: Floats, entropy: Floats) -> None:
         self._log_p, self._entropy = log_p, entropy
 
-    def gather(self, hints: Tokens | None = None, rows: slice = ALL) -> Gathered:
-        """See `Reading`; every token but the target is unknown."""
+    def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
+        """See `LogitsReader`; every token but the target is unknown."""
         log_p = self._log_p[rows]
         shape = (len(log_p), 0) if hints is None else hints.shape
-        return Gathered(
+        return ModelLogprobs(
             log_p, self._entropy[rows], np.full(len(log_p), -1), np.full(len(log_p), np.nan),
             np.full(shape, np.nan),
         )  # fmt: skip
@@ -258,7 +260,7 @@ def check_largest(largest: Floats, places: Tokens) -> None:
         )
 
 
-def probabilities(logits_row: Any) -> tuple[Floats, Reading]:
+def probabilities(logits_row: Any) -> tuple[Floats, LogitsReader]:
     """Softmax (V,) of one row of logits, and that row as read, on the host.
 
     Raises ValueError if the row holds NaN or +inf, or leaves no token possible.
@@ -270,5 +272,5 @@ def probabilities(logits_row: Any) -> tuple[Floats, Reading]:
     if largest[0] == -np.inf:
         raise ValueError("logits must leave some token possible, got -inf everywhere; mask fewer")
     weights = np.exp(row.astype(np.float64) - largest[0])
-    reading = _HostReading(row[None], row.argmax(keepdims=True), here)
-    return weights / weights.sum(), reading
+    reader = _HostReader(row[None], row.argmax(keepdims=True), here)
+    return weights / weights.sum(), reader

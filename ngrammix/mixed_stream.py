@@ -11,9 +11,9 @@ from ngrammix import snapshot
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import NotCopyable, as_tokens, check_threads
 from ngrammix.experts.chain import ALL, Experts, check_experts
-from ngrammix.logits import Gathered, as_logits, probabilities, to_numpy
+from ngrammix.logits import ModelLogprobs, as_logits, probabilities, to_numpy
 from ngrammix.observer import Observed, Observer
-from ngrammix.trace import Trace
+from ngrammix.token_scores import TokenScores
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 class MixedStream(NotCopyable):
     """The stream of a `Mixer`, which says what the arguments mean and scores in one call.
 
-    `observe` is the half that needs tokens alone, `price` the one that needs the model's numbers.
+    `observe` needs tokens alone; `score_observed` needs the model's numbers.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class MixedStream(NotCopyable):
         """What is known before each token, and what to ask the model for; the cache learns them.
 
         The half of `trace` that needs no logits: it may run while the model computes, or where the
-        model does not. `price` is the other half.
+        model does not. `score_observed` is the other half.
 
         Parameters
         ----------
@@ -105,15 +105,15 @@ class MixedStream(NotCopyable):
         ids = as_tokens(to_numpy(tokens), self.vocab_size)
         return self._observer.observe(ids, asks_hints=self._experts.needs_hints)
 
-    def price(self, observed: Observed, model: Gathered) -> Trace:
+    def score_observed(self, observed: Observed, model: ModelLogprobs) -> TokenScores:
         """What the observed tokens cost, now that the model was asked; the experts learn it.
 
         Parameters
         ----------
         observed : Observed
             What `observe` gave: each once, in the same order.
-        model : Gathered
-            What ``logits.gather(rows, tokens, places, observed.asked)`` gives.
+        model : ModelLogprobs
+            What ``logits.gather(rows, tokens, places, observed.hint_tokens)`` gives.
 
         Raises
         ------
@@ -128,11 +128,11 @@ class MixedStream(NotCopyable):
             )
         log_mixed = self._experts.mix(observed.tokens, model, observed.evidence, observed.hints)
         self._priced += len(observed)
-        return Trace(  # 0.0 - x: not -0.0 for a sure token
+        return TokenScores(  # 0.0 - x: not -0.0 for a sure token
             0.0 - log_mixed, 0.0 - model.log_p, observed.evidence.matched_order
         )
 
-    def check_all_priced(self) -> None:
+    def _check_all_scored(self) -> None:
         """Raise ValueError if an observed token is not priced yet."""
         if self._priced != self.position:
             raise ValueError(
@@ -154,7 +154,7 @@ class MixedStream(NotCopyable):
             If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
         """
         ids = as_tokens(to_numpy(tokens), self.vocab_size)
-        self.check_all_priced()
+        self._check_all_scored()
         self._observer.learn(ids)
         self._priced = self.position
 
@@ -181,24 +181,24 @@ class MixedStream(NotCopyable):
                 f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
                 "pass the row of one position"
             )
-        self.check_all_priced()
-        p, reading = probabilities(logits_row)
+        self._check_all_scored()
+        p, reader = probabilities(logits_row)
         evidence, hints = self._observer.peek()
         q = self.cache.distribution
-        return self._experts.distribution(p, q, evidence, reading.gather(hints.tokens), hints)
+        return self._experts.distribution(p, q, evidence, reader.lookup(hints.tokens), hints)
 
-    def experience(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """What the experts learned, by name; still in use.
 
         The rest of the state is made of the tokens alone: a new mixer that learns the same tokens,
-        and to which `relive` gives this, goes on with the same bits. `save` keeps both.
+        and to which `load_state_dict` gives this, goes on with the same bits. `save` keeps both.
         """
-        self.check_all_priced()
+        self._check_all_scored()
         return self._experts.state()
 
-    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
+    def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
         """Let the experts go on with what others learned; ValueError unless they can have."""
-        self.check_all_priced()
+        self._check_all_scored()
         self._experts.restore(experience)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -206,7 +206,7 @@ class MixedStream(NotCopyable):
 
         ValueError if observed tokens are not priced yet.
         """
-        self.check_all_priced()
+        self._check_all_scored()
         values, cache = self.cache.parts()
         parts = {"cache": cache, "hints": self._observer.proposer.state()}
         parts["experts"] = self._experts.state()

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ngrammix.checks import as_nats, check_ids, check_room
-from ngrammix.logits import Reading, SavedReading, read, to_numpy
+from ngrammix.checks import as_nats, check_capacity, check_ids
+from ngrammix.logits import LogitsReader, SavedReader, read_logits, to_numpy
 from ngrammix.losses import as_pair, as_targets, check_positions, check_reduction, reduce
 from ngrammix.mixed_stream import MixedStream
-from ngrammix.trace import Trace
+from ngrammix.token_scores import TokenScores
 
 BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
 
@@ -86,27 +86,27 @@ class Mixer(MixedStream):
         nats[is_scored] = self._trace(rows, ids, is_scored).nats
         return nats
 
-    def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> Trace:
+    def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> TokenScores:
         """Score as `score` does, and say what each token cost with and without the cache.
 
         Takes and raises what `score` does.
 
         Returns
         -------
-        Trace
+        TokenScores
             Of the scored positions alone, in C order.
         """
         rows, ids = as_pair(logits, targets, self.vocab_size)
         return self._trace(rows, ids, ids != ignore_index)
 
-    def _trace(self, logits: Any, targets: Tokens, is_scored: NDArray[np.bool_]) -> Trace:
+    def _trace(self, logits: Any, targets: Tokens, is_scored: NDArray[np.bool_]) -> TokenScores:
         """Logits (..., V) and targets (...), of which those with `is_scored` (...) are scored."""
         places = np.flatnonzero(is_scored)
         tokens = targets.reshape(-1)[places]
         check_ids(tokens, self.vocab_size, "targets", places)
         rows = logits.reshape(-1, self.vocab_size)
-        reading = read(rows if len(places) == len(rows) else rows[places], tokens, places)
-        return self._mix(tokens, reading, asks_hints=self._experts.needs_hints)
+        reader = read_logits(rows if len(places) == len(rows) else rows[places], tokens, places)
+        return self._mix(tokens, reader, asks_hints=self._experts.needs_hints)
 
     def cross_entropy(
         self,
@@ -186,19 +186,21 @@ class Mixer(MixedStream):
             spread = as_nats(to_numpy(entropy), "entropy", ids.shape, places)
         check_ids(tokens, self.vocab_size, "targets", places)
         nats = np.zeros(ids.shape)
-        reading = SavedReading(log_p, spread)
-        nats[ids != ignore_index] = self._mix(tokens, reading, asks_hints=False).nats
+        reader = SavedReader(log_p, spread)
+        nats[ids != ignore_index] = self._mix(tokens, reader, asks_hints=False).nats
         return nats
 
-    def _mix(self, tokens: Tokens, reading: Reading, *, asks_hints: bool) -> Trace:
+    def _mix(self, tokens: Tokens, reader: LogitsReader, *, asks_hints: bool) -> TokenScores:
         """Price tokens (T,), of which the model was read, block by block; each is then learned."""
-        self.check_all_priced()
-        check_room(self.position, len(tokens))
-        trace = Trace(np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64))
+        self._check_all_scored()
+        check_capacity(self.position, len(tokens))
+        trace = TokenScores(
+            np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64)
+        )
         for start in range(0, len(tokens), BLOCK):
             block = slice(start, start + BLOCK)
             observed = self._observer.observe(tokens[block], asks_hints=asks_hints)
-            priced = self.price(observed, reading.gather(observed.asked, block))
+            priced = self.score_observed(observed, reader.lookup(observed.hint_tokens, block))
             trace.nats[block] = priced.nats
             trace.nats_model[block] = priced.nats_model
             trace.matched_order[block] = priced.matched_order

@@ -26,7 +26,7 @@ class Observed:
     evidence : Evidence
         Of the cache, at T positions.
     hints : Hints or None
-        What the model is to be asked for beside the targets; None if nothing makes use of it.
+        What the model is to be hint_tokens for beside the targets; None if nothing makes use of it.
     """
 
     position: int
@@ -39,8 +39,8 @@ class Observed:
         return len(self.tokens)
 
     @property
-    def asked(self) -> Tokens | None:
-        """(T, M) int64: the hints that the model is to be asked for, -1 for none."""
+    def hint_tokens(self) -> Tokens | None:
+        """(T, M) int64: the hints that the model is to be hint_tokens for, -1 for none."""
         return None if self.hints is None else self.hints.tokens
 
     @property
@@ -87,7 +87,7 @@ class Observer:
         return evidence, self.proposer.peek(evidence)
 
     def learn(self, tokens: Tokens) -> None:
-        """Learn tokens (T,), T >= 1, of which nothing is asked."""
+        """Learn tokens (T,), T >= 1, of which nothing is hint_tokens."""
         self.cache.learn(tokens)
         self.proposer.learn(tokens)
 

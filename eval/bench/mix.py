@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from eval.bench.harness import add_stream, at_least_one, deliver, load_tokens, timed
 from eval.bench.peers.bigram_model import Bigram
-from eval.comparing.features import Facts, longest_hint
+from eval.comparing.features import Features, longest_hint
 from eval.comparing.published_rules import Trigger, by_entropy, one_hint
 from eval.tables import make_folder
 from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.kneser_ney import BESIDE_MODEL, log_target_probability
+from ngrammix.cache.kneser_ney import MIXING_DISCOUNT, log_target_probability
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.candidates.proposer import ROWS, Proposer
 from ngrammix.experts.gate import Gate
@@ -109,9 +109,9 @@ def one_round(tokens: Tokens, model: Bigram, order: int) -> dict[str, dict[str, 
 def walk(
     tokens: Tokens, model: Bigram, cache: NgramCache, *, has_tilt: bool = True
 ) -> tuple[dict[str, float], float]:
-    """(seconds by stage, nats) of what `Mixer` does with tokens (T,), but for reading the model.
+    """(seconds by stage, nats) of what `Mixer` does with tokens (T,), but for reader the model.
 
-    The model's numbers lie ready: logits of millions of tokens fit into no memory, and reading them
+    The model's numbers lie ready: logits of millions of tokens fit into no memory, and reader them
     takes longer than what is to be measured. Without the tilt it is what `Mixer.score_nll` does.
     """
     proposer = Proposer(model.vocab_size, cache.order, None)
@@ -131,13 +131,15 @@ def walk(
         evidence = clocked("observe", cache.observe, targets)
         if has_tilt:
             hints = clocked("hints", proposer.observe, targets, evidence)
-            said = model.gather(model.previous[block], targets, hints.tokens)
+            said = model.lookup(model.previous[block], targets, hints.tokens)
             log_inner = clocked("tilt", tilt.mix, targets, said, hints)
         else:
             clocked("hints", proposer.learn, targets)
-            said = model.gather(model.previous[block], targets, np.empty((len(targets), 0), int))
+            said = model.lookup(model.previous[block], targets, np.empty((len(targets), 0), int))
             log_inner = said.log_p
-        log_q = clocked("backoff", log_target_probability, evidence, model.vocab_size, BESIDE_MODEL)
+        log_q = clocked(
+            "backoff", log_target_probability, evidence, model.vocab_size, MIXING_DISCOUNT
+        )
         cells = clocked("gate", gate.cells, evidence, said.entropy)
         log_inner = clocked("gate", gate.mix, log_inner, log_q, cells)
         nats -= clocked("guard", guard.mix, said.log_p, log_inner).sum()
@@ -146,7 +148,7 @@ def walk(
 
 
 def walk_rule(
-    tokens: Tokens, model: Bigram, cache: NgramCache, rule: Callable[[Facts], Floats]
+    tokens: Tokens, model: Bigram, cache: NgramCache, rule: Callable[[Features], Floats]
 ) -> dict[str, float]:
     """Seconds of a published rule on tokens (T,), the evidence's included."""
     seconds: dict[str, float] = defaultdict(float)
@@ -156,8 +158,8 @@ def walk_rule(
         evidence = cache.observe(tokens[block])
         hints = longest_hint(evidence)
         seconds["all"] += perf_counter() - started
-        said = model.gather(model.previous[block], tokens[block], hints[:, None])
-        facts = Facts(
+        said = model.lookup(model.previous[block], tokens[block], hints[:, None])
+        facts = Features(
             log_p=said.log_p, entropy=said.entropy, log_hint=said.log_hints[:, 0],
             is_hint=hints == tokens[block], evidence=evidence, raw=evidence,
             vocab_size=model.vocab_size,

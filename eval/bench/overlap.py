@@ -14,7 +14,7 @@ from eval.bench.harness import at_least_one, deliver, load_tokens, timed
 from eval.models.load_model import Model, load_demo
 from eval.scoring.batch import Batch, batches
 from eval.scoring.score import warm_up
-from eval.scoring.tokenized import Encoded
+from eval.scoring.tokenized import TokenizedPiece
 from eval.scoring.windows import windows
 from eval.tables import make_folder
 from ngrammix.cache.ngram_cache import NgramCache
@@ -52,7 +52,7 @@ def measure(
     model: Model, prefill: NDArray[np.int64], tokens: NDArray[np.int64], order: int, runs: int
 ) -> dict[str, Any]:
     """Seconds of each way to go over `tokens` (T,), the ways in turn; medians, and ratios."""
-    piece = Encoded(tokens, np.ones_like(tokens), np.arange(len(tokens)) == 0, is_apart=True)
+    piece = TokenizedPiece(tokens, np.ones_like(tokens), np.arange(len(tokens)) == 0, is_apart=True)
     bos = model.tokenizer.bos or 0
     work = list(batches(windows([piece], model.context, model.context // 2, bos), BATCH))
     warm_up()

@@ -20,12 +20,12 @@ from eval.data.document import Document, Documents
 from eval.data.open_data import Data
 from eval.distributed.messages import pack_gathered, pack_job
 from eval.models.load_model import load_demo
-from eval.scoring.dataloader import Feed, make_shape
+from eval.scoring.dataloader import BatchStream, make_shape
 from eval.scoring.forward import Job
-from eval.scoring.score import make_mixing
-from eval.scoring.scorers import asked
+from eval.scoring.score import make_scorer
+from eval.scoring.scorers import hint_tokens
 from eval.tables import align, make_folder
-from ngrammix.logits import Gathered
+from ngrammix.logits import ModelLogprobs
 
 PARTS = ("seconds", "seconds_model", "seconds_mixer")
 
@@ -135,16 +135,16 @@ def score(size: int, data: Path, tokens: int, out: Path) -> tuple[dict[str, Any]
 def message_bytes(data: Data, tokens: int) -> tuple[float, float]:
     """Bytes a token of the jobs, and of what comes back, of the embedded model on `data`."""
     model, config = load_demo(), ScoreConfig(limit=tokens)
-    feed = Feed(data, model.tokenizer, config, make_shape(config, model, model.tokenizer))
-    mixing = make_mixing(config, model, model.tokenizer)
+    feed = BatchStream(data, model.tokenizer, config, make_shape(config, model, model.tokenizer))
+    mixing = make_scorer(config, model, model.tokenizer)
     there = back = position = 0
     for batch in feed:
-        job = Job(batch, asked(mixing.look(batch)), position)
+        job = Job(batch, hint_tokens(mixing.look(batch)), position)
         zeros = np.zeros(n := len(batch.targets))
-        hints = zeros[:, None] if job.asked is None else np.zeros(job.asked.shape)
-        said = Gathered(zeros, zeros, zeros.astype(np.int64), zeros, hints)
+        hints = zeros[:, None] if job.hint_tokens is None else np.zeros(job.hint_tokens.shape)
+        said = ModelLogprobs(zeros, zeros, zeros.astype(np.int64), zeros, hints)
         there += len(pack_job(job))
-        back += len(pack_gathered(said, job.asked))
+        back += len(pack_gathered(said, job.hint_tokens))
         position += n
     return there / position, back / position
 

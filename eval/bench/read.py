@@ -19,7 +19,7 @@ from eval.config import ScoreConfig
 from eval.data.document import Document
 from eval.data.open_data import open_data
 from eval.data.text import read_documents, row_documents
-from eval.scoring.dataloader import Feed, Shape
+from eval.scoring.dataloader import BatchStream, Shape
 from eval.scoring.tokenized import encode
 from eval.tables import align, make_folder
 
@@ -154,7 +154,7 @@ def make_ways(
     tokenizer, alone = speller.tokenizer, speller.alone
     data = open_data([str(path)], bos=tokenizer.bos, vocab_size=tokenizer.vocab_size)
     shape = Shape(CONTEXT, STRIDE, tokenizer.bos or 0, BATCH)
-    feed = Feed(data, tokenizer, ScoreConfig(), shape)
+    feed = BatchStream(data, tokenizer, ScoreConfig(), shape)
     ways = {
         "documents": lambda: sum(1 for _ in data),
         "tokens": lambda: sum(len(piece.tokens) for piece in encode(data, tokenizer)),
@@ -169,7 +169,7 @@ def make_ways(
     }
 
 
-def drain(feed: Feed, n_bytes: int) -> int:
+def drain(feed: BatchStream, n_bytes: int) -> int:
     """Tokens of all batches; RuntimeError unless they stand for `n_bytes`."""
     n_tokens = n_found = 0
     for batch in feed:

@@ -20,7 +20,7 @@ from eval.config import ScoreConfig
 from eval.data.open_data import Data, open_data
 from eval.demo.reference_text import reference_text
 from eval.models.load_model import Model, load_demo
-from eval.scoring.dataloader import Feed, make_shape
+from eval.scoring.dataloader import BatchStream, make_shape
 from eval.scoring.score import score, warm_up
 from eval.tables import make_folder
 from eval.tokenizers.load_tokenizer import Tokenizer
@@ -122,7 +122,9 @@ def measure(model: Model, data: Data, config: ScoreConfig, runs: int) -> dict[st
     Medians, that of the ratios too; scoring writes its records and checkpoints into a folder that
     is dropped.
     """
-    work = list(Feed(data, model.tokenizer, config, make_shape(config, model, model.tokenizer)))
+    work = list(
+        BatchStream(data, model.tokenizer, config, make_shape(config, model, model.tokenizer))
+    )
     warm_up()
     forward(model, work[:1])
     alone, whole = [], []

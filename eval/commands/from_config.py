@@ -12,13 +12,13 @@ from eval.models.load_model import Model, load_model
 from eval.tokenizers.load_tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 from quant import QuantizedModel
 
-NO_MODEL = "none"
+MODEL_NONE = "none"
 QUANTIZED = "model.ngq"  # in the folder that ``ngrammix quantize`` writes
 
 
 def load_model_of(config: RunConfig) -> Model | None:
     """The model, or None for the cache alone; ValueError if there is none such."""
-    if config.model == NO_MODEL:
+    if config.model == MODEL_NONE:
         for name in ("stride", "context", "device", "dtype", "quantized"):
             if getattr(config, name) is not None:
                 raise ValueError(f"--{name} is for a model, got --model none; leave it out")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
 from eval.config import QuantizeConfig, ScoreConfig, add_options, read_config
 from eval.models.load_model import Model
-from eval.scoring.dataloader import Feed, make_shape
+from eval.scoring.dataloader import BatchStream, make_shape
 from eval.tables import make_folder, versions
 from eval.tokenizers.load_tokenizer import Tokenizer
 from quant import Calibration, calibrate, quantize_model, self_generate
@@ -102,13 +102,13 @@ def calibration_of(
 def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> list[Tokens]:
     """Windows (B, T) of the calibration data as one stream, without padding."""
     data = load_data(replace(config, data=config.calibrate), tokenizer)
-    reading = ScoreConfig(
+    reader = ScoreConfig(
         windows="stream", context=config.context, stride=config.context or model.context,
         limit=config.calibration_tokens, batch=BATCH,
     )  # fmt: skip
-    shape = make_shape(reading, model, tokenizer)
+    shape = make_shape(reader, model, tokenizer)
     batches: list[Tokens] = []
-    for batch in Feed(data, tokenizer, reading, shape):
+    for batch in BatchStream(data, tokenizer, reader, shape):
         if batch.is_scored.all():
             batches.append(batch.inputs)
         else:  # windows of different lengths: each row ends with what is scored last

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from eval.comparing.features import Counts, make_facts
-from eval.comparing.published_rules import RIVALS
+from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.scoring.bootstrap import sampling_units
 from ngrammix.checks import as_bytes
 from ngrammix.experts.chain import ALL, CHOICES
-from ngrammix.logits import gather
+from ngrammix.logits import lookup_logprobs
 from ngrammix.mixer import Mixer
 
 # Our mixer, and under the names of the experts that are left what it is without the others.
 MIXERS: dict[str, Callable[..., Mixer]] = {"ngrammix": Mixer}
 MIXERS |= {experts: partial(Mixer, experts=experts) for experts in CHOICES if experts != ALL}
-DEFAULT = ("ngrammix", *RIVALS)
-NAMES = (*MIXERS, *RIVALS)
+DEFAULT = ("ngrammix", *PUBLISHED_RULES)
+NAMES = (*MIXERS, *PUBLISHED_RULES)
 MODEL = "model"  # the baseline: always there
 
 Floats = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Panel:
 
     def __init__(self, names: Sequence[str], **cache: Any) -> None:
         self._mixers = {name: MIXERS[name](**cache) for name in names if name in MIXERS}
-        self._rivals = {name: RIVALS[name]() for name in names if name in RIVALS}
+        self._rivals = {name: PUBLISHED_RULES[name]() for name in names if name in PUBLISHED_RULES}
         self._counts = Counts(**cache)
         self._learners: list[Mixer | Counts] = list(self._mixers.values())
         if self._rivals:
@@ -88,7 +88,7 @@ class Panel:
             facts = make_facts(self._counts, logits, targets, places)
             yield MODEL, "", -facts.log_p
         else:
-            yield MODEL, "", -gather(logits, targets, places).log_p
+            yield MODEL, "", -lookup_logprobs(logits, targets, places).log_p
         for name, mixer in self._mixers.items():
             yield name, mixer.experts, mixer.trace(logits, targets).nats
         for name, settings in self._rivals.items():

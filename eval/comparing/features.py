@@ -1,4 +1,4 @@
-"""Facts: what the model and exact counts say of each token, the input of every published rule."""
+"""Features: numbers of the model and of exact counts that every published rule takes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.kneser_ney import log_target_probability
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.logits import gather
+from ngrammix.logits import lookup_logprobs
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
@@ -73,7 +73,7 @@ def longest_hint(evidence: Evidence) -> Tokens:
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class Features:
     """What is known of each of N tokens.
 
     Only `log_p`, `is_hint` and the evidence's `target_count` know which token came. Matches and
@@ -137,16 +137,16 @@ class Facts:
         return counts[self.context, np.arange(len(self.context))].astype(np.float64)
 
 
-def make_facts(counts: Counts, logits: Any, targets: Tokens, places: Tokens) -> Facts:
-    """Facts about the next tokens of the stream, which the counts then learn.
+def make_facts(counts: Counts, logits: Any, targets: Tokens, places: Tokens) -> Features:
+    """Features about the next tokens of the stream, which the counts then learn.
 
     logits (N, V) of any kind; targets (N,); places (N,): where they stand, for the errors.
     ValueError if a logit is NaN or +inf, or a target has no probability.
     """
     evidence, raw = counts.observe(targets)
     hints = longest_hint(evidence)
-    model = gather(logits, targets, places, hints[:, None])
-    return Facts(
+    model = lookup_logprobs(logits, targets, places, hints[:, None])
+    return Features(
         log_p=model.log_p,
         entropy=model.entropy,
         log_hint=model.log_hints[:, 0],

@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.comparing.features import Facts, Floats, Tokens
+from eval.comparing.features import Features, Floats, Tokens
 
-Rule = Callable[[Facts], Floats]
+Rule = Callable[[Features], Floats]
 Settings = dict[str, Rule]  # under the name of each setting: nats (N,) of facts about N tokens
 
 # What a linear rule mixes in: (N,) nats, log-probability under the cache.
-CACHES: dict[str, Callable[[Facts], Floats]] = {
+CACHES: dict[str, Callable[[Features], Floats]] = {
     "longest match": attrgetter("log_match"),
     "backoff": attrgetter("log_backoff"),
     "raw backoff": attrgetter("log_raw_backoff"),
@@ -50,20 +50,20 @@ MIN_CONTEXTS = (1, 2, 3, 4)  # tokens; shorter contexts are ignored
 HEDGE_THRESHOLDS = (0.5, 0.8)  # #2050
 
 
-def mixed(facts: Facts, weight: float | Floats, cache: str) -> Floats:
+def mixed(facts: Features, weight: float | Floats, cache: str) -> Floats:
     """Nats (N,) under (1 - w) p + w q, where w is one number or (N,), in (0, 1)."""
     log_q = CACHES[cache](facts)
     log_mixed = np.logaddexp(np.log1p(-weight) + facts.log_p, np.log(weight) + log_q)
     return -np.where(facts.context > 0, log_mixed, facts.log_p)
 
 
-def by_entropy(facts: Facts, constants: tuple[float, float, float, float], cache: str) -> Floats:
+def by_entropy(facts: Features, constants: tuple[float, float, float, float], cache: str) -> Floats:
     """Nats (N,) under a linear mixture with w = lowest + span sigmoid(slope (H - centre))."""
     lowest, span, slope, centre = constants
     return mixed(facts, lowest + span / (1 + np.exp(-slope * (facts.entropy - centre))), cache)
 
 
-def dirichlet(facts: Facts, concentrations: Sequence[float], min_context: int) -> Floats:
+def dirichlet(facts: Features, concentrations: Sequence[float], min_context: int) -> Floats:
     """Nats (N,) under p_k(a) = (c_k(a) + s_k p_{k-1}(a)) / (n_k + s_k), with the model below.
 
     concentrations: s_k of contexts of k = 1, 2, ... tokens, the last for all longer ones; contexts
@@ -91,7 +91,7 @@ class Trigger(NamedTuple):
     def __str__(self) -> str:
         return f">={self.threshold:g}, k>={self.min_context}, n>={self.min_count}"
 
-    def places(self, facts: Facts) -> Tokens:
+    def places(self, facts: Features) -> Tokens:
         """Indices of the positions where it fires."""
         fires = facts.confidence >= self.threshold
         fires &= facts.context >= self.min_context
@@ -99,7 +99,7 @@ class Trigger(NamedTuple):
         return np.flatnonzero(fires)
 
 
-def tilt_gain(facts: Facts, places: Tokens, beta: float | Floats) -> Floats:
+def tilt_gain(facts: Features, places: Tokens, beta: float | Floats) -> Floats:
     """Nats that p'(a) = p(a) e**(beta [a = h]) / Z saves at each place.
 
     Z = 1 + p(h) (e**beta - 1), which needs no pass over the vocabulary.
@@ -109,7 +109,7 @@ def tilt_gain(facts: Facts, places: Tokens, beta: float | Floats) -> Floats:
     return gain
 
 
-def one_hint(facts: Facts, trigger: Trigger, beta: float, by_confidence: bool) -> Floats:
+def one_hint(facts: Features, trigger: Trigger, beta: float, by_confidence: bool) -> Floats:
     """Nats (N,) under the model tilted towards one hint, by beta or by beta times its share."""
     places = trigger.places(facts)
     strength = beta * facts.confidence[places] if by_confidence else beta
@@ -128,7 +128,7 @@ class Hedge:
         self._trigger, self._betas = trigger, betas
         self._log_weights = np.full((len(betas), 1), -math.log(len(betas)))
 
-    def __call__(self, facts: Facts) -> Floats:
+    def __call__(self, facts: Features) -> Floats:
         """Nats (N,), each the log of the mixture's product before the token over that after it."""
         places = self._trigger.places(facts)
         gains = np.stack([tilt_gain(facts, places, beta) for beta in self._betas])
@@ -188,7 +188,7 @@ def hedge_settings() -> Settings:
     return {f"{trigger}": Hedge(trigger, (0.0, *BETAS)) for trigger in triggers}
 
 
-RIVALS: dict[str, Callable[[], Settings]] = {
+PUBLISHED_RULES: dict[str, Callable[[], Settings]] = {
     "fixed": fixed_settings,
     "entropy": entropy_settings,
     "dirichlet": dirichlet_settings,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eval.comparing.compare import Comparison
-from eval.comparing.published_rules import RIVALS
+from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.data.data_hash import tokens_sha256
 from eval.scoring.bootstrap import RESAMPLES, standard_errors
@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standings:
+class ComparisonResult:
     """Every mixer's figures and every condition that made them."""
 
     rows: tuple[Row, ...]
@@ -98,7 +98,7 @@ class Standings:
         ]
         lines = align(cells, n_left=2)
         lines += ["", f"bits more: than {self.rows[1].mixer}, on the whole text", self._errors()]
-        if any(row.mixer in RIVALS for row in self.rows):
+        if any(row.mixer in PUBLISHED_RULES for row in self.rows):
             lines.append(LEGEND)
         lines.append(self.signature)
         return "\n".join(lines)
@@ -115,7 +115,7 @@ def figure(value: float | None, form: str) -> str:
     return "?" if value is None else format(value, form)
 
 
-def make_standings(comparison: Comparison, source: Source) -> Standings:
+def make_comparison_result(comparison: Comparison, source: Source) -> ComparisonResult:
     """Figures of a comparison, with their standard errors, and the conditions that made them."""
     nats, sizes = comparison.nats, comparison.sizes
     size = float(sizes.sum())
@@ -138,7 +138,9 @@ def make_standings(comparison: Comparison, source: Source) -> Standings:
         )
     ]  # fmt: skip
     conditions = make_conditions(comparison, source)
-    return Standings(rows=tuple(rows), conditions=conditions, signature=make_signature(conditions))
+    return ComparisonResult(
+        rows=tuple(rows), conditions=conditions, signature=make_signature(conditions)
+    )
 
 
 def make_conditions(comparison: Comparison, source: Source) -> dict[str, Any]:

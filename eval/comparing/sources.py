@@ -13,7 +13,7 @@ from eval.data.arrays import open_logits, read_tokens
 from eval.data.data_hash import tokens_sha256
 from eval.data.open_data import Data
 from eval.models.load_model import Model
-from eval.scoring.dataloader import Feed, make_shape
+from eval.scoring.dataloader import BatchStream, make_shape
 from eval.scoring.scorers import stretches
 from eval.tokenizers.load_tokenizer import Tokenizer
 
@@ -93,7 +93,7 @@ class TextSource:
         self._tokenizer = tokenizer
         self._config = config = ScoreConfig() if config is None else config
         self._shape = make_shape(config, model, tokenizer)
-        self._feed = Feed(data, tokenizer, config, self._shape)
+        self._feed = BatchStream(data, tokenizer, config, self._shape)
         self._name, self._model = data.name, model
         self.vocab_size = model.vocab_size
         self._pieces = list(self._feed.pieces())

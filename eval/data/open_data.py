@@ -32,7 +32,7 @@ class Data(Protocol):
         """Documents from the first one on; long text in pieces. A pipe can be read once."""
 
 
-class Stream:
+class ConcatenatedData:
     """Parts, one after the other, as one stream.
 
     Parameters
@@ -122,7 +122,7 @@ def open_data(
     if all(map(is_tokens, paths)):
         sidecars = [token_bytes] if isinstance(token_bytes, str) else list(token_bytes or ())
         tokens = TokenFiles(paths, bos=bos, vocab_size=vocab_size, token_bytes=sidecars)
-        return Stream([tokens], skip_empty=skip_empty)
+        return ConcatenatedData([tokens], skip_empty=skip_empty)
     if any(map(is_tokens, paths)):
         raise ValueError(
             "data must be all text or all tokens, got both in "
@@ -133,7 +133,7 @@ def open_data(
             f"token bytes go with token files, got them with {paths[0]}; leave them out"
         )
     parts = [open_text(path, column, split, download=download) for path in paths]
-    return Stream(parts, skip_empty=skip_empty)
+    return ConcatenatedData(parts, skip_empty=skip_empty)
 
 
 def is_empty(document: Document) -> bool:

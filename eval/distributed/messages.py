@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from eval.scoring.batch import Batch
 from eval.scoring.forward import Job
-from eval.scoring.tokenized import Encoded
-from ngrammix.logits import Gathered
+from eval.scoring.tokenized import TokenizedPiece
+from ngrammix.logits import ModelLogprobs
 
 Bytes = NDArray[np.uint8]
 
@@ -21,14 +21,14 @@ SHAPE_BYTES = 5 * 8  # position, rows, columns, targets, hints a target: int64, 
 
 def pack_job(job: Job) -> Bytes:
     """Bytes of a job: 4 a token of input, target and hint, one bit for whether it counts."""
-    inputs, targets, asked = job.batch.inputs, job.batch.targets, job.asked
-    width = -1 if asked is None else asked.shape[1]
+    inputs, targets, hint_tokens = job.batch.inputs, job.batch.targets, job.hint_tokens
+    width = -1 if hint_tokens is None else hint_tokens.shape[1]
     shape = (job.position, *inputs.shape, len(targets), width)
     return join(
         np.array(shape, "<i8"),
         inputs.astype("<i4"),
         targets.astype("<i4"),
-        np.empty(0, "<i4") if asked is None else asked.astype("<i4"),
+        np.empty(0, "<i4") if hint_tokens is None else hint_tokens.astype("<i4"),
         np.packbits(job.batch.is_scored),
     )
 
@@ -41,7 +41,7 @@ def unpack_job(message: Bytes) -> Job:
     if len(message) < SHAPE_BYTES:
         raise damaged(message, SHAPE_BYTES)
     position, rows, columns, n, width = message[:SHAPE_BYTES].view("<i8").tolist()
-    inputs, targets, asked, bits = split(
+    inputs, targets, hint_tokens, bits = split(
         message[SHAPE_BYTES:],
         ("<i4", (rows, columns)),
         ("<i4", (n,)),
@@ -50,28 +50,32 @@ def unpack_job(message: Bytes) -> Job:
     )
     is_scored = np.unpackbits(bits, count=rows * columns).reshape(rows, columns).astype(np.bool_)
     nothing = np.zeros(n, np.int64)
-    piece = Encoded(targets.astype(np.int64), nothing, nothing.astype(np.bool_), is_apart=False)
+    piece = TokenizedPiece(
+        targets.astype(np.int64), nothing, nothing.astype(np.bool_), is_apart=False
+    )
     return Job(
         Batch(inputs.astype(np.int64), is_scored, [piece]),
-        None if width < 0 else asked.astype(np.int64),
+        None if width < 0 else hint_tokens.astype(np.int64),
         position,
     )
 
 
-def pack_gathered(gathered: Gathered, asked: NDArray[np.int64] | None) -> Bytes:
-    """Bytes of what the model said: 28 a target, and 8 a hint that it was asked for."""
+def pack_gathered(gathered: ModelLogprobs, hint_tokens: NDArray[np.int64] | None) -> Bytes:
+    """Bytes of what the model said: 28 a target, and 8 a hint that it was hint_tokens for."""
     return join(
         gathered.log_p.astype("<f8"),
         gathered.entropy.astype("<f8"),
         gathered.log_top.astype("<f8"),
-        np.empty(0, "<f8") if asked is None else gathered.log_hints[asked >= 0].astype("<f8"),
+        np.empty(0, "<f8")
+        if hint_tokens is None
+        else gathered.log_hints[hint_tokens >= 0].astype("<f8"),
         gathered.top.astype("<i4"),
     )
 
 
-def unpack_gathered(message: Bytes, n: int, asked: NDArray[np.int64] | None) -> Gathered:
+def unpack_gathered(message: Bytes, n: int, hint_tokens: NDArray[np.int64] | None) -> ModelLogprobs:
     """What `pack_gathered` packed of `n` targets, to the bit; ValueError if its length is wrong."""
-    is_asked = np.zeros((n, 0), np.bool_) if asked is None else asked >= 0
+    is_asked = np.zeros((n, 0), np.bool_) if hint_tokens is None else hint_tokens >= 0
     log_p, entropy, log_top, said, top = split(
         message,
         *[("<f8", (n,))] * 3,
@@ -80,7 +84,7 @@ def unpack_gathered(message: Bytes, n: int, asked: NDArray[np.int64] | None) -> 
     )
     log_hints = np.full(is_asked.shape, -np.inf)
     log_hints[is_asked] = said
-    return Gathered(log_p, entropy, top.astype(np.int64), log_top, log_hints)
+    return ModelLogprobs(log_p, entropy, top.astype(np.int64), log_top, log_hints)
 
 
 def join(*arrays: NDArray[Any]) -> Bytes:

@@ -35,7 +35,7 @@ from eval.distributed.messages import pack_gathered, pack_job, unpack_gathered, 
 from eval.models.load_model import Model
 from eval.scoring.forward import Job, run
 from eval.tables import versions
-from ngrammix.logits import Gathered
+from ngrammix.logits import ModelLogprobs
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torch's env://
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -45,7 +45,7 @@ FAREWELL = 5.0
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """Which of how many ranks this process is, and which of those on its machine."""
 
     rank: int = 0
@@ -53,10 +53,10 @@ class Place:
     local_rank: int = 0
 
 
-def find_place(environment: Mapping[str, str] = os.environ) -> Place:
+def find_rank(environment: Mapping[str, str] = os.environ) -> RankInfo:
     """The place that torchrun gave this process, or that of one alone; ValueError if it is none."""
     if any(name not in environment for name in VARIABLES):
-        return Place()
+        return RankInfo()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     values = [environment.get(name, "0") for name in names]
     if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
@@ -64,10 +64,10 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
         raise ValueError(
             f"a rank must be below the number of ranks, got {got}; start them with torchrun"
         )
-    return Place(*map(int, values))
+    return RankInfo(*map(int, values))
 
 
-def choose_gpu(place: Place, device: str | None) -> None:
+def choose_gpu(place: RankInfo, device: str | None) -> None:
     """Make the rank's own GPU what ``cuda`` means; ValueError if there are too few."""
     import torch
 
@@ -86,13 +86,13 @@ class Ranks:
 
     Parameters
     ----------
-    place : Place
+    place : RankInfo
         Of this process.
     lines : sequence of Line
         In the order of the ranks.
     """
 
-    def __init__(self, place: Place, lines: Sequence[Line]) -> None:
+    def __init__(self, place: RankInfo, lines: Sequence[Line]) -> None:
         self.place, self.lines = place, lines
 
     def lead(self, model: Model) -> "Leader":
@@ -118,7 +118,7 @@ class Ranks:
             if kind == END:
                 return
             job = unpack_job(message)
-            line.send(GATHERED, pack_gathered(run(model, job), job.asked))
+            line.send(GATHERED, pack_gathered(run(model, job), job.hint_tokens))
 
     def why(self) -> str | None:
         """Why another rank has ended, if one has, and it is an error."""
@@ -145,7 +145,7 @@ class Leader:
         self._model, self._lines = model, lines
         self.width = 1 + len(lines)
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Gathered]:
+    def __call__(self, jobs: Sequence[Job]) -> list[ModelLogprobs]:
         """See `eval.scoring.forward.Forward`."""
         own, *others = jobs
         served = list(zip(self._lines, others, strict=False))  # the last round may be smaller
@@ -154,7 +154,7 @@ class Leader:
         gathered = [run(self._model, own)]
         for line, job in served:
             _, message = line.receive()
-            gathered.append(unpack_gathered(message, len(job.batch.targets), job.asked))
+            gathered.append(unpack_gathered(message, len(job.batch.targets), job.hint_tokens))
         return gathered
 
 
@@ -184,12 +184,12 @@ def read_greeting(kind: int, message: Bytes, rank: int) -> dict[str, Any]:
 
 
 @contextmanager
-def joined(place: Place, silence: float | None = None) -> Iterator[Ranks]:
+def joined(place: RankInfo, silence: float | None = None) -> Iterator[Ranks]:
     """Ranks that talk to each other, until they part.
 
     Parameters
     ----------
-    place : Place
+    place : RankInfo
         Of this process; one of at least two.
     silence : float, optional
         Seconds without a sign of life that are an error.

@@ -97,7 +97,7 @@ class MixedLogits:
         mixed = []
         for row, text, row_logits in zip(self._rows, texts, logits, strict=True):
             row.learn(text, row_logits)
-            mixed.append(row.price(row_logits))
+            mixed.append(row.score_observed(row_logits))
         return torch.from_numpy(np.stack(mixed)).to(device=scores.device, dtype=scores.dtype)
 
     def _check_scores(self, logits: NDArray[Any]) -> None:
@@ -179,7 +179,7 @@ class _Row:
             output = self._model(torch.from_numpy(text[None]).to(device))  # type: ignore[misc]
         return getattr(output, "logits", output)[0]
 
-    def price(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+    def score_observed(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """Log of the mixture of the next token: (V,) float64 nats, by the model's logits (V,)."""
         with np.errstate(divide="ignore"):
             mixed = np.log(self._mixer.probs(logits))

@@ -129,7 +129,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
         width = self._logits([[self.prefix_token_id]]).shape[-1]  # may be padded beyond the tokens
         self.regret_bits = self.bound_bits = 0.0
         totals: list[float] = []
-        with tqdm(total=len(requests), disable=disable_tqdm, desc="Mixing documents") as bar:
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="Scorer documents") as bar:
             for task, group in groupby(requests, key=lambda request: request.task_name):
                 mixer = self._new_mixer(width)
                 totals += self._mix([request.args[0] for request in group], mixer, bar)

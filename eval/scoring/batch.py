@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.tokenized import Encoded
+from eval.scoring.tokenized import TokenizedPiece
 from eval.scoring.windows import Window
 from ngrammix.logits import is_tensor
 
@@ -26,13 +26,13 @@ class Batch:
         does not see it from the positions before.
     is_scored : (B, L) bool
         Where the N logits are that count; the order of rows is that of the stream.
-    new : B Encoded
+    new : B TokenizedPiece
         The targets, N in all.
     """
 
     inputs: Tokens
     is_scored: NDArray[np.bool_]
-    new: Sequence[Encoded]
+    new: Sequence[TokenizedPiece]
 
     @cached_property
     def targets(self) -> Tokens:

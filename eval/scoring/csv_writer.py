@@ -1,4 +1,4 @@
-"""Records of a run as CSV, written as it goes: ``tokens.csv`` and ``documents.csv``."""
+"""CsvWriter of a run as CSV, written as it goes: ``tokens.csv`` and ``documents.csv``."""
 
 import csv
 import math
@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.scoring.metrics import SUFFIXES, Scored
-from eval.scoring.units import STEP, Units, in_steps
+from eval.scoring.units import STEP, UnitSums, in_steps
 
 NATS = math.log(2)  # of a bit
 
 
-class Records:
+class CsvWriter:
     r"""One CSV row a token and one a document; memory does not grow with either.
 
     ``tokens.csv``: position in the stream; document, counted from 0; byte, where the token begins
@@ -62,7 +62,7 @@ class Records:
         self._needed = [*(["matched_order"] if has_match else []), *self._kinds]
         self._position, self._document, self._byte = 0, -1, 0
         self._name = ""
-        self._units = Units([1.0, 1.0, *[STEP] * len(self._kinds)])
+        self._units = UnitSums([1.0, 1.0, *[STEP] * len(self._kinds)])
         lengths: dict[str, int | None] = {"tokens": None, "documents": None}
         if state is not None:
             lengths = state["lengths"]
@@ -166,7 +166,7 @@ class Records:
             byte.tolist(),
             scored.n_bytes.tolist(),
             scored.tokens.tolist(),
-            repeat("", n_tokens) if raw is None else spell(raw, begin, scored.n_bytes),
+            repeat("", n_tokens) if raw is None else token_texts(raw, begin, scored.n_bytes),
         ]
         form = "%d,%d,%d,%d,%d,%s"
         if "matched_order" in self._needed:
@@ -230,7 +230,7 @@ def csv_rows(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def spell(raw: bytes, begin: NDArray[np.int64], n_bytes: NDArray[np.int64]) -> list[str]:
+def token_texts(raw: bytes, begin: NDArray[np.int64], n_bytes: NDArray[np.int64]) -> list[str]:
     """CSV cells of the N pieces of `raw` that begin (N,) where they do."""
     bounds = zip(begin.tolist(), (begin + n_bytes).tolist(), strict=True)
     return [cell(raw[start:stop]) for start, stop in bounds]

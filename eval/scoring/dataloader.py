@@ -1,4 +1,4 @@
-"""Feed: from documents to the batches that go through the model, a few at a time."""
+"""BatchStream: from documents to the batches that go through the model, a few at a time."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from eval.data.document import Document
 from eval.data.open_data import Data
 from eval.models.load_model import Model
 from eval.scoring.batch import Batch, batches
-from eval.scoring.tokenized import Encoded, encode, first_tokens, joined
+from eval.scoring.tokenized import TokenizedPiece, encode, first_tokens, joined
 from eval.scoring.windows import check_stride, windows
 from eval.tokenizers.load_tokenizer import Tokenizer
 
@@ -58,7 +58,7 @@ def make_shape(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) -
     return Shape(context, check_stride(stride, context), tokenizer.bos, config.batch)
 
 
-class Feed:
+class BatchStream:
     """Batches of a data set in stream order; the same ones at every pass.
 
     Parameters
@@ -83,7 +83,7 @@ class Feed:
         """Hash of the documents that were read."""
         return self._hash.hexdigest()
 
-    def pieces(self) -> Iterator[Encoded]:
+    def pieces(self) -> Iterator[TokenizedPiece]:
         """The data in tokens, read anew."""
         self._hash = DataHash()
         pieces = encode(self._documents(), self._tokenizer)
@@ -91,7 +91,7 @@ class Feed:
             pieces = joined(pieces, self._shape.bos)
         return pieces if self._config.limit is None else first_tokens(pieces, self._config.limit)
 
-    def batches(self, pieces: Iterable[Encoded]) -> Iterator[Batch]:
+    def batches(self, pieces: Iterable[TokenizedPiece]) -> Iterator[Batch]:
         """What goes through the model together."""
         shape = self._shape
         cover = windows(pieces, shape.context, shape.stride, shape.bos)

@@ -9,27 +9,27 @@ from numpy.typing import NDArray
 
 from eval.models.load_model import Model
 from eval.scoring.batch import Batch
-from ngrammix.logits import Gathered, read
+from ngrammix.logits import ModelLogprobs, read_logits
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A batch, and what the model is to be asked.
+    """A batch, and what the model is to be hint_tokens.
 
     Attributes
     ----------
     batch : Batch
         N targets.
-    asked : (N, M) int64 or None
+    hint_tokens : (N, M) int64 or None
         Tokens beside the targets, -1 for none.
     position : int
         How many targets of the stream come before, for the errors.
     """
 
     batch: Batch
-    asked: Tokens | None
+    hint_tokens: Tokens | None
     position: int
 
 
@@ -40,7 +40,7 @@ class Forward(Protocol):
     def width(self) -> int:
         """How many jobs it does at once."""
 
-    def __call__(self, jobs: Sequence[Job]) -> Sequence[Gathered]:
+    def __call__(self, jobs: Sequence[Job]) -> Sequence[ModelLogprobs]:
         """What the model said of the targets of each of up to `width` jobs."""
 
 
@@ -52,14 +52,14 @@ class Local:
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Gathered]:
+    def __call__(self, jobs: Sequence[Job]) -> list[ModelLogprobs]:
         """See `Forward`."""
         return [run(self._model, job) for job in jobs]
 
 
-def run(model: Model, job: Job) -> Gathered:
+def run(model: Model, job: Job) -> ModelLogprobs:
     """One job; ValueError if the logits are no numbers, or a target is impossible."""
     logits = job.batch.pick(model.logits(job.batch.inputs))
     targets = job.batch.targets
     places = np.arange(job.position, job.position + len(targets))
-    return read(logits, targets, places).gather(job.asked)
+    return read_logits(logits, targets, places).lookup(job.hint_tokens)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eval.scoring.bootstrap import BLOCK, BLOCKS, DOCUMENTS, MIN_DOCUMENTS, Bootstrap, deviations
 from eval.scoring.copied import Copied
-from eval.scoring.units import STEP, Units, in_steps
+from eval.scoring.units import STEP, UnitSums, in_steps
 from eval.tokenizers.byte_checks import bits, bits_per_byte
 
 SUFFIXES = ("", "_model", "_cache")  # of nats, and of the figures that are made of them
@@ -59,7 +59,7 @@ class Scored:
         return column
 
 
-class Tally:
+class ScoreMetrics:
     """Running totals of a run; memory does not grow, and figures do not depend on the batches.
 
     Parameters
@@ -81,7 +81,7 @@ class Tally:
         self._totals = [0] * len(scales)
         self._totals_copied = [0] * len(scales)
         self._copied = None if length is None else Copied(length, len(scales))
-        self._units = {unit: Units(scales) for unit in (DOCUMENTS, BLOCKS)}
+        self._units = {unit: UnitSums(scales) for unit in (DOCUMENTS, BLOCKS)}
         self._bootstraps = {unit: Bootstrap(len(self._kinds)) for unit in (DOCUMENTS, BLOCKS)}
 
     def add(self, scored: Scored) -> None:

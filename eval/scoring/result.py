@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from eval.scoring.dataloader import Feed
+from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.tables import align, sign
 
@@ -128,7 +128,7 @@ class Result:
         return f"{self.signature} = {bpb}"
 
 
-def make_result(run: Run, feed: Feed, conditions: Mapping[str, Any]) -> Result:
+def make_result(run: Run, feed: BatchStream, conditions: Mapping[str, Any]) -> Result:
     """Gather the figures of a run and the conditions that made them."""
     figures, cache = run.tally.figures(), run.mixing.cache
     given = dict(conditions) | {"data_sha256": feed.sha256}

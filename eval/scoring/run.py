@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.scoring.batch import Batch
-from eval.scoring.csv_writer import Records
-from eval.scoring.metrics import Tally
-from eval.scoring.scorers import Mixing
-from ngrammix.logits import Gathered
+from eval.scoring.csv_writer import CsvWriter
+from eval.scoring.metrics import ScoreMetrics
+from eval.scoring.scorers import Scorer
+from ngrammix.logits import ModelLogprobs
 from ngrammix.observer import Observed
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class PendingBatch:
     """A batch, where it stands in the stream, and what was known before each of its targets."""
 
     batch: Batch
@@ -33,11 +33,11 @@ class Run:
 
     Parameters
     ----------
-    mixing : Mixing
+    mixing : Scorer
         New: it learns, or relearns, all tokens of the run.
-    tally : Tally
+    tally : ScoreMetrics
         Sums up.
-    records : Records, optional
+    records : CsvWriter, optional
         Writes token by token.
 
     Attributes
@@ -49,7 +49,9 @@ class Run:
         ``total``, which is less than their sum where they ran side by side.
     """
 
-    def __init__(self, mixing: Mixing, tally: Tally, records: Records | None = None) -> None:
+    def __init__(
+        self, mixing: Scorer, tally: ScoreMetrics, records: CsvWriter | None = None
+    ) -> None:
         self.mixing, self.tally, self.records = mixing, tally, records
         self.position = self._looked_at = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -62,14 +64,14 @@ class Run:
         yield
         self.seconds[what] += perf_counter() - started
 
-    def look(self, batch: Batch) -> Looked:
+    def look(self, batch: Batch) -> PendingBatch:
         """The half that needs the tokens alone; it may run ahead, in a thread of its own."""
         with self.clock("look"):
-            looked = Looked(batch, self._looked_at, self.mixing.look(batch))
+            looked = PendingBatch(batch, self._looked_at, self.mixing.look(batch))
             self._looked_at += len(batch.targets)
             return looked
 
-    def settle(self, looked: Looked, model: Gathered | None) -> None:
+    def settle(self, looked: PendingBatch, model: ModelLogprobs | None) -> None:
         """The half that needs what the model said: price, sum up, write down."""
         batch = looked.batch
         with self.clock("settle"):
@@ -97,7 +99,7 @@ class Run:
             "seconds": dict(self.seconds),
         }
 
-    def relive(self, state: dict[str, Any], experience: dict[str, NDArray[Any]]) -> None:
+    def load_state_dict(self, state: dict[str, Any], experience: dict[str, NDArray[Any]]) -> None:
         """Go on where another run stood, now that its tokens are replayed.
 
         Raises
@@ -110,7 +112,7 @@ class Run:
                 f"a run goes on with the data it began with, got others within the first "
                 f"{state['position']} tokens; restore them, or delete the checkpoint"
             )
-        self.mixing.relive(experience)
+        self.mixing.load_state_dict(experience)
         for what, seconds in state["seconds"].items():
             self.seconds[what] += seconds
 

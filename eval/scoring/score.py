@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from eval.config import MODEL_ALONE, ScoreConfig
+from eval.config import MIXER_NONE, ScoreConfig
 from eval.data.open_data import Data
 from eval.models.load_model import Model
 from eval.scoring.ahead import ahead, stretches
 from eval.scoring.batch import Batch
 from eval.scoring.checkpoint import Checkpoint
-from eval.scoring.csv_writer import Records
-from eval.scoring.dataloader import Feed, Shape, make_shape
+from eval.scoring.csv_writer import CsvWriter
+from eval.scoring.dataloader import BatchStream, Shape, make_shape
 from eval.scoring.forward import Forward, Job, Local
-from eval.scoring.metrics import Tally
+from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.progress import Callback, Progress
 from eval.scoring.result import Result, make_result
-from eval.scoring.run import Looked, Run
-from eval.scoring.scorers import CacheAlone, Mixed, Mixing, ModelAlone, asked
+from eval.scoring.run import PendingBatch, Run
+from eval.scoring.scorers import CacheScorer, MixtureScorer, ModelScorer, Scorer, hint_tokens
 from eval.tables import versions
 from eval.tokenizers.load_tokenizer import ByteTokenizer, Tokenizer
 from ngrammix.cache.ngram_cache import NgramCache
@@ -80,9 +80,9 @@ def score(
     if tokenizer is None:
         tokenizer = ByteTokenizer() if model is None else model.tokenizer
     shape = make_shape(config, model, tokenizer)
-    feed = Feed(data, tokenizer, config, shape)
+    feed = BatchStream(data, tokenizer, config, shape)
     identity = identify(model, tokenizer, data, config, shape)
-    mixing = make_mixing(config, model, tokenizer)
+    mixing = make_scorer(config, model, tokenizer)
     kept = None if checkpoint is None else Checkpoint(checkpoint, identity)
     parts = None if kept is None else kept.load()
     if forward is None and model is not None:
@@ -101,7 +101,7 @@ def score(
                 progress.show(run, feed.fraction(together[-1].batch))
             run.seconds["total"] = perf_counter() - started
             if kept is not None:
-                kept.save(run.state(), mixing.experience())
+                kept.save(run.state(), mixing.state_dict())
         run.finish()
         progress.show(run, 1.0, at_end=True)
     return make_result(run, feed, identity)
@@ -115,10 +115,10 @@ def catch_up(
         run.replay(batch)
         if run.position >= state["position"]:
             break
-    run.relive(state, experience)
+    run.load_state_dict(state, experience)
 
 
-def rounds(batches: Iterator[Batch], run: Run, width: int) -> Iterator[list[Looked]]:
+def rounds(batches: Iterator[Batch], run: Run, width: int) -> Iterator[list[PendingBatch]]:
     """Up to `width` batches at a time, each looked at."""
     while True:
         with run.clock("read"):
@@ -128,13 +128,13 @@ def rounds(batches: Iterator[Batch], run: Run, width: int) -> Iterator[list[Look
         yield [run.look(batch) for batch in together]
 
 
-def pass_through(together: Sequence[Looked], run: Run, forward: Forward | None) -> None:
+def pass_through(together: Sequence[PendingBatch], run: Run, forward: Forward | None) -> None:
     """Take a round through the model, wherever that runs, and settle it in stream order."""
     if forward is None:
         for looked in together:
             run.settle(looked, None)
         return
-    jobs = [Job(looked.batch, asked(looked.observed), looked.position) for looked in together]
+    jobs = [Job(looked.batch, hint_tokens(looked.observed), looked.position) for looked in together]
     with run.clock("model"):
         gathered = forward(jobs)
     for looked, model in zip(together, gathered, strict=True):
@@ -150,36 +150,36 @@ def identify(
     if config.memory_limit is not None:
         conditions["memory_limit"] = as_bytes(config.memory_limit)
     if model is None:
-        conditions |= {"mixer": MODEL_ALONE, "context": None, "stride": None}
-    elif config.mixer == MODEL_ALONE:
+        conditions |= {"mixer": MIXER_NONE, "context": None, "stride": None}
+    elif config.mixer == MIXER_NONE:
         conditions |= {"order": None, "memory_limit": None}
     names = {"model": "none" if model is None else model.name, "tokenizer": tokenizer.name}
     return {"data": data.name, **names, **conditions, "versions": versions()}
 
 
-def make_mixing(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) -> Mixing:
+def make_scorer(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) -> Scorer:
     """What prices the tokens, as the configuration says; it has learned nothing."""
     if model is None:
         cache = NgramCache(config.order, tokenizer.vocab_size, memory_limit=config.memory_limit)
-        return CacheAlone(cache)
-    if config.mixer == MODEL_ALONE:
-        return ModelAlone()
-    return Mixed(
+        return CacheScorer(cache)
+    if config.mixer == MIXER_NONE:
+        return ModelScorer()
+    return MixtureScorer(
         Mixer(
             model.vocab_size, config.order, memory_limit=config.memory_limit, experts=config.mixer
         )
     )
 
 
-def make_run(mixing: Mixing, out: Path | None, state: dict[str, Any] | None) -> Run:
+def make_run(mixing: Scorer, out: Path | None, state: dict[str, Any] | None) -> Run:
     """A run that has scored nothing, or, once its tokens are replayed, what `state` says."""
     cache = mixing.cache
-    has_model, has_cache = not isinstance(mixing, CacheAlone), cache is not None
+    has_model, has_cache = not isinstance(mixing, CacheScorer), cache is not None
     if state is None:
         length = None if cache is None else cache.order
-        tally = Tally(has_model=has_model, has_cache=has_cache, length=length)
+        tally = ScoreMetrics(has_model=has_model, has_cache=has_cache, length=length)
     else:
-        tally = Tally.restore(state["tally"])
+        tally = ScoreMetrics.restore(state["tally"])
         if (state["records"] is None) != (out is None):
             raise ValueError(
                 f"a run goes on with the --out it began with, got {out}; give it the same, or "
@@ -189,7 +189,7 @@ def make_run(mixing: Mixing, out: Path | None, state: dict[str, Any] | None) -> 
         return Run(mixing, tally)
     kept = None if state is None else state["records"]
     has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
-    return Run(mixing, tally, Records(out, **has, state=kept))
+    return Run(mixing, tally, CsvWriter(out, **has, state=kept))
 
 
 def warm_up() -> float:

@@ -14,7 +14,7 @@ from eval.scoring.batch import Batch
 from eval.scoring.metrics import Scored
 from ngrammix import snapshot
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.logits import Gathered
+from ngrammix.logits import ModelLogprobs
 from ngrammix.mixer import Mixer
 from ngrammix.observer import Observed
 
@@ -22,13 +22,15 @@ Tokens = NDArray[np.int64]
 Taken = TypeVar("Taken")
 
 
-class Mixing(Protocol):
+class Scorer(Protocol):
     """What scoring asks of whatever prices the tokens."""
 
     def look(self, batch: Batch) -> Sequence[Observed]:
         """What is known before each target; call it in the order of the stream."""
 
-    def settle(self, batch: Batch, observed: Sequence[Observed], model: Gathered | None) -> Scored:
+    def settle(
+        self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
+    ) -> Scored:
         """What the targets cost; call it in the order of the stream, once what was looked at."""
 
     @property
@@ -46,14 +48,14 @@ class Mixing(Protocol):
     def replay(self, batch: Batch) -> None:
         """Learn targets that an earlier run has scored."""
 
-    def experience(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """What was learned beside the tokens."""
 
-    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
-        """Go on, after all targets of an earlier run were replayed, with its `experience`."""
+    def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
+        """Go on, after all targets of an earlier run were replayed, with its `state_dict`."""
 
 
-class Mixed:
+class MixtureScorer:
     """The model and the cache, mixed.
 
     Parameters
@@ -67,30 +69,32 @@ class Mixed:
 
     @property
     def regret_bits(self) -> float:
-        """See `Mixing`."""
+        """See `Scorer`."""
         return self._mixer.regret_bits
 
     @property
     def bound_bits(self) -> float:
-        """See `Mixing`."""
+        """See `Scorer`."""
         return self._mixer.bound_bits
 
     @property
     def cache(self) -> NgramCache:
-        """See `Mixing`."""
+        """See `Scorer`."""
         return self._mixer.cache
 
     def look(self, batch: Batch) -> list[Observed]:
-        """See `Mixing`."""
+        """See `Scorer`."""
         return follow(batch, self._mixer, self._mixer.observe)
 
-    def settle(self, batch: Batch, observed: Sequence[Observed], model: Gathered | None) -> Scored:
-        """See `Mixing`."""
+    def settle(
+        self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
+    ) -> Scored:
+        """See `Scorer`."""
         if model is None:
             raise ValueError("a mixture needs the model's numbers, got none; gather them first")
         traces, start = [], 0
         for known in observed:
-            traces.append(self._mixer.price(known, model[start : start + len(known)]))
+            traces.append(self._mixer.score_observed(known, model[start : start + len(known)]))
             start += len(known)
         return Scored(
             nats=np.concatenate([trace.nats for trace in traces]),
@@ -100,16 +104,16 @@ class Mixed:
         )
 
     def replay(self, batch: Batch) -> None:
-        """See `Mixing`."""
+        """See `Scorer`."""
         follow(batch, self._mixer, self._mixer.learn)
 
-    def experience(self) -> dict[str, NDArray[Any]]:
-        """See `Mixing`."""
-        return self._mixer.experience()
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """See `Scorer`."""
+        return self._mixer.state_dict()
 
-    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
-        """See `Mixing`."""
-        self._mixer.relive(experience)
+    def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
+        """See `Scorer`."""
+        self._mixer.load_state_dict(experience)
 
 
 class TokensAlone:
@@ -117,36 +121,38 @@ class TokensAlone:
 
     regret_bits = bound_bits = None
 
-    def experience(self) -> dict[str, NDArray[Any]]:
-        """See `Mixing`: nothing."""
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """See `Scorer`: nothing."""
         return {}
 
-    def relive(self, experience: dict[str, NDArray[Any]]) -> None:
-        """See `Mixing`."""
+    def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
+        """See `Scorer`."""
         snapshot.put({}, experience)
 
 
-class ModelAlone(TokensAlone):
+class ModelScorer(TokensAlone):
     """The model, as if there were no cache."""
 
     cache = None
 
     def look(self, batch: Batch) -> list[Observed]:
-        """See `Mixing`: nothing."""
+        """See `Scorer`: nothing."""
         return []
 
-    def settle(self, batch: Batch, observed: Sequence[Observed], model: Gathered | None) -> Scored:
-        """See `Mixing`."""
+    def settle(
+        self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
+    ) -> Scored:
+        """See `Scorer`."""
         if model is None:
             raise ValueError("the model alone needs its numbers, got none; gather them first")
         nats = 0.0 - model.log_p
         return Scored(nats=nats, nats_model=nats, **of_batch(batch))
 
     def replay(self, batch: Batch) -> None:
-        """See `Mixing`: nothing is learned."""
+        """See `Scorer`: nothing is learned."""
 
 
-class CacheAlone(TokensAlone):
+class CacheScorer(TokensAlone):
     """The cache, without any model.
 
     Parameters
@@ -159,20 +165,22 @@ class CacheAlone(TokensAlone):
         self.cache = cache
 
     def look(self, batch: Batch) -> list[Observed]:
-        """See `Mixing`."""
+        """See `Scorer`."""
 
         def observe(tokens: Tokens) -> Observed:
             return Observed(self.cache.position, tokens, self.cache.observe(tokens), None)
 
         return follow(batch, self.cache, observe)
 
-    def settle(self, batch: Batch, observed: Sequence[Observed], model: Gathered | None) -> Scored:
-        """See `Mixing`; `model` is not looked at."""
+    def settle(
+        self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
+    ) -> Scored:
+        """See `Scorer`; `model` is not looked at."""
         known = of_cache(observed, self.cache.vocab_size)
         return Scored(nats=known["nats_cache"], **of_batch(batch), **known)
 
     def replay(self, batch: Batch) -> None:
-        """See `Mixing`."""
+        """See `Scorer`."""
         follow(batch, self.cache, self.cache.learn)
 
 
@@ -188,9 +196,9 @@ def follow(
     return taken
 
 
-def asked(observed: Sequence[Observed]) -> Tokens | None:
+def hint_tokens(observed: Sequence[Observed]) -> Tokens | None:
     """(N, M): what the model is to be asked for beside the targets, or None for nothing."""
-    hints = [known.asked for known in observed if known.asked is not None]
+    hints = [known.hint_tokens for known in observed if known.hint_tokens is not None]
     return np.concatenate(hints) if hints else None
 
 

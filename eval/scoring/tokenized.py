@@ -1,4 +1,4 @@
-"""Encoded: documents in a model's tokens, each token with its bytes of the raw text."""
+"""TokenizedPiece: documents in a model's tokens, each token with its bytes of the raw text."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class TokenizedPiece:
     """The next tokens of a stream of documents.
 
     Attributes
@@ -42,25 +42,25 @@ class Encoded:
     offset: int = 0
 
 
-def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Encoded]:
+def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[TokenizedPiece]:
     """Documents in tokens, each on its own; ValueError if bytes cannot be accounted for."""
     for document in documents:
         tokens, n_bytes = tokenizer.encode(document)
         begins = np.zeros(len(tokens), np.bool_)
         begins[:1] = document.begins
         names = (document.name,) if document.begins else ()
-        yield Encoded(
+        yield TokenizedPiece(
             tokens, n_bytes, begins, document.begins, names, document.raw, document.offset
         )
 
 
-def joined(pieces: Iterable[Encoded], bos: int) -> Iterator[Encoded]:
+def joined(pieces: Iterable[TokenizedPiece], bos: int) -> Iterator[TokenizedPiece]:
     """All documents as one, with the token `bos` of no bytes between them: it is scored too."""
     for i, piece in enumerate(pieces):
         if not piece.is_apart or i == 0:
             yield piece
             continue
-        yield Encoded(
+        yield TokenizedPiece(
             np.concatenate([[bos], piece.tokens]),
             np.concatenate([[0], piece.n_bytes]),
             np.concatenate([[True], np.zeros_like(piece.begins)]),
@@ -71,7 +71,7 @@ def joined(pieces: Iterable[Encoded], bos: int) -> Iterator[Encoded]:
         )
 
 
-def first_tokens(pieces: Iterable[Encoded], limit: int) -> Iterator[Encoded]:
+def first_tokens(pieces: Iterable[TokenizedPiece], limit: int) -> Iterator[TokenizedPiece]:
     """The pieces up to `limit` tokens in all; the last one is cut where it must be."""
     for piece in pieces:
         head, _ = split(piece, limit)
@@ -81,11 +81,11 @@ def first_tokens(pieces: Iterable[Encoded], limit: int) -> Iterator[Encoded]:
             return
 
 
-def concatenate(a: Encoded, b: Encoded) -> Encoded:
+def concatenate(a: TokenizedPiece, b: TokenizedPiece) -> TokenizedPiece:
     """One after the other."""
     if not len(a.tokens):
         return b
-    return Encoded(
+    return TokenizedPiece(
         np.concatenate([a.tokens, b.tokens]),
         np.concatenate([a.n_bytes, b.n_bytes]),
         np.concatenate([a.begins, b.begins]),
@@ -96,15 +96,15 @@ def concatenate(a: Encoded, b: Encoded) -> Encoded:
     )
 
 
-def split(a: Encoded, n_tokens: int) -> tuple[Encoded, Encoded]:
+def split(a: TokenizedPiece, n_tokens: int) -> tuple[TokenizedPiece, TokenizedPiece]:
     """The first `n_tokens`, or all that there are, and the rest."""
     n_bytes, n_names = int(a.n_bytes[:n_tokens].sum()), int(a.begins[:n_tokens].sum())
     raw = (None, None) if a.raw is None else (a.raw[:n_bytes], a.raw[n_bytes:])
-    head = Encoded(
+    head = TokenizedPiece(
         a.tokens[:n_tokens], a.n_bytes[:n_tokens], a.begins[:n_tokens], a.is_apart,
         a.names[:n_names], raw[0], a.offset,
     )  # fmt: skip
-    rest = Encoded(
+    rest = TokenizedPiece(
         a.tokens[n_tokens:], a.n_bytes[n_tokens:], a.begins[n_tokens:], False,
         a.names[n_names:], raw[1], a.offset,
     )  # fmt: skip

@@ -29,7 +29,7 @@ def in_steps(nats: Floats) -> Integers:
     return np.rint(nats * (1 / STEP)).astype(np.int64)
 
 
-class Units:
+class UnitSums:
     """Sums of C columns over units of consecutive tokens, given out as each unit ends.
 
     Parameters

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.tokenized import Encoded, concatenate, split
+from eval.scoring.tokenized import TokenizedPiece, concatenate, split
 
 Tokens = NDArray[np.int64]
 
@@ -19,12 +19,12 @@ class Window:
     ----------
     inputs : (L,) int64
         Read by the model; the logits of the last N positions are for the targets.
-    new : Encoded
+    new : TokenizedPiece
         The N targets, with all that is known of them.
     """
 
     inputs: Tokens
-    new: Encoded
+    new: TokenizedPiece
 
 
 def check_stride(stride: int, context: int) -> int:
@@ -37,7 +37,9 @@ def check_stride(stride: int, context: int) -> int:
     return stride
 
 
-def windows(pieces: Iterable[Encoded], context: int, stride: int, bos: int) -> Iterator[Window]:
+def windows(
+    pieces: Iterable[TokenizedPiece], context: int, stride: int, bos: int
+) -> Iterator[Window]:
     """Cover a stream so that every token is a target exactly once, in order.
 
     Each window after the first of a document has at most `stride` targets, each of them with at
@@ -66,10 +68,10 @@ class _Stream:
     def __init__(self, context: int, stride: int, bos: int) -> None:
         self._context, self._stride = context, stride
         self._past = np.array([bos])  # all that the next window may see of what is scored
-        self._coming: Encoded | None = None
+        self._coming: TokenizedPiece | None = None
         self._has_begun = False
 
-    def append(self, piece: Encoded) -> None:
+    def append(self, piece: TokenizedPiece) -> None:
         """Let `piece` come after all others."""
         self._coming = piece if self._coming is None else concatenate(self._coming, piece)
 

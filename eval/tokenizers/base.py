@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.document import Document
-from eval.tokenizers.byte_checks import EXCERPT, check_decoding, check_spelling, place
+from eval.tokenizers.byte_checks import EXCERPT, check_decoding, check_spelling, location
 from eval.tokenizers.byte_table import ByteTable
 from ngrammix.checks import as_tokens
 
@@ -61,7 +61,7 @@ class TableTokenizer:
         """
         if document.tokens is None:
             return self._encode_text(document)
-        tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {place(document)}")
+        tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {location(document)}")
         if document.token_bytes is not None:
             return tokens, check_side_car(document)
         self._check_known(tokens, document)
@@ -69,15 +69,15 @@ class TableTokenizer:
         after_boundary = True if document.begins else self._at_boundary
         if after_boundary is None and self._table.blank[tokens[0]]:
             raise ValueError(
-                f"pieces of a document must come in order, got {place(document)} first; "
+                f"pieces of a document must come in order, got {location(document)} first; "
                 "whether its first blank counts depends on the token before"
             )
         self._at_boundary = bool(self._table.boundary[tokens[-1]])
         return tokens, self._table.count(tokens, after_boundary=bool(after_boundary))
 
-    def spell(self, tokens: Tokens) -> bytes:
+    def decode_bytes(self, tokens: Tokens) -> bytes:
         """What these ids (T,) spell inside a text; those that mark something spell nothing."""
-        return self._table.spell(tokens)
+        return self._table.decode_bytes(tokens)
 
     def _encode_text(self, document: Document) -> tuple[Tokens, Tokens]:
         text = decode_utf8(document)
@@ -85,7 +85,7 @@ class TableTokenizer:
         tokens = np.fromiter(ids, np.int64, len(ids))
         self._check_known(tokens, document)
         n_bytes = self._table.count(tokens, after_boundary=document.begins)
-        spelled = self._table.spell(tokens)
+        spelled = self._table.decode_bytes(tokens)
         check_spelling(spelled[len(spelled) - int(n_bytes.sum()) :], document)
         self._at_boundary = False
         return tokens, n_bytes
@@ -98,7 +98,7 @@ class TableTokenizer:
             text = (document.raw or b"")[before : before + EXCERPT]
             raise ValueError(
                 f"every token must spell its bytes, got the unknown token {tokens[at]} at "
-                f"position {at} of {place(document)}{f', at {text!r}' if text else ''}; "
+                f"position {at} of {location(document)}{f', at {text!r}' if text else ''}; "
                 "take a tokenizer that can spell every byte"
             )
 
@@ -106,7 +106,9 @@ class TableTokenizer:
         boundary = self._table.boundary[tokens]
         for run in np.split(tokens, np.flatnonzero(boundary)):
             if len(text := run[~self._table.boundary[run]]):
-                check_decoding(self._table.spell(text), self._decode(text.tolist()), document)
+                check_decoding(
+                    self._table.decode_bytes(text), self._decode(text.tolist()), document
+                )
 
     def _ids(self, text: str, begins: bool) -> list[int]:
         raise NotImplementedError
@@ -123,8 +125,8 @@ def decode_utf8(document: Document) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(
             f"text must be UTF-8 for this model, got byte 0x{raw[error.start]:02x} at "
-            f"{error.start} in {place(document)} ({error.reason}); convert the file, or score its "
-            "raw bytes with --model none"
+            f"{error.start} in {location(document)} ({error.reason}); convert the file, or "
+            "score its raw bytes with --model none"
         ) from error
 
 
@@ -135,7 +137,7 @@ def check_side_car(document: Document) -> Tokens:
         shape = None if n_bytes is None else n_bytes.shape
         raise ValueError(
             f"token bytes must be {n_tokens} counts >= 0, one a token, got shape {shape} for "
-            f"{place(document)}; they are the raw bytes that each token stands for"
+            f"{location(document)}; they are the raw bytes that each token stands for"
         )
     return n_bytes
 

@@ -47,7 +47,7 @@ def check_spelling(spelled: bytes, document: Document) -> None:
         return
     raise ValueError(
         f"tokens must spell the raw bytes, got {len(spelled)} for {len(raw)} in "
-        f"{place(document)}, {difference(spelled, raw)} ({likely_cause(spelled, raw)}); "
+        f"{location(document)}, {difference(spelled, raw)} ({likely_cause(spelled, raw)}); "
         "take a tokenizer that loses nothing, or score the raw bytes with --model none"
     )
 
@@ -66,13 +66,13 @@ def check_decoding(spelled: bytes, decoded: str, document: Document) -> None:
         ours, theirs = text.encode() if broken else spelled, decoded.encode()
         raise ValueError(
             "tokens must spell what the tokenizer decodes, "
-            f"got {len(ours)} bytes for {len(theirs)} in {place(document)}, "
+            f"got {len(ours)} bytes for {len(theirs)} in {location(document)}, "
             f"{difference(ours, theirs)} ({likely_cause(ours, theirs)}); "
             "give the bytes of each token with --token-bytes"
         )
 
 
-def place(document: Document) -> str:
+def location(document: Document) -> str:
     """Name of the document; positions of a later piece are counted from the piece's beginning."""
     return document.name if document.begins else f"a later piece of {document.name}"
 

@@ -42,7 +42,7 @@ class ByteTable:
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def spell(self, tokens: Tokens) -> bytes:
+    def decode_bytes(self, tokens: Tokens) -> bytes:
         """The bytes of tokens (T,) that stand inside a text, one after the other."""
         lengths = self._lengths[tokens]
         ends = np.cumsum(lengths)

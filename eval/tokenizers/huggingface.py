@@ -146,7 +146,7 @@ def byte_table(spec: dict[str, Any], vocab: dict[str, int], puts_blank: bool) ->
     spelling, unknown = [b""] * size, np.ones(size, bool)
     decoder = steps(spec, "decoder", "decoders")
     for token, i in vocab.items():
-        spelling[i], unknown[i] = spell(token, decoder), False
+        spelling[i], unknown[i] = bytes_of_token(token, decoder), False
     boundary = np.zeros(size, bool)
     for added in spec.get("added_tokens") or ():
         i = added["id"]
@@ -160,7 +160,7 @@ def byte_table(spec: dict[str, Any], vocab: dict[str, int], puts_blank: bool) ->
     return ByteTable(spelling, boundary=boundary, unknown=unknown, blank=blank)
 
 
-def spell(token: str, decoder: list[dict[str, Any]]) -> bytes:
+def bytes_of_token(token: str, decoder: list[dict[str, Any]]) -> bytes:
     """Bytes of one token of the vocabulary; steps that act on a whole text are left out."""
     for step in decoder:
         if step["type"] == "ByteLevel":

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eval.data.document import Document
 from eval.tokenizers.base import check_side_car
-from eval.tokenizers.byte_checks import place
+from eval.tokenizers.byte_checks import location
 from eval.tokenizers.huggingface import FastTokenizer
 from eval.tokenizers.sentencepiece import SentencePieceTokenizer
 from ngrammix.checks import as_tokens
@@ -39,7 +39,7 @@ class Tokenizer(Protocol):
         or taken from it. ValueError if they cannot be accounted for exactly.
         """
 
-    def spell(self, tokens: Tokens) -> bytes:
+    def decode_bytes(self, tokens: Tokens) -> bytes:
         """What these ids (T,) spell inside a text; those that mark something spell nothing."""
 
 
@@ -65,12 +65,12 @@ class ByteTokenizer:
         if document.tokens is None:
             tokens = np.frombuffer(document.raw or b"", np.uint8).astype(np.int64)
             return tokens, np.ones_like(tokens)
-        tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {place(document)}")
+        tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {location(document)}")
         if document.token_bytes is not None:
             return tokens, check_side_car(document)
         return tokens, (tokens < 256).astype(np.int64)
 
-    def spell(self, tokens: Tokens) -> bytes:
+    def decode_bytes(self, tokens: Tokens) -> bytes:
         """The bytes of tokens (T,)."""
         return tokens[tokens < 256].astype(np.uint8).tobytes()
 
@@ -95,17 +95,18 @@ class SideCarTokenizer:
         """(tokens, bytes of each token), both (T,) int64; ValueError if the data lack either."""
         if document.tokens is None:
             raise ValueError(
-                f"text needs a tokenizer, got none for {place(document)}; name one with --tokenizer"
+                f"text needs a tokenizer, got none for {location(document)}; "
+                "name one with --tokenizer"
             )
-        tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {place(document)}")
+        tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {location(document)}")
         if document.token_bytes is None:
             raise ValueError(
-                f"the bytes of tokens must be known, got none for {place(document)}; "
+                f"the bytes of tokens must be known, got none for {location(document)}; "
                 "name the tokenizer with --tokenizer, or the bytes of each token with --token-bytes"
             )
         return tokens, check_side_car(document)
 
-    def spell(self, tokens: Tokens) -> bytes:
+    def decode_bytes(self, tokens: Tokens) -> bytes:
         """Nothing: nobody knows."""
         return b""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.data.document import Document
 from eval.tokenizers.base import TableTokenizer, name_tokenizer, read_tokenizer
-from eval.tokenizers.byte_checks import check_spelling, place
+from eval.tokenizers.byte_checks import check_spelling, location
 from eval.tokenizers.byte_table import ByteTable, Tokens
 
 MARK = "\u2581"  # of the blank
@@ -67,9 +67,10 @@ class SentencePieceTokenizer(TableTokenizer):
         return super()._encode_text(document)
 
     def _check_decoding(self, tokens: Tokens, document: Document) -> None:
-        if self._lacks_blank and MARK.encode() in self._table.spell(tokens):
+        if self._lacks_blank and MARK.encode() in self._table.decode_bytes(tokens):
             raise ValueError(
-                f"tokens must spell a blank as one byte, got U+2581 in three in {place(document)}: "
+                f"tokens must spell a blank as one byte, got U+2581 in three in "
+                f"{location(document)}: "
                 "the model has no piece for a blank; give the bytes of each token with "
                 "--token-bytes"
             )

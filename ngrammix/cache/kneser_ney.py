@@ -21,7 +21,7 @@ from ngrammix.kernels import kneser_ney as kernel
 # experts 0.0658, 0.0657, 0.0654, 0.0649, 0.0643, 0.0644; without the tilt 0.0423, 0.0407, 0.0381,
 # 0.0341, 0.0273, 0.0232. After a prefill of 3.0 M tokens: 0.1227, 0.1240, 0.1252, 0.1260, 0.1259,
 # 0.1264; 0.0881, 0.0892, 0.0892, 0.0877, 0.0822, 0.0818.
-BESIDE_MODEL = 0.7
+MIXING_DISCOUNT = 0.7
 
 
 def log_target_probability(

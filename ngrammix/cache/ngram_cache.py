@@ -17,8 +17,8 @@ from ngrammix.checks import (
     as_bytes,
     as_token,
     as_tokens,
+    check_capacity,
     check_order,
-    check_room,
     check_threads,
     check_vocab_size,
 )
@@ -205,7 +205,7 @@ class NgramCache(NotCopyable):
         """
         context = self._checked_context(context)
         token = as_token(next_token, self.vocab_size)
-        check_room(self.position, 1)
+        check_capacity(self.position, 1)
         self._stream.update(context, token)
 
     def log_prob(self, context: ArrayLike, next_token: int) -> float:
@@ -281,14 +281,14 @@ class NgramCache(NotCopyable):
     ) -> Self:
         """Cache of such parts; ValueError and the like if they are none."""
         position = values.pop("position")
-        check_room(0, position)
+        check_capacity(0, position)
         cache = cls(**values, n_threads=n_threads)
         cache._stream.restore(position, arrays)
         return cache
 
     def _checked(self, tokens: ArrayLike) -> Tokens:
         tokens = as_tokens(tokens, self.vocab_size)
-        check_room(self.position, len(tokens))
+        check_capacity(self.position, len(tokens))
         return tokens
 
     def _checked_context(self, context: ArrayLike) -> Tokens:

@@ -13,8 +13,8 @@ from ngrammix.cache.growing_array import GrowingArray
 from ngrammix.checks import (
     NotCopyable,
     as_tokens,
+    check_capacity,
     check_integer,
-    check_room,
     check_vocab_size,
 )
 from ngrammix.kernels import match as kernel
@@ -208,7 +208,7 @@ class MatchModel(NotCopyable):
         self.position = position
 
     def _learn(self, tokens: NDArray[np.int64], fields: NDArray[np.uint32]) -> None:
-        check_room(self.position, len(tokens))
+        check_capacity(self.position, len(tokens))
         for start in range(0, len(tokens), CHUNK):
             piece = slice(start, start + CHUNK)
             kernel.match(

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from ngrammix import snapshot
 from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.kneser_ney import BESIDE_MODEL, log_target_probability
+from ngrammix.cache.kneser_ney import MIXING_DISCOUNT, log_target_probability
 from ngrammix.candidates.proposer import Hints
 from ngrammix.experts.gate import Gate
 from ngrammix.experts.guard import AnyGuard, Guard, SwitchingGuard, Unguarded
 from ngrammix.experts.tilt import Tilt
-from ngrammix.logits import Gathered
+from ngrammix.logits import ModelLogprobs
 
 ALL = "tilt+gate+guard"
 CHOICES = [  # every one but none at all
@@ -90,7 +90,7 @@ class Experts:
     def mix(
         self,
         targets: NDArray[np.int64],
-        model: Gathered,
+        model: ModelLogprobs,
         evidence: Evidence,
         hints: Hints | None = None,
     ) -> Floats:
@@ -102,13 +102,18 @@ class Experts:
         if self._tilt is not None and hints is not None:
             log_inner = self._tilt.mix(targets, model, hints)
         if self._gate is not None:
-            log_q = log_target_probability(evidence, self._vocab_size, BESIDE_MODEL)
+            log_q = log_target_probability(evidence, self._vocab_size, MIXING_DISCOUNT)
             cells = self._gate.cells(evidence, model.entropy)
             log_inner = self._gate.mix(log_inner, log_q, cells)
         return self.guard.mix(model.log_p, log_inner)
 
     def distribution(
-        self, p: Floats, q: Callable[..., Floats], evidence: Evidence, model: Gathered, hints: Hints
+        self,
+        p: Floats,
+        q: Callable[..., Floats],
+        evidence: Evidence,
+        model: ModelLogprobs,
+        hints: Hints,
     ) -> Floats:
         """(V,) float64: the mixture at one position, from the model's p (V,).
 
@@ -121,6 +126,6 @@ class Experts:
             inner = self._tilt.distribution(p, model, hints)
         if self._gate is not None:
             w = self._gate.weight(int(self._gate.cells(evidence, model.entropy)[0]))
-            inner = (1 - w) * inner + w * q(discount=BESIDE_MODEL)
+            inner = (1 - w) * inner + w * q(discount=MIXING_DISCOUNT)
         trust, rest = self.guard.weights
         return trust * p + rest * inner

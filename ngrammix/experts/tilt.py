@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ngrammix.candidates.proposer import Hints
 from ngrammix.kernels import tilt as kernel
-from ngrammix.logits import Gathered
+from ngrammix.logits import ModelLogprobs
 
 # A vote counts for its hint from the start; the slopes start near 1, at the model's own odds.
 PRIOR_VOTE, PRIOR_SLOPE = 0.2, 0.8
@@ -49,7 +49,7 @@ class Tilt:
         if min(self._of_odds[:, 1].min(), self._weights[:, 1].min()) < 0:
             raise ValueError("a sum of squares of the tilt is negative")
 
-    def mix(self, targets: Tokens, model: Gathered, hints: Hints) -> Floats:
+    def mix(self, targets: Tokens, model: ModelLogprobs, hints: Hints) -> Floats:
         """(T,) float64 nats: log of the tilted probability of each target, learned one by one."""
         tilted = np.empty_like(model.log_p)
         kernel.tilt(
@@ -59,7 +59,7 @@ class Tilt:
         )  # fmt: skip
         return tilted
 
-    def distribution(self, p: Floats, model: Gathered, hints: Hints) -> Floats:
+    def distribution(self, p: Floats, model: ModelLogprobs, hints: Hints) -> Floats:
         """(V,) float64: the tilted distribution at one position with votes, from p (V,)."""
         named, shares = np.empty(kernel.LONGEST, np.int64), np.empty(kernel.LONGEST)
         n, left = kernel.line(

@@ -64,7 +64,7 @@ def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}; correct it")
 
 
-def check_whole(value: object, name: str, least: int, most: int) -> None:
+def check_int(value: object, name: str, least: int, most: int) -> None:
     """Raise ValueError unless `value` is an int in least..most."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{name} must be an integer in {least}..{most}, got {value!r}; correct it")

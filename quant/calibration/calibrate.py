@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.base.config import check_whole
+from quant.base.config import check_int
 from quant.numerics.hessian import Hessian
 
 if TYPE_CHECKING:
@@ -196,9 +196,9 @@ def calibrate(
 
     if not isinstance(model, torch.nn.Module):
         raise ValueError(f"model must be a module of torch, got {type(model).__name__}")
-    check_whole(seed, "seed", 0, 2**63 - 1)
+    check_int(seed, "seed", 0, 2**63 - 1)
     if memory_limit is not None:
-        check_whole(memory_limit, "memory_limit", 1, 2**63 - 1)
+        check_int(memory_limit, "memory_limit", 1, 2**63 - 1)
         if iter(batches) is batches:
             raise ValueError(
                 "batches must be iterable again where memory is limited, got "

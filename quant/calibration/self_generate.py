@@ -3,7 +3,7 @@
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from quant.base.config import check_whole
+from quant.base.config import check_int
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,10 +51,10 @@ def self_generate(
 
     from quant.calibration.collector import at_rest
 
-    check_whole(n_tokens, "n_tokens", 1, 2**31 - 1)
-    check_whole(context, "context", 1, 2**31 - 1)
-    check_whole(seed, "seed", 0, 2**63 - 1)
-    check_whole(batch, "batch", 1, 2**31 - 1)
+    check_int(n_tokens, "n_tokens", 1, 2**31 - 1)
+    check_int(context, "context", 1, 2**31 - 1)
+    check_int(seed, "seed", 0, 2**63 - 1)
+    check_int(batch, "batch", 1, 2**31 - 1)
     if type(temperature) not in (int, float) or not 0 < temperature < inf:
         raise ValueError(f"temperature must be a number > 0, got {temperature!r}; 1.0 is usual")
     rng = torch.Generator().manual_seed(seed)
@@ -63,7 +63,7 @@ def self_generate(
     shapes += [(1, rest)] if rest else []
     with torch.no_grad(), at_rest(model):
         vocab_size = next_logits(model, torch.zeros((1, 1), dtype=torch.int64)).shape[-1]
-        check_whole(bos, "bos", 0, vocab_size - 1)
+        check_int(bos, "bos", 0, vocab_size - 1)
         return [
             draw(model, torch.full((n, 1), bos), length, temperature, rng) for n, length in shapes
         ]

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from quant.base.config import check_choice, check_whole
+from quant.base.config import check_choice, check_int
 from quant.io.codecs import CODECS, CodecError
 
 HEADER = struct.Struct("<BBBQ")
@@ -53,7 +53,7 @@ def compress(data: bytes, codec: str = "best", *, itemsize: int = 1) -> bytes:
         If the codec is unknown or missing, or the data are no whole items.
     """
     check_choice(codec, "codec", NAMES)
-    check_whole(itemsize, "itemsize", 1, 255)
+    check_int(itemsize, "itemsize", 1, 255)
     if len(data) % itemsize:
         raise ValueError(
             f"data must be whole items of {itemsize} bytes, got {len(data)} bytes; correct itemsize"

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from quant.base.config import check_whole
+from quant.base.config import check_int
 from quant.io.compress import compress
 from quant.io.container import check_size, damaged, read, write
 from quant.io.records import Plain, Quantized, describe, from_json
@@ -100,7 +100,7 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, 
         If it is too much, or the file is missing, of another kind or version, cut short, longer
         than it was, altered by a bit, or of a codec that is not installed.
     """
-    check_whole(max_bytes, "max_bytes", 0, sys.maxsize)
+    check_int(max_bytes, "max_bytes", 0, sys.maxsize)
     path = Path(path)
     raw = read(path, max_bytes)
     with refused(path):

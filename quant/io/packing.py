@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.base.config import check_choice, check_whole
+from quant.base.config import check_choice, check_int
 from quant.kernels import packing as kernels
 
 Bytes = NDArray[np.uint8]
@@ -51,8 +51,8 @@ def unpack(packed: Bytes, bits: int, n: int, dtype: str = "uint8") -> Codes:
     ValueError
         If `pack` could not have given these bytes.
     """
-    check_whole(bits, "bits", 1, 8)
-    check_whole(n, "n", 0, sys.maxsize)
+    check_int(bits, "bits", 1, 8)
+    check_int(n, "n", 0, sys.maxsize)
     check_choice(dtype, "dtype", DTYPES)
     size = packed_size(n, bits)
     if packed.dtype != np.uint8 or packed.shape != (size,):
@@ -77,7 +77,7 @@ def packed_size(n: int, bits: int) -> int:
 
 def check_codes(codes: Codes, bits: int) -> None:
     """Raise ValueError unless these are codes of `bits` bits; signed ones are int8."""
-    check_whole(bits, "bits", 1, 8)
+    check_int(bits, "bits", 1, 8)
     if codes.dtype.name not in DTYPES:
         raise ValueError(f"codes must be int8 or uint8, got {codes.dtype}; cast them")
     least, most = (

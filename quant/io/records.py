@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.base.config import Config, check_choice, check_whole
+from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import DTYPES, Layout
 from quant.base.tensor import QuantizedTensor
 from quant.io.packing import DTYPES as CODE_DTYPES
@@ -94,7 +94,7 @@ class Quantized:
 
     def __post_init__(self) -> None:
         check_layout(self.layout)
-        check_whole(self.code_bits, "code_bits", 1, 8)
+        check_int(self.code_bits, "code_bits", 1, 8)
         check_choice(self.dtype, "dtype of codes", CODE_DTYPES)
         check_shape(self.shape, "shape of codes")
         check_bool(self.is_packed, "is_packed")
@@ -212,7 +212,7 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) > MOST_DIMENSIONS:
         raise ValueError(f"{name} must have at most {MOST_DIMENSIONS} dimensions, got {len(shape)}")
     for n in shape:
-        check_whole(n, name, 1, sys.maxsize)
+        check_int(n, name, 1, sys.maxsize)
 
 
 def check_bool(value: object, name: str) -> None:

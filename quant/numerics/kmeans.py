@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quant.base.config import check_whole
+from quant.base.config import check_int
 from quant.kernels.kmeans import add_up, approach, assign
 
 Points = NDArray[np.float32]
@@ -49,9 +49,9 @@ def kmeans(
     ValueError
         If an argument is anything else, or no weight is above 0.
     """
-    check_whole(k, "k", 1, 65_536)
-    check_whole(seed, "seed", 0, 2**63 - 1)
-    check_whole(iterations, "iterations", 1, 10_000)
+    check_int(k, "k", 1, 65_536)
+    check_int(seed, "seed", 0, 2**63 - 1)
+    check_int(iterations, "iterations", 1, 10_000)
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be >= 0, got {tolerance}; 0 stops when nothing changes")
     held, mass = check_points(points), check_weights(weights, len(np.asarray(points)))

@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quant.base.config import check_choice, check_whole
+from quant.base.config import check_choice, check_int
 from quant.kernels.lloyd_max import best_partition
 
 Vector = NDArray[np.float64]
@@ -48,7 +48,7 @@ def lloyd_max(
     >>> lloyd_max([0.0, 1.0, 10.0, 12.0], 2)
     array([ 0.5, 11. ])
     """
-    check_whole(k, "k", 1, 256)
+    check_int(k, "k", 1, 256)
     check_choice(method, "method", METHODS)
     x, mass = distinct(values, weights)
     if len(x) <= k:

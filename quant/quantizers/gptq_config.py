@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.base.config import Config, check_whole
+from quant.base.config import Config, check_int
 from quant.numerics.grid import CodebookGrid, UniformGrid
 from quant.quantizers.scalar import ScalarConfig
 
@@ -84,8 +84,8 @@ class GptqConfig(Config, kind="gptq"):
         for name in ("act_order", "static_groups"):
             if type(value := getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be True or False, got {value!r}; correct it")
-        check_whole(self.block_size, "block_size", 1, 65536)
-        check_whole(self.sweeps, "sweeps", 0, 64)
+        check_int(self.block_size, "block_size", 1, 65536)
+        check_int(self.sweeps, "sweeps", 0, 64)
         if (
             type(self.damp) not in (int, float)
             or not isfinite(self.damp)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quant.base.config import Config, check_choice, check_whole
+from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
 from quant.io.validation import check_codebook, check_codes, check_names, check_reach, check_scales
@@ -54,13 +54,13 @@ class LloydMaxConfig(Config, kind="lloyd-max"):
     scale_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        check_whole(self.k, "k", 1, 256)
+        check_int(self.k, "k", 1, 256)
         check_choice(self.table, "table", ("lloyd", "nf4"))
         check_choice(self.method, "method", METHODS)
         check_choice(self.scale, "scale", RULES)
         check_choice(self.scale_dtype, "scale_dtype", DTYPES)
         if self.group_size is not None:
-            check_whole(self.group_size, "group_size", 1, 2**31 - 1)
+            check_int(self.group_size, "group_size", 1, 2**31 - 1)
         if self.table == "nf4" and (self.k, self.scale) != (16, "absmax"):
             raise ValueError(
                 f"nf4 has k=16 and scale='absmax', got k={self.k} and scale={self.scale!r}; "

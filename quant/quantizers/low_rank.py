@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.base.config import Config, check_choice, check_whole
+from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
 from quant.io.validation import check_names
@@ -46,7 +46,7 @@ class LowRank:
     factors: str = "int8"
 
     def __post_init__(self) -> None:
-        check_whole(self.top, "top", 1, 2**31 - 1)
+        check_int(self.top, "top", 1, 2**31 - 1)
         LowRankConfig(inner=EIGHT, rank=self.rank, factors=self.factors)
 
 
@@ -78,7 +78,7 @@ class LowRankConfig(Config, kind="low-rank"):
             raise ValueError(
                 f"inner must be a configuration, and not low-rank, got {self.inner!r}; correct it"
             )
-        check_whole(self.rank, "rank", 1, 4096)
+        check_int(self.rank, "rank", 1, 4096)
         check_choice(self.factors, "factors", ("int8", "float16"))
 
     def to_json(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.base.config import Config, check_choice, check_whole
+from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
 from quant.io.validation import (
@@ -87,15 +87,15 @@ class ProductConfig(Config, kind="product"):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_whole(self.dim, "dim", 1, 64)
-        check_whole(self.k, "k", 2, 256)
+        check_int(self.dim, "dim", 1, 64)
+        check_int(self.k, "k", 2, 256)
         if type(self.shared) is not bool:
             raise ValueError(f"shared must be True or False, got {self.shared!r}; correct it")
         check_choice(self.scale, "scale", RULES)
         check_choice(self.scale_dtype, "scale_dtype", DTYPES)
-        check_whole(self.n_train, "n_train", 1, 2**31 - 1)
-        check_whole(self.iterations, "iterations", 1, 10_000)
-        check_whole(self.seed, "seed", 0, 2**63 - 1)
+        check_int(self.n_train, "n_train", 1, 2**31 - 1)
+        check_int(self.iterations, "iterations", 1, 10_000)
+        check_int(self.seed, "seed", 0, 2**63 - 1)
 
     def fit(self, matrix: Matrix) -> ProductBook:
         """Codebook and scales for a matrix (R, C) float32, finite."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.base.config import Config, check_choice, check_whole
+from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
 from quant.numerics.clipping import code_range, fit_rows, parse_clip, read_costs
@@ -46,12 +46,12 @@ class ScalarConfig(Config, kind="scalar"):
     scale_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        check_whole(self.bits, "bits", 2, 8)
+        check_int(self.bits, "bits", 2, 8)
         if type(self.symmetric) is not bool:
             raise ValueError(f"symmetric must be True or False, got {self.symmetric!r}; correct it")
         check_choice(self.per, "per", ("tensor", "row", "column", "group"))
         if self.per == "group":
-            check_whole(self.group_size, "group_size", 1, 2**31 - 1)
+            check_int(self.group_size, "group_size", 1, 2**31 - 1)
         elif self.group_size is not None:
             raise ValueError(
                 f"group_size goes with per='group', got {self.group_size!r} with per={self.per!r}; "

@@ -54,7 +54,7 @@ def test_a_shard_holds_the_tokens_of_the_rows(tmp_path, spellers):
         found = list(open_data([str(shard)], **options))
         expected = list(encode(open_data([str(rows)]), tokenizer))
         assert [d.tokens.tolist() for d in found] == [e.tokens.tolist() for e in expected]
-        assert b"".join(tokenizer.spell(d.tokens) for d in found) == TEXT
+        assert b"".join(tokenizer.decode_bytes(d.tokens) for d in found) == TEXT
 
 
 def test_there_is_no_shard_where_the_tokenizer_does_not_fit(tmp_path):
@@ -112,7 +112,7 @@ def test_the_library_alone_makes_the_same_ids(shared, name):
     text = "plain words, and a few more"
     (ids,) = speller.alone([text])
     assert len(ids) < len(text)
-    assert speller.tokenizer.spell(np.array(ids)).lstrip() == text.encode()
+    assert speller.tokenizer.decode_bytes(np.array(ids)).lstrip() == text.encode()
 
 
 def test_a_tokenizer_of_raw_bytes_may_be_named():

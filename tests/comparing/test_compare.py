@@ -11,8 +11,8 @@ import pytest
 from eval.comparing import compare as module
 from eval.comparing.compare import MIXERS, NAMES, compare
 from eval.comparing.features import Counts, make_facts
-from eval.comparing.published_rules import RIVALS
-from eval.comparing.result import make_standings
+from eval.comparing.published_rules import PUBLISHED_RULES
+from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, TextSource
 from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
@@ -58,7 +58,7 @@ def test_every_mixer_costs_what_it_costs_alone(arrays, saved):
         assert totals["model"] == pytest.approx(trace.nats_model.sum(), rel=1e-12)
         assert totals[name] == pytest.approx(trace.nats.sum(), rel=1e-12)
         assert settings[name] == mixer.experts == (ALL if name == "ngrammix" else name)
-    for name, make_settings in RIVALS.items():
+    for name, make_settings in PUBLISHED_RULES.items():
         costs = {setting: rule(facts).sum() for setting, rule in make_settings().items()}
         assert totals[name] == pytest.approx(min(costs.values()), rel=1e-12)
         assert costs[settings[name]] == pytest.approx(totals[name], rel=1e-12)
@@ -101,7 +101,7 @@ def test_every_cache_learns_the_prefill(arrays, saved):
     for learner in (mixer, counts):
         learner.learn(tokens[:500])
         learner.learn(tokens)
-    fixed = RIVALS["fixed"]()[comparison.settings[2]]
+    fixed = PUBLISHED_RULES["fixed"]()[comparison.settings[2]]
     facts = make_facts(counts, logits, tokens, np.arange(T))
     assert comparison.nats[1].sum() == pytest.approx(mixer.score(logits, tokens).sum(), rel=1e-12)
     assert comparison.nats[2].sum() == pytest.approx(fixed(facts).sum(), rel=1e-12)
@@ -109,7 +109,7 @@ def test_every_cache_learns_the_prefill(arrays, saved):
 
 def test_a_variant_takes_part_under_its_own_name(saved, monkeypatch):
     monkeypatch.setitem(MIXERS, "short", lambda order, **cache: Mixer(order=2, **cache))
-    monkeypatch.setattr(module, "NAMES", (*MIXERS, *RIVALS))
+    monkeypatch.setattr(module, "NAMES", (*MIXERS, *PUBLISHED_RULES))
     comparison = compare(SavedSource(*saved), ["short", "ngrammix"], order=5)
     expected = compare(SavedSource(*saved), ["ngrammix"], order=2)
     np.testing.assert_array_equal(comparison.nats[1], expected.nats[1])
@@ -165,7 +165,7 @@ def test_a_bad_logit_is_named_by_its_place_in_the_file(arrays, saved, monkeypatc
 def test_standings_hold_every_figure_and_condition(saved):
     source = SavedSource(*saved, n_bytes=9000, bos=0, prefill=[saved[0].with_name("p.npy")])
     comparison = compare(source, ["one-hint", "ngrammix"], order=4)
-    standings = make_standings(comparison, source)
+    standings = make_comparison_result(comparison, source)
     nats, sizes = comparison.nats / math.log(2), comparison.sizes
     assert sizes.sum() == pytest.approx(9000)
     for row, spent in zip(standings.rows, nats, strict=True):
@@ -192,7 +192,7 @@ def test_standings_hold_every_figure_and_condition(saved):
 
 def test_without_bytes_figures_are_per_token(saved):
     source = SavedSource(*saved)
-    standings = make_standings(compare(source, ["ngrammix"], order=4), source)
+    standings = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
     assert standings.signature.startswith("BPT|data:")
     assert "bytes" not in standings.signature
     assert standings.rows[0].score == pytest.approx(standings.rows[0].bits / T)
@@ -205,7 +205,7 @@ def test_one_unit_has_no_standard_error(arrays, tmp_path):
     np.save(tmp_path / "l.npy", arrays[0][:50])
     np.save(tmp_path / "t.npy", arrays[1][:50])
     source = SavedSource(tmp_path / "l.npy", tmp_path / "t.npy")
-    standings = make_standings(compare(source, ["ngrammix"], order=4), source)
+    standings = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
     assert standings.rows[1].gain_error is standings.rows[1].bits_more_error is None
     assert standings.table().splitlines()[3].split()[-1] == "?"
     assert json.loads(standings.to_json())["gain_error_ngrammix"] is None

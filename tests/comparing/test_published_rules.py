@@ -11,7 +11,7 @@ from eval.comparing.published_rules import (
     BETAS,
     CONCENTRATIONS_BY_CONTEXT,
     ENTROPY_WEIGHTS,
-    RIVALS,
+    PUBLISHED_RULES,
     Hedge,
     Trigger,
     by_entropy,
@@ -47,19 +47,19 @@ def softmax(logits):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", PUBLISHED_RULES)
 def test_every_rule_sums_to_one_over_what_might_have_come(stream, rival):
     logits, tokens = stream
-    names = list(RIVALS[rival]())
+    names = list(PUBLISHED_RULES[rival]())
     for t in range(0, T, 4):
         total = np.zeros(len(names))
         for a in range(V):
             alternative = facts_of(logits[: t + 1], np.append(tokens[:t], a))
-            total += [math.exp(-rule(alternative)[t]) for rule in RIVALS[rival]().values()]
+            total += [math.exp(-rule(alternative)[t]) for rule in PUBLISHED_RULES[rival]().values()]
         np.testing.assert_allclose(total, 1, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", PUBLISHED_RULES)
 def test_pieces_cost_what_the_whole_costs_and_the_future_changes_nothing(stream, facts, rival):
     logits, tokens = stream
     counts = Counts(ORDER, vocab_size=V)
@@ -67,26 +67,26 @@ def test_pieces_cost_what_the_whole_costs_and_the_future_changes_nothing(stream,
         make_facts(counts, logits[piece], tokens[piece], np.arange(T)[piece])
         for piece in (slice(0, 7), slice(7, 8), slice(8, T))
     ]
-    in_pieces = RIVALS[rival]()
-    for name, rule in RIVALS[rival]().items():
+    in_pieces = PUBLISHED_RULES[rival]()
+    for name, rule in PUBLISHED_RULES[rival]().items():
         nats = np.concatenate([in_pieces[name](piece) for piece in pieces])
         np.testing.assert_allclose(nats, rule(facts), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", PUBLISHED_RULES)
 def test_without_a_context_the_model_stays_as_it_is(facts, rival):
     unknown = facts.context == 0
     assert 1 < unknown.sum() < T / 2
-    for rule in RIVALS[rival]().values():
+    for rule in PUBLISHED_RULES[rival]().values():
         np.testing.assert_array_equal(rule(facts)[unknown], -facts.log_p[unknown])
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", PUBLISHED_RULES)
 def test_what_the_model_is_sure_of_costs_no_warning(rival):
     logits = np.full((12, V), -np.inf)
     tokens = np.tile([0, 1, 2], 4)
     logits[np.arange(12), tokens] = 0.0
-    for rule in RIVALS[rival]().values():
+    for rule in PUBLISHED_RULES[rival]().values():
         assert np.isfinite(rule(facts_of(logits, tokens))).all()
 
 

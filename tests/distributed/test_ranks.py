@@ -14,13 +14,13 @@ from eval.bench import ranks as bench
 from eval.cli import main
 from eval.distributed import line, messages
 from eval.distributed.line import END, FAILED, GATHERED, GREETING, JOB, Line, LineError
-from eval.distributed.ranks import Leader, Place, Ranks, find_place, greeting
+from eval.distributed.ranks import Leader, RankInfo, Ranks, find_rank, greeting
 from eval.models.wrap import wrap
 from eval.scoring.batch import Batch
 from eval.scoring.forward import Job, run
-from eval.scoring.tokenized import Encoded
+from eval.scoring.tokenized import TokenizedPiece
 from eval.tokenizers.load_tokenizer import ByteTokenizer
-from ngrammix.logits import Gathered
+from ngrammix.logits import ModelLogprobs
 
 GONE = "rank 7 is gone (connection closed); run again, with the same --checkpoint to go on"
 SILENT = "rank 7 is silent for 0.2 s; run again, with the same --checkpoint to go on"
@@ -42,7 +42,7 @@ def jobs(draw):
         )
     )
     nothing = np.zeros(n, np.int64)
-    piece = Encoded(targets, nothing, nothing.astype(np.bool_), is_apart=True)
+    piece = TokenizedPiece(targets, nothing, nothing.astype(np.bool_), is_apart=True)
     return Job(Batch(inputs, is_scored, [piece]), asked, draw(st.integers(0, 2**62)))
 
 
@@ -60,7 +60,7 @@ def test_a_job_comes_as_it_went(job):
     same(job.batch.inputs, came.batch.inputs)
     same(job.batch.is_scored, came.batch.is_scored)
     same(job.batch.targets, came.batch.targets)
-    same(job.asked, came.asked)
+    same(job.hint_tokens, came.hint_tokens)
     assert job.position == came.position
 
 
@@ -70,15 +70,17 @@ def test_what_the_model_said_comes_to_the_bit(job, data):
     log_p, entropy, log_top = (
         data.draw(arrays.arrays(np.float64, n, elements=NATS)) for _ in range(3)
     )
-    shape = (n, 0) if job.asked is None else job.asked.shape
+    shape = (n, 0) if job.hint_tokens is None else job.hint_tokens.shape
     log_hints = data.draw(arrays.arrays(np.float64, shape, elements=NATS))
-    if job.asked is not None:
-        log_hints[job.asked < 0] = -np.inf
+    if job.hint_tokens is not None:
+        log_hints[job.hint_tokens < 0] = -np.inf
     top = data.draw(arrays.arrays(np.int64, n, elements=TOKENS))
-    message = messages.pack_gathered(Gathered(log_p, entropy, top, log_top, log_hints), job.asked)
-    n_hints = 0 if job.asked is None else int((job.asked >= 0).sum())
+    message = messages.pack_gathered(
+        ModelLogprobs(log_p, entropy, top, log_top, log_hints), job.hint_tokens
+    )
+    n_hints = 0 if job.hint_tokens is None else int((job.hint_tokens >= 0).sum())
     assert len(message) == 28 * n + 8 * n_hints
-    came = messages.unpack_gathered(message, n, job.asked)
+    came = messages.unpack_gathered(message, n, job.hint_tokens)
     same(log_p, came.log_p)
     same(entropy, came.entropy)
     same(top, came.top)
@@ -228,16 +230,18 @@ def job(rng, n_rows, position):
     is_scored = rng.random(inputs.shape) < 0.5
     n = int(is_scored.sum())
     nothing = np.zeros(n, np.int64)
-    piece = Encoded(rng.integers(0, 256, n), nothing, nothing.astype(np.bool_), is_apart=True)
+    piece = TokenizedPiece(
+        rng.integers(0, 256, n), nothing, nothing.astype(np.bool_), is_apart=True
+    )
     return Job(Batch(inputs, is_scored, [piece]), rng.integers(-1, 256, (n, 2)), position)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_two_ranks_say_what_one_says(rng, n_jobs):
     ours, theirs = pair()
-    served = threading.Thread(target=Ranks(Place(1, 2), [theirs]).serve, args=(model(),))
+    served = threading.Thread(target=Ranks(RankInfo(1, 2), [theirs]).serve, args=(model(),))
     served.start()
-    ranks = Ranks(Place(0, 2), [ours])
+    ranks = Ranks(RankInfo(0, 2), [ours])
     leader = ranks.lead(model())
     assert leader.width == 2
     work = [job(rng, 3, 0), job(rng, 2, 99)][:n_jobs]
@@ -274,7 +278,7 @@ def test_ranks_with_different_models_are_refused(other, text):
     ours, theirs = pair()
     theirs.send(GREETING, line.text(json.dumps(greeting(other))))
     with pytest.raises(ValueError) as raised:
-        Ranks(Place(0, 2), [ours]).lead(model())
+        Ranks(RankInfo(0, 2), [ours]).lead(model())
     assert str(raised.value) == text
     close(ours, theirs)
 
@@ -284,7 +288,7 @@ def test_a_greeting_that_is_none_is_refused(said):
     ours, theirs = pair()
     theirs.send(said[0], np.frombuffer(said[1], np.uint8))
     with pytest.raises(ValueError) as raised:
-        Ranks(Place(0, 2), [ours]).lead(model())
+        Ranks(RankInfo(0, 2), [ours]).lead(model())
     assert str(raised.value) == (
         "a rank must greet with what it has, got something else from rank 1; install the same "
         "ngrammix for every rank"
@@ -296,10 +300,10 @@ ALL = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT"
 
 
 def test_places():
-    assert find_place({}) == Place(0, 1, 0)
-    assert find_place({"RANK": "1", "WORLD_SIZE": "3"}) == Place(0, 1, 0)  # not torchrun's
-    assert find_place(ALL) == Place(1, 3, 0)
-    assert find_place(ALL | {"LOCAL_RANK": "1"}) == Place(1, 3, 1)
+    assert find_rank({}) == RankInfo(0, 1, 0)
+    assert find_rank({"RANK": "1", "WORLD_SIZE": "3"}) == RankInfo(0, 1, 0)  # not torchrun's
+    assert find_rank(ALL) == RankInfo(1, 3, 0)
+    assert find_rank(ALL | {"LOCAL_RANK": "1"}) == RankInfo(1, 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +317,7 @@ def test_places():
 )
 def test_a_place_that_is_none_is_refused(wrong, got):
     with pytest.raises(ValueError) as raised:
-        find_place(ALL | wrong)
+        find_rank(ALL | wrong)
     assert str(raised.value) == (
         f"a rank must be below the number of ranks, got {got}; start them with torchrun"
     )

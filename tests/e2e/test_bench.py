@@ -88,7 +88,7 @@ def test_bench_mix_measures_every_stage_and_peer(text, tmp_path, capsys, monkeyp
 def test_bench_mix_refuses_stages_that_are_not_the_mixer(monkeypatch, rng):
     tokens = np.tile(rng.integers(0, 9, 100), 10)
     mix_bench.check_stages(tokens, 9, 3)
-    monkeypatch.setattr(mix_bench, "BESIDE_MODEL", 0.5)
+    monkeypatch.setattr(mix_bench, "MIXING_DISCOUNT", 0.5)
     with pytest.raises(RuntimeError, match=r"the stages must cost what Mixer.score says, got .*"):
         mix_bench.check_stages(tokens, 9, 3)
 
@@ -100,7 +100,7 @@ def test_the_models_numbers_are_those_of_its_distribution(rng):
     p = np.exp(logits)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
     hints = rng.integers(-1, 9, (400, 2))
-    said = model.gather(model.previous, tokens, hints)
+    said = model.lookup(model.previous, tokens, hints)
     np.testing.assert_allclose(said.entropy, -(p * logits).sum(axis=1), rtol=1e-12)
     np.testing.assert_array_equal(said.log_p, logits[np.arange(400), tokens])
     np.testing.assert_allclose(said.log_top, logits.max(axis=1), rtol=1e-12)

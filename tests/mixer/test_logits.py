@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrammix.logits import _DeviceReading, _HostReading, gather, probabilities
+from ngrammix.logits import _DeviceReader, _HostReader, lookup_logprobs, probabilities
 
 
 def logits_and_targets(rng, n, v):
@@ -21,12 +21,12 @@ def logits_and_targets(rng, n, v):
 
 def test_log_probability_and_entropy_are_what_the_softmax_says(rng):
     logits, targets = logits_and_targets(rng, 20, 7)
-    gathered = gather(logits, targets, np.arange(20))
+    gathered = lookup_logprobs(logits, targets, np.arange(20))
     for row, target, log_p, entropy in zip(
         logits, targets, gathered.log_p, gathered.entropy, strict=True
     ):
-        p, reading = probabilities(row)
-        same_entropy = reading.gather(np.empty((1, 0), np.int64)).entropy
+        p, reader = probabilities(row)
+        same_entropy = reader.lookup(np.empty((1, 0), np.int64)).entropy
         assert log_p == pytest.approx(np.log(p[target]), rel=1e-12)
         assert entropy == same_entropy[0]
         possible = p[p > 0]
@@ -37,21 +37,21 @@ def test_log_probability_and_entropy_are_what_the_softmax_says(rng):
 def test_hints_are_targets_that_may_be_impossible(rng):
     logits, targets = logits_and_targets(rng, 200, 7)
     hints = rng.integers(-1, 7, (200, 3))
-    log_hints = gather(logits, targets, np.arange(200), hints).log_hints
+    log_hints = lookup_logprobs(logits, targets, np.arange(200), hints).log_hints
     for m in range(3):
         is_possible = (hints[:, m] >= 0) & (logits[np.arange(200), hints[:, m]] > -np.inf)
         assert (log_hints[~is_possible, m] == -np.inf).all()
         rows, asked = logits[is_possible], hints[is_possible, m]
-        as_targets = gather(rows, asked, np.arange(len(rows)))
+        as_targets = lookup_logprobs(rows, asked, np.arange(len(rows)))
         np.testing.assert_array_equal(log_hints[is_possible, m], as_targets.log_p)
 
 
 @pytest.mark.parametrize("pack", [np.asarray, torch.from_numpy])
 def test_hints_change_nothing_else(rng, pack):
     logits, targets = logits_and_targets(rng, 20, 33)
-    alone = gather(pack(logits), targets, np.arange(20))
+    alone = lookup_logprobs(pack(logits), targets, np.arange(20))
     assert alone.log_hints.shape == (20, 0)
-    beside = gather(pack(logits), targets, np.arange(20), rng.integers(-1, 33, (20, 2)))
+    beside = lookup_logprobs(pack(logits), targets, np.arange(20), rng.integers(-1, 33, (20, 2)))
     assert beside.log_hints.shape == (20, 2)
     np.testing.assert_array_equal(alone.log_p, beside.log_p)
     np.testing.assert_array_equal(alone.entropy, beside.entropy)
@@ -63,10 +63,10 @@ def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng, monkeypatch,
     monkeypatch.setattr("ngrammix.logits.DEVICE_BLOCK", block)
     logits, targets = logits_and_targets(rng, n, 33)
     hints = rng.integers(-1, 33, (n, 2))
-    host = _HostReading(logits, targets, np.arange(n))
-    device = _DeviceReading(torch.from_numpy(logits), targets, np.arange(n))
+    host = _HostReader(logits, targets, np.arange(n))
+    device = _DeviceReader(torch.from_numpy(logits), targets, np.arange(n))
     for rows in (slice(None), slice(3, 20)):
-        expected, found = host.gather(hints[rows], rows), device.gather(hints[rows], rows)
+        expected, found = host.lookup(hints[rows], rows), device.lookup(hints[rows], rows)
         np.testing.assert_array_equal(found.top, expected.top)
         for name in ("log_p", "entropy", "log_top", "log_hints"):
             array = getattr(found, name)
@@ -74,10 +74,10 @@ def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng, monkeypatch,
             np.testing.assert_allclose(array, getattr(expected, name), rtol=1e-12)
 
 
-@pytest.mark.parametrize("pack", [_HostReading, lambda z, *a: _DeviceReading(torch.tensor(z), *a)])
+@pytest.mark.parametrize("pack", [_HostReader, lambda z, *a: _DeviceReader(torch.tensor(z), *a)])
 def test_the_top_token_is_the_first_of_the_largest(pack):
     logits = np.array([[1.0, 3.0, 3.0, -np.inf], [2.0, 0.0, 0.0, 2.0]])
-    gathered = pack(logits, np.array([0, 1]), np.arange(2)).gather(np.empty((2, 0), np.int64))
+    gathered = pack(logits, np.array([0, 1]), np.arange(2)).lookup(np.empty((2, 0), np.int64))
     assert gathered.top.tolist() == [1, 0]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(gathered.log_top, np.log(p.max(axis=1)), rtol=1e-14)
@@ -88,7 +88,7 @@ def test_a_device_refuses_what_the_host_refuses(wrong):
     logits = np.zeros((3, 4))
     logits[1, 2] = wrong
     texts = []
-    for make, pack in ((_HostReading, np.asarray), (_DeviceReading, torch.from_numpy)):
+    for make, pack in ((_HostReader, np.asarray), (_DeviceReader, torch.from_numpy)):
         with pytest.raises(ValueError) as caught:
             make(pack(logits), np.full(3, 2), np.array([7, 8, 9]))
         texts.append(str(caught.value))
@@ -99,9 +99,9 @@ def test_a_device_refuses_what_the_host_refuses(wrong):
 @pytest.mark.parametrize("v", [1, 2, 63, 1024, 40_001])
 def test_a_row_alone_gives_the_bits_it_gives_among_others(rng, v):
     logits, targets = logits_and_targets(rng, 37, v)
-    whole = gather(logits, targets, np.arange(37))
+    whole = lookup_logprobs(logits, targets, np.arange(37))
     for i in range(37):
-        row = gather(logits[i : i + 1], targets[i : i + 1], np.arange(1))
+        row = lookup_logprobs(logits[i : i + 1], targets[i : i + 1], np.arange(1))
         assert row.log_p[0] == whole.log_p[i]
         assert row.entropy[0] == whole.entropy[i]
 
@@ -110,8 +110,8 @@ def test_a_row_alone_gives_the_bits_it_gives_among_others(rng, v):
 def test_narrow_floats_are_widened_not_computed_with(rng, dtype):
     tensor = torch.from_numpy(rng.normal(size=(9, 12))).to(dtype).requires_grad_()
     targets = rng.integers(0, 12, 9)
-    expected = gather(tensor.detach().double().numpy(), targets, np.arange(9))
-    gathered = gather(tensor, targets, np.arange(9))
+    expected = lookup_logprobs(tensor.detach().double().numpy(), targets, np.arange(9))
+    gathered = lookup_logprobs(tensor, targets, np.arange(9))
     np.testing.assert_array_equal(gathered.log_p, expected.log_p)
     np.testing.assert_array_equal(gathered.entropy, expected.entropy)
 
@@ -120,7 +120,7 @@ def test_narrow_floats_are_widened_not_computed_with(rng, dtype):
 def test_numpy_floats_of_any_width(rng, dtype):
     logits = rng.normal(size=(9, 12)).astype(dtype)[:, ::2]
     targets = rng.integers(0, 6, 9)
-    gathered = gather(logits, targets, np.arange(9))
+    gathered = lookup_logprobs(logits, targets, np.arange(9))
     for row, target, log_p in zip(logits, targets, gathered.log_p, strict=True):
         expected = float(row[target]) - math.log(math.fsum(math.exp(z) for z in row.tolist()))
         assert log_p == pytest.approx(expected, rel=1e-13)
@@ -133,7 +133,7 @@ def test_numpy_floats_of_any_width(rng, dtype):
 )
 def test_any_row_agrees_with_exact_sums(others, target):
     logits = np.array([[target, *others]])
-    gathered = gather(logits, np.array([0]), np.array([0]))
+    gathered = lookup_logprobs(logits, np.array([0]), np.array([0]))
     top = max(target, *others)
     weights = [math.exp(z - top) for z in [target, *others]]
     log_total = math.log(math.fsum(weights))
@@ -145,6 +145,6 @@ def test_any_row_agrees_with_exact_sums(others, target):
 
 def test_huge_logits_do_not_overflow():
     logits = np.array([[1e30, 0.0, -1e30]])
-    gathered = gather(logits, np.array([0]), np.array([0]))
+    gathered = lookup_logprobs(logits, np.array([0]), np.array([0]))
     assert gathered.log_p[0] == 0.0
     assert gathered.entropy[0] == 0.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ngrammix import Mixer, NgramCache, SnapshotError, snapshot
 from ngrammix.experts.chain import ALL, CHOICES
-from ngrammix.logits import gather
+from ngrammix.logits import lookup_logprobs
 
 pytestmark = pytest.mark.kernels
 
@@ -32,7 +32,7 @@ def make(experts=ALL):
 
 
 def ask(logits, observed):
-    return gather(logits, observed.tokens, np.arange(len(observed)), observed.asked)
+    return lookup_logprobs(logits, observed.tokens, np.arange(len(observed)), observed.hint_tokens)
 
 
 @given(streams(), st.sampled_from(CHOICES), st.integers(0, 3))
@@ -45,8 +45,8 @@ def test_tokens_may_be_observed_ahead_of_the_model(stream, experts, ahead):
         waiting.append((logits[start:stop], halves.observe(tokens[start:stop])))
         while len(waiting) > ahead:
             rows, observed = waiting.pop(0)
-            traces.append(halves.price(observed, ask(rows, observed)))
-    traces += [halves.price(observed, ask(rows, observed)) for rows, observed in waiting]
+            traces.append(halves.score_observed(observed, ask(rows, observed)))
+    traces += [halves.score_observed(observed, ask(rows, observed)) for rows, observed in waiting]
     for name in ("nats", "nats_model", "matched_order"):
         parts = np.concatenate([getattr(trace, name) for trace in traces])
         np.testing.assert_array_equal(parts, getattr(expected, name))
@@ -99,8 +99,8 @@ def test_halves_out_of_order_are_refused(rng):
         "observe gave"
     )
     calls = {
-        order.format(0, 1, 2, 1): lambda: mixer.price(second, ask(logits[2:], second)),
-        order.format(0, 2, 0, 1): lambda: mixer.price(first, ask(logits[2:], second)),
+        order.format(0, 1, 2, 1): lambda: mixer.score_observed(second, ask(logits[2:], second)),
+        order.format(0, 2, 0, 1): lambda: mixer.score_observed(first, ask(logits[2:], second)),
     }
     for call in (
         lambda: mixer.probs(logits[0]),
@@ -115,11 +115,11 @@ def test_halves_out_of_order_are_refused(rng):
         with pytest.raises(ValueError) as error:
             call()
         assert str(error.value) == text
-    mixer.price(first, ask(logits[:2], first))
+    mixer.score_observed(first, ask(logits[:2], first))
     with pytest.raises(ValueError) as error:
-        mixer.price(first, ask(logits[:2], first))
+        mixer.score_observed(first, ask(logits[:2], first))
     assert str(error.value) == order.format(2, 2, 0, 2)
-    mixer.price(second, ask(logits[2:], second))
+    mixer.score_observed(second, ask(logits[2:], second))
     assert mixer.position == 3
     straight = make()
     straight.score(logits, [0, 1, 2])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.comparing.compare import DEFAULT, compare
-from eval.comparing.published_rules import RIVALS
+from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import SavedSource
 from ngrammix import Mixer
 from ngrammix.experts.chain import CHOICES
@@ -107,5 +107,5 @@ def test_a_real_model_gains_more_than_under_any_published_rule(parameter_golf, t
     )  # fmt: skip
     comparison = compare(source, DEFAULT, order=7)
     model, ours, *theirs = comparison.nats.sum(axis=1)
-    assert len(theirs) == len(RIVALS)
+    assert len(theirs) == len(PUBLISHED_RULES)
     assert model - ours >= 1.6 * (model - min(theirs))

@@ -66,12 +66,12 @@ def test_any_utf8_text_is_spelled_byte_for_byte(text):
     tokens, n_bytes = tokenizer.encode(Document("x", raw))
     assert n_bytes.sum() == len(raw)
     assert (tokens != tokenizer.bos).all()
-    assert tokenizer.spell(tokens) == raw
+    assert tokenizer.decode_bytes(tokens) == raw
 
 
 def test_the_beginning_of_a_document_cannot_be_spelled_by_the_text():
     tokenizer = load_demo().tokenizer
-    name = tokenizer.spell(np.array([tokenizer.bos]))
+    name = tokenizer.decode_bytes(np.array([tokenizer.bos]))
     tokens, n_bytes = tokenizer.encode(Document("x", name))
     assert (tokens != tokenizer.bos).all()
     assert n_bytes.sum() == len(name)

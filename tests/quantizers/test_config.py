@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from quant.base.config import Config, check_choice, check_whole
+from quant.base.config import Config, check_choice, check_int
 from quant.quantizers.scalar import ScalarConfig
 
 
@@ -58,11 +58,11 @@ def test_check_choice_and_check_whole_name_what_they_got():
         "per must be one of row, tensor, got 'x'; correct it"
     )
     for value in (True, 2.0, "2", None, 1, 9):
-        assert refusal(check_whole, value, "bits", 2, 8) == (
+        assert refusal(check_int, value, "bits", 2, 8) == (
             f"bits must be an integer in 2..8, got {value!r}; correct it"
         )
-    check_whole(2, "bits", 2, 8)
-    check_whole(8, "bits", 2, 8)
+    check_int(2, "bits", 2, 8)
+    check_int(8, "bits", 2, 8)
 
 
 def test_the_base_decodes_nothing():

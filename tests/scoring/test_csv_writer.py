@@ -1,4 +1,4 @@
-"""Records: what csv reads back is what was scored, and a resumed file is the uninterrupted one."""
+"""CsvWriter: csv reads back what was scored; a resumed file equals the uninterrupted one."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.scoring.csv_writer import Records
+from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.metrics import Scored
 
 ALL = {"has_model": True, "has_cache": True, "has_match": True}
@@ -48,7 +48,7 @@ def write(records, run, start, stop):
 
 
 def write_all(folder, run, **options):
-    with Records(folder, **(options or ALL)) as records:
+    with CsvWriter(folder, **(options or ALL)) as records:
         write(records, run, 0, len(run[1]))
         records.finish()
 
@@ -111,7 +111,7 @@ def test_the_first_lines_of_the_files(tmp_path):
         nats=np.array([log(2), 0]), nats_cache=np.array([log(2), 0]),
         matched_order=np.array([0, 1]),
     )  # fmt: skip
-    with Records(tmp_path, has_cache=True, has_match=True) as records:
+    with CsvWriter(tmp_path, has_cache=True, has_match=True) as records:
         records.write(scored, b",\xff\n", ["x"])
         records.finish()
     assert contents(tmp_path) == [
@@ -131,7 +131,7 @@ def test_what_a_run_does_not_have_is_no_column(tmp_path):
 
 def test_text_that_nobody_knows_is_left_empty(tmp_path):
     scored, _, names = make_run(3, [4])
-    with Records(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as records:
         records.write(scored, None, names)
         records.finish()
     rows = read(tmp_path / "tokens.csv")
@@ -150,11 +150,11 @@ def test_a_killed_and_resumed_run_leaves_the_same_files(tmp_path_factory, length
     write_all(folder, run)
     expected = contents(folder)
     checkpoint, killed = sorted([int(a * n_tokens), int(b * n_tokens)])
-    with Records(folder, **ALL) as records:
+    with CsvWriter(folder, **ALL) as records:
         write(records, run, 0, checkpoint)
         state = json.dumps(records.state())
         write(records, run, checkpoint, killed)
-    with Records(folder, **ALL, state=json.loads(state)) as records:
+    with CsvWriter(folder, **ALL, state=json.loads(state)) as records:
         write(records, run, checkpoint, n_tokens)
         records.finish()
     assert contents(folder) == expected
@@ -162,7 +162,7 @@ def test_a_killed_and_resumed_run_leaves_the_same_files(tmp_path_factory, length
 
 def test_a_state_is_true_of_the_files_as_they_lie(tmp_path):
     run = make_run(4, [5, 5])
-    with Records(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as records:
         write(records, run, 0, 7)
         lengths = records.state()["lengths"]
         assert [len(content) for content in contents(tmp_path)] == list(lengths.values())
@@ -170,24 +170,24 @@ def test_a_state_is_true_of_the_files_as_they_lie(tmp_path):
 
 def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
     run = make_run(4, [5, 5])
-    with Records(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as records:
         write(records, run, 0, 3)
         state = records.state()
         before = contents(tmp_path)
         write(records, run, 3, 10)
         records.finish()
     assert contents(tmp_path) != before
-    Records(tmp_path, **ALL, state=state).close()
+    CsvWriter(tmp_path, **ALL, state=state).close()
     assert contents(tmp_path) == before
 
 
 def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
     scored, spelled, _ = make_run(5, [3])
     name = b"caf\xe9.txt".decode("utf-8", "surrogateescape")  # as a path of the system comes
-    with Records(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as records:
         records.write(scored, b"".join(spelled), [name])
         state = json.loads(json.dumps(records.state()))
-    with Records(tmp_path, **ALL, state=state) as records:
+    with CsvWriter(tmp_path, **ALL, state=state) as records:
         records.finish()
     assert read(tmp_path / "documents.csv")[0]["name"] == "caf\\udce9.txt"
 
@@ -196,7 +196,7 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
 @pytest.mark.parametrize("size", [None, 3])
 def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
     run = make_run(6, [5, 5])
-    with Records(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as records:
         write(records, run, 0, 7)
         state = records.state()
     (tmp_path / name).unlink()
@@ -207,7 +207,7 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
         file.write(b"written later")
     before = (tmp_path / other).read_bytes()
     with pytest.raises(ValueError) as error:
-        Records(tmp_path, **ALL, state=state)
+        CsvWriter(tmp_path, **ALL, state=state)
     length = state["lengths"][name.removesuffix(".csv")]
     assert str(error.value) == (
         f"records must hold the {length} bytes of the checkpoint, got {size or 0} in "
@@ -219,7 +219,7 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
 def test_bytes_and_names_must_fit_the_tokens(tmp_path):
     scored, spelled, names = run = make_run(7, [5, 5])
     raw = b"".join(spelled)
-    with Records(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as records:
         with pytest.raises(ValueError) as error:
             records.write(scored, raw + b"!", names)
         assert str(error.value) == (
@@ -239,7 +239,7 @@ def test_bytes_and_names_must_fit_the_tokens(tmp_path):
 
 def test_a_missing_column_is_named_before_anything_is_written(tmp_path):
     scored, spelled, names = make_run(8, [5, 5])
-    with Records(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as records:
         before = records.state()
         with pytest.raises(ValueError) as error:
             records.write(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.scoring.bootstrap import BLOCK, standard_errors
-from eval.scoring.metrics import Scored, Tally
-from eval.scoring.units import STEP, Units, in_steps
+from eval.scoring.metrics import Scored, ScoreMetrics
+from eval.scoring.units import STEP, UnitSums, in_steps
 
 ALL = {"has_model": True, "has_cache": True, "length": 3}
 
@@ -37,7 +37,7 @@ def piece(scored, start, stop):
 
 def tally_of(scored, cuts=(), **options):
     """The tally of the tokens in pieces, restored from JSON after each."""
-    tally = Tally(**(options or ALL))
+    tally = ScoreMetrics(**(options or ALL))
     bounds = [0, *sorted(cuts), len(scored.tokens)]
     for start, stop in pairwise(bounds):
         tally.add(piece(scored, start, stop))
@@ -52,7 +52,7 @@ def tally_of(scored, cuts=(), **options):
 )
 def test_neither_cuts_nor_a_resume_change_a_bit(lengths, cuts, seed):
     scored = make_scored(np.random.default_rng(seed), lengths)
-    whole, pieces = Tally(**ALL), tally_of(scored, [int(c * sum(lengths)) for c in cuts])
+    whole, pieces = ScoreMetrics(**ALL), tally_of(scored, [int(c * sum(lengths)) for c in cuts])
     whole.add(scored)
     assert pieces.figures() == whole.figures()
     assert pieces.state() == whole.state()
@@ -146,7 +146,7 @@ def test_without_bytes_nothing_is_divided(rng):
 
 
 def test_nothing_scored_is_no_error():
-    figures = Tally(**ALL).figures()
+    figures = ScoreMetrics(**ALL).figures()
     assert figures["tokens"] == figures["documents"] == figures["bits"] == 0
     assert figures["bpb"] is figures["bpb_standard_error"] is None
 
@@ -168,7 +168,7 @@ def test_memory_does_not_grow(rng):
 
 
 def test_a_document_may_cost_more_than_63_bits_of_steps():
-    units = Units([STEP])
+    units = UnitSums([STEP])
     units.add(np.zeros((1, 1), np.int64), np.array([0]))
     for _ in range(5):
         units.add(np.full((1, 1), 2**62), np.array([], np.int64))
@@ -177,7 +177,7 @@ def test_a_document_may_cost_more_than_63_bits_of_steps():
 
 @pytest.mark.parametrize("cost", [np.nan, np.inf, 1e8])
 def test_a_cost_that_cannot_be_added_is_refused(rng, cost):
-    tally, scored = Tally(**ALL), make_scored(rng, [10])
+    tally, scored = ScoreMetrics(**ALL), make_scored(rng, [10])
     tally.add(scored)
     before = tally.state()
     scored.nats_model[3] = cost
@@ -198,7 +198,7 @@ def test_steps_lose_less_than_half_a_step(rng):
 
 def test_a_missing_cost_is_named(rng):
     scored = make_scored(rng, [10])
-    tally = Tally(has_model=True)
+    tally = ScoreMetrics(has_model=True)
     tally.add(scored)
     with pytest.raises(ValueError) as error:
         tally.add(Scored(**(vars(scored) | {"nats_model": None})))
@@ -210,7 +210,7 @@ def test_a_missing_cost_is_named(rng):
 def test_a_stream_starts_with_a_document(rng):
     scored = make_scored(rng, [10])
     with pytest.raises(ValueError) as error:
-        Tally().add(piece(scored, 1, 10))
+        ScoreMetrics().add(piece(scored, 1, 10))
     assert str(error.value) == (
         "a stream must start with a document, got a first token that begins none; set begins there"
     )

@@ -44,7 +44,7 @@ def test_any_bytes_are_their_own_tokens(raw):
     tokens, n_bytes = ByteTokenizer().encode(Document("x", raw))
     assert tokens.tolist() == list(raw)
     assert n_bytes.tolist() == [1] * len(raw)
-    assert ByteTokenizer().spell(tokens) == raw
+    assert ByteTokenizer().decode_bytes(tokens) == raw
 
 
 @settings(max_examples=40)
@@ -74,7 +74,7 @@ def test_a_marked_blank_is_counted_as_often_as_it_is_in_the_text(text, begins, s
     tokens, n_bytes = tokenizer.encode(Document("x", raw, begins=begins))
     assert n_bytes.sum() == len(raw)
     assert (n_bytes >= 0).all()
-    spelled = tokenizer.spell(tokens)
+    spelled = tokenizer.decode_bytes(tokens)
     assert spelled[len(spelled) - len(raw) :] == raw
     if begins and text and not text.startswith(" "):
         assert tokens.tolist() == library.encode(text, add_special_tokens=False).ids
@@ -91,8 +91,10 @@ def test_byte_level_tokens_spell_any_text(text, begins):
     tokens, n_bytes = tokenizer.encode(Document("x", text.encode(), begins=begins))
     library = Tokenizer.from_file(str(TOKENIZER_PATH))
     assert tokens.tolist() == library.encode(text).ids
-    assert tokenizer.spell(tokens) == text.encode()
-    assert n_bytes.tolist() == [len(tokenizer.spell(tokens[i : i + 1])) for i in range(len(tokens))]
+    assert tokenizer.decode_bytes(tokens) == text.encode()
+    assert n_bytes.tolist() == [
+        len(tokenizer.decode_bytes(tokens[i : i + 1])) for i in range(len(tokens))
+    ]
     np.testing.assert_array_equal(tokenizer.encode(Document("x", tokens=tokens))[1], n_bytes)
 
 
@@ -130,14 +132,14 @@ def test_bytes_of_a_side_car_are_taken():
     for tokenizer in (SideCarTokenizer(300), ByteTokenizer(299), FastTokenizer(TOKENIZER_PATH)):
         tokens, n_bytes = tokenizer.encode(document)
         assert (tokens.tolist(), n_bytes.tolist()) == ([5, 255, 3], [7, 0, 2])
-    assert SideCarTokenizer(300).spell(np.array([5])) == b""
+    assert SideCarTokenizer(300).decode_bytes(np.array([5])) == b""
 
 
 def test_a_beginning_that_is_no_byte_spells_nothing():
     tokenizer = ByteTokenizer(256)
     assert (tokenizer.vocab_size, tokenizer.bos) == (257, 256)
     assert tokenizer.encode(Document("x", tokens=np.array([256, 65])))[1].tolist() == [0, 1]
-    assert tokenizer.spell(np.array([256, 65])) == b"A"
+    assert tokenizer.decode_bytes(np.array([256, 65])) == b"A"
 
 
 # ---------------------------------------------------------------- golden: Parameter Golf
@@ -195,7 +197,7 @@ def test_bytes_do_not_depend_on_the_tokenizer(shared, pieces):
     assert found == sizes(pieces[4096], two[:n])
     assert sum(found) == 2_553_663
     for a, b in zip(one[:100], two[:100], strict=True):
-        assert pieces[1024].spell(a).strip() == pieces[4096].spell(b).strip()
+        assert pieces[1024].decode_bytes(a).strip() == pieces[4096].decode_bytes(b).strip()
 
 
 def test_a_stream_is_counted_alike_however_it_is_cut(shared, pieces):
@@ -237,7 +239,7 @@ def test_pieces_of_a_text_are_spelled_like_the_whole(shared, pieces):
             assert tokens.tolist() == tokenizer._begins.encode(text)
             assert n_bytes.sum() == len(raw)
             spelled = [
-                tokenizer.spell(tokenizer.encode(Document("x", part, begins=not i))[0])
+                tokenizer.decode_bytes(tokenizer.encode(Document("x", part, begins=not i))[0])
                 for i, part in enumerate((raw[:cut], raw[cut:]))
             ]
             assert b"".join(spelled).removeprefix(b" ") == raw

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix.logits import Gathered
+from ngrammix.logits import ModelLogprobs
 
 SMOOTHING = 20.0  # tokens that the unigram counts weigh
 
@@ -60,11 +60,11 @@ class Bigram:
         log_p: Floats = np.log(counts + self._mass[tokens]) - np.log(self._total[previous])
         return log_p
 
-    def gather(self, previous: Tokens, targets: Tokens, hints: Tokens) -> Gathered:
+    def lookup(self, previous: Tokens, targets: Tokens, hints: Tokens) -> ModelLogprobs:
         """What the model says after previous (N,) of targets (N,) and of hints (N, M) or -1."""
         top = self._top[previous]
         log_hints = self.log_p(previous[:, None], np.maximum(hints, 0))
-        return Gathered(
+        return ModelLogprobs(
             log_p=self.log_p(previous, targets),
             entropy=self._entropy[previous],
             top=top,

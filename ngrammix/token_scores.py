@@ -1,4 +1,4 @@
-"""Trace: what each token cost, with the cache and without."""
+"""TokenScores: what each token cost, with the cache and without."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class TokenScores:
     """What each of N tokens cost, and what it would have cost.
 
     Attributes
