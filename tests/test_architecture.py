@@ -1,71 +1,93 @@
 """The walls of the house: who may import whom, where numba and torch live, how long a file gets."""
 
-import ast
-from pathlib import Path
+import importlib
+import pkgutil
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted(
-    path for name in ("ngrammix", "quant", "eval") for path in (ROOT / name).rglob("*.py")
-)
+from tools.structure import PACKAGES, ROOT, code_lines, imported, module_name
+
+# From the ground up: a room imports only rooms that stand before it, in its own package or below.
+ROOMS = [
+    "ngrammix.types", "ngrammix.checks", "ngrammix.kernels", "ngrammix.snapshot", "ngrammix.cache",
+    "ngrammix.candidates", "ngrammix.token_scores", "ngrammix.logits", "ngrammix.losses",
+    "ngrammix.experts", "ngrammix.observer", "ngrammix.mixed_stream", "ngrammix.mixer",
+    "ngrammix.prefetching", "ngrammix.prefetch", "ngrammix", "ngrammix.reference",
+    "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
+    "quant.calibration", "quant.models", "quant",
+    "eval.tables", "eval.config", "eval.data", "eval.tokenizers", "eval.demo", "eval.models",
+    "eval.scoring", "eval.comparing", "eval.distributed", "eval.plugins", "eval.plots",
+    "eval.commands", "eval.bench", "eval.demo.training", "eval.cli", "eval.__main__", "eval",
+]  # fmt: skip
 NEVER = {
     "ngrammix": {"quant", "eval", "datasets", "zstandard", "tokenizers", "tqdm", "safetensors"},
     "quant": {"ngrammix", "eval"},
     "eval": {"numba"},
 }
-MAX_LINES = 300
-
-
-def imports(path, *, at_import_time=False):
-    """Modules that a file imports; relative imports as '.'."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if at_import_time else ast.walk(tree)
-    names = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add("." if node.level else node.module)
-    return names
+MAX_CODE_LINES = 250
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+FACES = [ROOT / package / "__init__.py" for package in PACKAGES]
 
 
 def name_of(path):
     return str(path.relative_to(ROOT))
 
 
+def room_of(module):
+    """The room of a module: the longest name of `ROOMS` that it begins with."""
+    return max((room for room in ROOMS if f"{module}.".startswith(f"{room}.")), key=len)
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_arrows_point_down(path):
-    modules = imports(path)
+    modules = imported(ROOT, path)
     roots = {module.partition(".")[0] for module in modules}
-    package = path.relative_to(ROOT).parts[0]
-    assert "" not in roots, "relative import"
+    here = module_name(ROOT, path)
+    package = here.partition(".")[0]
     assert not roots & NEVER[package]
-    relative = path.relative_to(ROOT)
+    for module in modules:
+        if module.partition(".")[0] in PACKAGES and room_of(module) != room_of(here):
+            assert ROOMS.index(room_of(module)) < ROOMS.index(room_of(here)), f"imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_libraries_stay_in_their_rooms(path):
+    roots = {module.partition(".")[0] for module in imported(ROOT, path)}
+    here = module_name(ROOT, path)
     if "numba" in roots:
-        assert relative.parts[:2] in {("ngrammix", "kernels"), ("quant", "kernels")}
-    if package == "ngrammix":
-        assert "torch" not in roots or relative.name == "logits.py"
-        assert "torch" not in imports(path, at_import_time=True)
-    if relative.parts[:2] == ("ngrammix", "kernels"):
-        assert {m for m in modules if m.startswith("ngrammix")} <= {
-            "ngrammix.kernels.jit", "ngrammix.kernels.find", "ngrammix.kernels.hints"
-        }  # fmt: skip
-    if relative.parts[:2] == ("ngrammix", "reference"):
+        assert room_of(here) in {"ngrammix.kernels", "quant.kernels"}
+    if here.startswith("ngrammix"):
+        assert "torch" not in roots or here == "ngrammix.logits"
+        assert "torch" not in {
+            m.partition(".")[0] for m in imported(ROOT, path, at_import_time=True)
+        }
+    if room_of(here) == "ngrammix.reference":
         assert not roots & {"numpy", "numba"}
-        assert all(m.startswith("ngrammix.reference.") for m in modules if "ngrammix" in m)
+        assert all(room_of(m) == room_of(here) for m in imported(ROOT, path) if "ngrammix" in m)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_one_idea_a_file(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+    assert code_lines(path) <= MAX_CODE_LINES
 
 
 def test_there_is_no_import_circle():
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): imports(path) for path in FILES
-    }
-    arrows = {name: used & modules.keys() for name, used in modules.items()}
+    modules = {module_name(ROOT, path): imported(ROOT, path) for path in FILES}
+    arrows = {name: (used & modules.keys()) - {name} for name, used in modules.items()}
     while leaves := {name for name, used in arrows.items() if not used & arrows.keys()}:
         arrows = {name: used for name, used in arrows.items() if name not in leaves}
     assert not arrows, f"a circle among {sorted(arrows)}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_bears_the_name_of_what_the_face_exports(package):
+    face = importlib.import_module(package)
+    modules = {module.name for module in pkgutil.iter_modules(face.__path__)}
+    assert not modules & set(getattr(face, "__all__", ()))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_faces_of_rooms_are_empty(package):
+    for path in (ROOT / package).rglob("__init__.py"):
+        is_face = path.parent.parent == ROOT or path.parent.name == "reference"
+        assert is_face or code_lines(path) == 0, name_of(path)
