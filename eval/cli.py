@@ -26,7 +26,7 @@ from eval.bench import (
 )
 from eval.bench import scalar as quant_bench
 from eval.bench import score as added
-from eval.commands import pipeline, quantize
+from eval.commands import pipeline, plot, quantize
 from eval.commands.from_config import MODEL_NONE, load_data, load_model_of, tokenizer_of
 from eval.comparing.compare import DEFAULT, check_names, compare
 from eval.comparing.result import make_comparison_result
@@ -97,6 +97,10 @@ def parser() -> argparse.ArgumentParser:
     versus.set_defaults(run=run_compare)
     add_compare(versus)
     add_output(versus, "compare.json")
+
+    picture = commands.add_parser("plot", help="draw bits saved along the text")
+    picture.set_defaults(run=plot.run)
+    plot.add_arguments(picture)
 
     bench = commands.add_parser("bench", help="measure speed against peers in the same run")
     benches = bench.add_subparsers(required=True, metavar="BENCH")
