@@ -4,7 +4,7 @@ from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.candidates.match_model import Matches, MatchModel
 from ngrammix.mixer import Mixer
-from ngrammix.prefetch import Prefetcher
+from ngrammix.prefetching import prefetch
 from ngrammix.snapshot import SnapshotError
 from ngrammix.token_scores import TokenScores
 
@@ -14,7 +14,7 @@ __all__ = [
     "Matches",
     "Mixer",
     "NgramCache",
-    "Prefetcher",
     "SnapshotError",
     "TokenScores",
+    "prefetch",
 ]

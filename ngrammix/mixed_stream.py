@@ -26,9 +26,9 @@ class MixedStream(NotCopyable):
 
     def __init__(
         self,
+        *,
         vocab_size: int,
         order: int = 7,
-        *,
         memory_limit: int | str | None = None,
         n_threads: int = 1,
         experts: str = ALL,

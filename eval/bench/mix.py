@@ -173,7 +173,7 @@ def check_stages(tokens: Tokens, vocab_size: int, order: int) -> None:
     model = Bigram(tokens, vocab_size)
     for has_tilt, experts in ((True, "tilt+gate+guard"), (False, "gate+guard")):
         _, nats = walk(tokens, model, NgramCache(order, vocab_size), has_tilt=has_tilt)
-        mixer = Mixer(vocab_size, order, experts=experts)
+        mixer = Mixer(vocab_size=vocab_size, order=order, experts=experts)
         expected = mixer.score(model.logits(model.previous), tokens).sum()
         if not math.isclose(nats, expected, rel_tol=1e-9):
             raise RuntimeError(
@@ -201,7 +201,7 @@ def reference_rate(tokens: Tokens, order: int) -> float:
 
 def milliseconds_of_probs(tokens: Tokens, order: int) -> float:
     """Median time of `Mixer.probs` at 21 positions, after WIDE_TOKENS tokens at most."""
-    mixer = Mixer(WIDE, order)
+    mixer = Mixer(vocab_size=WIDE, order=order)
     mixer.learn(tokens[:WIDE_TOKENS])
     row = np.random.default_rng(0).normal(size=WIDE).astype(np.float32)
     times = []

@@ -19,7 +19,7 @@ from eval.scoring.windows import windows
 from eval.tables import make_folder
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.mixer import Mixer
-from ngrammix.prefetch import Prefetcher
+from ngrammix.prefetching import prefetch
 
 BATCH = 8  # windows in one forward pass: more is no faster on a processor
 
@@ -93,9 +93,9 @@ def forward(model: Model, work: Sequence[Batch]) -> None:
 
 def ahead(model: Model, work: Sequence[Batch], cache: NgramCache) -> None:
     """Let the cache read ahead in its own thread."""
-    with Prefetcher(cache, (batch.targets for batch in work)) as evidence:
-        for batch, _ in zip(work, evidence, strict=True):
-            model.logits(batch.inputs)
+    evidence = prefetch(cache.observe(batch.targets) for batch in work)
+    for batch, _ in zip(work, evidence, strict=True):
+        model.logits(batch.inputs)
 
 
 def between(model: Model, work: Sequence[Batch], cache: NgramCache) -> None:
@@ -123,7 +123,7 @@ def table(result: dict[str, Any]) -> str:
         f"{'model alone':34}{result['seconds_model_alone']:>9.3f}",
     ]
     for way, name in (
-        ("cache_ahead", "+ cache in a thread (Prefetcher)"),
+        ("cache_ahead", "+ cache in a thread (prefetch)"),
         ("cache_between", "+ cache between the passes"),
         ("whole_mixer", "+ gathering, cache and mixer"),
     ):

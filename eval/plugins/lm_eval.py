@@ -84,7 +84,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
         if not isinstance(cache, bool):
             raise ValueError(f"cache must be True or False, got {cache!r}; leave it out for True")
         self._new_mixer = partial(Mixer, order=order, memory_limit=memory_limit, experts=experts)
-        self._new_mixer(1)  # what it refuses is refused before a model is loaded
+        self._new_mixer(vocab_size=1)  # what it refuses is refused before a model is loaded
         super().__init__(pretrained, **model_args)
         if cache and self.world_size > 1:
             raise ValueError(
@@ -131,7 +131,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
         totals: list[float] = []
         with tqdm(total=len(requests), disable=disable_tqdm, desc="Scorer documents") as bar:
             for task, group in groupby(requests, key=lambda request: request.task_name):
-                mixer = self._new_mixer(width)
+                mixer = self._new_mixer(vocab_size=width)
                 totals += self._mix([request.args[0] for request in group], mixer, bar)
                 self.regret_bits += mixer.regret_bits
                 self.bound_bits += mixer.bound_bits

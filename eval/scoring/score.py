@@ -166,7 +166,10 @@ def make_scorer(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) 
         return ModelScorer()
     return MixtureScorer(
         Mixer(
-            model.vocab_size, config.order, memory_limit=config.memory_limit, experts=config.mixer
+            vocab_size=model.vocab_size,
+            order=config.order,
+            memory_limit=config.memory_limit,
+            experts=config.mixer,
         )
     )
 

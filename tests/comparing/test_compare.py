@@ -53,7 +53,7 @@ def test_every_mixer_costs_what_it_costs_alone(arrays, saved):
     settings = dict(zip(comparison.mixers, comparison.settings, strict=True))
     assert settings["model"] == ""
     for name, make in MIXERS.items():
-        mixer = make(V, order=4)
+        mixer = make(vocab_size=V, order=4)
         trace = mixer.trace(logits, tokens)
         assert totals["model"] == pytest.approx(trace.nats_model.sum(), rel=1e-12)
         assert totals[name] == pytest.approx(trace.nats.sum(), rel=1e-12)
@@ -70,7 +70,7 @@ def test_costs_are_summed_document_by_document(arrays, saved):
     document = np.cumsum(tokens == 0) - (tokens[0] == 0)
     assert comparison.unit == "documents"
     np.testing.assert_array_equal(comparison.sizes, np.bincount(document))
-    expected = np.bincount(document, Mixer(V, order=4).score(logits, tokens))
+    expected = np.bincount(document, Mixer(vocab_size=V, order=4).score(logits, tokens))
     np.testing.assert_allclose(comparison.nats[1], expected, rtol=1e-12)
 
 
@@ -97,7 +97,7 @@ def test_every_cache_learns_the_prefill(arrays, saved):
     logits, tokens = arrays
     prefill = [saved[0].with_name("p.npy"), saved[1]]
     comparison = compare(SavedSource(*saved, prefill=prefill), ["ngrammix", "fixed"], order=4)
-    mixer, counts = Mixer(V, order=4), Counts(4, vocab_size=V)
+    mixer, counts = Mixer(vocab_size=V, order=4), Counts(4, vocab_size=V)
     for learner in (mixer, counts):
         learner.learn(tokens[:500])
         learner.learn(tokens)

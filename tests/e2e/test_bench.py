@@ -117,7 +117,7 @@ def test_bench_overlap_measures_every_way(capsys, tmp_path):
     for way in ("model_alone", "cache_ahead", "cache_between", "whole_mixer"):
         assert result[f"seconds_{way}"] > 0
     assert result["tokens"] == 600
-    assert "Prefetcher" in table
+    assert "prefetch" in table
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_saved_logits(folder):
     documents, tokens = result["documents"], np.load("tokens.npy")
     assert documents == (tokens == 0).sum() + (tokens[0] != 0)
     assert f"resamples of {documents:,} documents, the same for every mixer" in run.stdout
-    nats = Mixer(V, order=7).score(np.load("logits.npy"), tokens)
+    nats = Mixer(vocab_size=V, order=7).score(np.load("logits.npy"), tokens)
     assert result["bpb_ngrammix"] == pytest.approx(nats.sum() / math.log(2) / 7000)
     assert result["bits_more_model"] == pytest.approx(
         result["bits_model"] - result["bits_ngrammix"]

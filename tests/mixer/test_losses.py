@@ -31,7 +31,7 @@ def batches(draw):
 def test_without_evidence_it_is_torchs(batch, reduction, dtype):
     """At order 1 the mixture is the model itself: torch is the judge of meaning and rounding."""
     logits, targets = batch[0].to(dtype), batch[1]
-    loss = Mixer(V, order=1).cross_entropy(logits, targets, reduction=reduction)
+    loss = Mixer(vocab_size=V, order=1).cross_entropy(logits, targets, reduction=reduction)
     exact = F.cross_entropy(
         logits.double().reshape(-1, V), targets.reshape(-1), reduction=reduction
     )
@@ -45,8 +45,8 @@ def test_without_evidence_it_is_torchs(batch, reduction, dtype):
 @given(batches())
 def test_the_losses_are_those_of_score(batch):
     logits, targets = batch
-    nats = Mixer(V).score(logits, targets)
-    mixer = Mixer(V)
+    nats = Mixer(vocab_size=V).score(logits, targets)
+    mixer = Mixer(vocab_size=V)
     loss = mixer.cross_entropy(logits, targets, reduction="none")
     np.testing.assert_array_equal(loss.numpy(), nats)
     assert mixer.position == (targets != -100).sum()
@@ -54,18 +54,18 @@ def test_the_losses_are_those_of_score(batch):
 
 def test_numpy_comes_back_as_numpy(rng):
     logits, targets = rng.normal(size=(5, V)).astype(np.float32), rng.integers(0, V, 5)
-    loss = Mixer(V).cross_entropy(logits, targets, reduction="none")
+    loss = Mixer(vocab_size=V).cross_entropy(logits, targets, reduction="none")
     assert isinstance(loss, np.ndarray)
     assert loss.dtype == np.float32
-    total = Mixer(V).cross_entropy(logits, targets, reduction="sum")
+    total = Mixer(vocab_size=V).cross_entropy(logits, targets, reduction="sum")
     assert (total.dtype, total.shape) == (np.float32, ())
-    assert math.isnan(Mixer(V).cross_entropy(logits, np.full(5, -100)))
+    assert math.isnan(Mixer(vocab_size=V).cross_entropy(logits, np.full(5, -100)))
 
 
 def test_ignore_index_may_be_a_token(rng):
     logits = torch.from_numpy(rng.normal(size=(6, V)))
     targets = torch.tensor([1, 3, 3, 2, 3, 0])
-    loss = Mixer(V, order=1).cross_entropy(logits, targets, ignore_index=3)
+    loss = Mixer(vocab_size=V, order=1).cross_entropy(logits, targets, ignore_index=3)
     exact = F.cross_entropy(logits, targets, ignore_index=3)
     assert loss.item() == pytest.approx(exact.item(), rel=1e-12)
 
@@ -76,7 +76,7 @@ def test_windows_that_score_each_position_once_are_taken(n_tokens, context, stri
     stride = min(stride, context)
     rng = np.random.default_rng(n_tokens)
     tokens, logits = rng.integers(0, V, n_tokens), rng.normal(size=(n_tokens, V))
-    mixer, nats, stop = Mixer(V, order=3), [], 0
+    mixer, nats, stop = Mixer(vocab_size=V, order=3), [], 0
     while stop < n_tokens:
         first, stop = stop, min(stop + (stride if stop else context), n_tokens)
         start = max(stop - context, 0)
@@ -87,7 +87,9 @@ def test_windows_that_score_each_position_once_are_taken(n_tokens, context, stri
             targets, rows, positions = tokens[first:stop], logits[first:stop], first
         loss = mixer.cross_entropy(rows, targets, reduction="none", positions=positions)
         nats.append(loss[targets != -100])
-    np.testing.assert_array_equal(np.concatenate(nats), Mixer(V, order=3).score(logits, tokens))
+    np.testing.assert_array_equal(
+        np.concatenate(nats), Mixer(vocab_size=V, order=3).score(logits, tokens)
+    )
 
 
 NEXT = "position {} must be scored next, got {}"
@@ -111,7 +113,7 @@ GAP = NEXT + "; score or learn the tokens between first, in the order of the str
     ],
 )  # fmt: skip
 def test_refused_and_nothing_is_learned(rng, options, text):
-    mixer, logits = Mixer(V), rng.normal(size=(6, V))
+    mixer, logits = Mixer(vocab_size=V), rng.normal(size=(6, V))
     mixer.cross_entropy(logits[:4], [0, 1, 2, 3], positions=0)
     with pytest.raises(ValueError) as error:
         mixer.cross_entropy(logits[4:], [0, 1], **options)
@@ -122,5 +124,5 @@ def test_refused_and_nothing_is_learned(rng, options, text):
 
 def test_a_loss_that_is_no_leaf_has_no_gradient():
     logits = torch.zeros(3, V, requires_grad=True)
-    loss = Mixer(V).cross_entropy(logits * 2, torch.tensor([0, 1, 2]))
+    loss = Mixer(vocab_size=V).cross_entropy(logits * 2, torch.tensor([0, 1, 2]))
     assert not loss.requires_grad

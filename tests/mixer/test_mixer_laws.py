@@ -53,7 +53,7 @@ def streams(draw):
 @given(streams(), st.sampled_from(CHOICES))
 def test_score_equals_the_reference(stream, experts):
     order, logits, tokens = stream
-    fast = Mixer(VOCAB_SIZE, order, experts=experts)
+    fast = Mixer(vocab_size=VOCAB_SIZE, order=order, experts=experts)
     slow = ReferenceMixer(VOCAB_SIZE, order, experts)
     nats = fast.score(logits, tokens)
     expected = [slow.score(row.tolist(), int(t)) for row, t in zip(logits, tokens, strict=True)]
@@ -64,7 +64,7 @@ def test_score_equals_the_reference(stream, experts):
 @given(streams(), st.sampled_from(CHOICES))
 def test_the_distribution_sums_to_one_and_is_what_is_scored(stream, experts):
     order, logits, tokens = stream
-    fast = Mixer(VOCAB_SIZE, order, experts=experts)
+    fast = Mixer(vocab_size=VOCAB_SIZE, order=order, experts=experts)
     slow = ReferenceMixer(VOCAB_SIZE, order, experts)
     for row, token in zip(logits, tokens, strict=True):
         p = fast.probs(row)
@@ -82,11 +82,11 @@ def test_the_target_never_changes_its_own_distribution(stream, data):
     logits = np.where(np.isneginf(logits), -9.0, logits)
     other = tokens.copy()
     other[t:] = (tokens[t:] + data.draw(st.integers(1, VOCAB_SIZE - 1))) % VOCAB_SIZE
-    a, b = Mixer(VOCAB_SIZE, order), Mixer(VOCAB_SIZE, order)
+    a, b = Mixer(vocab_size=VOCAB_SIZE, order=order), Mixer(vocab_size=VOCAB_SIZE, order=order)
     nats_a, nats_b = a.score(logits, tokens), b.score(logits, other)
     np.testing.assert_array_equal(nats_a[:t], nats_b[:t])
     # The prices of x_t and of its substitute are prices of one distribution, fixed by the prefix.
-    prefix = Mixer(VOCAB_SIZE, order)
+    prefix = Mixer(vocab_size=VOCAB_SIZE, order=order)
     if t > 0:
         prefix.score(logits[:t], tokens[:t])
     p = prefix.probs(logits[t])
@@ -98,8 +98,8 @@ def test_the_target_never_changes_its_own_distribution(stream, data):
 def test_pieces_cost_what_the_whole_costs(stream, experts, data):
     order, logits, tokens = stream
     cuts = sorted(data.draw(st.sets(st.integers(1, len(tokens)))) | {0, len(tokens)})
-    whole = Mixer(VOCAB_SIZE, order, experts=experts)
-    pieces = Mixer(VOCAB_SIZE, order, experts=experts)
+    whole = Mixer(vocab_size=VOCAB_SIZE, order=order, experts=experts)
+    pieces = Mixer(vocab_size=VOCAB_SIZE, order=order, experts=experts)
     nats = whole.score(logits, tokens)
     parts = [pieces.score(logits[a:b], tokens[a:b]) for a, b in pairwise(cuts)]
     np.testing.assert_array_equal(np.concatenate(parts), nats)
@@ -112,7 +112,7 @@ def test_ignored_positions_are_as_if_absent(stream, data):
     kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens))))
     ignored = data.draw(st.sampled_from([-100, -1, 50]))  # one of them is a token that never comes
     targets = np.where(kept, tokens, ignored)
-    mixed = Mixer(VOCAB_SIZE, order)
+    mixed = Mixer(vocab_size=VOCAB_SIZE, order=order)
     with_holes = (
         mixed.score(logits, targets)
         if ignored == -100
@@ -120,18 +120,18 @@ def test_ignored_positions_are_as_if_absent(stream, data):
     )
     assert (with_holes[~kept] == 0).all()
     if kept.any():
-        dense = Mixer(VOCAB_SIZE, order).score(logits[kept], tokens[kept])
+        dense = Mixer(vocab_size=VOCAB_SIZE, order=order).score(logits[kept], tokens[kept])
         np.testing.assert_array_equal(with_holes[kept], dense)
 
 
 @given(streams())
 def test_no_evidence_no_change(stream):
     order, logits, tokens = stream
-    mixer = Mixer(VOCAB_SIZE, order)
+    mixer = Mixer(vocab_size=VOCAB_SIZE, order=order)
     trace = mixer.trace(logits, tokens)
     unknown = trace.matched_order <= 1
     np.testing.assert_array_equal(trace.nats[unknown], trace.nats_model[unknown])
-    fresh = Mixer(VOCAB_SIZE, order)
+    fresh = Mixer(vocab_size=VOCAB_SIZE, order=order)
     model = np.exp(logits[0] - logits[0].max())
     np.testing.assert_array_equal(fresh.probs(logits[0]), model / model.sum())
 
@@ -139,7 +139,7 @@ def test_no_evidence_no_change(stream):
 @given(streams(), st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=20))
 def test_learning_and_boundaries_equal_the_reference(stream, prefill):
     order, logits, tokens = stream
-    fast, slow = Mixer(VOCAB_SIZE, order), ReferenceMixer(VOCAB_SIZE, order)
+    fast, slow = Mixer(vocab_size=VOCAB_SIZE, order=order), ReferenceMixer(VOCAB_SIZE, order)
     fast.learn(prefill)
     slow.learn(prefill)
     half = len(tokens) // 2
@@ -156,7 +156,7 @@ def test_learning_and_boundaries_equal_the_reference(stream, prefill):
 @given(streams())
 def test_regret_stays_within_the_bound_at_every_moment(stream):
     order, logits, tokens = stream
-    mixer = Mixer(VOCAB_SIZE, order)
+    mixer = Mixer(vocab_size=VOCAB_SIZE, order=order)
     regret = 0.0
     for row, token in zip(logits, tokens, strict=True):
         trace = mixer.trace(row[None], token[None])
@@ -265,7 +265,7 @@ def test_whole_streams_stay_within_the_bound(name, sureness, order, rng):
     tokens = TOKENS[name](rng, n_tokens)
     logits = np.zeros((n_tokens, 4))
     logits[np.arange(n_tokens), tokens] = sureness
-    mixed = Mixer(4, order)
+    mixed = Mixer(vocab_size=4, order=order)
     trace = mixed.trace(logits, tokens)
     regrets = np.cumsum(trace.nats - trace.nats_model) / math.log(2)
     assert regrets.max() <= mixed.bound_bits + 1e-9
@@ -280,13 +280,13 @@ def test_whole_streams_stay_within_the_bound(name, sureness, order, rng):
 @given(streams(), st.booleans(), st.sampled_from(["gate+guard", "tilt+gate+switch"]))
 def test_saved_losses_cost_what_the_linear_part_costs(stream, knows_entropy, experts):
     order, logits, tokens = stream
-    trace = Mixer(VOCAB_SIZE, order).trace(logits, tokens)
+    trace = Mixer(vocab_size=VOCAB_SIZE, order=order).trace(logits, tokens)
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
-    saved = Mixer(VOCAB_SIZE, order, experts=experts)
+    saved = Mixer(vocab_size=VOCAB_SIZE, order=order, experts=experts)
     nats = saved.score_nll(trace.nats_model, tokens, entropy if knows_entropy else None)
-    linear = Mixer(VOCAB_SIZE, order, experts=experts.replace("tilt+", ""))
+    linear = Mixer(vocab_size=VOCAB_SIZE, order=order, experts=experts.replace("tilt+", ""))
     slow = ReferenceMixer(VOCAB_SIZE, order, experts.replace("tilt+", ""))
     if knows_entropy:
         np.testing.assert_allclose(nats, linear.score(logits, tokens), rtol=1e-9, atol=1e-12)
@@ -302,7 +302,7 @@ def test_saved_losses_and_logits_may_alternate(stream):
     """The hints learn from saved losses too: what comes after is what it would have been."""
     order, logits, tokens = stream
     half = len(tokens) // 2
-    mixer = Mixer(VOCAB_SIZE, order)
+    mixer = Mixer(vocab_size=VOCAB_SIZE, order=order)
     if half:
         mixer.score_nll(np.ones(half), tokens[:half])
     row = logits[half]

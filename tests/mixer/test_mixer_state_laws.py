@@ -28,7 +28,7 @@ def streams(draw):
 
 
 def make(experts=ALL):
-    return Mixer(VOCAB_SIZE, 4, experts=experts, memory_limit=LIMIT)
+    return Mixer(vocab_size=VOCAB_SIZE, order=4, experts=experts, memory_limit=LIMIT)
 
 
 def ask(logits, observed):

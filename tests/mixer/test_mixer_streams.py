@@ -32,7 +32,7 @@ def test_probs_is_what_score_charges_at_every_one_of_ten_thousand_positions(
     tokens = repeating(rng, 10_000)
     logits = rng.normal(scale=2, size=(len(tokens), V))
     logits[np.arange(len(tokens)), tokens] += rng.normal(scale=2, size=len(tokens))
-    mixer = Mixer(V, order=5, experts=experts, memory_limit=memory_limit)
+    mixer = Mixer(vocab_size=V, order=5, experts=experts, memory_limit=memory_limit)
     worst = worst_sum = 0.0
     for row, token in zip(logits, tokens, strict=True):
         p = mixer.probs(row)
@@ -68,7 +68,7 @@ def oracle(rng):
 @pytest.mark.parametrize("make", [uniform, shuffled, oracle])
 def test_where_nothing_can_be_gained_almost_nothing_is_lost(rng, make, order, experts):
     logits, tokens = make(rng)
-    mixer = Mixer(V, order, experts=experts)
+    mixer = Mixer(vocab_size=V, order=order, experts=experts)
     nats = mixer.score(logits, tokens)
     assert mixer.regret_bits <= mixer.bound_bits
     if experts.endswith("guard"):
@@ -83,7 +83,7 @@ def test_models_so_sure_that_probabilities_underflow(rng, scale, experts):
     """Prices of thousands of nats, beyond what e**-x can hold: finite, normalised, bounded."""
     tokens = np.tile(rng.integers(0, 6, 60), 20)
     logits = rng.normal(size=(len(tokens), 20)) * scale
-    mixer = Mixer(20, order=5, experts=experts)
+    mixer = Mixer(vocab_size=20, order=5, experts=experts)
     nats = mixer.score(logits, tokens)
     assert np.isfinite(nats).all()
     p = mixer.probs(logits[0])

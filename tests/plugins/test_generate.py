@@ -37,7 +37,7 @@ texts = st.lists(st.integers(0, V - 1), min_size=2, max_size=30)
 def test_generated_tokens_cost_what_the_mixer_says(text, seed, data):
     n = data.draw(st.integers(1, len(text) - 1))
     logits = logits_of(len(text), seed)
-    mixer, other = Mixer(V, order=3), Mixer(V, order=3)
+    mixer, other = Mixer(vocab_size=V, order=3), Mixer(vocab_size=V, order=3)
     rows = drive(MixedLogits(mixer), text, n, logits)
     other.boundary()
     other.learn(text[:n])
@@ -52,7 +52,7 @@ def test_generated_tokens_cost_what_the_mixer_says(text, seed, data):
 def test_with_the_model_the_prompt_is_scored_too(text, seed, data):
     n = data.draw(st.integers(1, len(text) - 1))
     logits = logits_of(len(text), seed)
-    mixer, other = Mixer(V, order=3), Mixer(V, order=3)
+    mixer, other = Mixer(vocab_size=V, order=3), Mixer(vocab_size=V, order=3)
     rows = drive(MixedLogits(mixer, model=saying(logits)), text, n, logits)
     other.boundary()
     other.learn(text[:1])
@@ -65,7 +65,7 @@ def test_with_the_model_the_prompt_is_scored_too(text, seed, data):
 def test_a_prompt_that_goes_on_is_learned_from_there():
     text = [0, 1, 2, 0, 1, 2, 0, 1, 2, 3]
     logits = logits_of(len(text))
-    mixer, other = Mixer(V, order=3), Mixer(V, order=3)
+    mixer, other = Mixer(vocab_size=V, order=3), Mixer(vocab_size=V, order=3)
     processor = MixedLogits(mixer, model=saying(logits))
     for n in (3, 4, 8, 10):  # a prompt, a token drawn, and two prompts that go on
         processor(torch.tensor([text[:n]]), logits[n - 1][None])
@@ -77,7 +77,7 @@ def test_a_prompt_that_goes_on_is_learned_from_there():
 
 
 def test_another_prompt_is_a_new_document():
-    mixer, other = Mixer(V, order=3), Mixer(V, order=3)
+    mixer, other = Mixer(vocab_size=V, order=3), Mixer(vocab_size=V, order=3)
     processor, logits = MixedLogits(mixer), logits_of(4)
     drive(processor, [0, 1, 2], 2, logits)
     rows = drive(processor, [3, 0, 1, 2], 3, logits)
@@ -92,7 +92,7 @@ def test_another_prompt_is_a_new_document():
 
 
 def test_the_same_prompt_asked_again_is_not_learned_again():
-    mixer, logits = Mixer(V), logits_of(1)
+    mixer, logits = Mixer(vocab_size=V), logits_of(1)
     processor = MixedLogits(mixer)
     ids = torch.tensor([[0, 1, 0, 1, 0]])
     first, position = processor(ids, logits), mixer.cache.stats()
@@ -104,7 +104,7 @@ def test_the_same_prompt_asked_again_is_not_learned_again():
 def test_scores_keep_their_type_and_their_forbidden_tokens(dtype):
     scores = logits_of(1).to(dtype)
     scores[0, 2] = -torch.inf
-    mixed = MixedLogits(Mixer(V))(torch.tensor([[2, 2, 2, 2, 2, 2]]), scores)
+    mixed = MixedLogits(Mixer(vocab_size=V))(torch.tensor([[2, 2, 2, 2, 2, 2]]), scores)
     assert mixed.dtype == dtype
     assert torch.isneginf(mixed[0]).tolist() == [False, False, True, False, False]
 
@@ -112,7 +112,7 @@ def test_scores_keep_their_type_and_their_forbidden_tokens(dtype):
 def test_a_token_drawn_although_forbidden_is_learned_without_a_price():
     scores = logits_of(1)
     scores[0, 2] = -torch.inf
-    mixer = Mixer(V)
+    mixer = Mixer(vocab_size=V)
     drive(MixedLogits(mixer), [0, 1, 2], 2, scores.expand(3, V))
     assert mixer.regret_bits == 0
     assert mixer.position == 3
@@ -120,7 +120,7 @@ def test_a_token_drawn_although_forbidden_is_learned_without_a_price():
 
 def test_each_row_is_a_stream_of_its_own_and_padding_is_in_none():
     pad = 4
-    mixers = [Mixer(V), Mixer(V)]
+    mixers = [Mixer(vocab_size=V), Mixer(vocab_size=V)]
     processor = MixedLogits(mixers, pad_token_id=pad)
     rows = logits_of(8)
     processor(torch.tensor([[pad, pad, 0, 1], [0, 1, 2, 3]]), rows[:2])
@@ -128,7 +128,7 @@ def test_each_row_is_a_stream_of_its_own_and_padding_is_in_none():
     processor(torch.tensor([[pad, pad, 0, 1, 2, pad], [0, 1, 2, 3, 0, 1]]), rows[4:6])
     for mixer, prompt, drawn, at in ((mixers[0], [0, 1], [2], (0,)),
                                      (mixers[1], [0, 1, 2, 3], [0, 1], (1, 3))):  # fmt: skip
-        other = Mixer(V)
+        other = Mixer(vocab_size=V)
         other.boundary()
         other.learn(prompt)
         other.score(rows[list(at)], drawn)
@@ -138,7 +138,7 @@ def test_each_row_is_a_stream_of_its_own_and_padding_is_in_none():
 
 def test_a_row_that_ended_keeps_the_logits_of_what_comes_next():
     said, pad, rows = [0, 1, 2, 0, 1], 4, logits_of(4)
-    mixer, other = Mixer(V), Mixer(V)
+    mixer, other = Mixer(vocab_size=V), Mixer(vocab_size=V)
     processor = MixedLogits(mixer, pad_token_id=pad)
     for ids, row in zip((said, [*said, pad], [*said, 2]), rows, strict=False):
         scores = row[None].clone()
@@ -157,36 +157,38 @@ ERRORS = {
         "each row is a stream of its own",
     ),
     "one mixer twice": (
-        lambda: MixedLogits([Mixer(V)] * 2),
+        lambda: MixedLogits([Mixer(vocab_size=V)] * 2),
         "mixers must be one Mixer for each row, got 2 of which 1 are different ones; "
         "each row is a stream of its own",
     ),
     "two vocabularies": (
-        lambda: MixedLogits([Mixer(V), Mixer(7)]),
+        lambda: MixedLogits([Mixer(vocab_size=V), Mixer(vocab_size=7)]),
         "mixers must have one vocab_size, got [5, 7]; pass the model's",
     ),
     "a batch for one mixer": (
-        lambda: MixedLogits(Mixer(V))(torch.tensor([[1], [2]]), logits_of(2)),
+        lambda: MixedLogits(Mixer(vocab_size=V))(torch.tensor([[1], [2]]), logits_of(2)),
         "scores must have shape (1, 5), a row for each Mixer and its vocab_size, got (2, 5); "
         "pass a list with one Mixer a row, and leave num_beams at 1",
     ),
     "another width": (
-        lambda: MixedLogits(Mixer(V))(torch.tensor([[1]]), logits_of(1, v=6)),
+        lambda: MixedLogits(Mixer(vocab_size=V))(torch.tensor([[1]]), logits_of(1, v=6)),
         "scores must have shape (1, 5), a row for each Mixer and its vocab_size, got (1, 6); "
         "pass a list with one Mixer a row, and leave num_beams at 1",
     ),
     "NaN": (
-        lambda: MixedLogits(Mixer(V))(torch.tensor([[1]]), logits_of(1) * torch.nan),
+        lambda: MixedLogits(Mixer(vocab_size=V))(torch.tensor([[1]]), logits_of(1) * torch.nan),
         "scores must be numbers with a finite largest, got nan in row 0; "
         "look for an overflow in the model, or forbid fewer tokens",
     ),
     "nothing possible": (
-        lambda: MixedLogits(Mixer(V))(torch.tensor([[1]]), torch.full((1, V), -torch.inf)),
+        lambda: MixedLogits(Mixer(vocab_size=V))(
+            torch.tensor([[1]]), torch.full((1, V), -torch.inf)
+        ),
         "scores must be numbers with a finite largest, got -inf in row 0; "
         "look for an overflow in the model, or forbid fewer tokens",
     ),
     "a token beyond V": (
-        lambda: MixedLogits(Mixer(V))(torch.tensor([[1, 5]]), logits_of(1)),
+        lambda: MixedLogits(Mixer(vocab_size=V))(torch.tensor([[1, 5]]), logits_of(1)),
         "input_ids must be in [0, 5), got 5 at position 1; "
         "raise vocab_size or check the tokenizer",
     ),
@@ -203,7 +205,7 @@ def test_what_cannot_be_mixed_is_refused(case):
 
 @pytest.mark.parametrize("ids", [[0, 1, 3, 3], [0, 1, 3], [0, 1, 2, 4, 1]], ids=str)
 def test_beams_and_drafts_are_refused_and_nothing_is_learned(ids):
-    mixer, logits = Mixer(V), logits_of(4)
+    mixer, logits = Mixer(vocab_size=V), logits_of(4)
     processor = MixedLogits(mixer)
     drive(processor, [0, 1, 2, 3], 2, logits)
     before = mixer.cache.stats()
@@ -250,7 +252,7 @@ def test_a_text_said_one_and_a_half_times_is_copied_to_its_end(name, llama):
     ids = tokenizer(UNUSUAL[name], add_special_tokens=False).input_ids
     half = len(ids) // 2
     prompt, rest = [1, *ids, *ids[:half]], ids[half:]
-    processor = MixedLogits(Mixer(model.config.vocab_size), model=model)
+    processor = MixedLogits(Mixer(vocab_size=model.config.vocab_size), model=model)
     (alone,) = generate(model, [prompt], len(rest))
     (mixed,) = generate(model, [prompt], len(rest), logits_processor=[processor])
     assert np.mean(np.array(alone) == rest) <= 0.09
@@ -261,7 +263,7 @@ def test_sampling_obeys_the_other_processors(llama):
     model, tokenizer = llama
     ids = tokenizer("one two one two one two one", add_special_tokens=False).input_ids
     torch.manual_seed(0)
-    mixer = Mixer(model.config.vocab_size)
+    mixer = Mixer(vocab_size=model.config.vocab_size)
     (drawn,) = generate(
         model, [[1, *ids]], 20, do_sample=True, top_k=20, temperature=0.7,
         suppress_tokens=ids[-1:], logits_processor=[MixedLogits(mixer, model=model)],
@@ -277,10 +279,12 @@ def test_rows_of_a_batch_are_generated_as_they_are_alone(llama):
     ids = [tokenizer(text, add_special_tokens=False).input_ids[:8] for text in texts]
     v = model.config.vocab_size
     alone = [
-        generate(model, [row], 12, logits_processor=[MixedLogits(Mixer(v), model=model)])[0]
+        generate(
+            model, [row], 12, logits_processor=[MixedLogits(Mixer(vocab_size=v), model=model)]
+        )[0]
         for row in ids
     ]
-    both = MixedLogits([Mixer(v), Mixer(v)], model=model)
+    both = MixedLogits([Mixer(vocab_size=v), Mixer(vocab_size=v)], model=model)
     assert generate(model, ids, 12, logits_processor=[both]) == alone
 
 
@@ -290,6 +294,6 @@ def test_rows_of_a_batch_are_generated_as_they_are_alone(llama):
 def test_real_beams_and_real_drafts_are_refused(arguments, n_rows, llama):
     model, tokenizer = llama
     ids = tokenizer("a b c d a b x d a b c a b", add_special_tokens=False).input_ids
-    mixers = [Mixer(model.config.vocab_size) for _ in range(n_rows)]
+    mixers = [Mixer(vocab_size=model.config.vocab_size) for _ in range(n_rows)]
     with pytest.raises(ValueError, match=r"^input_ids must go on from the tokens before them"):
         generate(model, [[1, *ids]], 20, logits_processor=[MixedLogits(mixers)], **arguments)

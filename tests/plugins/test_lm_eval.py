@@ -104,7 +104,7 @@ def test_the_cache_off_gives_the_harness_its_own_number(plugin, folder, texts):
 
 def test_the_cache_on_gives_what_a_plain_loop_gives(plugin, folder, texts):
     lm = plugin.MixedLM(folder, order=5, **SETTINGS)
-    mixer = Mixer(1024, order=5)
+    mixer = Mixer(vocab_size=1024, order=5)
     nats, nats_model = plain_loop(lm, texts, mixer).T
     found = lm.loglikelihood_rolling(requests_of(texts))
     assert all(type(total) is float for total in found)
@@ -150,7 +150,7 @@ def test_simple_evaluate_takes_an_instance_and_a_name(plugin, folder, texts):
     texts = [text for text in texts if text]  # the harness divides by the bytes of each
     n_bytes = sum(len(text.encode()) for text in texts)
     lm = plugin.MixedLM(folder, **SETTINGS)
-    bits = plain_loop(lm, texts, Mixer(1024)).sum(axis=0) / math.log(2) / n_bytes
+    bits = plain_loop(lm, texts, Mixer(vocab_size=1024)).sum(axis=0) / math.log(2) / n_bytes
     mixed, model = bits
     assert evaluate(lm, [task_of(texts)]) == {"local": pytest.approx(mixed, rel=1e-9)}
     arguments = f"pretrained={folder},max_length=64,cache=False"
