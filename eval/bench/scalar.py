@@ -80,7 +80,7 @@ def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
 
     quantizer = ScalarQuantizer(config)
     grid = quantizer.fit(weight)
-    shape, steps = blocks(weight, config), grid.steps[..., None]
+    shape, steps = blocks(weight, config), grid.scales[..., None]
     reused = np.empty(weight.shape, np.int8)
     array, tensor = weight.reshape(shape), torch.from_numpy(weight).view(shape)
     torch_steps = torch.from_numpy(steps)
@@ -106,7 +106,7 @@ def decoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
 
     q = ScalarQuantizer(config).encode(weight)
     grid = config.grid(q.arrays, weight.shape)
-    shape, steps = blocks(weight, config), grid.steps[..., None]
+    shape, steps = blocks(weight, config), grid.scales[..., None]
     reused = np.empty(weight.shape, np.float32)
     tensor, torch_steps = torch.from_numpy(q.codes).view(shape), torch.from_numpy(steps)
     return {
@@ -119,7 +119,7 @@ def decoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
 
 def blocks(weight: NDArray[np.float32], config: ScalarConfig) -> tuple[int, int, int]:
     """Shape (R, G, columns that share a step) that the peers see the weight in."""
-    return len(weight), -1, config.columns_per_step(weight.shape[1])
+    return len(weight), -1, config.columns_per_scale(weight.shape[1])
 
 
 def speeds(ways: Ways, n_weights: int, runs: int) -> dict[str, float]:

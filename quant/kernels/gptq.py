@@ -12,17 +12,29 @@ from quant.kernels.jit import jit
 
 
 @jit
-def add_drift(drift, errors, asked):
+def add_products(feedback, errors, compensated):
     """Add ``drift @ errors`` to `asked`: (n,), (n, R) and (R,) float64."""
-    for i in range(len(drift)):
-        factor, error = drift[i], errors[i]
-        for r in range(len(asked)):
-            asked[r] += factor * error[r]
+    for i in range(len(feedback)):
+        factor, error = feedback[i], errors[i]
+        for r in range(len(compensated)):
+            compensated[r] += factor * error[r]
 
 
 @jit
-def walk_uniform(
-    weights, asked, drift, pivots, groups, start, stop, codes, errors, steps, zeros, lowest, highest
+def solve_uniform(
+    weights,
+    compensated,
+    feedback,
+    pivots,
+    groups,
+    start,
+    stop,
+    codes,
+    errors,
+    scales,
+    zero_points,
+    lowest,
+    highest,
 ):
     """Choose the codes of columns start..stop - 1 on uniform levels; returns their loss.
 
@@ -32,25 +44,25 @@ def walk_uniform(
     float64, written; steps, zeros (G, R or 1) float32; lowest, highest float32.
     """
     loss = 0.0
-    is_shared = steps.shape[1] == 1
+    is_shared = scales.shape[1] == 1
     for j in range(start, stop):
-        wanted, weight, code, error = asked[j], weights[j], codes[j], errors[j - start]
-        add_drift(drift[j, start:j], errors, wanted)
-        step, zero, pivot = steps[groups[j]], zeros[groups[j]], pivots[j]
+        target, weight, code, error = compensated[j], weights[j], codes[j], errors[j - start]
+        add_products(feedback[j, start:j], errors, target)
+        scale, zero_point, pivot = scales[groups[j]], zero_points[groups[j]], pivots[j]
         for r in range(len(weight)):
             k = 0 if is_shared else r
-            rounded = round_uniform(np.float32(wanted[r]), step[k], zero[k], lowest, highest)
-            value = np.float64((rounded - zero[k]) * step[k])
+            rounded = round_uniform(np.float32(target[r]), scale[k], zero_point[k], lowest, highest)
+            value = np.float64((rounded - zero_point[k]) * scale[k])
             code[r] = np.int32(rounded)
             error[r] = np.float64(weight[r]) - value
-            missed = (wanted[r] - value) * pivot
-            loss += missed * missed
+            residual = (target[r] - value) * pivot
+            loss += residual * residual
     return loss
 
 
 @jit
-def walk_codebook(
-    weights, asked, drift, pivots, groups, start, stop, codes, errors, scales, codebook
+def solve_codebook(
+    weights, compensated, feedback, pivots, groups, start, stop, codes, errors, scales, codebook
 ):
     """Choose the codes of columns start..stop - 1 on levels codebook[code] * scale; their loss.
 
@@ -59,22 +71,24 @@ def walk_codebook(
     loss = 0.0
     is_shared = scales.shape[1] == 1
     for j in range(start, stop):
-        wanted, weight, code, error = asked[j], weights[j], codes[j], errors[j - start]
-        add_drift(drift[j, start:j], errors, wanted)
+        target, weight, code, error = compensated[j], weights[j], codes[j], errors[j - start]
+        add_products(feedback[j, start:j], errors, target)
         scale, pivot = scales[groups[j]], pivots[j]
         for r in range(len(weight)):
             k = 0 if is_shared else r
-            nearest = round_codebook(np.float32(wanted[r]), scale[k], codebook)
+            nearest = round_codebook(np.float32(target[r]), scale[k], codebook)
             value = np.float64(codebook[nearest] * scale[k])
             code[r] = nearest
             error[r] = np.float64(weight[r]) - value
-            missed = (wanted[r] - value) * pivot
-            loss += missed * missed
+            residual = (target[r] - value) * pivot
+            loss += residual * residual
     return loss
 
 
 @jit
-def sweep_uniform(pulls, hessian, groups, start, stop, codes, moves, steps, zeros, lowest, highest):
+def descend_uniform(
+    gradient, hessian, groups, start, stop, codes, deltas, scales, zero_points, lowest, highest
+):
     """Choose the codes of columns start..stop - 1 anew, by all others; returns how many changed.
 
     pulls (C, R) float64, H times (level - weight) before any of these changed; hessian H (C, C)
@@ -83,53 +97,53 @@ def sweep_uniform(pulls, hessian, groups, start, stop, codes, moves, steps, zero
     column with 0 on the diagonal stays.
     """
     changed = 0
-    is_shared = steps.shape[1] == 1
-    pull = np.empty(codes.shape[1])
+    is_shared = scales.shape[1] == 1
+    slope = np.empty(codes.shape[1])
     for j in range(start, stop):
-        code, move, curve = codes[j], moves[j - start], hessian[j, j]
-        if curve == 0:
-            move[:] = 0
+        code, delta, curvature = codes[j], deltas[j - start], hessian[j, j]
+        if curvature == 0:
+            delta[:] = 0
             continue
-        pull[:] = pulls[j]
-        add_drift(hessian[j, start:j], moves, pull)
-        step, zero = steps[groups[j]], zeros[groups[j]]
+        slope[:] = gradient[j]
+        add_products(hessian[j, start:j], deltas, slope)
+        scale, zero_point = scales[groups[j]], zero_points[groups[j]]
         for r in range(len(code)):
             k = 0 if is_shared else r
-            level = np.float64((np.float32(code[r]) - zero[k]) * step[k])
-            wanted = np.float32(level - pull[r] / curve)
-            rounded = round_uniform(wanted, step[k], zero[k], lowest, highest)
-            by = np.float64((rounded - zero[k]) * step[k]) - level
-            is_lower = by * (2 * pull[r] + curve * by) < 0
+            level = np.float64((np.float32(code[r]) - zero_point[k]) * scale[k])
+            target = np.float32(level - slope[r] / curvature)
+            rounded = round_uniform(target, scale[k], zero_point[k], lowest, highest)
+            by = np.float64((rounded - zero_point[k]) * scale[k]) - level
+            is_lower = by * (2 * slope[r] + curvature * by) < 0
             code[r] = np.int32(rounded) if is_lower else np.int32(code[r])
-            move[r] = by if is_lower else 0.0
+            delta[r] = by if is_lower else 0.0
             changed += is_lower
     return changed
 
 
 @jit
-def sweep_codebook(pulls, hessian, groups, start, stop, codes, moves, scales, codebook):
+def descend_codebook(gradient, hessian, groups, start, stop, codes, deltas, scales, codebook):
     """Choose the codes of columns start..stop - 1 anew, on levels codebook[code] * scale.
 
     As above; returns how many changed.
     """
     changed = 0
     is_shared = scales.shape[1] == 1
-    pull = np.empty(codes.shape[1])
+    slope = np.empty(codes.shape[1])
     for j in range(start, stop):
-        code, move, curve = codes[j], moves[j - start], hessian[j, j]
-        if curve == 0:
-            move[:] = 0
+        code, delta, curvature = codes[j], deltas[j - start], hessian[j, j]
+        if curvature == 0:
+            delta[:] = 0
             continue
-        pull[:] = pulls[j]
-        add_drift(hessian[j, start:j], moves, pull)
+        slope[:] = gradient[j]
+        add_products(hessian[j, start:j], deltas, slope)
         scale = scales[groups[j]]
         for r in range(len(code)):
             k = 0 if is_shared else r
             level = np.float64(codebook[code[r]] * scale[k])
-            nearest = round_codebook(np.float32(level - pull[r] / curve), scale[k], codebook)
+            nearest = round_codebook(np.float32(level - slope[r] / curvature), scale[k], codebook)
             by = np.float64(codebook[nearest] * scale[k]) - level
-            is_lower = by * (2 * pull[r] + curve * by) < 0
+            is_lower = by * (2 * slope[r] + curvature * by) < 0
             code[r] = nearest if is_lower else code[r]
-            move[r] = by if is_lower else 0.0
+            delta[r] = by if is_lower else 0.0
             changed += is_lower
     return changed

@@ -19,12 +19,12 @@ def bounds(group, group_size, columns):
 
 
 @jit
-def round_uniform(w, step, zero, lowest, highest):
+def round_uniform(w, scale, zero_point, lowest, highest):
     """Code of `w`, as a float: rint(w / step) + zero, within lowest..highest.
 
     A tie goes to the even multiple of the step. All float32; the codes are whole numbers.
     """
-    code = np.rint(w / step) + zero
+    code = np.rint(w / scale) + zero_point
     return lowest if code < lowest else highest if code > highest else code
 
 
@@ -46,41 +46,41 @@ def round_codebook(w, scale, codebook):
 
 
 @jit
-def encode_uniform(matrix, steps, zeros, lowest, highest, group_size, codes):
+def encode_uniform(matrix, scales, zero_points, lowest, highest, group_size, codes):
     """Write codes (R, C) int8 or uint8 of `matrix` (R, C) float32."""
     rows, columns = matrix.shape
     for r in range(rows):
-        k = r if len(steps) > 1 else 0
+        k = r if len(scales) > 1 else 0
         if group_size == 1:
             for j in range(columns):
                 codes[r, j] = np.int32(
-                    round_uniform(matrix[r, j], steps[k, j], zeros[k, j], lowest, highest)
+                    round_uniform(matrix[r, j], scales[k, j], zero_points[k, j], lowest, highest)
                 )
             continue
-        for g in range(steps.shape[1]):
-            step, zero = steps[k, g], zeros[k, g]
+        for g in range(scales.shape[1]):
+            scale, zero_point = scales[k, g], zero_points[k, g]
             start, stop = bounds(g, group_size, columns)
             weights, found = matrix[r, start:stop], codes[r, start:stop]
             for j in range(len(weights)):
-                found[j] = np.int32(round_uniform(weights[j], step, zero, lowest, highest))
+                found[j] = np.int32(round_uniform(weights[j], scale, zero_point, lowest, highest))
 
 
 @jit
-def decode_uniform(codes, steps, zeros, group_size, matrix):
+def decode_uniform(codes, scales, zero_points, group_size, matrix):
     """Write `matrix` (R, C) float32: (code - zero) * step."""
     rows, columns = codes.shape
     for r in range(rows):
-        k = r if len(steps) > 1 else 0
+        k = r if len(scales) > 1 else 0
         if group_size == 1:
             for j in range(columns):
-                matrix[r, j] = (np.float32(codes[r, j]) - zeros[k, j]) * steps[k, j]
+                matrix[r, j] = (np.float32(codes[r, j]) - zero_points[k, j]) * scales[k, j]
             continue
-        for g in range(steps.shape[1]):
-            step, zero = steps[k, g], zeros[k, g]
+        for g in range(scales.shape[1]):
+            scale, zero_point = scales[k, g], zero_points[k, g]
             start, stop = bounds(g, group_size, columns)
             found, weights = codes[r, start:stop], matrix[r, start:stop]
             for j in range(len(found)):
-                weights[j] = (np.float32(found[j]) - zero) * step
+                weights[j] = (np.float32(found[j]) - zero_point) * scale
 
 
 @jit
@@ -142,24 +142,24 @@ def add_powers(matrix, means, group_size, sums, squares):
 
 
 @jit(fastmath=SUM)
-def add_errors(matrix, steps, zeros, lowest, highest, group_size, weights, errors):
+def add_errors(matrix, scales, zero_points, lowest, highest, group_size, weights, errors):
     """Add weight * (w - decoded)^2 to `errors` (R or 1, G) float64; weights (C,) float64."""
     rows, columns = matrix.shape
     for r in range(rows):
-        k = r if len(steps) > 1 else 0
+        k = r if len(scales) > 1 else 0
         if group_size == 1:
             for j in range(columns):
-                code = round_uniform(matrix[r, j], steps[k, j], zeros[k, j], lowest, highest)
-                level = (code - zeros[k, j]) * steps[k, j]
+                code = round_uniform(matrix[r, j], scales[k, j], zero_points[k, j], lowest, highest)
+                level = (code - zero_points[k, j]) * scales[k, j]
                 d = np.float64(matrix[r, j]) - np.float64(level)
                 errors[k, j] += weights[j] * d * d
             continue
-        for g in range(steps.shape[1]):
-            step, zero, error = steps[k, g], zeros[k, g], 0.0
+        for g in range(scales.shape[1]):
+            scale, zero_point, error = scales[k, g], zero_points[k, g], 0.0
             start, stop = bounds(g, group_size, columns)
-            group, costs = matrix[r, start:stop], weights[start:stop]
+            group, column_weights = matrix[r, start:stop], weights[start:stop]
             for j in range(len(group)):
-                code = round_uniform(group[j], step, zero, lowest, highest)
-                d = np.float64(group[j]) - np.float64((code - zero) * step)
-                error += costs[j] * d * d
+                code = round_uniform(group[j], scale, zero_point, lowest, highest)
+                d = np.float64(group[j]) - np.float64((code - zero_point) * scale)
+                error += column_weights[j] * d * d
             errors[k, g] += error

@@ -176,7 +176,7 @@ def do_again(
         hessian,
         rank=low_rank.rank,
         factors=low_rank.factors,
-        fisher=calibration.row_weights(job.name) if calibration and is_fisher else None,
+        row_weights=calibration.row_weights(job.name) if calibration and is_fisher else None,
         transposed=job.is_transposed,
     )
     report = replace(

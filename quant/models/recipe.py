@@ -172,7 +172,7 @@ def gptq_of(inner: ScalarConfig) -> GptqConfig:
 
     The damping is the largest in use: inputs that have moved are worth less trust.
     """
-    return GptqConfig(inner=inner, damp=0.1, sweeps=4)
+    return GptqConfig(inner=inner, damp=0.1, n_passes=4)
 
 
 def in_turn(name: str, inner: ScalarConfig, embedding: ScalarConfig | None = None) -> Recipe:

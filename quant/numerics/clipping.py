@@ -42,7 +42,7 @@ def parse_clip(clip: str) -> tuple[str, float]:
     return name, k
 
 
-def fit_rows(
+def fit_grid(
     matrix: Matrix,
     n_rows: int,
     group_size: int,
@@ -51,7 +51,7 @@ def fit_rows(
     symmetric: bool,
     clip: str,
     scale_dtype: str,
-    costs: Doubles | None = None,
+    column_weights: Doubles | None = None,
 ) -> UniformGrid:
     """The grid that a clip rule gives a matrix (R, C).
 
@@ -86,27 +86,33 @@ def fit_rows(
 
     def grid(low: Doubles, high: Doubles) -> UniformGrid:
         span = np.maximum(-low, high) if symmetric else high - low
-        steps = rounded(np.where(span > 0, span / highest, 1.0), scale_dtype)
-        zeros = np.zeros_like(steps)
+        scales = rounded(np.where(span > 0, span / highest, 1.0), scale_dtype)
+        zero_points = np.zeros_like(scales)
         if not symmetric:
-            zeros = np.clip(np.rint(-low / steps), lowest, highest).astype(np.float32)
+            zero_points = np.clip(np.rint(-low / scales), lowest, highest).astype(np.float32)
         return UniformGrid(
-            steps=steps, zeros=zeros, lowest=lowest, highest=highest, group_size=group_size
+            scales=scales,
+            zero_points=zero_points,
+            lowest=lowest,
+            highest=highest,
+            group_size=group_size,
         )
 
     if name in ("mse", "hessian"):
-        costs = np.ones(matrix.shape[1]) if costs is None else costs
+        column_weights = np.ones(matrix.shape[1]) if column_weights is None else column_weights
         low, high = least_error(
-            lambda low, high: errors(matrix, grid(low, high), costs), low, high, symmetric
+            lambda low, high: errors(matrix, grid(low, high), column_weights), low, high, symmetric
         )
     return grid(low, high)
 
 
-def errors(matrix: Matrix, grid: UniformGrid, costs: Doubles) -> Doubles:
+def errors(matrix: Matrix, grid: UniformGrid, column_weights: Doubles) -> Doubles:
     """Sum of cost * (w - decoded)^2 over each group, (R or 1, G) float64; costs (C,) float64."""
-    found = np.zeros(grid.steps.shape)
+    found = np.zeros(grid.scales.shape)
     bounds = np.float32(grid.lowest), np.float32(grid.highest)
-    add_errors(matrix, grid.steps, grid.zeros, *bounds, grid.group_size, costs, found)
+    add_errors(
+        matrix, grid.scales, grid.zero_points, *bounds, grid.group_size, column_weights, found
+    )
     return found
 
 
@@ -115,9 +121,9 @@ def least_error(
 ) -> tuple[Doubles, Doubles]:
     """(low, high) of least error, of the ranges given and those tried; each group on its own."""
     best = errors(low, high)
-    for moves, (moves_low, moves_high) in SYMMETRIC if symmetric else AFFINE:
+    for ranges, (moves_low, moves_high) in SYMMETRIC if symmetric else AFFINE:
         first_low, first_high = low, high
-        for octaves in moves:
+        for octaves in ranges:
             next_low = first_low * 2.0 ** -(octaves * moves_low)
             next_high = first_high * 2.0 ** -(octaves * moves_high)
             error = errors(next_low, next_high)
@@ -134,14 +140,14 @@ def code_range(bits: int, symmetric: bool) -> tuple[int, int]:
     return (-most, most) if symmetric else (0, 2 * most + 1)
 
 
-def rounded(steps: Doubles, dtype: str) -> Matrix:
+def rounded(scales: Doubles, dtype: str) -> Matrix:
     """Steps as this dtype holds them, float32; what it would make 0 becomes its least positive."""
     info = np.finfo(dtype)
-    if steps.max() > info.max:
+    if scales.max() > info.max:
         raise ValueError(
-            f"steps must be finite as {dtype}, got {steps.max():.4g}; are these weights?"
+            f"scales must be finite as {dtype}, got {scales.max():.4g}; are these weights?"
         )
-    return np.maximum(steps, info.smallest_subnormal).astype(dtype).astype(np.float32)
+    return np.maximum(scales, info.smallest_subnormal).astype(dtype).astype(np.float32)
 
 
 def over_groups(reduce: np.ufunc, matrix: Matrix, n_rows: int, group_size: int) -> Doubles:
@@ -165,7 +171,7 @@ def moments(matrix: Matrix, n_rows: int, group_size: int) -> tuple[Doubles, Doub
     return means, np.sqrt(squares / counts)
 
 
-def read_costs(hessian: Any, clip: str, n_columns: int) -> NDArray[np.float64] | None:
+def read_column_weights(hessian: Any, clip: str, n_columns: int) -> NDArray[np.float64] | None:
     """Diagonal (C,) float64 of a Hessian if the clip rule asks for one.
 
     Raises
@@ -184,10 +190,12 @@ def read_costs(hessian: Any, clip: str, n_columns: int) -> NDArray[np.float64] |
             f"hessian must be of shape ({n_columns}, {n_columns}) or its diagonal, got shape "
             f"{given.shape}; is it of another layer?"
         )
-    costs = np.array(given.diagonal() if given.ndim == 2 else given, np.float64)
-    if not (np.isfinite(costs).all() and costs.min() >= 0 and costs.max() > 0):
+    column_weights = np.array(given.diagonal() if given.ndim == 2 else given, np.float64)
+    if not (
+        np.isfinite(column_weights).all() and column_weights.min() >= 0 and column_weights.max() > 0
+    ):
         raise ValueError(
             "the Hessian's diagonal must be finite, >= 0 and somewhere > 0, got "
-            f"{costs.min()}..{costs.max()}; did the calibration reach this layer?"
+            f"{column_weights.min()}..{column_weights.max()}; did the calibration reach this layer?"
         )
-    return costs
+    return column_weights

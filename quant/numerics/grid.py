@@ -37,19 +37,19 @@ class UniformGrid:
         If an array is of another kind, or a level is not finite.
     """
 
-    steps: Matrix
-    zeros: Matrix
+    scales: Matrix
+    zero_points: Matrix
     lowest: int
     highest: int
     group_size: int
 
     def __post_init__(self) -> None:
-        check_scales(self.steps, "steps", self.group_size)
-        zeros = self.zeros
-        if zeros.dtype != np.float32 or zeros.shape != self.steps.shape:
+        check_scales(self.scales, "scales", self.group_size)
+        zero_points = self.zero_points
+        if zero_points.dtype != np.float32 or zero_points.shape != self.scales.shape:
             raise ValueError(
-                f"zeros must be float32 of shape {self.steps.shape}, as the steps are, got "
-                f"{zeros.dtype} of shape {zeros.shape}; make one for each step"
+                f"zero_points must be float32 of shape {self.scales.shape}, as the scales are, got "
+                f"{zero_points.dtype} of shape {zero_points.shape}; make one for each scale"
             )
         least, most = (-128, 127) if self.lowest < 0 else (0, 255)
         if not least <= self.lowest < self.highest <= most:
@@ -57,41 +57,41 @@ class UniformGrid:
                 "codes must be an int8 or a uint8, lowest < highest, got "
                 f"{self.lowest}..{self.highest}; use 8 bits or fewer"
             )
-        if not np.all((zeros == np.rint(zeros)) & (np.abs(zeros) <= 255)):
+        if not np.all((zero_points == np.rint(zero_points)) & (np.abs(zero_points) <= 255)):
             raise ValueError(
-                f"zeros must be whole numbers in -255..255, got {zeros.min()}..{zeros.max()}; they "
-                "are codes"
+                f"zero_points must be whole numbers in -255..255, got "
+                f"{zero_points.min()}..{zero_points.max()}; they are codes"
             )
-        reach = np.maximum(np.abs(self.lowest - zeros), np.abs(self.highest - zeros))
+        reach = np.maximum(np.abs(self.lowest - zero_points), np.abs(self.highest - zero_points))
         with np.errstate(over="ignore"):
-            is_finite = np.isfinite(self.steps * reach).all()
+            is_finite = np.isfinite(self.scales * reach).all()
         if not is_finite:
             raise ValueError(
-                f"levels must be finite, got a step of {self.steps.max():.4g}; it is too large"
+                f"levels must be finite, got a scale of {self.scales.max():.4g}; it is too large"
             )
 
     def encode(self, matrix: Matrix, out: Array | None = None) -> Array:
         """Codes (R, C), int8 or uint8, of weights (R, C) float32, finite; written to `out`."""
-        check_fit(self.steps, self.group_size, matrix.shape)
+        check_fit(self.scales, self.group_size, matrix.shape)
         check_float32(matrix)
         codes = output(out, matrix.shape, np.int8 if self.lowest < 0 else np.uint8)
         bounds = np.float32(self.lowest), np.float32(self.highest)
-        encode_uniform(matrix, self.steps, self.zeros, *bounds, self.group_size, codes)
+        encode_uniform(matrix, self.scales, self.zero_points, *bounds, self.group_size, codes)
         return codes
 
     def decode(self, codes: Array, out: Matrix | None = None) -> Matrix:
         """Weights (R, C) float32 of codes (R, C), int8 or uint8; written to `out`."""
-        check_fit(self.steps, self.group_size, codes.shape)
+        check_fit(self.scales, self.group_size, codes.shape)
         if codes.dtype not in (np.int8, np.uint8):
             raise ValueError(f"codes must be int8 or uint8, got {codes.dtype}; cast them")
         matrix = output(out, codes.shape, np.float32)
-        decode_uniform(codes, self.steps, self.zeros, self.group_size, matrix)
+        decode_uniform(codes, self.scales, self.zero_points, self.group_size, matrix)
         return matrix
 
     def column(self, i: int) -> tuple[Matrix, Matrix]:
         """(steps, zeros) of column i, each (R or 1,)."""
         group = i // self.group_size
-        return self.steps[:, group], self.zeros[:, group]
+        return self.scales[:, group], self.zero_points[:, group]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

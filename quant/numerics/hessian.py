@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-CHUNK = 4096  # rows in one float32 product: the sum over products is kept in float64
-STRIP = 128  # rows compared with their transposes at a time
-LEAST_DAMP = 1e-8  # what a damp of 0 is raised to first
+BLOCK_ROWS = 4096  # rows in one float32 product: the sum over products is kept in float64
+TILE_ROWS = 128  # rows compared with their transposes at a time
+MIN_DAMP = 1e-8  # what a damp of 0 is raised to first
 SYMMETRY = 1e-5  # of the largest diagonal entry: what float32 sums may differ by
 
 
@@ -77,12 +77,12 @@ class Hessian:
             )
         rows = rows.reshape(-1, self.n_columns)
         added = np.zeros_like(self._sum)
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            if chunk.dtype != np.float64:
-                chunk = np.asarray(chunk, np.float32)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = rows[start : start + BLOCK_ROWS]
+            if block.dtype != np.float64:
+                block = np.asarray(block, np.float32)
             with np.errstate(over="ignore", invalid="ignore"):  # refused below
-                product = chunk.T @ chunk
+                product = block.T @ block
             # A sum of squares is finite only if all that was squared is.
             finite = np.isfinite(np.diagonal(product))
             if not finite.all():
@@ -105,7 +105,7 @@ class Hessian:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Factor:
+class LdlFactor:
     """Damped Hessian H, of columns in visiting order, as ``H = Dᵀ diag(pivots)² D``.
 
     An error e (C,) of a row of weights costs eᵀHe, column after column the square of pivots[j]
@@ -128,13 +128,13 @@ class Factor:
     """
 
     order: NDArray[np.int64]
-    drift: Float64
+    feedback: Float64
     pivots: Float64
     dead: NDArray[np.bool_]
     damp: float
 
 
-def factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> Factor:
+def ldl_factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> LdlFactor:
     """Factor of a Hessian (C, C) that `check_hessian` passed, in float64.
 
     Parameters
@@ -157,16 +157,16 @@ def factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> F
     if act_order:
         order = np.argsort(-diagonal, kind="stable")
     # H = Dᵀ D, with the unit diagonal taken out, is the Cholesky factorization of H turned about.
-    turned = np.take(hessian[order[::-1]], order[::-1], axis=1)
+    reversed_hessian = np.take(hessian[order[::-1]], order[::-1], axis=1)
     undamped = np.where(dead, mean, diagonal)[order[::-1]]
     used = damp
-    while (upper := cholesky(turned, undamped + used * mean)) is None:
+    while (upper := cholesky(reversed_hessian, undamped + used * mean)) is None:
         if used >= 1:
             raise ValueError(
                 "hessian must be positive semidefinite, got one that cannot be factored even with "
                 "damp 1; take the mean of x xᵀ over calibration rows"
             )
-        used = min(max(10 * used, LEAST_DAMP), 1.0)
+        used = min(max(10 * used, MIN_DAMP), 1.0)
     if used != damp:
         warnings.warn(
             f"the Hessian could not be factored with damp {damp:g}; {used:g} was used: calibrate "
@@ -176,9 +176,9 @@ def factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> F
         )
     lower = upper[::-1, ::-1]
     pivots = np.diagonal(lower).copy()
-    drift = np.divide(lower, pivots[:, None], order="C")
+    feedback = np.divide(lower, pivots[:, None], order="C")
     pivots[dead[order]] = 0  # what is wrong there costs nothing
-    return Factor(order=order, drift=drift, pivots=pivots, dead=dead, damp=used)
+    return LdlFactor(order=order, feedback=feedback, pivots=pivots, dead=dead, damp=used)
 
 
 def mean_of_live(diagonal: Float64) -> float:
@@ -257,14 +257,14 @@ def symmetric(matrix: Float64) -> Float64:
             f"hessian must be finite, got {matrix[row, column]} in row {row}, column {column}; "
             "look at the model's activations"
         )
-    strips = [slice(start, start + STRIP) for start in range(0, len(matrix), STRIP)]
-    worst = max(float(np.abs(matrix[strip] - matrix.T[strip]).max()) for strip in strips)
-    if worst > SYMMETRY * np.abs(np.diagonal(matrix)).max():
+    tiles = [slice(start, start + TILE_ROWS) for start in range(0, len(matrix), TILE_ROWS)]
+    largest = max(float(np.abs(matrix[tile] - matrix.T[tile]).max()) for tile in tiles)
+    if largest > SYMMETRY * np.abs(np.diagonal(matrix)).max():
         raise ValueError(
-            f"hessian must be symmetric, got halves that differ by {worst:g}; take the mean of "
+            f"hessian must be symmetric, got halves that differ by {largest:g}; take the mean of "
             "x xᵀ over calibration rows"
         )
-    return matrix if worst == 0 else (matrix + matrix.T) / 2
+    return matrix if largest == 0 else (matrix + matrix.T) / 2
 
 
 def as_array(values: Any) -> NDArray[Any]:

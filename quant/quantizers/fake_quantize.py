@@ -43,13 +43,15 @@ def fake_quantize(
             f"weight must be a matrix (out, in), got shape {tuple(weight.shape)}; pass vectors "
             "through as they are"
         )
-    turned = weight.T if transposed else weight.flatten(1)
-    check_fit(how.steps, how.group_size, tuple(turned.shape))
-    matrix = turned.to(torch.float32)
-    steps, zeros = (spread(its, how.group_size, matrix) for its in (how.steps, how.zeros))
-    code = torch.round(matrix / steps) + zeros
+    rows_first = weight.T if transposed else weight.flatten(1)
+    check_fit(how.scales, how.group_size, tuple(rows_first.shape))
+    matrix = rows_first.to(torch.float32)
+    scales, zero_points = (
+        spread(its, how.group_size, matrix) for its in (how.scales, how.zero_points)
+    )
+    code = torch.round(matrix / scales) + zero_points
     kept = code.clamp(how.lowest, how.highest)
-    value = (kept.detach() - zeros) * steps
+    value = (kept.detach() - zero_points) * scales
     passed = torch.where(code == kept, matrix, 0.0)
     matrix = value + (passed - passed.detach())  # adds 0, and the gradient
     restored = matrix.T if transposed else matrix.reshape(weight.shape)

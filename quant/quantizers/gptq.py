@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
-from quant.numerics.coordinate_descent import damped_hessian, dtype_of_scales, sweep
-from quant.numerics.gptq_solver import Fit, walk, walk_and_fit
+from quant.numerics.coordinate_descent import damped_hessian, descend, dtype_of_scales
+from quant.numerics.gptq_solver import Fit, solve, solve_and_fit
 from quant.numerics.grid import UniformGrid
-from quant.numerics.hessian import Float64, check_hessian, factor
+from quant.numerics.hessian import Float64, check_hessian, ldl_factor
 from quant.quantizers.gptq_config import ORDER, GptqConfig, Grid, GridConfig
 from quant.quantizers.scalar import ScalarConfig
 
@@ -70,7 +70,7 @@ class GptqQuantizer:
     def fit(self, weight: Any, hessian: Any, *, transposed: bool = False) -> Grid:
         """The grid for a weight as it comes: of the inner configuration, and as that raises."""
         matrix, _ = as_matrix(weight, transposed=transposed)
-        return fit_grid(self.config.inner, matrix, check_hessian(hessian, matrix.shape[1]))
+        return fit_inner(self.config.inner, matrix, check_hessian(hessian, matrix.shape[1]))
 
     def encode(
         self, weight: Any, hessian: Any, fitted: Grid | None = None, *, transposed: bool = False
@@ -104,40 +104,42 @@ class GptqQuantizer:
             check_fitted(fitted, config.inner, matrix.shape)
         grid = fitted
         if grid is None and config.static_groups:
-            grid = fit_grid(config.inner, matrix, checked)
-        its = factor(checked, damp=config.damp, act_order=config.act_order)
-        matrix[:, its.dead] = 0
+            grid = fit_inner(config.inner, matrix, checked)
+        factor = ldl_factor(checked, damp=config.damp, act_order=config.act_order)
+        matrix[:, factor.dead] = 0
         if grid is None:
             inner = config.inner
             assert isinstance(inner, ScalarConfig)  # GptqConfig saw to these two
             assert inner.group_size is not None
-            fit = fit_group(inner, checked)
-            codes, loss, grid = walk_and_fit(matrix, its, fit, inner.group_size, config.block_size)
+            fit = group_fitter(inner, checked)
+            codes, loss, grid = solve_and_fit(
+                matrix, factor, fit, inner.group_size, config.block_size
+            )
         else:
-            codes, loss = walk(matrix, its, grid, config.block_size)
+            codes, loss = solve(matrix, factor, grid, config.block_size)
         arrays = config.inner.arrays(grid)
-        if config.sweeps:
-            place = its.order if config.static_groups else np.arange(n_columns)
-            codes[:, place], grid, loss = sweep(
-                matrix[:, its.order],
-                codes[:, place],
+        if config.n_passes:
+            position = factor.order if config.static_groups else np.arange(n_columns)
+            codes[:, position], grid, loss = descend(
+                matrix[:, factor.order],
+                codes[:, position],
                 grid,
-                place // grid.group_size,
-                damped_hessian(checked, its),
-                sweeps=config.sweeps,
+                position // grid.group_size,
+                damped_hessian(checked, factor),
+                n_passes=config.n_passes,
                 block_size=config.block_size,
                 scale_dtype=dtype_of_scales(arrays, len(matrix)),
             )
             arrays = config.inner.arrays(grid)
         if config.has_order:
-            arrays[ORDER] = its.order.astype(np.int32)
+            arrays[ORDER] = factor.order.astype(np.int32)
         return GptqTensor(
             codes=codes,
             code_bits=code_bits(grid),
             arrays=arrays,
             layout=layout,
-            config=replace(config, damp=its.damp),
-            report=GptqReport(loss=loss, damp=its.damp, n_dead=int(its.dead.sum())),
+            config=replace(config, damp=factor.damp),
+            report=GptqReport(loss=loss, damp=factor.damp, n_dead=int(factor.dead.sum())),
         )
 
     def decode(self, q: QuantizedTensor) -> Any:
@@ -156,7 +158,7 @@ def gptq(
     damp: float = 0.01,
     block_size: int = 128,
     static_groups: bool = True,
-    sweeps: int = 0,
+    n_passes: int = 0,
     transposed: bool = False,
     **fields: Any,
 ) -> GptqTensor:
@@ -172,45 +174,45 @@ def gptq(
         damp=damp,
         block_size=block_size,
         static_groups=static_groups,
-        sweeps=sweeps,
+        n_passes=n_passes,
     )
     return quantizer.encode(weight, hessian, transposed=transposed)
 
 
-def fit_grid(inner: GridConfig, matrix: Matrix, hessian: Float64) -> Grid:
+def fit_inner(inner: GridConfig, matrix: Matrix, hessian: Float64) -> Grid:
     """The grid for a matrix (R, C) as it comes."""
-    grid: Grid = inner.fit(matrix, costs_of(inner, hessian))
+    grid: Grid = inner.fit(matrix, column_weights_of(inner, hessian))
     return grid
 
 
-def fit_group(inner: ScalarConfig, hessian: Float64) -> Fit:
+def group_fitter(inner: ScalarConfig, hessian: Float64) -> Fit:
     """What fits the grid of one group."""
     each_row = replace(inner, per="row", group_size=None)
-    costs = costs_of(inner, hessian)
+    column_weights = column_weights_of(inner, hessian)
 
     def fit(weights: Matrix, columns: NDArray[np.int64]) -> UniformGrid:
-        return each_row.fit(weights, None if costs is None else costs[columns])
+        return each_row.fit(weights, None if column_weights is None else column_weights[columns])
 
     return fit
 
 
-def costs_of(inner: GridConfig, hessian: Float64) -> Float64 | None:
+def column_weights_of(inner: GridConfig, hessian: Float64) -> Float64 | None:
     """diag(H) for a clip rule that weighs columns by it."""
     return np.diagonal(hessian) if getattr(inner, "clip", None) == "hessian" else None
 
 
 def check_fitted(fitted: Grid, inner: GridConfig, shape: tuple[int, int]) -> None:
     """Raise ValueError unless the grid comes back from what `inner` stores of it."""
-    is_kept = False
+    is_stored = False
     if isinstance(fitted, UniformGrid) == isinstance(inner, ScalarConfig):
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # infinite scales are refused
                 arrays = inner.arrays(fitted)
             inner.check(fitted.encode(np.zeros(shape, np.float32)), arrays, shape)
-            is_kept = is_same(inner.grid(arrays, shape), fitted)
+            is_stored = is_same(inner.grid(arrays, shape), fitted)
         except ValueError:
             pass
-    if not is_kept:
+    if not is_stored:
         raise ValueError(
             f"fitted must be a grid of {inner} for a matrix of shape {shape}, got another; fit it "
             "with this quantizer"
@@ -220,7 +222,8 @@ def check_fitted(fitted: Grid, inner: GridConfig, shape: tuple[int, int]) -> Non
 def is_same(grid: Grid, other: Grid) -> bool:
     """Whether two grids of one kind have the same levels."""
     return all(
-        np.array_equal(getattr(grid, its.name), getattr(other, its.name)) for its in fields(grid)
+        np.array_equal(getattr(grid, field.name), getattr(other, field.name))
+        for field in fields(grid)
     )
 
 

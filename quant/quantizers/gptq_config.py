@@ -23,7 +23,7 @@ ORDER = "order"
 class GridConfig(Protocol):
     """A configuration whose codes are those of a grid."""
 
-    def fit(self, matrix: Matrix, costs: NDArray[np.float64] | None = None) -> Any:
+    def fit(self, matrix: Matrix, column_weights: NDArray[np.float64] | None = None) -> Any:
         """The grid for a matrix (R, C); costs (C,) are diag(H)."""
 
     def arrays(self, grid: Any) -> dict[str, Array]:
@@ -71,7 +71,7 @@ class GptqConfig(Config, kind="gptq"):
     damp: float = 0.01
     block_size: int = 128
     static_groups: bool = True
-    sweeps: int = 0
+    n_passes: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.inner, Mapping):  # out of JSON
@@ -85,7 +85,7 @@ class GptqConfig(Config, kind="gptq"):
             if type(value := getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be True or False, got {value!r}; correct it")
         check_int(self.block_size, "block_size", 1, 65536)
-        check_int(self.sweeps, "sweeps", 0, 64)
+        check_int(self.n_passes, "n_passes", 0, 64)
         if (
             type(self.damp) not in (int, float)
             or not isfinite(self.damp)

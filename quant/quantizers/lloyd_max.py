@@ -72,7 +72,7 @@ class LloydMaxConfig(Config, kind="lloyd-max"):
                 "out"
             )
 
-    def fit(self, matrix: Matrix, costs: Array | None = None) -> CodebookGrid:
+    def fit(self, matrix: Matrix, column_weights: Array | None = None) -> CodebookGrid:
         """The grid for a matrix (R, C) float32, finite.
 
         What the squared error of a weight counts is `costs`, (C,) or (R, C) >= 0, if given; 1 else.
@@ -90,8 +90,10 @@ class LloydMaxConfig(Config, kind="lloyd-max"):
             if weights is not None:
                 matrix = matrix / spread(grid.scales, group_size, columns)
                 weights = np.broadcast_to(spread(weights, group_size, columns), matrix.shape)
-            if costs is not None:
-                weights = np.broadcast_to(costs * (1 if weights is None else weights), matrix.shape)
+            if column_weights is not None:
+                weights = np.broadcast_to(
+                    column_weights * (1 if weights is None else weights), matrix.shape
+                )
             codebook = lloyd_max(matrix, self.k, weights=weights, method=self.method)
         return replace(grid, codebook=codebook.astype(np.float32))
 
@@ -176,7 +178,7 @@ class LloydMaxQuantizer:
         self.config = replace(config or LloydMaxConfig(), **fields)
 
     def fit(
-        self, weight: Any, *, importance: ArrayLike | None = None, transposed: bool = False
+        self, weight: Any, *, column_weights: ArrayLike | None = None, transposed: bool = False
     ) -> CodebookGrid:
         """Codebook and scales for a weight.
 
@@ -195,14 +197,14 @@ class LloydMaxQuantizer:
             fit its dtype.
         """
         matrix, _ = as_matrix(weight, transposed=transposed)
-        return self.config.fit(matrix, check_importance(importance, matrix.shape))
+        return self.config.fit(matrix, check_column_weights(column_weights, matrix.shape))
 
     def encode(
         self,
         weight: Any,
         fitted: CodebookGrid | None = None,
         *,
-        importance: ArrayLike | None = None,
+        column_weights: ArrayLike | None = None,
         transposed: bool = False,
     ) -> QuantizedTensor:
         """The weight quantized, on the grid that `fit` gave, or else on one of its own.
@@ -213,7 +215,7 @@ class LloydMaxQuantizer:
             As `fit`; and if `fitted` is not of this configuration and shape.
         """
         matrix, layout = as_matrix(weight, transposed=transposed)
-        checked = check_importance(importance, matrix.shape)
+        checked = check_column_weights(column_weights, matrix.shape)
         grid = self.config.fit(matrix, checked) if fitted is None else fitted
         arrays = self.config.arrays(grid)
         if fitted is not None and not is_same(fitted, self.config, arrays, matrix.shape):
@@ -253,20 +255,20 @@ def is_same(
     )
 
 
-def check_importance(importance: ArrayLike | None, shape: tuple[int, int]) -> Array | None:
+def check_column_weights(column_weights: ArrayLike | None, shape: tuple[int, int]) -> Array | None:
     """(C,) or (R, C) float64; ValueError unless it is finite, >= 0, and one is above 0."""
-    if importance is None:
+    if column_weights is None:
         return None
-    held = np.asarray(importance, np.float64)
+    held = np.asarray(column_weights, np.float64)
     if held.shape not in (shape, shape[1:]):
         raise ValueError(
-            f"importance must be of shape {shape[1:]} or {shape}, got {held.shape}; give each "
+            f"column_weights must be of shape {shape[1:]} or {shape}, got {held.shape}; give each "
             "column or weight one"
         )
     if not (np.isfinite(held).all() and held.min() >= 0 and held.max() > 0):
         raise ValueError(
-            f"importance must be finite and >= 0, and one above 0, got {held.min()}..{held.max()}; "
-            "leave it out for equal ones"
+            f"column_weights must be finite and >= 0, and one above 0, got "
+            f"{held.min()}..{held.max()}; leave it out for equal ones"
         )
     shares: Array = held / held.max()
     return shares

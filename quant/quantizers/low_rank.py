@@ -16,7 +16,7 @@ from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
 from quant.io.validation import check_names
-from quant.numerics.hessian import check_hessian, factor
+from quant.numerics.hessian import check_hessian, ldl_factor
 from quant.quantizers.scalar import ScalarConfig
 
 Array = NDArray[Any]
@@ -94,14 +94,14 @@ class LowRankConfig(Config, kind="low-rank"):
 
     def check(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> None:
         """Raise ValueError unless `decode` can take these."""
-        others = {name: its for name, its in arrays.items() if not name.startswith(INNER)}
+        others = {name: array for name, array in arrays.items() if not name.startswith(INNER)}
         check_names(others, {name for side in SIDES for name in self.names(side)})
         self.inner.check(codes, inner_arrays(arrays), shape)
         rank = min(self.rank, *shape)
         for side, n in zip(SIDES, shape, strict=True):
             if self.factors == "int8":
-                steps = {"steps": arrays[f"{side}.steps"]}
-                EIGHT.check(arrays[side], steps, (rank, n))
+                scales = {"scales": arrays[f"{side}.scales"]}
+                EIGHT.check(arrays[side], scales, (rank, n))
             elif arrays[side].dtype != np.float16 or arrays[side].shape != (rank, n):
                 raise ValueError(
                     f"{side} must be float16 of shape {(rank, n)}, got {arrays[side].dtype} of "
@@ -112,14 +112,14 @@ class LowRankConfig(Config, kind="low-rank"):
 
     def names(self, side: str) -> list[str]:
         """Arrays that a factor is stored as."""
-        return [side, f"{side}.steps"] if self.factors == "int8" else [side]
+        return [side, f"{side}.scales"] if self.factors == "int8" else [side]
 
     def read(self, arrays: Mapping[str, Array], side: str) -> Matrix:
         """A factor (rank, R or C) float32."""
         stored = arrays[side]
         if self.factors == "float16":
             return stored.astype(np.float32)
-        return EIGHT.decode(stored, {"steps": arrays[f"{side}.steps"]}, stored.shape)
+        return EIGHT.decode(stored, {"scales": arrays[f"{side}.scales"]}, stored.shape)
 
     def store(self, side: str, factor: Matrix) -> dict[str, Array]:
         """Arrays that a factor (rank, R or C) float32 becomes."""
@@ -129,7 +129,7 @@ class LowRankConfig(Config, kind="low-rank"):
                 raise ValueError(f"factors must fit float16, got {largest:.4g}; store them as int8")
             return {side: factor.astype(np.float16)}
         grid = EIGHT.fit(factor)
-        return {side: grid.encode(factor), f"{side}.steps": grid.steps}
+        return {side: grid.encode(factor), f"{side}.scales": grid.scales}
 
 
 def correct(
@@ -139,7 +139,7 @@ def correct(
     *,
     rank: int = 4,
     factors: str = "int8",
-    fisher: Float64 | None = None,
+    row_weights: Float64 | None = None,
     transposed: bool = False,
 ) -> QuantizedTensor:
     """The quantized weight with a correction of this rank: the best one, but for how it is stored.
@@ -173,13 +173,13 @@ def correct(
     error = matrix.astype(np.float64) - q.matrix()
     root = np.eye(columns)
     if hessian is not None:
-        its = factor(check_hessian(hessian, columns), act_order=False)
+        factored = ldl_factor(check_hessian(hessian, columns), act_order=False)
         # H = D' diag(p)² D: the rows of E (D' diag(p)) are as long as E's errors are dear.
-        least = its.pivots[its.pivots > 0].min()
-        root = its.drift.T * np.maximum(its.pivots, least)
+        least = factored.pivots[factored.pivots > 0].min()
+        root = factored.feedback.T * np.maximum(factored.pivots, least)
     gains = np.ones((rows, 1))
-    if fisher is not None:
-        gains[:, 0] = np.sqrt(np.maximum(fisher, max(LEAST * np.median(fisher), 1e-30)))
+    if row_weights is not None:
+        gains[:, 0] = np.sqrt(np.maximum(row_weights, max(LEAST * np.median(row_weights), 1e-30)))
     u, sizes, vt = np.linalg.svd(gains * (error @ root), full_matrices=False)
     share = np.sqrt(sizes[:rank])  # to both sides alike
     left = (u[:, :rank] * share / gains).T

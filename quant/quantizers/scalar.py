@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
-from quant.numerics.clipping import code_range, fit_rows, parse_clip, read_costs
+from quant.numerics.clipping import code_range, fit_grid, parse_clip, read_column_weights
 from quant.numerics.grid import UniformGrid
 
 Array = NDArray[Any]
@@ -60,38 +60,44 @@ class ScalarConfig(Config, kind="scalar"):
         parse_clip(self.clip)
         check_choice(self.scale_dtype, "scale_dtype", ("float32", "float16"))
 
-    def fit(self, matrix: Matrix, costs: NDArray[np.float64] | None = None) -> UniformGrid:
+    def fit(self, matrix: Matrix, column_weights: NDArray[np.float64] | None = None) -> UniformGrid:
         """The grid for a matrix (R, C) float32, finite; costs (C,) are diag(H), for "hessian"."""
-        return fit_rows(
+        return fit_grid(
             matrix,
-            self.steps_shape(matrix.shape)[0],
-            self.columns_per_step(matrix.shape[1]),
+            self.scales_shape(matrix.shape)[0],
+            self.columns_per_scale(matrix.shape[1]),
             bits=self.bits,
             symmetric=self.symmetric,
             clip=self.clip,
             scale_dtype=self.scale_dtype,
-            costs=costs,
+            column_weights=column_weights,
         )
 
     def arrays(self, grid: UniformGrid) -> dict[str, Array]:
         """What is stored of a grid: its steps, and zeros (uint8) if it is affine."""
-        steps = {"steps": grid.steps.astype(self.scale_dtype)}
-        return steps if self.symmetric else steps | {"zeros": grid.zeros.astype(np.uint8)}
+        scales = {"scales": grid.scales.astype(self.scale_dtype)}
+        return (
+            scales
+            if self.symmetric
+            else scales | {"zero_points": grid.zero_points.astype(np.uint8)}
+        )
 
     def grid(self, arrays: Mapping[str, Array], shape: tuple[int, int]) -> UniformGrid:
         """The grid of stored arrays, for a matrix of this shape (R, C)."""
-        steps = np.ascontiguousarray(arrays["steps"], np.float32)
-        zeros = np.zeros_like(steps) if self.symmetric else arrays["zeros"].astype(np.float32)
+        scales = np.ascontiguousarray(arrays["scales"], np.float32)
+        zero_points = (
+            np.zeros_like(scales) if self.symmetric else arrays["zero_points"].astype(np.float32)
+        )
         lowest, highest = code_range(self.bits, self.symmetric)
         return UniformGrid(
-            steps=steps,
-            zeros=zeros,
+            scales=scales,
+            zero_points=zero_points,
             lowest=lowest,
             highest=highest,
-            group_size=self.columns_per_step(shape[1]),
+            group_size=self.columns_per_scale(shape[1]),
         )
 
-    def steps_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+    def scales_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(rows, groups) of the steps of a matrix (R, C)."""
         rows, columns = shape
         groups = -(-columns // self.group_size) if self.group_size else 1
@@ -99,7 +105,7 @@ class ScalarConfig(Config, kind="scalar"):
             self.per, (rows, groups)
         )
 
-    def columns_per_step(self, columns: int) -> int:
+    def columns_per_scale(self, columns: int) -> int:
         """Columns that share a step, of a matrix (R, C)."""
         return 1 if self.per == "column" else min(self.group_size or columns, columns)
 
@@ -121,16 +127,16 @@ class ScalarConfig(Config, kind="scalar"):
                 f"codes must be in {lowest}..{highest}, got {codes.min()}..{codes.max()}; the file "
                 "is damaged"
             )
-        kinds = {"steps": self.scale_dtype} | ({} if self.symmetric else {"zeros": "uint8"})
+        kinds = {"scales": self.scale_dtype} | ({} if self.symmetric else {"zero_points": "uint8"})
         got = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-        expected = {name: (kind, self.steps_shape(shape)) for name, kind in kinds.items()}
+        expected = {name: (kind, self.scales_shape(shape)) for name, kind in kinds.items()}
         if got != expected:
             raise ValueError(f"arrays must be {expected}, got {got}; the file is damaged")
         grid = self.grid(arrays, shape)
-        if grid.zeros.max() > highest:
+        if grid.zero_points.max() > highest:
             raise ValueError(
-                f"zeros must be in {lowest}..{highest}, got {grid.zeros.max():.0f}; the file is "
-                "damaged"
+                f"zero_points must be in {lowest}..{highest}, got "
+                f"{grid.zero_points.max():.0f}; the file is damaged"
             )
 
 
@@ -206,26 +212,28 @@ class ScalarQuantizer:
         return q.dequantize()
 
     def _fit(self, matrix: Matrix, hessian: Any) -> UniformGrid:
-        return self.config.fit(matrix, read_costs(hessian, self.config.clip, matrix.shape[1]))
+        return self.config.fit(
+            matrix, read_column_weights(hessian, self.config.clip, matrix.shape[1])
+        )
 
     def _check_fitted(self, fitted: UniformGrid, shape: tuple[int, int]) -> None:
         """Raise ValueError unless the grid comes back from what is stored of it."""
         config = self.config
         is_alike = (
             (fitted.lowest, fitted.highest) == code_range(config.bits, config.symmetric)
-            and fitted.steps.shape == config.steps_shape(shape)
-            and min(fitted.group_size, shape[1]) == config.columns_per_step(shape[1])
+            and fitted.scales.shape == config.scales_shape(shape)
+            and min(fitted.group_size, shape[1]) == config.columns_per_scale(shape[1])
         )
         if is_alike:
             with np.errstate(over="ignore", invalid="ignore"):  # infinite steps are not alike
                 arrays = config.arrays(fitted)
-            zeros = arrays.get("zeros", np.zeros_like(fitted.zeros))
-            is_alike = np.array_equal(arrays["steps"], fitted.steps)
-            is_alike = is_alike and np.array_equal(zeros, fitted.zeros)
+            zero_points = arrays.get("zero_points", np.zeros_like(fitted.zero_points))
+            is_alike = np.array_equal(arrays["scales"], fitted.scales)
+            is_alike = is_alike and np.array_equal(zero_points, fitted.zero_points)
         if not is_alike:
             raise ValueError(
                 "fitted must be a grid of this configuration and shape, got codes "
-                f"{fitted.lowest}..{fitted.highest} and steps of shape {fitted.steps.shape} for "
+                f"{fitted.lowest}..{fitted.highest} and scales of shape {fitted.scales.shape} for "
                 f"{config} and {shape}; fit it with this quantizer"
             )
 
@@ -263,7 +271,7 @@ def quantize_int8_symmetric(w2d: Any) -> tuple[Any, Any]:
 
 def _codes_and_scales(w2d: Any, bits: int) -> tuple[Any, Any]:
     q = ScalarQuantizer(bits=bits).encode(w2d)
-    codes, scales = q.codes, q.arrays["steps"][:, 0]
+    codes, scales = q.codes, q.arrays["scales"][:, 0]
     if not q.layout.is_torch:
         return codes, scales
     import torch

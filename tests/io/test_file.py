@@ -173,8 +173,8 @@ def test_what_could_not_be_loaded_is_not_saved(tensors):
         (change(code_bits=5),
          f"int8 codes of 5 bits must be in -16..15, got {q.codes[abs(q.codes + .5) > 16][0]}; "
          "take more bits"),
-        (change(arrays={"steps": complex_array}),
-         f"dtype of steps must be one of {numpy_dtypes}, got 'complex64'; correct it"),
+        (change(arrays={"scales": complex_array}),
+         f"dtype of scales must be one of {numpy_dtypes}, got 'complex64'; correct it"),
         (change(arrays={"codes": q.codes}),
          "side arrays must have names of their own, got 'codes'; codes is that of the codes"),
         (change(layout=Layout(shape=(60,), dtype="float32", is_torch=False, is_transposed=False)),

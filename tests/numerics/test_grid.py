@@ -21,13 +21,13 @@ SHAPES = [
 
 def uniform(rng, shape=(ROWS, 1, COLUMNS), *, bits=4, symmetric=True):
     rows, groups, group_size = shape
-    steps = rng.uniform(0.01, 0.5, (rows, groups)).astype(np.float32)
+    scales = rng.uniform(0.01, 0.5, (rows, groups)).astype(np.float32)
     most = 2 ** (bits - 1) - 1
     lowest, highest = (-most, most) if symmetric else (0, 2 * most + 1)
-    zeros = np.zeros_like(steps) if symmetric else np.rint(rng.uniform(0, highest, steps.shape))
+    zeros = np.zeros_like(scales) if symmetric else np.rint(rng.uniform(0, highest, scales.shape))
     return UniformGrid(
-        steps=steps,
-        zeros=zeros.astype(np.float32),
+        scales=scales,
+        zero_points=zeros.astype(np.float32),
         lowest=lowest,
         highest=highest,
         group_size=group_size,
@@ -58,27 +58,27 @@ def spread(scales, group_size):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_codes_are_those_of_numpy_and_of_torch(rng, shape, symmetric):
     matrix, grid = weights(rng), uniform(rng, shape, symmetric=symmetric)
-    matrix[1:3] = np.rint(matrix[1:3] * 4) * spread(grid.steps, grid.group_size)[-1] / 2  # ties
-    steps, zeros = (spread(its, grid.group_size) for its in (grid.steps, grid.zeros))
+    matrix[1:3] = np.rint(matrix[1:3] * 4) * spread(grid.scales, grid.group_size)[-1] / 2  # ties
+    scales, zeros = (spread(its, grid.group_size) for its in (grid.scales, grid.zero_points))
     codes = grid.encode(matrix)
     assert codes.dtype == (np.int8 if symmetric else np.uint8)
-    plain = np.clip(np.rint(matrix / steps) + zeros, grid.lowest, grid.highest)
+    plain = np.clip(np.rint(matrix / scales) + zeros, grid.lowest, grid.highest)
     np.testing.assert_array_equal(codes, plain)
-    by_torch = torch.round(torch.tensor(matrix) / torch.tensor(steps)) + torch.tensor(zeros)
+    by_torch = torch.round(torch.tensor(matrix) / torch.tensor(scales)) + torch.tensor(zeros)
     np.testing.assert_array_equal(codes, by_torch.clamp(grid.lowest, grid.highest).numpy())
 
     decoded = grid.decode(codes)
     assert decoded.dtype == np.float32
-    np.testing.assert_array_equal(decoded, (plain - zeros) * steps)
+    np.testing.assert_array_equal(decoded, (plain - zeros) * scales)
     np.testing.assert_array_equal(
-        decoded, ((torch.tensor(codes) - torch.tensor(zeros)) * torch.tensor(steps)).numpy()
+        decoded, ((torch.tensor(codes) - torch.tensor(zeros)) * torch.tensor(scales)).numpy()
     )
 
 
 def test_ties_go_to_the_even_multiple(rng):
     grid = UniformGrid(
-        steps=np.array([[0.5]], np.float32),
-        zeros=np.array([[3.0]], np.float32),
+        scales=np.array([[0.5]], np.float32),
+        zero_points=np.array([[3.0]], np.float32),
         lowest=0,
         highest=7,
         group_size=6,
@@ -133,8 +133,8 @@ def test_a_tie_goes_to_the_lower_level():
 def test_one_weight_alone_gets_the_same_code(rng):
     matrix, grid = weights(rng), uniform(rng, symmetric=False)
     bounds = np.float32(grid.lowest), np.float32(grid.highest)
-    steps, zeros = grid.column(7)
-    alone = [round_uniform(*its, *bounds) for its in zip(matrix[:, 7], steps, zeros, strict=True)]
+    scales, zeros = grid.column(7)
+    alone = [round_uniform(*its, *bounds) for its in zip(matrix[:, 7], scales, zeros, strict=True)]
     assert alone == grid.encode(matrix)[:, 7].tolist()
 
     for k in (1, 2, 3, 16, 17):
@@ -147,9 +147,9 @@ def test_one_weight_alone_gets_the_same_code(rng):
 def test_column_is_that_of_its_group(rng):
     grid, book = uniform(rng, (ROWS, 6, 4), symmetric=False), codebook(rng, 3, (1, 6, 4))
     for i in (0, 3, 4, 22):
-        steps, zeros = grid.column(i)
-        np.testing.assert_array_equal(steps, grid.steps[:, i // 4])
-        np.testing.assert_array_equal(zeros, grid.zeros[:, i // 4])
+        scales, zeros = grid.column(i)
+        np.testing.assert_array_equal(scales, grid.scales[:, i // 4])
+        np.testing.assert_array_equal(zeros, grid.zero_points[:, i // 4])
         np.testing.assert_array_equal(book.column(i), book.scales[:, i // 4])
 
 
@@ -181,7 +181,7 @@ def refusal(call, *arguments, **options):
 
 def refuse_uniform(**fields):
     ones = np.ones((2, 1), np.float32)
-    given = {"steps": ones, "zeros": 0 * ones, "lowest": -7, "highest": 7, "group_size": 4}
+    given = {"scales": ones, "zero_points": 0 * ones, "lowest": -7, "highest": 7, "group_size": 4}
     return refusal(UniformGrid, **given | fields)
 
 
@@ -192,7 +192,7 @@ def refuse_codebook(**fields):
 
 
 @pytest.mark.parametrize(
-    ("refuse", "name"), [(refuse_uniform, "steps"), (refuse_codebook, "scales")]
+    ("refuse", "name"), [(refuse_uniform, "scales"), (refuse_codebook, "scales")]
 )
 def test_scales_that_are_none_are_refused(refuse, name):
     for wrong in (np.ones(2, np.float32), np.ones((2, 1)), np.ones((0, 1), np.float32)):
@@ -210,9 +210,9 @@ def test_scales_that_are_none_are_refused(refuse, name):
 
 def test_a_uniform_grid_refuses():
     wrong = np.zeros((1, 1), np.float32)
-    assert refuse_uniform(zeros=wrong) == (
-        "zeros must be float32 of shape (2, 1), as the steps are, got float32 of shape (1, 1); "
-        "make one for each step"
+    assert refuse_uniform(zero_points=wrong) == (
+        "zero_points must be float32 of shape (2, 1), as the scales are, got float32 of shape "
+        "(1, 1); make one for each scale"
     )
     for lowest, highest in ((0, 256), (-129, 7), (-7, 128), (3, 3)):
         assert refuse_uniform(lowest=lowest, highest=highest) == (
@@ -221,11 +221,11 @@ def test_a_uniform_grid_refuses():
         )
     for value in (0.5, 256.0, np.nan):
         wrong = np.full((2, 1), value, np.float32)
-        assert refuse_uniform(zeros=wrong) == (
-            f"zeros must be whole numbers in -255..255, got {value}..{value}; they are codes"
+        assert refuse_uniform(zero_points=wrong) == (
+            f"zero_points must be whole numbers in -255..255, got {value}..{value}; they are codes"
         )
-    assert refuse_uniform(steps=np.full((2, 1), 1e38, np.float32)) == (
-        "levels must be finite, got a step of 1e+38; it is too large"
+    assert refuse_uniform(scales=np.full((2, 1), 1e38, np.float32)) == (
+        "levels must be finite, got a scale of 1e+38; it is too large"
     )
 
 

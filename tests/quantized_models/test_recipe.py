@@ -332,7 +332,7 @@ def test_a_conv1d_of_transformers_is_quantized_by_outputs():
     model = nn.Sequential(utils.Conv1D(4, 6))
     q = quantize_model(model, "int8", progress=False).tensors["0.weight"]
     assert q.layout.is_transposed
-    assert q.arrays["steps"].shape == (4, 1)
+    assert q.arrays["scales"].shape == (4, 1)
     q = quantize_model(model, "gptq-int8", [torch.randn(9, 6)], progress=False)
     assert q.tensors["0.weight"].layout.is_transposed
 

@@ -44,9 +44,9 @@ def test_forward_is_what_the_export_gives(rng, config, dtype):
 
 def test_forward_rounds_near_ties_as_the_export_does(rng):
     """Where a product with the inverse of a step would round the other way."""
-    steps = rng.uniform(0.01, 1, (200, 1)).astype(np.float32)
-    weight = torch.tensor((np.arange(-31, 31) + np.float32(0.5)) * steps)
-    grid = replace(ScalarQuantizer().fit(weight), steps=steps)
+    scales = rng.uniform(0.01, 1, (200, 1)).astype(np.float32)
+    weight = torch.tensor((np.arange(-31, 31) + np.float32(0.5)) * scales)
+    grid = replace(ScalarQuantizer().fit(weight), scales=scales)
     exported = ScalarQuantizer().encode(weight, grid).dequantize()
     assert torch.equal(fake_quantize(weight, grid), exported)
 
@@ -55,7 +55,7 @@ def test_forward_rounds_near_ties_as_the_export_does(rng):
 def test_the_gradient_passes_where_nothing_was_clipped(dtype):
     config = ScalarConfig(bits=2, per="tensor")
     grid = ScalarQuantizer(config).fit(np.eye(3))
-    assert grid.steps.tolist() == [[1]]
+    assert grid.scales.tolist() == [[1]]
     weight = torch.tensor([[0.2, 1.25, 1.75], [-0.7, -1.25, -9]], dtype=dtype, requires_grad=True)
     out = fake_quantize(weight, grid)
     assert out.tolist() == [[0, 1, 1], [-1, -1, -1]]

@@ -12,9 +12,9 @@ from eval.bench import gptq as bench
 from eval.cli import main
 from quant.base.config import Config
 from quant.numerics.coordinate_descent import damped_hessian
-from quant.numerics.gptq_solver import ROWS, grid_rows, walk
+from quant.numerics.gptq_solver import ROWS, grid_rows, solve
 from quant.numerics.grid import CodebookGrid, UniformGrid
-from quant.numerics.hessian import CHUNK, DampingWarning, Hessian, check_hessian, factor
+from quant.numerics.hessian import BLOCK_ROWS, DampingWarning, Hessian, check_hessian, ldl_factor
 from quant.quantizers.gptq import GptqQuantizer, gptq
 from quant.quantizers.gptq_config import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
@@ -102,7 +102,7 @@ def test_groups_fitted_on_the_way_are_those_of_the_published_algorithm(
 
     def round_column(column, _, i):
         grid = grids[i // group_size]
-        step = grid.steps[:, 0]
+        step = grid.scales[:, 0]
         return np.clip(np.rint(column / step), grid.lowest, grid.highest) * step
 
     made = slow_gptq(weight, hessian, round_column, order, 0.01, on_group, group_size)
@@ -112,7 +112,7 @@ def test_groups_fitted_on_the_way_are_those_of_the_published_algorithm(
     )  # fmt: skip
     np.testing.assert_allclose(q.dequantize(), made, rtol=1e-5, atol=1e-6)
     assert ("order" in q.arrays) == act_order
-    assert q.arrays["steps"].shape == (10, -(-12 // group_size))
+    assert q.arrays["scales"].shape == (10, -(-12 // group_size))
 
 
 @pytest.mark.parametrize("shape", [(10, 1), (1, 1), (10, 3), (1, 3)])
@@ -127,7 +127,7 @@ def test_levels_of_a_codebook(layer, shape):
         scale = grid.column(place)
         return book[np.abs(column[:, None] / scale[:, None] - book).argmin(axis=1)] * scale
 
-    codes, loss = walk(weight, factor(hessian), grid, 5)
+    codes, loss = solve(weight, ldl_factor(hessian), grid, 5)
     made = slow_gptq(weight, hessian, round_column, order_of(hessian, True))
     np.testing.assert_array_equal(grid.decode(codes), made)
     errors = weight.astype(np.float64) - made
@@ -172,7 +172,7 @@ def test_strips_of_rows_do_not_show(rng, static_groups):
         part = gptq(weight[start : start + 3], hessian, **made)
         np.testing.assert_array_equal(part.codes, whole.codes[start : start + 3])
         np.testing.assert_array_equal(
-            part.arrays["steps"], whole.arrays["steps"][start : start + 3]
+            part.arrays["scales"], whole.arrays["scales"][start : start + 3]
         )
 
 
@@ -181,16 +181,18 @@ def test_it_beats_rounding_to_nearest_on_what_it_was_calibrated_with(rng, bits):
     weight = rng.standard_normal((32, 24)).astype(np.float32)
     inputs = rng.standard_normal((200, 24)) @ rng.standard_normal((24, 24))
     hessian = mean_of(inputs * np.exp(rng.standard_normal(24)))
-    costs = {}
+    column_weights = {}
     for name, q in (
         ("rtn", rtn(weight, bits=bits, clip="mse")),
         ("standing", gptq(weight, hessian, bits=bits, clip="mse", act_order=False)),
         ("act", gptq(weight, hessian, bits=bits, clip="mse")),
     ):
         errors = weight - q.matrix()
-        costs[name] = np.vdot(errors @ hessian, errors), np.vdot(errors, errors)
-    assert costs["act"][0] < costs["standing"][0] < 0.7 * costs["rtn"][0]
-    assert costs["act"][1] > costs["rtn"][1]  # and yet the weights themselves are further off
+        column_weights[name] = np.vdot(errors @ hessian, errors), np.vdot(errors, errors)
+    assert column_weights["act"][0] < column_weights["standing"][0] < 0.7 * column_weights["rtn"][0]
+    assert (
+        column_weights["act"][1] > column_weights["rtn"][1]
+    )  # and yet the weights themselves are further off
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -235,8 +237,8 @@ def test_degenerate_weights_are_exact(layer):
 def test_a_dead_column_takes_the_level_nearest_to_zero():
     book = np.array([-1, 0.25, 2], np.float32)
     grid = CodebookGrid(codebook=book, scales=np.ones((1, 1), np.float32), group_size=2)
-    its = factor(np.diag([0.0, 1.0]))
-    codes, loss = walk(np.array([[0.0, 2.0]], np.float32), its, grid, 128)
+    its = ldl_factor(np.diag([0.0, 1.0]))
+    codes, loss = solve(np.array([[0.0, 2.0]], np.float32), its, grid, 128)
     assert codes.tolist() == [[1, 2]]
     assert loss == 0
 
@@ -246,15 +248,15 @@ def test_a_dead_column_takes_the_level_nearest_to_zero():
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_pieces_make_the_hessian_of_the_whole(rng, dtype):
-    rows = rng.standard_normal((CHUNK + 50, 3)).astype(dtype)
+    rows = rng.standard_normal((BLOCK_ROWS + 50, 3)).astype(dtype)
     pieces = Hessian(3)
-    for start, stop in ((0, 1), (1, 20), (20, 20), (20, CHUNK + 50)):
+    for start, stop in ((0, 1), (1, 20), (20, 20), (20, BLOCK_ROWS + 50)):
         pieces.add(rows[start:stop])
     exact = mean_of(rows.astype(np.float64))
     np.testing.assert_allclose(
         pieces.matrix(), exact, rtol=0, atol=1e-13 if dtype == "float64" else 1e-6
     )
-    assert (pieces.n_rows, pieces.n_columns) == (CHUNK + 50, 3)
+    assert (pieces.n_rows, pieces.n_columns) == (BLOCK_ROWS + 50, 3)
 
 
 def test_rows_may_have_any_shape_before_the_last(rng):
@@ -281,12 +283,12 @@ def test_a_hessian_is_as_good_as_its_matrix(layer):
 @pytest.mark.parametrize("act_order", [True, False])
 def test_the_factor_is_one_and_its_pivots_are_those_of_the_inverse(layer, act_order):
     hessian = mean_of(layer[1])
-    its = factor(hessian, damp=0.1, act_order=act_order)
+    its = ldl_factor(hessian, damp=0.1, act_order=act_order)
     damped = hessian + 0.1 * np.diagonal(hessian).mean() * np.eye(12)
     damped = damped[np.ix_(its.order, its.order)]
-    half = its.pivots[:, None] * its.drift
+    half = its.pivots[:, None] * its.feedback
     np.testing.assert_allclose(half.T @ half, damped, rtol=1e-10, atol=1e-10)
-    np.testing.assert_array_equal(its.drift, np.tril(its.drift))
+    np.testing.assert_array_equal(its.feedback, np.tril(its.feedback))
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     np.testing.assert_allclose(its.pivots, 1 / np.diagonal(upper), rtol=1e-9)
     is_falling = (np.diff(np.diagonal(hessian)[its.order]) <= 0).all()
@@ -311,23 +313,23 @@ def test_pivots_that_are_rounding_errors_are_none():
     hessian = np.array([[1.0, 1.0], [1.0, 1.0 + np.finfo(float).eps]])
     np.linalg.cholesky(hessian)  # does not fail
     with pytest.warns(DampingWarning):
-        assert factor(hessian, damp=0).damp == 1e-8
+        assert ldl_factor(hessian, damp=0).damp == 1e-8
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_dead_columns_need_no_damping_whatever_the_scale(layer, scale):
     hessian = mean_of(layer[1])
     hessian[3] = hessian[:, 3] = 0
-    assert factor(scale * hessian).damp == 0.01
+    assert ldl_factor(scale * hessian).damp == 0.01
 
 
 def test_damping_goes_up_tenfold(rng):
     hessian = np.eye(4)
     hessian[:2, :2] = [[1, 1.05], [1.05, 1]]  # least eigenvalue -0.05
     with pytest.warns(DampingWarning):
-        assert factor(hessian, damp=0.001).damp == pytest.approx(0.1)
+        assert ldl_factor(hessian, damp=0.001).damp == pytest.approx(0.1)
     with pytest.warns(DampingWarning):
-        assert factor(hessian - np.diag([0, 0, 0.5, 0.5]), damp=0.02).damp == pytest.approx(0.2)
+        assert ldl_factor(hessian - np.diag([0, 0, 0.5, 0.5]), damp=0.02).damp == pytest.approx(0.2)
 
 
 def test_no_damping_makes_an_indefinite_hessian_good():
@@ -358,8 +360,8 @@ def test_what_a_hessian_refuses():
         "calibration must be of numbers, got <U1; cast it first"
     )
     for bad in (np.nan, np.inf, 1e30):
-        rows = np.ones((2 * CHUNK, 2), np.float32)
-        rows[CHUNK + 7, 1] = bad
+        rows = np.ones((2 * BLOCK_ROWS, 2), np.float32)
+        rows[BLOCK_ROWS + 7, 1] = bad
         assert error(hessian.add, rows) == (
             "calibration rows must be finite, and their squares too, got otherwise in column 1; "
             "look at the model's activations"
@@ -463,9 +465,9 @@ def test_what_is_no_weight(weight, text):
         ({"act_order": 1}, "act_order must be True or False, got 1; correct it"),
         ({"static_groups": None}, "static_groups must be True or False, got None; correct it"),
         ({"block_size": 0}, "block_size must be an integer in 1..65536, got 0; correct it"),
-        ({"sweeps": -1}, "sweeps must be an integer in 0..64, got -1; correct it"),
-        ({"sweeps": 65}, "sweeps must be an integer in 0..64, got 65; correct it"),
-        ({"sweeps": True}, "sweeps must be an integer in 0..64, got True; correct it"),
+        ({"n_passes": -1}, "n_passes must be an integer in 0..64, got -1; correct it"),
+        ({"n_passes": 65}, "n_passes must be an integer in 0..64, got 65; correct it"),
+        ({"n_passes": True}, "n_passes must be an integer in 0..64, got True; correct it"),
         ({"damp": -0.1}, "damp must be a number in [0, 1], got -0.1; 0.01 is usual"),
         ({"damp": float("nan")}, "damp must be a number in [0, 1], got nan; 0.01 is usual"),
         ({"damp": "1"}, "damp must be a number in [0, 1], got '1'; 0.01 is usual"),
@@ -514,9 +516,9 @@ def test_only_grids_of_the_configuration_are_taken(layer):
 def test_halved_steps_are_those_that_are_used(layer):
     weight, inputs = layer
     q = gptq(weight, mean_of(inputs), scale_dtype="float16")
-    assert q.arrays["steps"].dtype == np.float16
-    steps = q.arrays["steps"].astype(np.float32)
-    np.testing.assert_array_equal(q.matrix(), q.codes * steps)
+    assert q.arrays["scales"].dtype == np.float16
+    scales = q.arrays["scales"].astype(np.float32)
+    np.testing.assert_array_equal(q.matrix(), q.codes * scales)
     quantizer = GptqQuantizer(q.config)
     wide = ScalarConfig(clip="sd:12.85").fit(weight)  # no float16 holds its steps
     assert "got another; fit it with" in error(quantizer.encode, weight, mean_of(inputs), wide)
@@ -527,13 +529,13 @@ def test_what_a_file_may_not_hold(layer):
     q = gptq(weight, mean_of(inputs), per="group", group_size=4, static_groups=False)
     shape = weight.shape
     q.config.check(q.codes, q.arrays, shape)
-    steps = {"steps": q.arrays["steps"]}
-    assert error(q.config.check, q.codes, steps, shape) == (
-        f"arrays must hold 'order' under {q.config}, got steps; the file is damaged"
+    scales = {"scales": q.arrays["scales"]}
+    assert error(q.config.check, q.codes, scales, shape) == (
+        f"arrays must hold 'order' under {q.config}, got scales; the file is damaged"
     )
     plain = GptqConfig()
     assert error(plain.check, q.codes, q.arrays, shape) == (
-        f"arrays must not hold 'order' under {plain}, got order, steps; the file is damaged"
+        f"arrays must not hold 'order' under {plain}, got order, scales; the file is damaged"
     )
     for order, text in (
         (np.arange(12), "order must be int32 of shape (12,), got int64 of shape (12,); the file is "
@@ -544,7 +546,7 @@ def test_what_a_file_may_not_hold(layer):
         (np.arange(1, 13, dtype=np.int32), "order must hold each column 0..11 once; the file is "
          "damaged"),
     ):  # fmt: skip
-        assert error(q.config.check, q.codes, steps | {"order": order}, shape) == text
+        assert error(q.config.check, q.codes, scales | {"order": order}, shape) == text
     assert error(q.config.check, q.codes[:9], q.arrays, shape) == (
         "codes must be int8 of shape (10, 12), got int8 of shape (9, 12); the file is damaged"
     )
@@ -557,10 +559,10 @@ def test_a_configuration_survives_json():
     text = json.dumps(config.to_json())
     assert Config.from_json(json.loads(text)) == config
     assert config.damp == 0.0
-    swept = replace(config, sweeps=3)
-    assert swept.to_json()["sweeps"] == 3
+    swept = replace(config, n_passes=3)
+    assert swept.to_json()["n_passes"] == 3
     assert Config.from_json(swept.to_json()) == swept
-    assert label(GptqConfig(sweeps=3)) == "gptq sweeps=3 of scalar clip=sd:12.85"
+    assert label(GptqConfig(n_passes=3)) == "gptq n_passes=3 of scalar clip=sd:12.85"
 
 
 def test_the_inner_configuration_must_be_known():
@@ -581,26 +583,26 @@ def test_nothing_warns_where_all_is_well(layer):
 # sweeps after the walk
 
 
-def slow_sweeps(weight, hessian, q, order, sweeps, size, damp=0.01):
+def slow_sweeps(weight, hessian, q, order, n_passes, size, damp=0.01):
     """(matrix, loss) after sweeps over symmetric codes, one weight after the other."""
     n = len(order)
     its = hessian + damp * np.diagonal(hessian).mean() * np.eye(n)
-    codes, steps = q.codes.astype(float), q.arrays["steps"].astype(float)
+    codes, scales = q.codes.astype(float), q.arrays["scales"].astype(float)
     most = 2 ** (q.code_bits - 1) - 1
     for r, w in enumerate(weight.astype(float)):
-        for _ in range(sweeps):
-            for g in range(steps.shape[1]):
+        for _ in range(n_passes):
+            for g in range(scales.shape[1]):
                 unit = np.where(np.arange(n) // size == g, codes[r], 0)
-                errors = codes[r] * np.repeat(steps[r], size)[:n] - w
+                errors = codes[r] * np.repeat(scales[r], size)[:n] - w
                 if unit.any():
-                    steps[r, g] -= unit @ its @ errors / (unit @ its @ unit)
-            step = np.repeat(steps[r], size)[:n]
+                    scales[r, g] -= unit @ its @ errors / (unit @ its @ unit)
+            step = np.repeat(scales[r], size)[:n]
             for j in order:
                 others = codes[r] * step - w
                 others[j] = 0
                 wanted = w[j] - its[j] @ others / its[j, j]
                 codes[r, j] = np.clip(np.rint(wanted / step[j]), -most, most)
-    made = codes * np.repeat(steps, size, axis=1)[:, :n]
+    made = codes * np.repeat(scales, size, axis=1)[:, :n]
     errors = made - weight
     return made, np.vdot(errors @ its, errors)
 
@@ -614,10 +616,10 @@ def test_sweeps_are_those_of_a_slow_twin(layer, bits, group_size, act_order):
     grid = {"bits": bits, "clip": "mse", "per": "group", "group_size": group_size}
     grid["act_order"] = act_order
     plain = gptq(weight, hessian, **grid)
-    for sweeps in (1, 3):
-        q = gptq(weight, hessian, **grid, sweeps=sweeps, block_size=5)
+    for n_passes in (1, 3):
+        q = gptq(weight, hessian, **grid, n_passes=n_passes, block_size=5)
         made, loss = slow_sweeps(
-            weight, hessian, plain, order_of(hessian, act_order), sweeps, group_size
+            weight, hessian, plain, order_of(hessian, act_order), n_passes, group_size
         )
         np.testing.assert_allclose(q.matrix(), made, rtol=1e-4)  # steps are float32
         assert q.report.loss == pytest.approx(loss, rel=1e-5)
@@ -642,12 +644,12 @@ def test_sweeps_lower_the_loss_on_every_grid(rng, static_groups):
         ]
     for inner in inners:
         plain, q = (
-            GptqQuantizer(inner=inner, sweeps=sweeps, **fields).encode(weight, hessian)
-            for sweeps in (0, 4)
+            GptqQuantizer(inner=inner, n_passes=n_passes, **fields).encode(weight, hessian)
+            for n_passes in (0, 4)
         )
         assert q.report.loss < 0.95 * plain.report.loss
         assert q.nbytes == plain.nbytes
-        assert q.config == replace(plain.config, sweeps=4)
+        assert q.config == replace(plain.config, n_passes=4)
 
 
 def test_one_row_has_the_scale_of_its_tensor_for_itself(layer):
@@ -655,29 +657,29 @@ def test_one_row_has_the_scale_of_its_tensor_for_itself(layer):
     hessian = mean_of(inputs)
     for rows, is_same in ((10, True), (1, False)):
         plain, q = (
-            gptq(weight[:rows], hessian, bits=3, clip="mse", per="tensor", sweeps=sweeps)
-            for sweeps in (0, 1)
+            gptq(weight[:rows], hessian, bits=3, clip="mse", per="tensor", n_passes=n_passes)
+            for n_passes in (0, 1)
         )
-        assert (q.arrays["steps"] == plain.arrays["steps"]).all() == is_same
+        assert (q.arrays["scales"] == plain.arrays["scales"]).all() == is_same
     inner = LloydMaxConfig(k=3, scale="none")
-    assert GptqQuantizer(inner=inner, sweeps=1).encode(weight[:1], hessian).arrays.keys() == {
+    assert GptqQuantizer(inner=inner, n_passes=1).encode(weight[:1], hessian).arrays.keys() == {
         "codebook"
     }
 
 
 def row_grid(step, n=4):
-    steps = np.full((1, 1), step, np.float32)
+    scales = np.full((1, 1), step, np.float32)
     return UniformGrid(
-        steps=steps, zeros=np.zeros_like(steps), lowest=-31, highest=31, group_size=n
+        scales=scales, zero_points=np.zeros_like(scales), lowest=-31, highest=31, group_size=n
     )
 
 
 def test_refitted_steps_are_of_least_squares():
     weight = np.array([[1.1, -2.2, 4.4, 0.0]], np.float32)
     hessian = np.diag([1.0, 2.0, 3.0, 4.0])
-    q = GptqQuantizer(sweeps=1).encode(weight, hessian, row_grid(1.0))
+    q = GptqQuantizer(n_passes=1).encode(weight, hessian, row_grid(1.0))
     assert q.codes.tolist() == [[1, -2, 4, 0]]
-    np.testing.assert_array_equal(q.arrays["steps"], np.float32([[1.1]]))
+    np.testing.assert_array_equal(q.arrays["scales"], np.float32([[1.1]]))
     np.testing.assert_array_equal(q.matrix(), weight)
     assert q.report.loss == 0
 
@@ -693,9 +695,9 @@ def test_refitted_steps_are_of_least_squares():
 )
 def test_a_step_stays_where_no_better_one_can_be_stored(weight, step, dtype):
     weight = np.array([weight]) * step
-    quantizer = GptqQuantizer(inner=ScalarConfig(scale_dtype=dtype), sweeps=2)
+    quantizer = GptqQuantizer(inner=ScalarConfig(scale_dtype=dtype), n_passes=2)
     q = quantizer.encode(weight, np.eye(4), row_grid(step))
-    assert q.arrays["steps"].astype(np.float32) == np.float32(step)
+    assert q.arrays["scales"].astype(np.float32) == np.float32(step)
     assert q.codes.tolist() == [np.rint(weight[0] / step).tolist()]
 
 
@@ -703,8 +705,8 @@ def test_a_step_stays_where_no_better_one_can_be_stored(weight, step, dtype):
 def test_sweeps_go_by_what_was_factored(layer, act_order):
     inputs = layer[1]
     inputs[:, [2, 7]] = 0
-    its = factor(mean_of(inputs), damp=0.1, act_order=act_order)
-    half = its.pivots[:, None] * its.drift
+    its = ldl_factor(mean_of(inputs), damp=0.1, act_order=act_order)
+    half = its.pivots[:, None] * its.feedback
     made = damped_hessian(mean_of(inputs), its)
     np.testing.assert_allclose(made, half.T @ half, rtol=1e-10, atol=1e-10)
 
@@ -712,7 +714,7 @@ def test_sweeps_go_by_what_was_factored(layer, act_order):
 def test_dead_columns_are_not_swept(layer):
     weight, inputs = layer
     inputs[:, [2, 7]] = 0
-    q = gptq(weight, mean_of(inputs), bits=3, sweeps=4)
+    q = gptq(weight, mean_of(inputs), bits=3, n_passes=4)
     assert not q.matrix()[:, [2, 7]].any()
 
 
@@ -721,23 +723,23 @@ def test_strips_of_rows_do_not_show_in_sweeps(rng, per):
     weight = rng.standard_normal((ROWS + 1, 4)).astype(np.float32)
     hessian = mean_of(rng.standard_normal((9, 4)))
     made = {"bits": 3, "per": per} | ({"group_size": 3} if per == "group" else {})
-    quantizer = GptqQuantizer(inner=ScalarConfig(**made), sweeps=2)
+    quantizer = GptqQuantizer(inner=ScalarConfig(**made), n_passes=2)
     grid = quantizer.fit(weight, hessian)
     whole = quantizer.encode(weight, hessian, grid)
     if per == "tensor":  # nor is the last strip's one row taken to have a scale for itself
-        np.testing.assert_array_equal(whole.arrays["steps"], grid.steps)
+        np.testing.assert_array_equal(whole.arrays["scales"], grid.scales)
     last = quantizer.encode(weight[-3:], hessian, grid_rows(grid, slice(-3, None)))
     np.testing.assert_array_equal(last.codes, whole.codes[-3:])
     assert (
         whole.report.loss
-        < GptqQuantizer(quantizer.config, sweeps=0).encode(weight, hessian).report.loss
+        < GptqQuantizer(quantizer.config, n_passes=0).encode(weight, hessian).report.loss
     )
 
 
 def test_sweeps_warn_of_nothing(layer):
     weight, inputs = layer
     for scale, other in ((1e30, 1e-30), (1e-38, 1e30), (1, 1e-250), (1, 1e250)):
-        q = gptq(weight * scale, mean_of(inputs) * other, bits=3, sweeps=2)
+        q = gptq(weight * scale, mean_of(inputs) * other, bits=3, n_passes=2)
         assert np.isfinite(q.matrix()).all()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from quant.base.config import Config
 from quant.numerics.grid import UniformGrid
-from quant.numerics.hessian import factor
+from quant.numerics.hessian import ldl_factor
 from quant.quantizers.gptq import GptqQuantizer, gptq
 from quant.quantizers.gptq_config import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig
@@ -121,16 +121,16 @@ def test_the_scale_of_the_hessian_does_not_show(layer, made, c):
 @given(layers(), st.booleans())
 def test_babais_bound(layer, act_order):
     weight, hessian = layer
-    steps = np.abs(weight).max(axis=1, keepdims=True) / np.float32(10)
+    scales = np.abs(weight).max(axis=1, keepdims=True) / np.float32(10)
     grid = UniformGrid(
-        steps=steps, zeros=np.zeros_like(steps), lowest=-127, highest=127,
+        scales=scales, zero_points=np.zeros_like(scales), lowest=-127, highest=127,
         group_size=weight.shape[1],
     )  # fmt: skip
     quantizer = GptqQuantizer(inner=ScalarConfig(bits=8), act_order=act_order)
     q = quantizer.encode(weight, hessian, grid)
     assume(np.abs(q.codes.astype(int)).max() < 127)
-    pivots = factor(hessian, act_order=act_order).pivots
-    assert q.report.loss <= (1 + 1e-6) * np.outer(steps**2, pivots**2).sum() / 4
+    pivots = ldl_factor(hessian, act_order=act_order).pivots
+    assert q.report.loss <= (1 + 1e-6) * np.outer(scales**2, pivots**2).sum() / 4
 
 
 @given(layers(), st.data())
@@ -140,8 +140,8 @@ def test_dead_columns_become_zero_and_change_no_other(layer, data):
     live = np.array(data.draw(st.lists(st.booleans(), min_size=columns, max_size=columns)))
     assume(live.any())
     hessian = hessian * np.outer(live, live)
-    steps = np.abs(weight).max(axis=1, keepdims=True) / np.float32(31)
-    grid = {"steps": steps, "zeros": np.zeros_like(steps), "lowest": -31, "highest": 31}
+    scales = np.abs(weight).max(axis=1, keepdims=True) / np.float32(31)
+    grid = {"scales": scales, "zero_points": np.zeros_like(scales), "lowest": -31, "highest": 31}
     quantizer = GptqQuantizer(inner=ScalarConfig())
     q = quantizer.encode(weight, hessian, UniformGrid(**grid, group_size=columns))
     rest = quantizer.encode(
@@ -223,8 +223,8 @@ def gappy_layers(draw):
     return weight, hessian * np.outer(live, live)
 
 
-def sweep(layer, config, sweeps, **fields):
-    return GptqQuantizer(config, sweeps=sweeps, **fields).encode(*layer)
+def descend(layer, config, n_passes, **fields):
+    return GptqQuantizer(config, n_passes=n_passes, **fields).encode(*layer)
 
 
 def true_loss(layer, q):
@@ -240,8 +240,8 @@ def true_loss(layer, q):
 @given(gappy_layers(), configs())
 def test_the_loss_is_that_of_what_is_stored_and_no_sweep_raises_it(layer, config):
     before = np.inf
-    for sweeps in (0, 1, 2, 5):
-        q = sweep(layer, config, sweeps)
+    for n_passes in (0, 1, 2, 5):
+        q = descend(layer, config, n_passes)
         q.config.check(q.codes, q.arrays, layer[0].shape)
         loss, rounding = true_loss(layer, q)
         assert q.report.loss == pytest.approx(loss, rel=1e-6, abs=rounding)
@@ -251,9 +251,9 @@ def test_the_loss_is_that_of_what_is_stored_and_no_sweep_raises_it(layer, config
 
 @given(layers(), configs())
 def test_blocks_do_not_show_in_sweeps(layer, config):
-    whole = sweep(layer, config, 3, block_size=layer[0].shape[1])
+    whole = descend(layer, config, 3, block_size=layer[0].shape[1])
     for block_size in (1, 7):
-        q = sweep(layer, config, 3, block_size=block_size)
+        q = descend(layer, config, 3, block_size=block_size)
         rounding = true_loss(layer, q)[1]
         assert q.report.loss == pytest.approx(whole.report.loss, rel=1e-9, abs=rounding)
 
@@ -264,25 +264,25 @@ def test_rows_are_swept_on_their_own(layer, made, random):
     assume(made["per"] in ("row", "group"))
     order = list(range(len(weight)))
     random.shuffle(order)
-    q = gptq(weight, hessian, **made, sweeps=3)
-    moved = gptq(weight[order], hessian, **made, sweeps=3)
-    alone = gptq(weight[:1], hessian, **made, sweeps=3)
+    q = gptq(weight, hessian, **made, n_passes=3)
+    moved = gptq(weight[order], hessian, **made, n_passes=3)
+    alone = gptq(weight[:1], hessian, **made, n_passes=3)
     np.testing.assert_array_equal(moved.codes, q.codes[order])
-    np.testing.assert_allclose(moved.arrays["steps"], q.arrays["steps"][order], rtol=1e-6)
+    np.testing.assert_allclose(moved.arrays["scales"], q.arrays["scales"][order], rtol=1e-6)
     np.testing.assert_array_equal(alone.codes, q.codes[:1])
-    np.testing.assert_allclose(alone.arrays["steps"], q.arrays["steps"][:1], rtol=1e-6)
+    np.testing.assert_allclose(alone.arrays["scales"], q.arrays["scales"][:1], rtol=1e-6)
 
 
 @given(layers(), configs())
 def test_where_sweeps_end_no_other_code_is_better(layer, config):
     weight, hessian = layer
-    q = sweep(layer, config, 64)
-    before = sweep(layer, config, 63)
+    q = descend(layer, config, 64)
+    before = descend(layer, config, 63)
     assume(all(np.array_equal(q.arrays[name], before.arrays[name]) for name in q.arrays))
     assume(np.array_equal(q.codes, before.codes))
     its = damped(hessian, q.report.damp)
-    levels, curve = q.matrix().astype(np.float64), np.diagonal(its)
-    pulls = (levels - weight) @ its
+    levels, curvature = q.matrix().astype(np.float64), np.diagonal(its)
+    gradient = (levels - weight) @ its
     if isinstance(config.inner, ScalarConfig):
         grid = config.inner.fit(weight)
         codes = range(grid.lowest, grid.highest + 1)
@@ -291,9 +291,11 @@ def test_where_sweeps_end_no_other_code_is_better(layer, config):
     for code in codes:
         others = q.config.decode(np.full_like(q.codes, code), q.arrays, weight.shape)
         moves = others - levels
-        change = moves * (2 * pulls + curve * moves)
-        reach = np.abs(levels) + np.abs(others) + np.abs(pulls / curve)
-        assert (change >= -(2.0**-20) * curve * np.abs(moves) * reach).all()  # float32 near a tie
+        change = moves * (2 * gradient + curvature * moves)
+        reach = np.abs(levels) + np.abs(others) + np.abs(gradient / curvature)
+        assert (
+            change >= -(2.0**-20) * curvature * np.abs(moves) * reach
+        ).all()  # float32 near a tie
 
 
 @given(layers(), options())
@@ -303,6 +305,6 @@ def test_sweeps_leave_what_is_nearest_already(layer, made):
     made |= {"per": "tensor", "static_groups": True}
     made.pop("group_size", None)
     diagonal = np.diag(np.diagonal(hessian))
-    plain, q = (gptq(weight, diagonal, **made, sweeps=sweeps) for sweeps in (0, 3))
+    plain, q = (gptq(weight, diagonal, **made, n_passes=n_passes) for n_passes in (0, 3))
     np.testing.assert_array_equal(q.codes, plain.codes)
-    np.testing.assert_array_equal(q.arrays["steps"], plain.arrays["steps"])
+    np.testing.assert_array_equal(q.arrays["scales"], plain.arrays["scales"])

@@ -169,15 +169,18 @@ def test_nf4_stores_its_scales_alone(rng):
 
 def test_importance_is_what_errors_count(rng):
     weight = rng.standard_normal((8, 32)).astype(np.float32)
-    importance = np.where(np.arange(32) < 4, 100.0, 1.0)
+    column_weights = np.where(np.arange(32) < 4, 100.0, 1.0)
     quantizer = LloydMaxQuantizer(k=4, scale="none")
     errors = [
-        np.sum(importance * (quantizer.encode(weight, importance=given).dequantize() - weight) ** 2)
-        for given in (importance, None)
+        np.sum(
+            column_weights
+            * (quantizer.encode(weight, column_weights=given).dequantize() - weight) ** 2
+        )
+        for given in (column_weights, None)
     ]
     assert errors[0] < 0.9 * errors[1]
-    each = quantizer.fit(weight, importance=np.broadcast_to(importance, weight.shape))
-    column = quantizer.fit(weight, importance=importance)
+    each = quantizer.fit(weight, column_weights=np.broadcast_to(column_weights, weight.shape))
+    column = quantizer.fit(weight, column_weights=column_weights)
     np.testing.assert_array_equal(each.codebook, column.codebook)
 
 
@@ -231,11 +234,11 @@ def test_the_quantizer_refuses():
         assert refusal(encode, weight) == (
             f"scales must fit float16, got {got} in row 1, group 0; use scale_dtype='float32'"
         )
-    assert refusal(encode, np.ones((2, 3)), importance=np.ones(2)) == (
-        "importance must be of shape (3,) or (2, 3), got (2,); give each column or weight one"
+    assert refusal(encode, np.ones((2, 3)), column_weights=np.ones(2)) == (
+        "column_weights must be of shape (3,) or (2, 3), got (2,); give each column or weight one"
     )
-    assert refusal(encode, np.ones((1, 2)), importance=[0, -1]) == (
-        "importance must be finite and >= 0, and one above 0, got -1.0..0.0; leave it out for "
+    assert refusal(encode, np.ones((1, 2)), column_weights=[0, -1]) == (
+        "column_weights must be finite and >= 0, and one above 0, got -1.0..0.0; leave it out for "
         "equal ones"
     )
     none = LloydMaxQuantizer(k=2, scale="none")

@@ -29,17 +29,17 @@ def hessian(rng):
     return rows.T @ rows / 200
 
 
-def cost(weight, q, hessian, fisher=None):
+def cost(weight, q, hessian, row_weights=None):
     error = weight.astype(np.float64) - q.matrix()
     rows = np.diag(error @ hessian @ error.T)
-    return rows.sum() if fisher is None else fisher @ rows
+    return rows.sum() if row_weights is None else row_weights @ rows
 
 
-def best(error, hessian, rank, fisher=None):
+def best(error, hessian, rank, row_weights=None):
     """What is left of the error after the best correction: of Eckart and Young."""
     values, vectors = np.linalg.eigh(hessian)
     root = vectors * np.sqrt(values)
-    gains = np.ones(len(error)) if fisher is None else np.sqrt(fisher)
+    gains = np.ones(len(error)) if row_weights is None else np.sqrt(row_weights)
     sizes = np.linalg.svd(gains[:, None] * error @ root, compute_uv=False)
     return float(np.square(sizes[rank:]).sum())
 
@@ -56,22 +56,25 @@ def test_without_a_hessian_it_is_the_truncated_svd(weight, rank):
 @pytest.mark.parametrize("factors", ["int8", "float16"])
 @pytest.mark.parametrize("is_fisher", [False, True])
 def test_with_a_hessian_it_is_the_best_of_its_rank(weight, hessian, rng, factors, is_fisher):
-    fisher = rng.uniform(0.5, 4, 12) if is_fisher else None
+    row_weights = rng.uniform(0.5, 4, 12) if is_fisher else None
     q = quantize(weight, INT4)
     error = weight.astype(np.float64) - q.matrix()
     left = cost(
-        weight, correct(q, weight, hessian, rank=3, factors=factors, fisher=fisher), hessian, fisher
+        weight,
+        correct(q, weight, hessian, rank=3, factors=factors, row_weights=row_weights),
+        hessian,
+        row_weights,
     )
-    least = best(error, hessian, 3, fisher)
+    least = best(error, hessian, 3, row_weights)
     assert least * 0.999 < left < least * 1.1  # damped by 0.01, and rounded
-    plain = cost(weight, correct(q, weight, rank=3, factors=factors), hessian, fisher)
-    assert left < plain < cost(weight, q, hessian, fisher)
+    plain = cost(weight, correct(q, weight, rank=3, factors=factors), hessian, row_weights)
+    assert left < plain < cost(weight, q, hessian, row_weights)
 
 
 def test_outputs_that_do_not_matter_and_dead_columns_are_no_trouble(weight, hessian):
     hessian[3], hessian[:, 3] = 0, 0
     q = quantize(weight, INT4)
-    corrected = correct(q, weight, hessian, rank=2, fisher=np.zeros(12))
+    corrected = correct(q, weight, hessian, rank=2, row_weights=np.zeros(12))
     assert cost(weight, corrected, hessian) < cost(weight, q, hessian)
 
 
@@ -117,20 +120,20 @@ def damaged(q, **arrays):
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        ({"left": None}, "arrays must be left, left.steps, right, right.steps, got left.steps, "
-         "right, right.steps; the file is damaged"),
-        ({"more": np.ones(1)}, "arrays must be left, left.steps, right, right.steps, got left, "
-         "left.steps, more, right, right.steps; the file is damaged"),
+        ({"left": None}, "arrays must be left, left.scales, right, right.scales, got left.scales, "
+         "right, right.scales; the file is damaged"),
+        ({"more": np.ones(1)}, "arrays must be left, left.scales, right, right.scales, got left, "
+         "left.scales, more, right, right.scales; the file is damaged"),
         ({"left": np.ones((2, 11), np.int8)}, "codes must be int8 of shape (2, 12), got int8 of "
          "shape (2, 11); the file is damaged"),
-        ({"left.steps": np.full((2, 1), 1e38, np.float32),
-          "right.steps": np.full((2, 1), 1e-3, np.float32)}, "levels must be finite, got a step of "
-         "1e+38; it is too large"),
-        ({"left.steps": np.full((2, 1), 1e20, np.float32),
-          "right.steps": np.full((2, 1), 1e20, np.float32)}, "weights must be finite, got "
+        ({"left.scales": np.full((2, 1), 1e38, np.float32),
+          "right.scales": np.full((2, 1), 1e-3, np.float32)}, "levels must be finite, got a scale "
+         "of 1e+38; it is too large"),
+        ({"left.scales": np.full((2, 1), 1e20, np.float32),
+          "right.scales": np.full((2, 1), 1e20, np.float32)}, "weights must be finite, got "
          "otherwise; the file is damaged"),
-        ({"inner.steps": None}, "arrays must be {'steps': ('float32', (12, 1))}, got {}; the file "
-         "is damaged"),
+        ({"inner.scales": None}, "arrays must be {'scales': ('float32', (12, 1))}, got {}; the "
+         "file is damaged"),
     ],
 )  # fmt: skip
 def test_damaged_arrays(weight, arrays, text):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from quant.numerics.clipping import fit_rows, rounded
+from quant.numerics.clipping import fit_grid, rounded
 from quant.numerics.grid import UniformGrid
 from quant.quantizers.scalar import (
     ScalarConfig,
@@ -30,8 +30,8 @@ def refusal(call, *arguments, **options):
     return str(caught.value)
 
 
-def error(weight, q, costs=1):
-    return (costs * (weight.astype(np.float64) - q.matrix()) ** 2).sum()
+def error(weight, q, column_weights=1):
+    return (column_weights * (weight.astype(np.float64) - q.matrix()) ** 2).sum()
 
 
 def test_int6_and_int8_reach_the_largest_weight_of_each_row():
@@ -53,8 +53,8 @@ def test_an_affine_grid_holds_zero_and_both_ends():
         np.array([[-1.0, 2.0, 0.0, 0.9], [5, 6, 7, 0]])
     )
     assert q.codes.tolist() == [[0, 3, 1, 2], [2, 3, 3, 0]]
-    assert q.arrays["zeros"].tolist() == [[1], [0]]
-    assert q.arrays["steps"].tolist() == [[1], [np.float32(7 / 3)]]
+    assert q.arrays["zero_points"].tolist() == [[1], [0]]
+    assert q.arrays["scales"].tolist() == [[1], [np.float32(7 / 3)]]
     assert q.dequantize()[0].tolist() == [-1, 2, 0, 1]
 
 
@@ -63,7 +63,7 @@ def test_sd_clip_is_the_step_that_the_records_use(rng):
     q = rtn(weight)
     assert q.config == ScalarConfig(clip="sd:12.85")
     sd = weight.astype(np.float64).std(axis=1, keepdims=True)
-    np.testing.assert_allclose(q.arrays["steps"], 12.85 / 31 * sd, rtol=1e-6)
+    np.testing.assert_allclose(q.arrays["scales"], 12.85 / 31 * sd, rtol=1e-6)
     share = np.bincount(q.codes.ravel().astype(np.int64) + 31) / weight.size
     entropy = -(share[share > 0] * np.log2(share[share > 0])).sum()
     assert entropy == pytest.approx(3.33, abs=0.01)  # bits a weight, for normal weights
@@ -80,15 +80,15 @@ def test_sd_is_that_of_what_shares_a_step(rng, per):
         "column": wide.std(axis=0, keepdims=True),
         "group": np.stack([wide[:, i : i + 4].std(axis=1) for i in (0, 4, 8)], axis=1),
     }[per]
-    np.testing.assert_allclose(q.arrays["steps"], 3 / 7 * expected, rtol=1e-6)
+    np.testing.assert_allclose(q.arrays["scales"], 3 / 7 * expected, rtol=1e-6)
 
 
 def test_affine_sd_is_about_the_mean(rng):
     weight = rng.normal(3, 0.5, (2, 3000)).astype(np.float32)
     q = rtn(weight, bits=8, clip="sd:4", symmetric=False)
     mean, sd = weight.mean(axis=1), weight.std(axis=1)
-    np.testing.assert_allclose(q.arrays["steps"][:, 0], (mean + 4 * sd) / 255, rtol=1e-4)
-    assert q.arrays["zeros"].tolist() == [[0], [0]]  # 0 is held, below all weights
+    np.testing.assert_allclose(q.arrays["scales"][:, 0], (mean + 4 * sd) / 255, rtol=1e-4)
+    assert q.arrays["zero_points"].tolist() == [[0], [0]]  # 0 is held, below all weights
 
 
 def test_more_bits_err_less_on_normal_weights(rng):
@@ -103,8 +103,8 @@ def test_mse_is_near_the_best_step_of_many(rng):
     for bits in (2, 4, 6):
         found = error(weight, rtn(weight, bits, "mse"))
         most = 2 ** (bits - 1) - 1
-        steps = np.abs(weight).max() / most * np.linspace(0.02, 1.05, 4000, dtype=np.float32)
-        every = np.clip(np.rint(weight / steps[:, None]), -most, most) * steps[:, None]
+        scales = np.abs(weight).max() / most * np.linspace(0.02, 1.05, 4000, dtype=np.float32)
+        every = np.clip(np.rint(weight / scales[:, None]), -most, most) * scales[:, None]
         assert found <= 1.002 * ((every - weight.astype(np.float64)) ** 2).sum(axis=1).min()
 
 
@@ -121,15 +121,21 @@ def test_affine_mse_leaves_an_outlier_out(rng, outlier):
 def test_hessian_weighs_the_columns(rng):
     weight = rng.standard_normal((8, 100)).astype(np.float32)
     weight[:, 0] = 50
-    costs = np.ones(100)
-    costs[0] = 0  # a column that no input reaches
-    q = rtn(weight, 3, "hessian", hessian=costs)
-    assert error(weight, q, costs) < 0.1 * error(weight, rtn(weight, 3, "mse"), costs)
-    for same in (np.diag(costs), torch.tensor(costs), torch.diag(torch.tensor(costs)).float()):
+    column_weights = np.ones(100)
+    column_weights[0] = 0  # a column that no input reaches
+    q = rtn(weight, 3, "hessian", hessian=column_weights)
+    assert error(weight, q, column_weights) < 0.1 * error(
+        weight, rtn(weight, 3, "mse"), column_weights
+    )
+    for same in (
+        np.diag(column_weights),
+        torch.tensor(column_weights),
+        torch.diag(torch.tensor(column_weights)).float(),
+    ):
         np.testing.assert_array_equal(rtn(weight, 3, "hessian", hessian=same).codes, q.codes)
     like_mse = rtn(weight, 3, "hessian", hessian=np.full(100, 7.0))
     np.testing.assert_array_equal(like_mse.codes, rtn(weight, 3, "mse").codes)
-    assert rtn(weight, 3, "hessian", "column", hessian=costs).matrix()[0, 0] == 50
+    assert rtn(weight, 3, "hessian", "column", hessian=column_weights).matrix()[0, 0] == 50
 
 
 def test_a_grid_is_fitted_once_and_used_again(rng):
@@ -140,7 +146,7 @@ def test_a_grid_is_fitted_once_and_used_again(rng):
         again = quantizer.encode(weight, grid)
         np.testing.assert_array_equal(q.codes, again.codes)
         other = quantizer.encode(rng.standard_normal((4, 10)), grid)
-        np.testing.assert_array_equal(other.arrays["steps"], q.arrays["steps"])
+        np.testing.assert_array_equal(other.arrays["scales"], q.arrays["scales"])
         np.testing.assert_array_equal(quantizer.decode(q), q.dequantize())
 
 
@@ -156,7 +162,7 @@ def test_odd_weights_come_back(fields):
     for zero in (np.zeros((3, 4)), np.zeros((1, 1))):
         q = ScalarQuantizer(**fields).encode(zero)
         np.testing.assert_array_equal(q.dequantize(), 0)
-        assert (q.arrays["steps"] == 1).all()
+        assert (q.arrays["scales"] == 1).all()
     weight = np.arange(12.0).reshape(3, 4)
     weight[1] = 0
     assert (ScalarQuantizer(**fields).encode(weight).matrix()[1] == 0).all()
@@ -187,14 +193,14 @@ def test_float16_steps_are_used_as_they_are_stored(rng):
     weight[3] = 0
     for symmetric in (True, False):
         q = rtn(weight, 4, "mse", scale_dtype="float16", symmetric=symmetric)
-        steps = q.arrays["steps"]
-        assert steps.dtype == np.float16
-        zeros = q.arrays.get("zeros", np.zeros_like(steps)).astype(np.float32)
-        np.testing.assert_array_equal(q.matrix(), (q.codes - zeros) * steps.astype(np.float32))
-        assert steps[2, 0] == np.finfo(np.float16).smallest_subnormal
+        scales = q.arrays["scales"]
+        assert scales.dtype == np.float16
+        zeros = q.arrays.get("zero_points", np.zeros_like(scales)).astype(np.float32)
+        np.testing.assert_array_equal(q.matrix(), (q.codes - zeros) * scales.astype(np.float32))
+        assert scales[2, 0] == np.finfo(np.float16).smallest_subnormal
         assert (q.matrix()[2:4] == 0).all()
     assert refusal(rtn, np.full((1, 2), 1e7), scale_dtype="float16") == (
-        "steps must be finite as float16, got 3.226e+05; are these weights?"
+        "scales must be finite as float16, got 3.226e+05; are these weights?"
     )
 
 
@@ -206,10 +212,10 @@ def test_weights_at_the_ends_of_float32(rng):
     back = ScalarQuantizer(bits=8).encode(np.array([[large, -large, 0]])).matrix()
     np.testing.assert_allclose(back, [[large, -large, 0]], rtol=1e-6)
     assert refusal(rtn, np.array([[3.4e38, 0]]), 6, "sd:1000") == (
-        "steps must be finite as float32, got 5.484e+39; are these weights?"
+        "scales must be finite as float32, got 5.484e+39; are these weights?"
     )
     assert refusal(rtn, np.array([[3.4e38, 0]]), 6, "sd:31") == (
-        "levels must be finite, got a step of 1.7e+38; it is too large"
+        "levels must be finite, got a scale of 1.7e+38; it is too large"
     )
 
 
@@ -255,13 +261,15 @@ def test_a_grid_of_another_kind_is_refused(rng):
         grid = ScalarQuantizer(fitting).fit(weight)
         assert refusal(ScalarQuantizer(using).encode, weight, grid) == (
             "fitted must be a grid of this configuration and shape, got codes "
-            f"{grid.lowest}..{grid.highest} and steps of shape {grid.steps.shape} for {using} and "
-            "(4, 10); fit it with this quantizer"
+            f"{grid.lowest}..{grid.highest} and scales of shape {grid.scales.shape} for {using} "
+            "and (4, 10); fit it with this quantizer"
         )
-    steps = np.ones((4, 1), np.float32)
-    moved = UniformGrid(steps=steps, zeros=steps, lowest=-31, highest=31, group_size=10)
+    scales = np.ones((4, 1), np.float32)
+    moved = UniformGrid(scales=scales, zero_points=scales, lowest=-31, highest=31, group_size=10)
     assert refusal(ScalarQuantizer().encode, weight, moved).startswith("fitted must be a grid")
-    whole = UniformGrid(steps=steps, zeros=0 * steps, lowest=-31, highest=31, group_size=999)
+    whole = UniformGrid(
+        scales=scales, zero_points=0 * scales, lowest=-31, highest=31, group_size=999
+    )
     assert ScalarQuantizer().encode(weight, whole).codes.shape == (4, 10)
 
 
@@ -297,25 +305,25 @@ def test_what_a_file_holds_is_checked():
     assert damaged(affine, codes=np.full((2, 3), 64, np.uint8)) == (
         "codes must be in 0..63, got 64..64; the file is damaged"
     )
-    assert damaged(config, steps=None) == (
-        "arrays must be {'steps': ('float32', (2, 1))}, got {}; the file is damaged"
+    assert damaged(config, scales=None) == (
+        "arrays must be {'scales': ('float32', (2, 1))}, got {}; the file is damaged"
     )
-    assert damaged(config, steps=np.ones((2, 1))) == (
-        "arrays must be {'steps': ('float32', (2, 1))}, got {'steps': ('float64', (2, 1))}; the "
+    assert damaged(config, scales=np.ones((2, 1))) == (
+        "arrays must be {'scales': ('float32', (2, 1))}, got {'scales': ('float64', (2, 1))}; the "
         "file is damaged"
     )
-    assert damaged(affine, zeros=np.zeros((1, 1), np.uint8)) == (
-        "arrays must be {'steps': ('float32', (2, 1)), 'zeros': ('uint8', (2, 1))}, got {'steps': "
-        "('float32', (2, 1)), 'zeros': ('uint8', (1, 1))}; the file is damaged"
+    assert damaged(affine, zero_points=np.zeros((1, 1), np.uint8)) == (
+        "arrays must be {'scales': ('float32', (2, 1)), 'zero_points': ('uint8', (2, 1))}, got "
+        "{'scales': ('float32', (2, 1)), 'zero_points': ('uint8', (1, 1))}; the file is damaged"
     )
-    assert damaged(affine, zeros=np.full((2, 1), 64, np.uint8)) == (
-        "zeros must be in 0..63, got 64; the file is damaged"
+    assert damaged(affine, zero_points=np.full((2, 1), 64, np.uint8)) == (
+        "zero_points must be in 0..63, got 64; the file is damaged"
     )
-    assert damaged(config, steps=np.full((2, 1), np.nan, np.float32)) == (
-        "steps must be finite and > 0, got nan..nan; give a group of zeros a 1"
+    assert damaged(config, scales=np.full((2, 1), np.nan, np.float32)) == (
+        "scales must be finite and > 0, got nan..nan; give a group of zeros a 1"
     )
-    assert damaged(config, steps=np.full((2, 1), 3e38, np.float32)) == (
-        "levels must be finite, got a step of 3e+38; it is too large"
+    assert damaged(config, scales=np.full((2, 1), 3e38, np.float32)) == (
+        "levels must be finite, got a scale of 3e+38; it is too large"
     )
 
 
@@ -326,9 +334,9 @@ def test_what_is_no_weight_is_refused(weight):
 
 
 def test_steps_are_rounded_never_to_zero():
-    steps = np.array([[0.0, 1e-9, 1 / 3]])
-    assert rounded(steps, "float16").tolist() == [[2.0**-24, 2.0**-24, np.float16(1 / 3)]]
-    assert rounded(steps, "float32").tolist() == [[2.0**-149, np.float32(1e-9), np.float32(1 / 3)]]
+    scales = np.array([[0.0, 1e-9, 1 / 3]])
+    assert rounded(scales, "float16").tolist() == [[2.0**-24, 2.0**-24, np.float16(1 / 3)]]
+    assert rounded(scales, "float32").tolist() == [[2.0**-149, np.float32(1e-9), np.float32(1 / 3)]]
 
 
 def test_a_part_is_fitted_as_in_the_whole(rng):
@@ -336,6 +344,6 @@ def test_a_part_is_fitted_as_in_the_whole(rng):
     matrix = rng.standard_normal((4, 12)).astype(np.float32)
     config = ScalarConfig(bits=3, per="group", group_size=4, clip="mse")
     whole, part = config.fit(matrix), config.fit(np.ascontiguousarray(matrix[:, 4:8]))
-    np.testing.assert_array_equal(part.steps[:, 0], whole.steps[:, 1])
-    rows = fit_rows(matrix, 4, 4, bits=3, symmetric=True, clip="mse", scale_dtype="float32")
-    np.testing.assert_array_equal(rows.steps, whole.steps)
+    np.testing.assert_array_equal(part.scales[:, 0], whole.scales[:, 1])
+    rows = fit_grid(matrix, 4, 4, bits=3, symmetric=True, clip="mse", scale_dtype="float32")
+    np.testing.assert_array_equal(rows.scales, whole.scales)

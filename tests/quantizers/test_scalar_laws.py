@@ -35,8 +35,8 @@ def steps_of(config, q):
     """Steps of every weight, (R, C) float64."""
     grid = config.grid(q.arrays, q.codes.shape)
     columns = q.codes.shape[1]
-    steps = np.repeat(grid.steps, grid.group_size, axis=1)[:, :columns]
-    return np.broadcast_to(steps, q.codes.shape).astype(np.float64)
+    scales = np.repeat(grid.scales, grid.group_size, axis=1)[:, :columns]
+    return np.broadcast_to(scales, q.codes.shape).astype(np.float64)
 
 
 @given(matrices, configs())
@@ -96,15 +96,17 @@ def test_a_row_depends_on_no_other(weight, config, data):
 
 @given(matrices, configs(clip="absmax"), st.data())
 def test_a_search_never_errs_more_than_absmax(weight, config, data):
-    costs = np.array(data.draw(st.lists(st.floats(0.01, 100), min_size=9, max_size=9)))
-    costs = costs[: weight.shape[1]]
+    column_weights = np.array(data.draw(st.lists(st.floats(0.01, 100), min_size=9, max_size=9)))
+    column_weights = column_weights[: weight.shape[1]]
 
     def error(clip, weights, **options):
         q = ScalarQuantizer(config, clip=clip).encode(weight, **options)
         return (weights * (weight.astype(np.float64) - q.matrix()) ** 2).sum()
 
     assert error("mse", 1) <= error("absmax", 1) * (1 + 1e-9)
-    assert error("hessian", costs, hessian=costs) <= error("absmax", costs) * (1 + 1e-9)
+    assert error("hessian", column_weights, hessian=column_weights) <= error(
+        "absmax", column_weights
+    ) * (1 + 1e-9)
 
 
 @given(matrices, configs(), st.sampled_from(["float16", "float32"]))
