@@ -27,11 +27,11 @@ from eval.bench import (
 from eval.bench import scalar as quant_bench
 from eval.bench import score as added
 from eval.commands import pipeline, plot, quantize
-from eval.commands.from_config import MODEL_NONE, load_data, load_model_of, tokenizer_of
+from eval.commands.from_config import load_data, load_model_of, tokenizer_of
 from eval.comparing.compare import DEFAULT, check_names, compare
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
-from eval.config import RunConfig, ScoreConfig, add_options, make_config
+from eval.config import MODEL_NONE, RunConfig, ScoreConfig, add_options, make_config
 from eval.data.document import Document, Documents
 from eval.distributed.ranks import Ranks, choose_gpu, find_rank, joined
 from eval.models.load_model import load_demo
@@ -151,7 +151,7 @@ def add_compare(sub: argparse.ArgumentParser) -> None:
         "--bytes",
         type=int,
         metavar="N",
-        help="raw bytes that the tokens spell (default: unknown; figures are in bits per token)",
+        help="raw bytes of the tokens (default: unknown; figures are in bits per token)",
     )
     saved.add_argument(
         "--prefill",
@@ -185,7 +185,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
     """Score the Python language reference with the embedded model."""
     from eval.demo.reference_text import reference_text
 
-    config = make_config(vars(arguments) | {"out": None})
+    config = make_config(RunConfig, vars(arguments) | {"out": None})
     make_folder(arguments.out)
     name = "the Python language reference (pydoc_data.topics)"
     data = Documents([Document(name, reference_text())])
@@ -196,7 +196,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
 def run_score(arguments: argparse.Namespace) -> None:
     """Score the user's data, on this rank or on as many as torchrun has started."""
-    config = make_config(vars(arguments), arguments.config)
+    config = make_config(RunConfig, vars(arguments), arguments.config)
     place = find_rank()
     if place.size == 1:
         score_config(config, as_json=arguments.json)
@@ -231,7 +231,8 @@ def score_config(config: RunConfig, *, as_json: bool, team: Ranks | None = None)
             forward=None if team is None or model is None else team.lead(model),
             out=out,
             checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
-            every=config.every,
+            checkpoint_every=config.checkpoint_every,
+            n_threads=config.threads,
             callbacks=callbacks,
             bar=bar,
         )
@@ -249,7 +250,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
     """Compare mixers, print the standings, and write them under --out."""
     names = arguments.mixers.split(",")
     check_names(names)
-    config = make_config(vars(arguments) | {"out": None, "data": arguments.data or ()})
+    config = make_config(RunConfig, vars(arguments) | {"out": None, "data": arguments.data or ()})
     make_folder(arguments.out)
     source = compare_source(arguments, config)
     with tqdm(**BAR) as bar:

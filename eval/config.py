@@ -17,7 +17,8 @@ from quant.models.recipe import RECIPES
 AnyRun = TypeVar("AnyRun", bound="RunConfig")
 
 WINDOWS = ("document", "stream")
-MIXER_NONE = "none"
+MIXER_NONE = "none"  # --mixer: the model alone
+MODEL_NONE = "none"  # --model: the cache alone
 MAX_FILE = 1 << 20  # bytes of a TOML file
 SHOWN = Repr()  # the beginning of a value that may be long, or tables within tables
 SHOWN.maxstring = 200
@@ -70,8 +71,8 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
-        for its in fields(self):
-            check_value(its, hints[its.name], getattr(self, its.name))
+        for setting in fields(self):
+            check_value(setting, hints[setting.name], getattr(self, setting.name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class RunConfig(ScoreConfig):
     )
     quantized: str | None = option(
         None,
-        "weights of a quantized model, as ngrammix quantize wrote them, in place of its own",
+        "weights of a quantized model, as ngrammix quantize wrote them, in place of setting own",
         "DIR",
     )
     column: str = option("text", "column of a table that holds the text", "NAME")
@@ -112,12 +113,17 @@ class RunConfig(ScoreConfig):
         None, "of the model's weights, such as bfloat16 (float32 on a processor)", "NAME"
     )
     download: bool = option(False, "let models and data sets be fetched by name")
-    trust_remote_code: bool = option(False, "let a Hugging Face model run code of its own")
+    trust_remote_code: bool = option(False, "let a Hugging Face model run code of setting own")
     out: str | None = option(None, "write result.json, tokens.csv and documents.csv there", "DIR")
     checkpoint: str | None = option(
         None, "keep there what an interrupted run needs to go on, with the same result", "DIR"
     )
-    every: int = option(1_000_000, "tokens from one checkpoint to the next", "N", least=1)
+    checkpoint_every: int = option(
+        1_000_000, "tokens from one checkpoint to the next", "N", least=1
+    )
+    threads: int = option(
+        1, "CPU threads of the n-gram cache, 1 or 2; the figures are the same", choices=(1, 2)
+    )
     log: tuple[str, ...] = option(
         (), "tell wandb, mlflow or tensorboard:DIR of the progress", "NAME"
     )
@@ -138,9 +144,9 @@ class QuantizeConfig(RunConfig):
     codec: str = option("best", "what compresses the file", choices=("best", *CODECS))
 
 
-def check_value(its: Field[Any], hint: Any, value: Any) -> None:
+def check_value(setting: Field[Any], hint: Any, value: Any) -> None:
     """Raise ValueError unless `value` is of the field's type, choices and range."""
-    name, allowed = its.name, get_args(hint) or (hint,)
+    name, allowed = setting.name, get_args(hint) or (hint,)
     if hint == tuple[str, ...]:
         is_right = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
         wanted = "a list of text"
@@ -149,11 +155,11 @@ def check_value(its: Field[Any], hint: Any, value: Any) -> None:
         wanted = " or ".join(kind.__name__ for kind in allowed if kind is not NoneType)
     if not is_right:
         raise ValueError(f"{name} must be {wanted}, got {SHOWN.repr(value)}; correct the option")
-    choices, least = its.metadata.get("choices"), its.metadata.get("least")
+    choices, least = setting.metadata.get("choices"), setting.metadata.get("least")
     if choices and value not in choices:
         raise ValueError(
-            f"{name} must be one of {', '.join(choices)}, got {value!r}; leave it out for "
-            f"{its.default}"
+            f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}; "
+            f"leave it out for {setting.default}"
         )
     if least is not None and value is not None and value < least:
         raise ValueError(f"{name} must be >= {least}, got {value}; leave it out for the default")
@@ -164,40 +170,39 @@ def add_options(
     config: type[ScoreConfig],
     names: Container[str] | None = None,
 ) -> None:
-    """Add an option for each field, or each named one; what is not given is not set."""
+    """Add an option to the parser for each field of the dataclass, or for the named fields.
+
+    An option that the user leaves out is absent from the parsed namespace.
+    """
     hints = get_type_hints(config)
-    for its in fields(config):
-        if names is not None and its.name not in names:
+    for setting in fields(config):
+        if names is not None and setting.name not in names:
             continue
-        flag, help_text = f"--{its.name.replace('_', '-')}", its.metadata["help"]
-        if hints[its.name] is bool:
+        flag, help_text = f"--{setting.name.replace('_', '-')}", setting.metadata["help"]
+        kinds = get_args(hints[setting.name]) or (hints[setting.name],)
+        if bool in kinds:
             parser.add_argument(
-                flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+                flag,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
                 help=help_text,
-            )  # fmt: skip
+            )
             continue
-        if its.default not in (None, ()):
-            default: Any = its.default
-            shown = " ".join(default) if isinstance(default, tuple) else default
-            help_text += f" ({shown})"
+        if setting.default not in (None, ()):
+            default = setting.default if isinstance(setting.default, tuple) else [setting.default]
+            help_text += f" ({' '.join(map(str, default))})"
         parser.add_argument(
             flag,
             default=argparse.SUPPRESS,
-            type=int if int in (get_args(hints[its.name]) or (hints[its.name],)) and its.name
-            != "memory_limit" else str,
-            nargs="+" if hints[its.name] == tuple[str, ...] else None,
-            choices=its.metadata.get("choices"),
-            metavar=its.metadata["metavar"],
+            type=str if str in kinds else int,
+            nargs="+" if hints[setting.name] == tuple[str, ...] else None,
+            choices=setting.metadata.get("choices"),
+            metavar=setting.metadata["metavar"],
             help=help_text,
-        )  # fmt: skip
+        )
 
 
-def make_config(options: Mapping[str, Any], path: str | None = None) -> RunConfig:
-    """`read_config` of a run."""
-    return read_config(RunConfig, options, path)
-
-
-def read_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None = None) -> AnyRun:
+def make_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None = None) -> AnyRun:
     """Configuration from a TOML file, if there is one, and from options, which overrule it.
 
     Raises
@@ -206,7 +211,7 @@ def read_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None
         If the file is missing or no TOML, has a key that is no option, or a value is wrong.
     """
     table = {} if path is None else read_toml(Path(path))
-    names = [its.name for its in fields(kind)]
+    names = [setting.name for setting in fields(kind)]
     for key in table:
         if key not in names:
             near = get_close_matches(key, names, 1)

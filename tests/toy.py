@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 
 class ToyModel:

@@ -21,14 +21,14 @@ from eval.bench.findings_table import table
 from eval.bench.harness import deliver
 from eval.commands.from_config import load_data, network_of, with_weights
 from eval.commands.quantize import calibration_of, load
-from eval.config import QuantizeConfig, add_options, read_config
+from eval.config import QuantizeConfig, add_options, make_config
+from eval.data.base import Data
 from eval.data.document import Document, Documents
-from eval.data.open_data import Data
-from eval.models.load_model import Model
+from eval.models.base import Model
 from eval.scoring.result import Result
 from eval.scoring.score import score
 from eval.tables import make_folder
-from eval.tokenizers.load_tokenizer import Tokenizer
+from eval.tokenizers.base import Tokenizer
 from quant import Calibration, QuantizedModel, QuantizedTensor, quantize_model
 from quant.base.config import Config
 from quant.io.codecs import CODECS
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the table or JSON, and write JSON under --out."""
     options = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
-    config = replace(read_config(QuantizeConfig, options), mixer="none")
+    config = replace(make_config(QuantizeConfig, options), mixer="none")
     make_folder(arguments.out)
     result = measure(config, {name: QUANTIZERS[name] for name in arguments.quantizers})
     deliver(result, arguments, "findings.json", table)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from eval.bench.harness import at_least_one, deliver, load_tokens, timed
-from eval.models.load_model import Model, load_demo
+from eval.models.base import Model
+from eval.models.load_model import load_demo
 from eval.scoring.batch import Batch, batches
 from eval.scoring.score import warm_up
 from eval.scoring.tokenized import TokenizedPiece

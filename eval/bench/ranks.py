@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from eval.bench.harness import at_least_one, deliver
 from eval.config import ScoreConfig
+from eval.data.base import Data
 from eval.data.document import Document, Documents
-from eval.data.open_data import Data
 from eval.distributed.messages import pack_gathered, pack_job
 from eval.models.load_model import load_demo
 from eval.scoring.dataloader import BatchStream, make_shape

@@ -14,7 +14,14 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.bench.harness import at_least_one, deliver
-from eval.bench.read_files import READERS, SHARD, Speller, files_for, load_spellers, write_texts
+from eval.bench.read_files import (
+    READERS,
+    SHARD,
+    TimedTokenizer,
+    files_for,
+    load_timed_tokenizers,
+    write_texts,
+)
 from eval.config import ScoreConfig
 from eval.data.document import Document
 from eval.data.open_data import open_data
@@ -56,10 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
     at_least_one(arguments, "runs")
     make_folder(arguments.out)
     document = load_text(arguments.data)
-    spellers = load_spellers(arguments.tokenizer)
-    check_lossless(document, spellers)
+    tokenizers = load_timed_tokenizers(arguments.tokenizer)
+    check_lossless(document, tokenizers)
     with TemporaryDirectory() as folder, one_thread():
-        cases, left_out = measure(document.raw or b"", spellers, Path(folder), arguments.runs)
+        cases, left_out = measure(document.raw or b"", tokenizers, Path(folder), arguments.runs)
     slowest = min(cases, key=lambda case: case[key(BATCHES)])
     result = {
         "data": document.name,
@@ -95,10 +102,10 @@ def load_text(path: str | None) -> Document:
     return Document(Path(path).name, raw)
 
 
-def check_lossless(document: Document, spellers: Sequence[Speller]) -> None:
+def check_lossless(document: Document, tokenizers: Sequence[TimedTokenizer]) -> None:
     """Raise ValueError if a tokenizer loses bytes of the text, before anything is measured."""
-    for speller in spellers:
-        for _ in encode(row_documents(document.name, document.raw or b"", 0), speller.tokenizer):
+    for timed in tokenizers:
+        for _ in encode(row_documents(document.name, document.raw or b"", 0), timed.tokenizer):
             pass
 
 
@@ -117,7 +124,7 @@ def one_thread() -> Iterator[None]:
 
 
 def measure(
-    raw: bytes, spellers: Sequence[Speller], folder: Path, runs: int
+    raw: bytes, tokenizers: Sequence[TimedTokenizer], folder: Path, runs: int
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """(MB of text a second of CPU time by tokenizer, format and way; why tables were left out).
 
@@ -125,15 +132,15 @@ def measure(
     """
     texts = write_texts(raw, folder)
     cases, left_out = [], {}
-    for speller in spellers:
-        files, why = files_for(speller, texts, folder)
+    for timed in tokenizers:
+        files, why = files_for(timed, texts, folder)
         if why is not None:
-            left_out[speller.name] = why
+            left_out[timed.name] = why
         for suffix, path in files.items():
-            ways = make_ways(path, suffix, speller, len(raw))
+            ways = make_ways(path, suffix, timed, len(raw))
             n_tokens = {name: way() for name, way in ways.items()}[BATCHES]
             seconds: dict[str, list[float]] = {name: [] for name in ways}
-            label = f"{speller.name} {suffix}"
+            label = f"{timed.name} {suffix}"
             for _ in tqdm(range(runs), desc=label, delay=2, disable=None):
                 for name, way in ways.items():
                     started = process_time()
@@ -143,15 +150,15 @@ def measure(
                 key(name): len(raw) / 1e6 / median(seconds[name]) if name in ways else None
                 for name in WAYS
             }
-            cases.append({"tokenizer": speller.name, "format": suffix, "tokens": n_tokens} | rates)
+            cases.append({"tokenizer": timed.name, "format": suffix, "tokens": n_tokens} | rates)
     return cases, left_out
 
 
 def make_ways(
-    path: Path, suffix: str, speller: Speller, n_bytes: int
+    path: Path, suffix: str, timed: TimedTokenizer, n_bytes: int
 ) -> dict[str, Callable[[], int]]:
     """What is done to a file: each stage with those before it, then the peers; see `WAYS`."""
-    tokenizer, alone = speller.tokenizer, speller.alone
+    tokenizer, alone = timed.tokenizer, timed.alone
     data = open_data([str(path)], bos=tokenizer.bos, vocab_size=tokenizer.vocab_size)
     shape = Shape(CONTEXT, STRIDE, tokenizer.bos or 0, BATCH)
     feed = BatchStream(data, tokenizer, ScoreConfig(), shape)
@@ -188,10 +195,10 @@ def through_datasets(path: Path, reader: str, alone: Callable[[list[str]], Seque
     import datasets
 
     rows = datasets.load_dataset(reader, data_files=str(path), split="train", streaming=True)
-    spelled = rows.map(
+    decoded = rows.map(
         lambda batch: {"ids": alone(batch["text"])}, batched=True, remove_columns=["text"]
     )
-    return sum(len(row["ids"]) for row in spelled)
+    return sum(len(row["ids"]) for row in decoded)
 
 
 def key(way: str) -> str:

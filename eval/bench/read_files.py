@@ -17,7 +17,9 @@ from eval.data.open_data import open_data
 from eval.data.text import pieces
 from eval.models.load_model import load_demo
 from eval.scoring.tokenized import encode
-from eval.tokenizers.load_tokenizer import ByteTokenizer, Tokenizer, find_file, load_tokenizer
+from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
+from eval.tokenizers.load_tokenizer import find_file, load_tokenizer
 
 ROW = 1 << 12  # bytes of a row of a table: about an ordinary page of the web
 READERS = {".txt": "text", ".jsonl": "json", ".jsonl.zst": "json", ".parquet": "parquet"}
@@ -26,7 +28,7 @@ SHARD_IDS = 1 << 16  # a shard's tokens are uint16
 
 
 @dataclass(frozen=True)
-class Speller:
+class TimedTokenizer:
     """A tokenizer of the workbench, and the library beneath it.
 
     Attributes
@@ -44,22 +46,22 @@ class Speller:
     alone: Callable[[list[str]], Sequence[Any]]
 
 
-def load_spellers(paths: Iterable[str]) -> list[Speller]:
+def load_timed_tokenizers(paths: Iterable[str]) -> list[TimedTokenizer]:
     """Raw bytes, the demo's tokenizer, and those of the paths; ValueError if one is none."""
     from eval.demo.model import TOKENIZER_PATH
 
     return [
-        Speller("bytes", ByteTokenizer(256), bytes_alone),
-        Speller("demo", load_demo().tokenizer, library_of(TOKENIZER_PATH)),
-        *(load_speller(path) for path in paths),
+        TimedTokenizer("bytes", ByteTokenizer(256), bytes_alone),
+        TimedTokenizer("demo", load_demo().tokenizer, library_of(TOKENIZER_PATH)),
+        *(load_timed_tokenizer(path) for path in paths),
     ]
 
 
-def load_speller(path: str) -> Speller:
+def load_timed_tokenizer(path: str) -> TimedTokenizer:
     """The tokenizer of a file or folder."""
     tokenizer = load_tokenizer(path)
     alone = bytes_alone if path == "bytes" else library_of(find_file(Path(path)))
-    return Speller(tokenizer.name, tokenizer, alone)
+    return TimedTokenizer(tokenizer.name, tokenizer, alone)
 
 
 def bytes_alone(texts: list[str]) -> list[Any]:
@@ -118,7 +120,7 @@ def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Pat
 
 
 def files_for(
-    speller: Speller, texts: dict[str, Path], folder: Path
+    timed: TimedTokenizer, texts: dict[str, Path], folder: Path
 ) -> tuple[dict[str, Path], str | None]:
     """(the files that the tokenizer can spell, why not the rows of tables).
 
@@ -126,6 +128,6 @@ def files_for(
     less.
     """
     try:
-        return texts | write_shard(texts[".jsonl"], speller.tokenizer, folder), None
+        return texts | write_shard(texts[".jsonl"], timed.tokenizer, folder), None
     except ValueError as error:
         return {".txt": texts[".txt"]}, str(error).replace(f"{folder}{os.sep}", "")

@@ -17,13 +17,15 @@ from tqdm import tqdm
 from eval.bench.harness import at_least_one, deliver, timed
 from eval.bench.overlap import forward
 from eval.config import ScoreConfig
-from eval.data.open_data import Data, open_data
+from eval.data.base import Data
+from eval.data.open_data import open_data
 from eval.demo.reference_text import reference_text
-from eval.models.load_model import Model, load_demo
+from eval.models.base import Model
+from eval.models.load_model import load_demo
 from eval.scoring.dataloader import BatchStream, make_shape
 from eval.scoring.score import score, warm_up
 from eval.tables import make_folder
-from eval.tokenizers.load_tokenizer import Tokenizer
+from eval.tokenizers.base import Tokenizer
 
 # Every token that the model reads is scored, so that its time is that of the tokens scored.
 CONTEXT = STRIDE = 256
@@ -106,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         "context": CONTEXT,
         "stride": STRIDE,
         "batch": BATCH,
-        "every": EVERY,
+        "checkpoint_every": EVERY,
         "runs": arguments.runs,
         "milliseconds": milliseconds,
         "most_added_percent": MOST_ADDED,
@@ -144,7 +146,7 @@ def measure(model: Model, data: Data, config: ScoreConfig, runs: int) -> dict[st
 
 def score_into(model: Model, data: Data, config: ScoreConfig, folder: Path) -> None:
     """Score with everything: mixer, sums, records, checkpoints."""
-    score(model, data, config, out=folder, checkpoint=folder / "checkpoint", every=EVERY)
+    score(model, data, config, out=folder, checkpoint=folder / "checkpoint", checkpoint_every=EVERY)
 
 
 def in_folder(work: Callable[[Path], object]) -> float:
@@ -157,7 +159,7 @@ def table(result: dict[str, Any]) -> str:
     """Text of the result."""
     lines = [
         f"eval.score over {result['tokens']:,} tokens of {result['data']}: mixer, sums, records,",
-        f"a checkpoint every {result['every']:,} tokens; {result['batch']} windows of "
+        f"a checkpoint every {result['checkpoint_every']:,} tokens; {result['batch']} windows of "
         f"{result['context']} tokens in a batch; medians of {result['runs']}",
         "",
         f"{'':<34}{'alone, s':>10}{'ms a token':>12}{'scored, s':>11}{'added':>11}",

@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eval.config import RunConfig
-from eval.data.open_data import Data, open_data
+from eval.config import MODEL_NONE, RunConfig
+from eval.data.base import Data
+from eval.data.open_data import open_data
+from eval.models.base import Model
 from eval.models.huggingface import hash_files
-from eval.models.load_model import Model, load_model
-from eval.tokenizers.load_tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from eval.models.load_model import load_model
+from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
+from eval.tokenizers.load_tokenizer import load_tokenizer
 from quant import QuantizedModel
 
-MODEL_NONE = "none"
 QUANTIZED = "model.ngq"  # in the folder that ``ngrammix quantize`` writes
 
 

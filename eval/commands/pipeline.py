@@ -12,17 +12,17 @@ from tqdm import tqdm
 
 from eval.commands.from_config import load_data, network_of, with_weights
 from eval.commands.quantize import calibration_of, load
-from eval.config import QuantizeConfig, add_options, read_config
-from eval.models.load_model import Model
+from eval.config import QuantizeConfig, add_options, make_config
+from eval.models.base import Model
 from eval.scoring.result import Result
 from eval.scoring.score import score
 from eval.tables import align, make_folder
-from eval.tokenizers.load_tokenizer import Tokenizer
+from eval.tokenizers.base import Tokenizer
 from quant import QuantizedModel, quantize_model
 from quant.models.recipe import find_recipe
 
 AS_IT_IS = "as it is"
-NOT_SHARED = ("quantized", "out", "checkpoint", "every", "log")  # of ``score``
+NOT_SHARED = ("quantized", "out", "checkpoint", "checkpoint_every", "log")  # of ``score``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, bar: dict[str, object]) -> None:
     """Score the model, each quantization of it, and print how they differ."""
     options = {name: value for name, value in vars(arguments).items() if name != "out"}
-    config = read_config(QuantizeConfig, options, arguments.config)
+    config = make_config(QuantizeConfig, options, arguments.config)
     recipes = [find_recipe(name) for name in config.recipe]
     make_folder(arguments.out)
     model, tokenizer = load(config)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
-from eval.config import QuantizeConfig, ScoreConfig, add_options, read_config
-from eval.models.load_model import Model
+from eval.config import QuantizeConfig, ScoreConfig, add_options, make_config
+from eval.models.base import Model
 from eval.scoring.dataloader import BatchStream, make_shape
 from eval.tables import make_folder, versions
-from eval.tokenizers.load_tokenizer import Tokenizer
+from eval.tokenizers.base import Tokenizer
 from quant import Calibration, calibrate, quantize_model, self_generate
 from quant.models.recipe import Recipe, find_recipe
 from quant.quantizers.quantize import needs_hessian
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Quantize, write the file under --out, and print what became of each tensor."""
-    config = read_config(QuantizeConfig, vars(arguments))
+    config = make_config(QuantizeConfig, vars(arguments))
     if len(config.recipe) != 1:
         raise ValueError(
             f"--recipe must be one name, got {', '.join(config.recipe) or 'none'}; "

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from eval.config import ScoreConfig
 from eval.data.arrays import open_logits, read_tokens
+from eval.data.base import Data
 from eval.data.data_hash import tokens_sha256
-from eval.data.open_data import Data
-from eval.models.load_model import Model
+from eval.models.base import Model
 from eval.scoring.dataloader import BatchStream, make_shape
 from eval.scoring.scorers import stretches
-from eval.tokenizers.load_tokenizer import Tokenizer
+from eval.tokenizers.base import Tokenizer
 
 BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64
 
@@ -77,7 +77,7 @@ class TextSource:
     Raises
     ------
     ValueError
-        If a document cannot be spelled byte for byte, or the windows do not fit the model.
+        If a document cannot be decoded byte for byte, or the windows do not fit the model.
     """
 
     prefill: Sequence[Tokens] = ()

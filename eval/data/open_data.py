@@ -1,12 +1,11 @@
 """Data: files, pipes, tables, data sets and token shards as one stream of documents."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-from eval.data.document import Document
+from eval.data.base import Data
+from eval.data.concatenated import ConcatenatedData
 from eval.data.hf_datasets import open_folder, open_streaming, refuse_split
 from eval.data.jsonl import SUFFIXES, JsonLines
 from eval.data.parquet import ParquetFile
@@ -15,65 +14,6 @@ from eval.data.token_files import TokenFiles
 
 TOKENS = (".bin", ".npy")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>\w[\w.-]*))?")
-
-
-class Data(Protocol):
-    """A stream of documents, the same at every pass."""
-
-    @property
-    def name(self) -> str:
-        """What the user named, for the result: ``a.txt, b.txt``."""
-
-    @property
-    def size(self) -> int | None:
-        """All of it, in the unit of `Document.offset`; None if unknown: a pipe, the Hub."""
-
-    def __iter__(self) -> Iterator[Document]:
-        """Documents from the first one on; long text in pieces. A pipe can be read once."""
-
-
-class ConcatenatedData:
-    """Parts, one after the other, as one stream.
-
-    Parameters
-    ----------
-    parts : sequence of Data
-        At least one.
-    skip_empty : bool
-        Whether documents of no bytes or tokens are left out; they are refused otherwise.
-
-    Raises
-    ------
-    ValueError
-        In the loop, if a document is empty, or there is none in all the parts.
-    """
-
-    def __init__(self, parts: Sequence[Data], *, skip_empty: bool = False) -> None:
-        self._parts, self._skip_empty = parts, skip_empty
-        self.name = ", ".join(part.name for part in parts)
-        sizes = [part.size for part in parts]
-        self.size = None if None in sizes else sum(size or 0 for size in sizes)
-
-    def __iter__(self) -> Iterator[Document]:
-        before, offset, has_any = 0, 0, False
-        for part in self._parts:
-            for document in part:
-                offset = before + document.offset
-                if is_empty(document):
-                    if self._skip_empty:
-                        continue
-                    unit = "byte" if document.tokens is None else "token"
-                    raise ValueError(
-                        f"document must hold at least one {unit}, got the empty {document.name}; "
-                        "drop it, or pass --skip-empty"
-                    )
-                has_any = True
-                yield replace(document, offset=offset) if before else document
-            before = offset if part.size is None else before + part.size
-        if not has_any:
-            raise ValueError(
-                f"data must hold at least one document, got none in {self.name}; name other files"
-            )
 
 
 def open_data(
@@ -134,11 +74,6 @@ def open_data(
         )
     parts = [open_text(path, column, split, download=download) for path in paths]
     return ConcatenatedData(parts, skip_empty=skip_empty)
-
-
-def is_empty(document: Document) -> bool:
-    """Whether the document, or its piece, has no bytes and no tokens."""
-    return not document.raw and (document.tokens is None or len(document.tokens) == 0)
 
 
 def is_tokens(path: str) -> bool:

@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from eval.data.arrays import open_integers
 from eval.data.document import Document
+from eval.types import Integers
 from ngrammix.checks import MAX_VOCAB_SIZE
 
 BLOCK = 1 << 20  # tokens held at a time; no piece is longer
-
-Integers = NDArray[np.int64]
 
 
 class TokenFiles:

@@ -133,7 +133,7 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
-def load_model(path: Path = WEIGHTS_PATH) -> DemoModel:
+def load_network(path: Path = WEIGHTS_PATH) -> DemoModel:
     """The trained model in eval mode, its int8 weights made float32 (codes times row scale).
 
     Parameters

@@ -32,7 +32,7 @@ from eval.distributed.line import (
     text,
 )
 from eval.distributed.messages import pack_gathered, pack_job, unpack_gathered, unpack_job
-from eval.models.load_model import Model
+from eval.models.base import Model
 from eval.scoring.forward import Job, run
 from eval.tables import versions
 from ngrammix.logits import ModelLogprobs

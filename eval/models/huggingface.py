@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.models.wrap import WrappedModel, check_context, wrap
-from eval.tokenizers.load_tokenizer import Tokenizer, load_tokenizer, read_config
+from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.files import read_json_object
+from eval.tokenizers.load_tokenizer import load_tokenizer
 
 FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.py"]  # of a model on the Hub
 LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
@@ -138,7 +140,7 @@ def check_folder(folder: Path) -> list[Path]:
             f"weights must be .safetensors, got {', '.join(others) or 'none'} in {folder}; "
             "pickles can run code: save the model with save_pretrained(safe_serialization=True)"
         )
-    read_config(folder / "config.json")
+    read_json_object(folder / "config.json")
     return weights
 
 

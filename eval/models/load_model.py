@@ -5,40 +5,13 @@ import sys
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from eval.models.base import Model
 from eval.models.huggingface import load_hf
 from eval.models.wrap import WrappedModel, is_module, wrap
 from eval.tokenizers.huggingface import FastTokenizer
-from eval.tokenizers.load_tokenizer import Tokenizer, load_tokenizer
-
-__all__ = ["Model", "load_demo", "load_model", "wrap", "wrap_demo"]
-
-
-class Model(Protocol):
-    """What the workbench asks of a language model."""
-
-    @property
-    def name(self) -> str:
-        """Name for the signature, with a hash of the weights."""
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
-
-    @property
-    def context(self) -> int:
-        """The most tokens that `logits` takes at once."""
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """What turns documents into tokens; its ids are below V."""
-
-    def logits(self, tokens: NDArray[np.int64]) -> Any:
-        """Logits (B, T, V) of the token after each of tokens (B, T), T <= context."""
+from eval.tokenizers.load_tokenizer import load_tokenizer
 
 
 def load_model(
@@ -178,8 +151,7 @@ def load_demo() -> WrappedModel:
     """The embedded model; ValueError if its files are missing from the installation."""
     from tokenizers import Tokenizer as HubTokenizer
 
-    from eval.demo.model import TOKENIZER_PATH, WEIGHTS_PATH
-    from eval.demo.model import load_model as load_network
+    from eval.demo.model import TOKENIZER_PATH, WEIGHTS_PATH, load_network
 
     for path in (TOKENIZER_PATH, WEIGHTS_PATH):
         if not path.is_file():

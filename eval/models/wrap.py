@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eval.tokenizers.load_tokenizer import SideCarTokenizer, Tokenizer, check_vocabulary
+from eval.tokenizers.base import Tokenizer, check_vocabulary
+from eval.tokenizers.side_car import SideCarTokenizer
+from eval.types import Tokens
 from ngrammix.checks import MAX_VOCAB_SIZE
 
 
@@ -36,7 +37,7 @@ class WrappedModel:
     network: Any
     device: Any = "cpu"
 
-    def logits(self, tokens: NDArray[np.int64]) -> Any:
+    def logits(self, tokens: Tokens) -> Any:
         """Logits (B, T, V), of the kind that comes, of the token after each of tokens (B, T).
 
         ValueError if there are more tokens than the context, or the shape is another.
@@ -132,7 +133,7 @@ def check_context(context: object, name: str) -> int:
     return int(context)  # type: ignore[call-overload,no-any-return]
 
 
-def call(network: Any, tokens: NDArray[np.int64], device: Any) -> Any:
+def call(network: Any, tokens: Tokens, device: Any) -> Any:
     """What the network says of tokens (B, T): its logits, whatever they come in."""
     import torch
 

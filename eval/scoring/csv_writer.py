@@ -106,7 +106,7 @@ class CsvWriter:
         if raw is not None and len(raw) != n_bytes:
             raise ValueError(
                 f"raw bytes must be as many as the tokens stand for, got {len(raw)} for {n_bytes} "
-                f"{place}; the tokenizer does not spell this text losslessly"
+                f"{place}; the tokenizer does not encode this text losslessly"
             )
         if len(names) != n_begin:
             raise ValueError(

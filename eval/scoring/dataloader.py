@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from eval.config import ScoreConfig
+from eval.data.base import Data
 from eval.data.data_hash import DataHash
 from eval.data.document import Document
-from eval.data.open_data import Data
-from eval.models.load_model import Model
+from eval.models.base import Model
 from eval.scoring.batch import Batch, batches
 from eval.scoring.tokenized import TokenizedPiece, encode, first_tokens, joined
 from eval.scoring.windows import check_stride, windows
-from eval.tokenizers.load_tokenizer import Tokenizer
+from eval.tokenizers.base import Tokenizer
 
 BLOCK = 1 << 16  # tokens of a "window" of the cache alone, which needs none
 

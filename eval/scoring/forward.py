@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.models.load_model import Model
+from eval.models.base import Model
 from eval.scoring.batch import Batch
 from ngrammix.logits import ModelLogprobs, read_logits
 

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.config import MIXER_NONE, ScoreConfig
-from eval.data.open_data import Data
-from eval.models.load_model import Model
+from eval.data.base import Data
+from eval.models.base import Model
 from eval.scoring.ahead import ahead, stretches
 from eval.scoring.batch import Batch
 from eval.scoring.checkpoint import Checkpoint
@@ -25,7 +25,8 @@ from eval.scoring.result import Result, make_result
 from eval.scoring.run import PendingBatch, Run
 from eval.scoring.scorers import CacheScorer, MixtureScorer, ModelScorer, Scorer, hint_tokens
 from eval.tables import versions
-from eval.tokenizers.load_tokenizer import ByteTokenizer, Tokenizer
+from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import as_bytes
 from ngrammix.mixer import Mixer
@@ -42,7 +43,8 @@ def score(
     forward: Forward | None = None,
     out: Path | None = None,
     checkpoint: Path | None = None,
-    every: int = EVERY,
+    checkpoint_every: int = EVERY,
+    n_threads: int = 1,
     callbacks: Sequence[Callback] = (),
     bar: tqdm | None = None,
 ) -> Result:
@@ -65,8 +67,10 @@ def score(
     checkpoint : Path, optional
         Folder that keeps what an interrupted run needs; such a run is taken up there, and ends with
         the same figures and files.
-    every : int
+    checkpoint_every : int
         Tokens from one checkpoint to the next.
+    n_threads : 1 or 2
+        CPU threads of the cache; the result is the same, bit for bit.
     callbacks, bar
         Told of the progress: see `Progress`.
 
@@ -82,7 +86,7 @@ def score(
     shape = make_shape(config, model, tokenizer)
     feed = BatchStream(data, tokenizer, config, shape)
     identity = identify(model, tokenizer, data, config, shape)
-    mixing = make_scorer(config, model, tokenizer)
+    mixing = make_scorer(config, model, tokenizer, n_threads)
     kept = None if checkpoint is None else Checkpoint(checkpoint, identity)
     parts = None if kept is None else kept.load()
     if forward is None and model is not None:
@@ -95,7 +99,7 @@ def score(
             catch_up(run, source, *parts)
         progress = Progress(bar, callbacks)
         started = perf_counter() - run.seconds["total"]
-        for stretch in stretches(source, lambda batch: len(batch.targets), every):
+        for stretch in stretches(source, lambda batch: len(batch.targets), checkpoint_every):
             for together in ahead(rounds(stretch, run, 1 if forward is None else forward.width)):
                 pass_through(together, run, forward)
                 progress.show(run, feed.fraction(together[-1].batch))
@@ -157,10 +161,17 @@ def identify(
     return {"data": data.name, **names, **conditions, "versions": versions()}
 
 
-def make_scorer(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) -> Scorer:
+def make_scorer(
+    config: ScoreConfig, model: Model | None, tokenizer: Tokenizer, n_threads: int = 1
+) -> Scorer:
     """What prices the tokens, as the configuration says; it has learned nothing."""
     if model is None:
-        cache = NgramCache(config.order, tokenizer.vocab_size, memory_limit=config.memory_limit)
+        cache = NgramCache(
+            config.order,
+            tokenizer.vocab_size,
+            memory_limit=config.memory_limit,
+            n_threads=n_threads,
+        )
         return CacheScorer(cache)
     if config.mixer == MIXER_NONE:
         return ModelScorer()
@@ -170,6 +181,7 @@ def make_scorer(config: ScoreConfig, model: Model | None, tokenizer: Tokenizer) 
             order=config.order,
             memory_limit=config.memory_limit,
             experts=config.mixer,
+            n_threads=n_threads,
         )
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.document import Document
-from eval.tokenizers.load_tokenizer import Tokenizer
+from eval.tokenizers.base import Tokenizer
 
 Tokens = NDArray[np.int64]
 

@@ -33,41 +33,41 @@ def check_token_bytes(token_bytes: NDArray[np.int64], document: Document) -> Non
     if document.raw is not None and total != len(document.raw):
         raise ValueError(
             f"token bytes must sum to the raw bytes, got {total} for {len(document.raw)} in "
-            f"{document.name}; the tokenizer does not spell this text losslessly"
+            f"{document.name}; the tokenizer does not encode this text losslessly"
         )
 
 
-def check_spelling(spelled: bytes, document: Document) -> None:
-    """Raise ValueError unless tokens that spell `spelled` are the document's raw bytes.
+def check_raw_bytes(decoded: bytes, document: Document) -> None:
+    """Raise ValueError unless tokens that spell `decoded` are the document's raw bytes.
 
     The error says where the two part and what is the likely cause.
     """
     raw = document.raw
-    if raw is None or spelled == raw:
+    if raw is None or decoded == raw:
         return
     raise ValueError(
-        f"tokens must spell the raw bytes, got {len(spelled)} for {len(raw)} in "
-        f"{location(document)}, {difference(spelled, raw)} ({likely_cause(spelled, raw)}); "
+        f"tokens must decode to the raw bytes, got {len(decoded)} for {len(raw)} in "
+        f"{location(document)}, {difference(decoded, raw)} ({likely_cause(decoded, raw)}); "
         "take a tokenizer that loses nothing, or score the raw bytes with --model none"
     )
 
 
-def check_decoding(spelled: bytes, decoded: str, document: Document) -> None:
-    """Raise ValueError unless tokens that spell `spelled` are decoded so by the tokenizer itself.
+def check_decoding(token_bytes: bytes, decoded: str, document: Document) -> None:
+    """Raise ValueError unless tokens of these bytes are decoded so by the tokenizer itself.
 
     What is decoded may lack the blank that the tokenizer puts before a text. Where bytes are no
     UTF-8, a decoder writes U+FFFD, three bytes, for one or several of them: only the rest is
     compared.
     """
-    text = spelled.decode("utf-8", "replace")
-    if (broken := text.encode() != spelled) and "\ufffd" in decoded:
+    text = token_bytes.decode("utf-8", "replace")
+    if (broken := text.encode() != token_bytes) and "\ufffd" in decoded:
         text, decoded = text.replace("\ufffd", ""), decoded.replace("\ufffd", "")
     if decoded not in (text, text.removeprefix(" ")):
-        ours, theirs = text.encode() if broken else spelled, decoded.encode()
+        table, library = text.encode() if broken else token_bytes, decoded.encode()
         raise ValueError(
-            "tokens must spell what the tokenizer decodes, "
-            f"got {len(ours)} bytes for {len(theirs)} in {location(document)}, "
-            f"{difference(ours, theirs)} ({likely_cause(ours, theirs)}); "
+            "token bytes must be what the tokenizer decodes, "
+            f"got {len(table)} bytes for {len(library)} in {location(document)}, "
+            f"{difference(table, library)} ({likely_cause(table, library)}); "
             "give the bytes of each token with --token-bytes"
         )
 
@@ -77,10 +77,10 @@ def location(document: Document) -> str:
     return document.name if document.begins else f"a later piece of {document.name}"
 
 
-def difference(spelled: bytes, raw: bytes) -> str:
+def difference(decoded: bytes, raw: bytes) -> str:
     """Where two different texts part, with what follows in each."""
-    at = first_difference(spelled, raw)
-    return f"{spelled[at : at + EXCERPT]!r} for {raw[at : at + EXCERPT]!r} at byte {at}"
+    at = first_difference(decoded, raw)
+    return f"{decoded[at : at + EXCERPT]!r} for {raw[at : at + EXCERPT]!r} at byte {at}"
 
 
 def first_difference(a: bytes, b: bytes) -> int:
@@ -90,12 +90,12 @@ def first_difference(a: bytes, b: bytes) -> int:
     return int(unequal.argmax()) if unequal.any() else n
 
 
-def likely_cause(spelled: bytes, raw: bytes) -> str:
-    """What a tokenizer that spells `spelled` for `raw` has probably done to the text."""
-    ours, theirs = spelled.decode("utf-8", "replace"), raw.decode("utf-8", "replace")
-    if spelled.removeprefix(b" ") == raw.removeprefix(b" "):
+def likely_cause(decoded: bytes, raw: bytes) -> str:
+    """What a tokenizer that spells `decoded` for `raw` has probably done to the text."""
+    ours, theirs = decoded.decode("utf-8", "replace"), raw.decode("utf-8", "replace")
+    if decoded.removeprefix(b" ") == raw.removeprefix(b" "):
         return "the blank before the text is counted twice, or lost"
-    if spelled.count(BROKEN) > raw.count(BROKEN):
+    if decoded.count(BROKEN) > raw.count(BROKEN):
         return "U+FFFD stands for bytes that are no UTF-8"
     if ours.count("\u2581") > theirs.count("\u2581"):
         return "U+2581 stands for a blank: the tokenizer has no piece for one"
@@ -108,4 +108,4 @@ def likely_cause(spelled: bytes, raw: bytes) -> str:
         return "Unicode normalisation such as NFKC"
     if one.lower() == other.lower():
         return "upper case becomes lower case, with Unicode normalisation"
-    return "bytes are lost" if len(spelled) < len(raw) else "the text is rewritten"
+    return "bytes are lost" if len(decoded) < len(raw) else "the text is rewritten"

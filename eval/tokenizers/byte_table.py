@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Tokens = NDArray[np.int64]
+from eval.types import Tokens
 
 
 class ByteTable:
@@ -23,7 +23,7 @@ class ByteTable:
     unknown : (V,) bool
         Tokens that stand for any text that the vocabulary lacks.
     blank : (V,) bool
-        Tokens whose first byte is a blank that is not spelled at a boundary.
+        Tokens whose first byte is a blank that is not decoded at a boundary.
     """
 
     def __init__(

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.tokenizers.base import TableTokenizer, name_tokenizer, read_tokenizer
 from eval.tokenizers.byte_table import ByteTable
+from eval.tokenizers.files import name_tokenizer, read_tokenizer_file
+from eval.tokenizers.table_tokenizer import TableTokenizer
 
 MAX_VOCAB = 1 << 24
 BLANKS = ("\u2581", " ")
@@ -17,7 +18,7 @@ class FastTokenizer(TableTokenizer):
     """A tokenizer of the library ``tokenizers``.
 
     Its decoder says what each token spells: byte-level letters, a mark for the blank, bytes such
-    as ``<0x0A>``, or the token as it is written. That is exact where the tokens, so spelled, are
+    as ``<0x0A>``, or the token as it is written. That is exact where the tokens, so decoded, are
     the text, and every text is checked.
 
     Ids are those of the library, but for a text that begins with a blank where the tokenizer puts
@@ -41,7 +42,7 @@ class FastTokenizer(TableTokenizer):
 
     def __init__(self, source: Any, *, bos: int | None = None, name: str | None = None) -> None:
         if isinstance(source, str | Path):
-            path, content = Path(source), read_tokenizer(Path(source))
+            path, content = Path(source), read_tokenizer_file(Path(source))
         else:
             path, content = Path("tokenizer"), source.to_str().encode()
             name = name or name_tokenizer(Path("tokenizers.json"), content)

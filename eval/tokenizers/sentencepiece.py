@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from eval.data.document import Document
-from eval.tokenizers.base import TableTokenizer, name_tokenizer, read_tokenizer
-from eval.tokenizers.byte_checks import check_spelling, location
-from eval.tokenizers.byte_table import ByteTable, Tokens
+from eval.tokenizers.byte_checks import check_raw_bytes, location
+from eval.tokenizers.byte_table import ByteTable
+from eval.tokenizers.files import name_tokenizer, read_tokenizer_file
+from eval.tokenizers.table_tokenizer import TableTokenizer
+from eval.types import Tokens
 
 MARK = "\u2581"  # of the blank
 # A message of protocol buffers goes on where another is appended: normalizer_spec (field 3) with
@@ -39,7 +41,7 @@ class SentencePieceTokenizer(TableTokenizer):
 
     def __init__(self, path: str | Path, *, bos: int | None = None) -> None:
         path = Path(path)
-        content = read_tokenizer(path)
+        content = read_tokenizer_file(path)
         self._begins, self._goes_on = load(content, path), load(content + KEEP_BLANKS, path)
         pieces = range(self._begins.vocab_size())
         # decode drops the blank at the beginning unless the model keeps text as it is.
@@ -63,7 +65,7 @@ class SentencePieceTokenizer(TableTokenizer):
         raw = document.raw or b""
         if not document.begins and self._merges_blanks and b"  " in raw:
             # As at the beginning of a document, where the model itself would have merged them.
-            check_spelling(re.sub(b" +", b" ", raw), document)
+            check_raw_bytes(re.sub(b" +", b" ", raw), document)
         return super()._encode_text(document)
 
     def _check_decoding(self, tokens: Tokens, document: Document) -> None:

@@ -18,9 +18,9 @@ from eval.cli import main
 from eval.config import QuantizeConfig, ScoreConfig
 from eval.data.open_data import open_data
 from eval.demo.reference_text import reference_text
-from eval.models.load_model import wrap
+from eval.models.wrap import wrap
 from eval.scoring.score import score
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from quant import RECIPES, QuantizedModel, ScalarConfig, quantize_model
 from quant.io.codecs import CODECS
 from quant.models.recipe import INT6

@@ -12,7 +12,8 @@ from eval.bench import read, read_files
 from eval.cli import main
 from eval.data.open_data import open_data
 from eval.scoring.tokenized import encode
-from eval.tokenizers.load_tokenizer import ByteTokenizer, load_tokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
+from eval.tokenizers.load_tokenizer import load_tokenizer
 
 TEXT = ("def f(x):\n    return x + 1  # Größe\r\n\n" * 300).encode()
 LLAMA = "models/llama-sp1024-1m4/tokenizer.json"
@@ -20,8 +21,8 @@ PIECES = "data/tokenizers/fineweb_1024_bpe.model"
 
 
 @pytest.fixture(scope="module")
-def spellers():
-    return read_files.load_spellers([])
+def tokenizers():
+    return read_files.load_timed_tokenizers([])
 
 
 def raw_of(path, **options):
@@ -45,10 +46,10 @@ def test_rows_are_no_longer_than_a_page(tmp_path):
     assert max(map(len, rows)) <= read_files.ROW
 
 
-def test_a_shard_holds_the_tokens_of_the_rows(tmp_path, spellers):
+def test_a_shard_holds_the_tokens_of_the_rows(tmp_path, tokenizers):
     rows = read_files.write_texts(TEXT, tmp_path)[".jsonl"]
-    for speller in spellers:
-        tokenizer = speller.tokenizer
+    for timed in tokenizers:
+        tokenizer = timed.tokenizer
         (shard,) = read_files.write_shard(rows, tokenizer, tmp_path).values()
         options = {"bos": tokenizer.bos, "vocab_size": tokenizer.vocab_size}
         found = list(open_data([str(shard)], **options))
@@ -75,7 +76,7 @@ def test_a_tokenizer_that_drops_blanks_of_rows_reads_the_text_alone(shared, tmp_
     result = json.loads((tmp_path / "read.json").read_text(encoding="utf-8"))
     name = load_tokenizer(shared(PIECES)).name
     why = (
-        "tokens must spell the raw bytes, got 509 for 510 in text.jsonl:2, b'some words o' for "
+        "tokens must decode to the raw bytes, got 509 for 510 in text.jsonl:2, b'some words o' for "
         "b' some words ' at byte 0 (the blank before the text is counted twice, or lost); take a "
         "tokenizer that loses nothing, or score the raw bytes with --model none"
     )
@@ -85,14 +86,14 @@ def test_a_tokenizer_that_drops_blanks_of_rows_reads_the_text_alone(shared, tmp_
     assert [case["format"] for case in result["cases"] if case["tokenizer"] == name] == [".txt"]
 
 
-def test_every_way_goes_over_all_of_the_text(tmp_path, spellers):
-    for speller in spellers:
+def test_every_way_goes_over_all_of_the_text(tmp_path, tokenizers):
+    for timed in tokenizers:
         files = read_files.write_texts(TEXT, tmp_path)
-        files |= read_files.write_shard(files[".jsonl"], speller.tokenizer, tmp_path)
+        files |= read_files.write_shard(files[".jsonl"], timed.tokenizer, tmp_path)
         for suffix, path in files.items():
-            ways = read.make_ways(path, suffix, speller, len(TEXT))
+            ways = read.make_ways(path, suffix, timed, len(TEXT))
             found = {name: way() for name, way in ways.items()}
-            n_documents = len(list(open_data([str(path)], bos=speller.tokenizer.bos)))
+            n_documents = len(list(open_data([str(path)], bos=timed.tokenizer.bos)))
             assert found.pop("documents") == n_documents
             if suffix == ".txt":  # the reader of datasets drops line breaks
                 n_lines = len(TEXT.splitlines())
@@ -107,23 +108,23 @@ def test_every_way_goes_over_all_of_the_text(tmp_path, spellers):
 def test_the_library_alone_makes_the_same_ids(shared, name):
     if name == PIECES:
         pytest.importorskip("sentencepiece")
-    speller = read_files.load_speller(str(shared(name)))
-    assert speller.name == load_tokenizer(shared(name)).name
+    timed = read_files.load_timed_tokenizer(str(shared(name)))
+    assert timed.name == load_tokenizer(shared(name)).name
     text = "plain words, and a few more"
-    (ids,) = speller.alone([text])
+    (ids,) = timed.alone([text])
     assert len(ids) < len(text)
-    assert speller.tokenizer.decode_bytes(np.array(ids)).lstrip() == text.encode()
+    assert timed.tokenizer.decode_bytes(np.array(ids)).lstrip() == text.encode()
 
 
 def test_a_tokenizer_of_raw_bytes_may_be_named():
-    speller = read_files.load_speller("bytes")
-    (ids,) = speller.alone(["é"])
-    assert (speller.name, ids.tolist()) == ("bytes", [0xC3, 0xA9])
+    timed = read_files.load_timed_tokenizer("bytes")
+    (ids,) = timed.alone(["é"])
+    assert (timed.name, ids.tolist()) == ("bytes", [0xC3, 0xA9])
 
 
-def test_a_lost_byte_is_a_bug(tmp_path, spellers):
+def test_a_lost_byte_is_a_bug(tmp_path, tokenizers):
     path = read_files.write_texts(TEXT, tmp_path)[".txt"]
-    ways = read.make_ways(path, ".txt", spellers[0], len(TEXT) + 1)
+    ways = read.make_ways(path, ".txt", tokenizers[0], len(TEXT) + 1)
     with pytest.raises(RuntimeError) as raised:
         ways["batches"]()
     assert str(raised.value) == (
@@ -212,9 +213,9 @@ def test_a_tokenizer_that_loses_bytes_is_refused_first(shared, tmp_path, capsys)
     arguments = ["bench", "read", "--data", str(path), "--tokenizer", str(shared(PIECES))]
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
-        "ngrammix: error: tokens must spell the raw bytes, got 10 for 11 in a.txt, b'blanks' for "
-        "b' blanks' at byte 4 (white space is dropped, merged or replaced); take a tokenizer that "
-        "loses nothing, or score the raw bytes with --model none\n"
+        "ngrammix: error: tokens must decode to the raw bytes, got 10 for 11 in a.txt, b'blanks' "
+        "for b' blanks' at byte 4 (white space is dropped, merged or replaced); take a tokenizer "
+        "that loses nothing, or score the raw bytes with --model none\n"
     )
 
 

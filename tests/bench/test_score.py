@@ -12,7 +12,7 @@ from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
 from eval.models.load_model import load_demo
 from eval.scoring.score import score
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from eval.comparing.sources import SavedSource, TextSource, documents_of
 from eval.config import ScoreConfig
 from eval.data.data_hash import sha256, tokens_sha256
 from eval.data.document import Document, Documents
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 V = 4
 

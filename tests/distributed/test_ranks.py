@@ -19,7 +19,7 @@ from eval.models.wrap import wrap
 from eval.scoring.batch import Batch
 from eval.scoring.forward import Job, run
 from eval.scoring.tokenized import TokenizedPiece
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix.logits import ModelLogprobs
 
 GONE = "rank 7 is gone (connection closed); run again, with the same --checkpoint to go on"

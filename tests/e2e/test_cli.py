@@ -69,10 +69,10 @@ def test_score_with_the_demo_model(text, tmp_path):
     assert sum(float(row["bits_cache"]) for row in rows) == pytest.approx(
         result["bits_cache"], abs=1e-3
     )
-    spelled = b"".join(
+    decoded = b"".join(
         TEXT[int(row["byte"]) : int(row["byte"]) + int(row["bytes"])] for row in rows
     )
-    assert spelled == TEXT
+    assert decoded == TEXT
     assert rows[1]["text"] == TEXT[int(rows[1]["byte"]) :][: int(rows[1]["bytes"])].decode()
 
 
@@ -149,7 +149,7 @@ def bad(tmp_path, monkeypatch):
         "def number(): return 3\n"
         "def lossy():\n"
         "    from eval.tokenizers.huggingface import FastTokenizer\n"
-        "    from eval.models.load_model import wrap\n"
+        "    from eval.models.wrap import wrap\n"
         "    import torch\n"
         "    letters = pre_tokenizers.ByteLevel.alphabet()\n"
         "    its = Tokenizer(models.BPE({c: i for i, c in enumerate(sorted(letters))}, []))\n"
@@ -255,7 +255,7 @@ def test_a_tokenizer_that_loses_bytes_is_refused(bad, capsys):
     Path("Loud").write_bytes(b"quiet LOUD")
     assert main(["score", "--data", "Loud", "--model", "factories:lossy"]) == 2
     assert capsys.readouterr().err == (
-        "ngrammix: error: tokens must spell the raw bytes, got 10 for 10 in Loud, b'loud' for "
+        "ngrammix: error: tokens must decode to the raw bytes, got 10 for 10 in Loud, b'loud' for "
         "b'LOUD' at byte 6 (upper case becomes lower case); take a tokenizer that loses nothing, "
         "or score the raw bytes with --model none\n"
     )
@@ -267,7 +267,14 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result(text, tmp_path):
     arguments = ["score", "--data", str(text), str(text), "--batch", "1", "--stride", "8"]
     assert ngrammix(*arguments, "--out", str(outs[0])).returncode == 0
     checkpoint = tmp_path / "checkpoint"
-    arguments += ["--checkpoint", str(checkpoint), "--every", "20", "--out", str(outs[1])]
+    arguments += [
+        "--checkpoint",
+        str(checkpoint),
+        "--checkpoint-every",
+        "20",
+        "--out",
+        str(outs[1]),
+    ]
     kills, file = 0, checkpoint / "checkpoint.ngrammix"
     for _ in range(3):
         before = file.read_bytes() if file.exists() else b""

@@ -17,8 +17,8 @@ def folder(tmp_path, monkeypatch):
     Path("code.py").write_text(TEXT, "utf-8")
     Path("plain_models.py").write_text(
         "import numpy as np\n"
-        "from eval.models.load_model import wrap\n"
-        "from eval.tokenizers.load_tokenizer import ByteTokenizer\n"
+        "from eval.models.wrap import wrap\n"
+        "from eval.tokenizers.byte_tokenizer import ByteTokenizer\n"
         "def plain():\n"
         "    return wrap(lambda t: np.zeros((*t.shape, 257), np.float32), context=8,\n"
         "                tokenizer=ByteTokenizer(256), name='plain')\n",

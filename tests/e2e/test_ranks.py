@@ -19,7 +19,7 @@ LIMIT = 60  # seconds, after which a rank hangs
 SICK = """
 import os, pathlib, signal
 import numpy as np
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from eval.models.wrap import wrap
 
 rank, _, manner = os.environ.get("SICK", "").partition(":")
@@ -107,7 +107,9 @@ def sick(tmp_path, monkeypatch):
     (tmp_path / "text").write_bytes(reference_text()[:9000])
     options = ["--data", "text", "--model", "sick:make", "--bos", "0"]
     assert main(["score", *options, "--out", "whole"]) == 0
-    return [*options, "--checkpoint", "kept", "--every", "1000"], outcome(tmp_path / "whole")
+    return [*options, "--checkpoint", "kept", "--checkpoint-every", "1000"], outcome(
+        tmp_path / "whole"
+    )
 
 
 def go_on(folder, options, expected):

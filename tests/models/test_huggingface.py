@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from eval.data.document import Document
 from eval.models.load_model import load_model
 from eval.tokenizers.byte_checks import bits_per_byte
-from eval.tokenizers.load_tokenizer import SideCarTokenizer, load_tokenizer
+from eval.tokenizers.load_tokenizer import load_tokenizer
+from eval.tokenizers.side_car import SideCarTokenizer
 
 pytest.importorskip("transformers")
 

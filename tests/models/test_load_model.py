@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from eval.data.document import Document
 from eval.demo import model as demo
-from eval.models.load_model import load_demo, load_model, wrap
+from eval.models.load_model import load_demo, load_model
+from eval.models.wrap import wrap
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from eval.tokenizers.huggingface import FastTokenizer
-from eval.tokenizers.load_tokenizer import ByteTokenizer, SideCarTokenizer
+from eval.tokenizers.side_car import SideCarTokenizer
 
 FACTORIES = """
 import torch
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 
 class Bigram(torch.nn.Module):

@@ -16,7 +16,7 @@ NAMES = [its.name for its in fields(RunConfig)]
 DEFAULTS = asdict(RunConfig())
 LISTS = ("data", "log")
 FLAGS = ("skip_empty", "download", "trust_remote_code")
-LEAST = {"context": 1, "stride": 1, "batch": 1, "limit": 1, "every": 1, "bos": 0}
+LEAST = {"context": 1, "stride": 1, "batch": 1, "limit": 1, "checkpoint_every": 1, "bos": 0}
 
 words = st.text(st.characters(categories=["L", "N", "P", "Zs"]), min_size=1).filter(
     lambda word: not word.startswith("-")
@@ -24,6 +24,7 @@ words = st.text(st.characters(categories=["L", "N", "P", "Zs"]), min_size=1).fil
 VALUES = dict.fromkeys(NAMES, words) | {
     "mixer": st.sampled_from([*CHOICES, "none"]),
     "windows": st.sampled_from(["document", "stream"]),
+    "threads": st.sampled_from([1, 2]),
     "order": st.integers(-9, 99),
 } | {
     name: st.integers(least, 1 << 62) for name, least in LEAST.items()
@@ -90,8 +91,8 @@ def test_every_option_is_the_same_from_everywhere(folder, name):
     def check(value):
         options = {name: value}
         expected = RunConfig(**plain(options))
-        assert make_config(parse(on_the_command_line(options))) == expected
-        assert make_config({}, write(folder / "a.toml", in_toml(options))) == expected
+        assert make_config(RunConfig, parse(on_the_command_line(options))) == expected
+        assert make_config(RunConfig, {}, write(folder / "a.toml", in_toml(options))) == expected
         assert asdict(expected) == DEFAULTS | plain(options)
 
     check()
@@ -100,22 +101,26 @@ def test_every_option_is_the_same_from_everywhere(folder, name):
 @given(OPTIONS, OPTIONS)
 def test_the_command_line_overrules_the_file(folder, filed, given_options):
     path = write(folder / "b.toml", in_toml(filed))
-    found = make_config(parse(on_the_command_line(given_options)), path)
+    found = make_config(RunConfig, parse(on_the_command_line(given_options)), path)
     assert asdict(found) == DEFAULTS | plain(filed) | plain(given_options)
 
 
 def test_what_is_no_option_is_left_alone():
-    assert make_config({"run": print, "json": True, "config": None}) == RunConfig()
+    assert make_config(RunConfig, {"run": print, "json": True, "config": None}) == RunConfig()
 
 
 def test_nothing_given_is_nothing_set(inside):
     assert parse([]) == {}
-    assert make_config({}) == make_config({}, write(inside / "c.toml", "")) == RunConfig()
+    assert (
+        make_config(RunConfig, {})
+        == make_config(RunConfig, {}, write(inside / "c.toml", ""))
+        == RunConfig()
+    )
 
 
 def test_a_memory_limit_is_a_number_in_toml_too(inside):
     path = write(inside / "c.toml", "memory_limit = 2_000_000_000")
-    assert make_config({}, path).memory_limit == 2_000_000_000
+    assert make_config(RunConfig, {}, path).memory_limit == 2_000_000_000
 
 
 def test_options_are_those_of_the_configuration_or_those_named():
@@ -155,7 +160,7 @@ def test_the_command_line_refuses_kinds_and_choices():
 
 
 def test_standard_input_is_a_name_like_any_other():
-    assert make_config(parse(["--data", "-", "--order", "3"])).data == ("-",)
+    assert make_config(RunConfig, parse(["--data", "-", "--order", "3"])).data == ("-",)
 
 
 def test_it_is_frozen_and_by_keyword():
@@ -192,7 +197,7 @@ KINDS = {
 def test_a_value_of_another_kind_is_refused(inside, name, toml, value):
     text = f"{name} must be {KINDS[name]}, got {value!r}; correct the option"
     path = write(inside / "c.toml", f"{name} = {toml}")
-    for make in (lambda: RunConfig(**{name: value}), lambda: make_config({}, path)):
+    for make in (lambda: RunConfig(**{name: value}), lambda: make_config(RunConfig, {}, path)):
         with pytest.raises(ValueError) as raised:
             make()
         assert str(raised.value) == text
@@ -205,8 +210,8 @@ def test_a_value_out_of_range_is_refused(inside, name):
     path = write(inside / "c.toml", f"{name} = {least - 1}")
     for make in (
         lambda: RunConfig(**{name: least - 1}),
-        lambda: make_config({}, path),
-        lambda: make_config(parse([f"--{name}", str(least - 1)])),
+        lambda: make_config(RunConfig, {}, path),
+        lambda: make_config(RunConfig, parse([f"--{name.replace('_', '-')}", str(least - 1)])),
     ):
         with pytest.raises(ValueError) as raised:
             make()
@@ -234,7 +239,7 @@ def test_what_is_no_choice_is_refused():
 KNOWN = (
     "known are mixer, order, memory_limit, windows, context, stride, batch, limit, model, data, "
     "tokenizer, quantized, column, split, bos, token_bytes, skip_empty, device, dtype, download, "
-    "trust_remote_code, out, checkpoint, every, log"
+    "trust_remote_code, out, checkpoint, checkpoint_every, threads, log"
 )
 
 
@@ -261,14 +266,14 @@ KNOWN = (
 def test_a_file_that_is_no_configuration_is_refused(inside, toml, text):
     write(inside / "a.toml", toml)
     with pytest.raises(ValueError) as raised:
-        make_config({"order": 5}, "a.toml")
+        make_config(RunConfig, {"order": 5}, "a.toml")
     assert str(raised.value) == text
 
 
 def test_brackets_within_brackets_are_refused(inside):
     write(inside / "a.toml", "data = " + "[" * 50_000)
     with pytest.raises(ValueError) as raised:
-        make_config({}, "a.toml")
+        make_config(RunConfig, {}, "a.toml")
     text = str(raised.value)
     assert text.startswith("--config must be TOML, got a.toml: maximum recursion depth exceeded")
     assert text.endswith("; correct it")
@@ -288,13 +293,13 @@ def test_a_file_that_is_missing_or_too_large_is_refused(inside, monkeypatch):
     (inside / "folder").mkdir()
     for name in ("b.toml", "folder"):
         with pytest.raises(ValueError) as raised:
-            make_config({}, name)
+            make_config(RunConfig, {}, name)
         assert str(raised.value) == f"--config must be a file, got {name}; check the path"
     monkeypatch.setattr(module, "MAX_FILE", 9)
-    assert make_config({}, write(inside / "c.toml", "order = 3")).order == 3
+    assert make_config(RunConfig, {}, write(inside / "c.toml", "order = 3")).order == 3
     write(inside / "c.toml", "order = 33")
     with pytest.raises(ValueError) as raised:
-        make_config({}, "c.toml")
+        make_config(RunConfig, {}, "c.toml")
     assert str(raised.value) == (
         "--config must have at most 9 bytes, got 10 in c.toml; is it the one?"
     )

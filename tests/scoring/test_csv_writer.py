@@ -14,35 +14,35 @@ from eval.scoring.metrics import Scored
 
 ALL = {"has_model": True, "has_cache": True, "has_match": True}
 FILES = ("tokens.csv", "documents.csv")
-SPELLINGS = [b"a", b"", b",", b'"', b"\r\n", b"\n", b" ", b"%s", b"\xff", "é".encode(), b"\0"]
+TOKEN_BYTES = [b"a", b"", b",", b'"', b"\r\n", b"\n", b" ", b"%s", b"\xff", "é".encode(), b"\0"]
 
 
 def make_run(seed, lengths):
     """(scored, spelling of each token, names) of documents of so many tokens."""
     rng = np.random.default_rng(seed)
     n_tokens = sum(lengths)
-    tokens = rng.integers(0, len(SPELLINGS), n_tokens)
-    spelled = [SPELLINGS[token] for token in tokens]
+    tokens = rng.integers(0, len(TOKEN_BYTES), n_tokens)
+    decoded = [TOKEN_BYTES[token] for token in tokens]
     begins = np.zeros(n_tokens, np.bool_)
     begins[np.cumsum([0, *lengths])[:-1]] = True
     scored = Scored(
-        tokens=tokens, n_bytes=np.array([len(raw) for raw in spelled]), begins=begins,
+        tokens=tokens, n_bytes=np.array([len(raw) for raw in decoded]), begins=begins,
         nats=rng.exponential(1, n_tokens), nats_model=rng.exponential(2, n_tokens),
         nats_cache=rng.exponential(3, n_tokens), matched_order=rng.integers(1, 8, n_tokens),
     )  # fmt: skip
-    return scored, spelled, [f'a,"b".txt:{i}' for i in range(len(lengths))]
+    return scored, decoded, [f'a,"b".txt:{i}' for i in range(len(lengths))]
 
 
 def write(records, run, start, stop):
     """Write tokens start..stop - 1 of a run."""
-    scored, spelled, names = run
+    scored, decoded, names = run
     first = scored.begins[:start].sum()
     records.write(
         Scored(**{
             name: None if column is None else column[start:stop]
             for name, column in vars(scored).items()
         }),
-        b"".join(spelled[start:stop]),
+        b"".join(decoded[start:stop]),
         names[first : first + scored.begins[start:stop].sum()],
     )  # fmt: skip
 
@@ -63,15 +63,15 @@ def contents(folder):
 
 
 def test_csv_reads_back_every_token(tmp_path):
-    scored, spelled, _ = run = make_run(0, [30, 1, 200])
+    scored, decoded, _ = run = make_run(0, [30, 1, 200])
     write_all(tmp_path, run)
     rows = read(tmp_path / "tokens.csv")
     place = np.concatenate([np.cumsum([0, *scored.n_bytes[a:b]])[:-1] for a, b in
                             ((0, 30), (30, 31), (31, 231))])  # fmt: skip
     assert [list(row.values()) for row in rows] == [
         [
-            str(i), str(0 if i < 30 else 1 if i < 31 else 2), str(place[i]), str(len(spelled[i])),
-            str(scored.tokens[i]), spelled[i].decode("utf-8", "backslashreplace"),
+            str(i), str(0 if i < 30 else 1 if i < 31 else 2), str(place[i]), str(len(decoded[i])),
+            str(scored.tokens[i]), decoded[i].decode("utf-8", "backslashreplace"),
             str(scored.matched_order[i]), f"{scored.nats_model[i] / log(2):.6f}",
             f"{scored.nats_cache[i] / log(2):.6f}", f"{scored.nats[i] / log(2):.6f}",
         ]
@@ -182,10 +182,10 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
 
 
 def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
-    scored, spelled, _ = make_run(5, [3])
+    scored, decoded, _ = make_run(5, [3])
     name = b"caf\xe9.txt".decode("utf-8", "surrogateescape")  # as a path of the system comes
     with CsvWriter(tmp_path, **ALL) as records:
-        records.write(scored, b"".join(spelled), [name])
+        records.write(scored, b"".join(decoded), [name])
         state = json.loads(json.dumps(records.state()))
     with CsvWriter(tmp_path, **ALL, state=state) as records:
         records.finish()
@@ -217,14 +217,14 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
 
 
 def test_bytes_and_names_must_fit_the_tokens(tmp_path):
-    scored, spelled, names = run = make_run(7, [5, 5])
-    raw = b"".join(spelled)
+    scored, decoded, names = run = make_run(7, [5, 5])
+    raw = b"".join(decoded)
     with CsvWriter(tmp_path, **ALL) as records:
         with pytest.raises(ValueError) as error:
             records.write(scored, raw + b"!", names)
         assert str(error.value) == (
             f"raw bytes must be as many as the tokens stand for, got {len(raw) + 1} for {len(raw)} "
-            "in the 10 tokens from 0 on; the tokenizer does not spell this text losslessly"
+            "in the 10 tokens from 0 on; the tokenizer does not encode this text losslessly"
         )
         with pytest.raises(ValueError) as error:
             records.write(scored, raw, names[:1])
@@ -238,12 +238,12 @@ def test_bytes_and_names_must_fit_the_tokens(tmp_path):
 
 
 def test_a_missing_column_is_named_before_anything_is_written(tmp_path):
-    scored, spelled, names = make_run(8, [5, 5])
+    scored, decoded, names = make_run(8, [5, 5])
     with CsvWriter(tmp_path, **ALL) as records:
         before = records.state()
         with pytest.raises(ValueError) as error:
             records.write(
-                Scored(**(vars(scored) | {"matched_order": None})), b"".join(spelled), names
+                Scored(**(vars(scored) | {"matched_order": None})), b"".join(decoded), names
             )
         assert str(error.value) == (
             "tokens must come with matched_order, got None; give it, or ask for no figures of it"

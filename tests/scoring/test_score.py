@@ -18,7 +18,7 @@ from eval.data.document import Document, Documents
 from eval.models.load_model import load_demo
 from eval.scoring.ahead import ahead, stretches
 from eval.scoring.score import score
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix import Mixer, NgramCache
 from tests.toy import ToyModel
 
@@ -192,12 +192,12 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(
         patch.setattr("eval.scoring.dataloader.BLOCK", 7)
         straight = run(outs[0])
         for at in deaths:
-            options = {"checkpoint": folder / "checkpoint", "every": every}
+            options = {"checkpoint": folder / "checkpoint", "checkpoint_every": every}
             try:
                 run(outs[1], callbacks=[killer(at)], **options)
             except KilledError:
                 continue
-        resumed = run(outs[1], checkpoint=folder / "checkpoint", every=every)
+        resumed = run(outs[1], checkpoint=folder / "checkpoint", checkpoint_every=every)
     assert without_times(resumed) == without_times(straight)
     if has_out:
         for name in ("tokens.csv", "documents.csv"):
@@ -208,7 +208,7 @@ def test_a_resumed_run_does_not_ask_the_model_again(tmp_path):
     config, counts = ScoreConfig(stride=4, batch=1), []
     for _ in range(2):
         model = ToyModel()
-        score(model, Documents(DOCUMENTS), config, checkpoint=tmp_path, every=10)
+        score(model, Documents(DOCUMENTS), config, checkpoint=tmp_path, checkpoint_every=10)
         counts.append(model.calls)
     assert counts[0] > 5
     assert counts[1] == 0
@@ -245,7 +245,7 @@ def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, change, text):
             config or ScoreConfig(),
             out=tmp_path if out else None,
             checkpoint=tmp_path,
-            every=10,
+            checkpoint_every=10,
         )
 
     run()
@@ -325,7 +325,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
     for n in (10, 100):
         config = ScoreConfig(order=2, memory_limit="4 MiB", batch=4)
         tracemalloc.start()
-        score(ToyModel(), Endless(n), config, out=tmp_path, checkpoint=tmp_path, every=5000)
+        score(
+            ToyModel(), Endless(n), config, out=tmp_path, checkpoint=tmp_path, checkpoint_every=5000
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         (tmp_path / "checkpoint.ngrammix").unlink()

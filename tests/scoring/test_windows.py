@@ -11,7 +11,7 @@ from eval.data.document import Document
 from eval.scoring.batch import batches
 from eval.scoring.tokenized import concatenate, encode, first_tokens, joined, split
 from eval.scoring.windows import windows
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 BOS = 256
 

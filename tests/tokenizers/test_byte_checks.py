@@ -12,7 +12,7 @@ from eval.tokenizers.byte_checks import (
     bits,
     bits_per_byte,
     check_decoding,
-    check_spelling,
+    check_raw_bytes,
     check_token_bytes,
     first_difference,
 )
@@ -32,7 +32,7 @@ def test_token_bytes_that_are_not_the_text_are_refused(n_bytes):
         check_token_bytes(np.array(n_bytes), document)
     assert str(error.value) == (
         f"token bytes must sum to the raw bytes, got {sum(n_bytes)} for 3 in letter.txt; the "
-        "tokenizer does not spell this text losslessly"
+        "tokenizer does not encode this text losslessly"
     )
 
 
@@ -44,16 +44,16 @@ def test_the_first_difference_is_the_length_of_the_common_beginning(common, a, b
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
-def test_only_the_raw_bytes_themselves_pass(spelled, raw):
-    if spelled == raw:
-        check_spelling(spelled, Document("x", raw))
+def test_only_the_raw_bytes_themselves_pass(decoded, raw):
+    if decoded == raw:
+        check_raw_bytes(decoded, Document("x", raw))
     else:
-        with pytest.raises(ValueError, match=r"^tokens must spell the raw bytes, got "):
-            check_spelling(spelled, Document("x", raw))
+        with pytest.raises(ValueError, match=r"^tokens must decode to the raw bytes, got "):
+            check_raw_bytes(decoded, Document("x", raw))
 
 
 @pytest.mark.parametrize(
-    ("spelled", "raw", "what", "cause"),
+    ("decoded", "raw", "what", "cause"),
     [
         (" one", "one", "4 for 3 in x, b' one' for b'one' at byte 0",
          "the blank before the text is counted twice, or lost"),
@@ -75,19 +75,19 @@ def test_only_the_raw_bytes_themselves_pass(spelled, raw):
         ("abc", "abd", "3 for 3 in x, b'c' for b'd' at byte 2", "the text is rewritten"),
     ],
 )  # fmt: skip
-def test_the_error_says_where_and_why(spelled, raw, what, cause):
+def test_the_error_says_where_and_why(decoded, raw, what, cause):
     raw = raw if isinstance(raw, bytes) else raw.encode()
     with pytest.raises(ValueError) as error:
-        check_spelling(spelled.encode(), Document("x", raw))
+        check_raw_bytes(decoded.encode(), Document("x", raw))
     assert str(error.value) == (
-        f"tokens must spell the raw bytes, got {what} ({cause}); take a tokenizer that loses "
+        f"tokens must decode to the raw bytes, got {what} ({cause}); take a tokenizer that loses "
         "nothing, or score the raw bytes with --model none"
     )
 
 
 def test_a_later_piece_is_named_as_one():
     with pytest.raises(ValueError, match=r" in a later piece of x, b'b' for b'c' at byte 1 "):
-        check_spelling(b"ab", Document("x", b"ac", begins=False))
+        check_raw_bytes(b"ab", Document("x", b"ac", begins=False))
 
 
 @given(st.text(max_size=20))
@@ -105,6 +105,6 @@ def test_broken_utf8_is_compared_but_for_what_stands_for_it():
     with pytest.raises(ValueError) as error:
         check_decoding(b"a\xf0\x9f\x98b", "a\ufffdc", document)
     assert str(error.value) == (
-        "tokens must spell what the tokenizer decodes, got 2 bytes for 2 in val.bin:3, b'b' for "
+        "token bytes must be what the tokenizer decodes, got 2 bytes for 2 in val.bin:3, b'b' for "
         "b'c' at byte 1 (the text is rewritten); give the bytes of each token with --token-bytes"
     )

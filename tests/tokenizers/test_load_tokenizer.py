@@ -12,9 +12,11 @@ from tokenizers import Tokenizer
 
 from eval.data.document import Document
 from eval.demo.model import TOKENIZER_PATH
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from eval.tokenizers.huggingface import FastTokenizer
-from eval.tokenizers.load_tokenizer import ByteTokenizer, SideCarTokenizer, load_tokenizer
+from eval.tokenizers.load_tokenizer import load_tokenizer
 from eval.tokenizers.sentencepiece import SentencePieceTokenizer
+from eval.tokenizers.side_car import SideCarTokenizer
 
 TEXTS = st.text(min_size=1, max_size=40)
 
@@ -74,8 +76,8 @@ def test_a_marked_blank_is_counted_as_often_as_it_is_in_the_text(text, begins, s
     tokens, n_bytes = tokenizer.encode(Document("x", raw, begins=begins))
     assert n_bytes.sum() == len(raw)
     assert (n_bytes >= 0).all()
-    spelled = tokenizer.decode_bytes(tokens)
-    assert spelled[len(spelled) - len(raw) :] == raw
+    decoded = tokenizer.decode_bytes(tokens)
+    assert decoded[len(decoded) - len(raw) :] == raw
     if begins and text and not text.startswith(" "):
         assert tokens.tolist() == library.encode(text, add_special_tokens=False).ids
     if len(tokens):  # what was encoded is counted alike where only its tokens are known
@@ -238,11 +240,11 @@ def test_pieces_of_a_text_are_spelled_like_the_whole(shared, pieces):
             tokens, n_bytes = tokenizer.encode(Document("x", raw))
             assert tokens.tolist() == tokenizer._begins.encode(text)
             assert n_bytes.sum() == len(raw)
-            spelled = [
+            decoded = [
                 tokenizer.decode_bytes(tokenizer.encode(Document("x", part, begins=not i))[0])
                 for i, part in enumerate((raw[:cut], raw[cut:]))
             ]
-            assert b"".join(spelled).removeprefix(b" ") == raw
+            assert b"".join(decoded).removeprefix(b" ") == raw
 
 
 def test_verified_documents_are_spelled_by_the_models_own_tokenizer(shared):
@@ -276,9 +278,9 @@ def test_a_sentencepiece_model_says_what_begins_a_document(shared):
     assert load_tokenizer(path, bos=2).bos == 2
 
 
-SPELL = (
-    "tokens must spell the raw bytes, got {}; take a tokenizer that loses nothing, or score the "
-    "raw bytes with --model none"
+NOT_RAW = (
+    "tokens must decode to the raw bytes, got {}; take a tokenizer that loses nothing, or "
+    "score the raw bytes with --model none"
 )
 LOWER = {"type": "Lowercase"}
 STRIP = {"type": "Strip", "strip_left": True, "strip_right": True}
@@ -289,19 +291,19 @@ UNKNOWN = {"type": "BPE", "vocab": {"a": 0, "?": 1, "▁": 2}, "merges": [], "un
     ("spec", "raw", "text"),
     [
         ({"normalizer": LOWER}, b"aA",
-         SPELL.format("2 for 2 in x, b'a' for b'A' at byte 1 (upper case becomes lower case)")),
+         NOT_RAW.format("2 for 2 in x, b'a' for b'A' at byte 1 (upper case becomes lower case)")),
         ({"normalizer": {"type": "NFKC"}}, "aﬁ".encode(),
-         SPELL.format("3 for 4 in x, b'fi' for b'\\xef\\xac\\x81' at byte 1 (Unicode normalisation "
-                      "such as NFKC)")),
+         NOT_RAW.format("3 for 4 in x, b'fi' for b'\\xef\\xac\\x81' at byte 1 (Unicode "
+                        "normalisation such as NFKC)")),
         ({"normalizer": STRIP}, b"a b\n",
-         SPELL.format("3 for 4 in x, b'' for b'\\n' at byte 3 (white space is dropped, merged or "
+         NOT_RAW.format("3 for 4 in x, b'' for b'\\n' at byte 3 (white space is dropped, merged or "
                       "replaced)")),
         ({"pre_tokenizer": {"type": "WhitespaceSplit"}}, b"a b",
-         SPELL.format("2 for 3 in x, b'b' for b' b' at byte 1 (bytes are lost)")),
-        ({}, b"axb", SPELL.format("2 for 3 in x, b'b' for b'xb' at byte 1 (bytes are lost)")),
+         NOT_RAW.format("2 for 3 in x, b'b' for b' b' at byte 1 (bytes are lost)")),
+        ({}, b"axb", NOT_RAW.format("2 for 3 in x, b'b' for b'xb' at byte 1 (bytes are lost)")),
         ({"model": UNKNOWN}, b"aa xaa",
-         "every token must spell its bytes, got the unknown token 1 at position 3 of x, at "
-         "b'xaa'; take a tokenizer that can spell every byte"),
+         "every token must have known bytes, got the unknown token 1 at position 3 of x, at "
+         "b'xaa'; take a tokenizer that can encode every byte"),
         ({}, b"ab\xff",
          "text must be UTF-8 for this model, got byte 0xff at 2 in x (invalid start byte); convert "
          "the file, or score its raw bytes with --model none"),
@@ -332,7 +334,7 @@ def test_tokenizers_that_lose_bytes(tmp_path, spec, raw, text):
 def test_text_that_sentencepiece_normalises(pieces, raw, begins, text):
     with pytest.raises(ValueError) as error:
         pieces[1024].encode(Document("x", raw, begins=begins))
-    assert str(error.value) == SPELL.format(text)
+    assert str(error.value) == NOT_RAW.format(text)
 
 
 @pytest.mark.parametrize(
@@ -340,8 +342,8 @@ def test_text_that_sentencepiece_normalises(pieces, raw, begins, text):
     [
         ([5, 1024], True, "tokens of x must be in [0, 1024), got 1024 at position 1; raise "
                           "vocab_size or check the tokenizer"),
-        ([500, 3], True, "every token must spell its bytes, got the unknown token 3 at position 1 "
-                         "of x; take a tokenizer that can spell every byte"),
+        ([500, 3], True, "every token must have known bytes, got the unknown token 3 at position 1 "
+                         "of x; take a tokenizer that can encode every byte"),
         ([354], False, "pieces of a document must come in order, got a later piece of x first; "
                        "whether its first blank counts depends on the token before"),
     ],

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from eval.demo.reference_text import reference_text
-from eval.demo.training.stdlib_text import TESTS, Document, harvest
+from eval.demo.training.stdlib_text import TESTS, StdlibText, read_stdlib_texts
 
 SHARED_RUN = 200  # characters, white space counted as one blank: a run this long is a copy
 _BLOCK = SHARED_RUN // 2  # a run of 2B - 1 characters holds one whole aligned block of B
@@ -20,17 +20,17 @@ class Corpus:
 
     Parameters
     ----------
-    train : list of Document
+    train : list of StdlibText
         For training: no file or module of these is held out.
-    held_out : list of Document
+    held_out : list of StdlibText
         Docstrings and prose of the files and modules held out.
-    dropped : list of Document
+    dropped : list of StdlibText
         Left out of both: they share `SHARED_RUN` characters or more with the reference text.
     """
 
-    train: list[Document]
-    held_out: list[Document]
-    dropped: list[Document]
+    train: list[StdlibText]
+    held_out: list[StdlibText]
+    dropped: list[StdlibText]
 
 
 def gather(*, held_out_percent: int = 4) -> Corpus:
@@ -52,7 +52,9 @@ def gather(*, held_out_percent: int = 4) -> Corpus:
             "the rest is what the model learns from"
         )
     reference = reference_text().decode("utf-8")
-    documents = list({document.text: document for document in reversed(harvest())}.values())[::-1]
+    documents = list(
+        {document.text: document for document in reversed(read_stdlib_texts())}.values()
+    )[::-1]
     copies = {document.text for document in copies_of(reference, documents)}
     corpus = Corpus(train=[], held_out=[], dropped=[])
     for document in documents:
@@ -67,7 +69,7 @@ def gather(*, held_out_percent: int = 4) -> Corpus:
     return corpus
 
 
-def copies_of(reference: str, documents: Iterable[Document]) -> list[Document]:
+def copies_of(reference: str, documents: Iterable[StdlibText]) -> list[StdlibText]:
     """The documents that share a run of `SHARED_RUN` characters or more with the reference.
 
     White space of any kind and length counts as one blank, so a text wrapped or indented

@@ -25,7 +25,7 @@ _PROSE_NAMES = frozenset({"ChangeLog", "README", "NEWS"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
+class StdlibText:
     """One text, where it is from and of which kind it is.
 
     Parameters
@@ -43,10 +43,10 @@ class Document:
     text: str
 
 
-def harvest() -> list[Document]:
+def read_stdlib_texts() -> list[StdlibText]:
     """Every document of the running Python's standard library, in a fixed order."""
     root = Path(sysconfig.get_path("stdlib"))
-    documents: list[Document] = []
+    documents: list[StdlibText] = []
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if _LEFT_OUT.isdisjoint(parts) and path.is_file():
@@ -56,7 +56,7 @@ def harvest() -> list[Document]:
     return documents
 
 
-def _from_file(path: Path, parts: tuple[str, ...]) -> Iterator[Document]:
+def _from_file(path: Path, parts: tuple[str, ...]) -> Iterator[StdlibText]:
     """The documents of one file; none where it is neither Python nor prose, or not UTF-8."""
     is_test = not TESTS.isdisjoint(parts)
     is_prose = path.suffix in _PROSE_SUFFIXES or path.name in _PROSE_NAMES
@@ -78,7 +78,7 @@ def _from_file(path: Path, parts: tuple[str, ...]) -> Iterator[Document]:
         }
     for kind, body in found.items():
         if body.strip():
-            yield Document(origin=origin, kind=kind, text=body.strip("\n") + "\n")
+            yield StdlibText(origin=origin, kind=kind, text=body.strip("\n") + "\n")
 
 
 def _parse(text: str) -> ast.Module:
@@ -155,7 +155,7 @@ def _without_tags(page: str) -> str:
     return re.sub(r"\n\s*\n", "\n\n", "".join(parser.pieces))
 
 
-def _from_c_module(name: str) -> Iterator[Document]:
+def _from_c_module(name: str) -> Iterator[StdlibText]:
     """The docstrings of a module written in C, as one page; none where it is not one."""
     try:
         spec = importlib.util.find_spec(name)
@@ -181,7 +181,7 @@ def _from_c_module(name: str) -> Iterator[Document]:
             entries.append(_entry(f"{name}.{_signature(key, value)}", value.__doc__))
     text = "\n\n".join(entry for entry in entries if entry)
     if text:
-        yield Document(origin=name, kind="docstring", text=text + "\n")
+        yield StdlibText(origin=name, kind="docstring", text=text + "\n")
 
 
 def _signature(name: str, member: object) -> str:

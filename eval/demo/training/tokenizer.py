@@ -6,12 +6,12 @@ import json
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from eval.demo.training.stdlib_text import Document
+from eval.demo.training.stdlib_text import StdlibText
 
 BOS = "<|bos|>"  # begins a document; its id is 0
 
 
-def train_tokenizer(documents: list[Document], vocab_size: int) -> Tokenizer:
+def train_tokenizer(documents: list[StdlibText], vocab_size: int) -> Tokenizer:
     """A byte-level BPE of the documents' prose and of an eighth of the library's sources.
 
     Every byte has a token, so any UTF-8 text comes back whole. `BOS` is in the vocabulary,
@@ -19,7 +19,7 @@ def train_tokenizer(documents: list[Document], vocab_size: int) -> Tokenizer:
 
     Parameters
     ----------
-    documents : list of Document
+    documents : list of StdlibText
         In an order that chooses the eighth.
     vocab_size : int
         Tokens, `BOS` and the 256 bytes included.

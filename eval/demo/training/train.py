@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
-from eval.demo.model import TOKENIZER_PATH, WEIGHTS_PATH, DemoConfig, DemoModel, load_model
+from eval.demo.model import TOKENIZER_PATH, WEIGHTS_PATH, DemoConfig, DemoModel, load_network
 from eval.demo.reference_text import reference_text
 from eval.demo.training.corpus import Corpus, gather
 from eval.demo.training.muon import Muon
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 5. bits per byte, float32 and as shipped
     reference = [reference_text().decode("utf-8")]
-    for name, scored in (("float32", model.eval()), ("int8", load_model(path))):
+    for name, scored in (("float32", model.eval()), ("int8", load_network(path))):
         for text_name, texts in (("held out", held_out), ("reference", reference)):
             found = bits_per_byte(scored, tokenizer, texts)
             print(f"{name}, {text_name}: {found:.4f} bits per byte", flush=True)
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--adam-rate", type=float, default=0.004, help="peak learning rate of all others")
     add("--weight-decay", type=float, default=0.05, help="of the matrices (default 0.05)")
     add("--compile", action="store_true", help="fuse the model's loops; needs a C++ compiler")
-    add("--every", type=int, default=250, help="steps between held-out scores (default 250)")
+    add("--score-every", type=int, default=250, help="steps between held-out scores (default 250)")
     add("--keep", type=Path, default=None, help="folder for a copy at each held-out score")
     return parser
 
@@ -148,7 +148,7 @@ def train(
             smooth = running / (1 - 0.98 ** (step + 1))
             rate = (step + 1) * options.rows * config.context / (time.monotonic() - began)
             print(f"step {step + 1}: loss {smooth:.4f} nats, {rate:,.0f} tokens/s", flush=True)
-        if (step + 1) % options.every == 0:
+        if (step + 1) % options.score_every == 0:
             held = bits_per_byte(model, tokenizer, held_out)
             print(f"step {step + 1}: held out {held:.4f} bits per byte", flush=True)
             if options.keep is not None:

@@ -14,7 +14,7 @@ from eval.demo.model import DemoModel
 
 
 def save_model(model: DemoModel, path: Path, record: dict[str, object]) -> int:
-    """Write the weights that `eval.demo.model.load_model` reads, and return the file's bytes.
+    """Write the weights that `eval.demo.model.load_network` reads, and return the file's bytes.
 
     Parameters
     ----------

@@ -1,0 +1,124 @@
+"""TableTokenizer: tokens of a vocabulary whose bytes are known, checked against every text."""
+
+import numpy as np
+
+from eval.data.document import Document
+from eval.tokenizers.base import check_side_car
+from eval.tokenizers.byte_checks import EXCERPT, check_decoding, check_raw_bytes, location
+from eval.tokenizers.byte_table import ByteTable
+from eval.types import Tokens
+from ngrammix.checks import as_tokens
+
+
+class TableTokenizer:
+    """What tokenizers share whose every token spells the same bytes wherever it stands.
+
+    A subclass says how text becomes ids (`_ids`) and how its library turns ids into text
+    (`_decode`): the first is checked against the raw bytes, the second against the table.
+
+    Parameters
+    ----------
+    name : str
+        For the signature.
+    table : ByteTable
+        Of its vocabulary.
+    bos : int, optional
+        Token that stands before a document.
+
+    Raises
+    ------
+    ValueError
+        If `bos` is not in the vocabulary.
+    """
+
+    def __init__(self, name: str, table: ByteTable, bos: int | None) -> None:
+        if bos is not None and not 0 <= bos < len(table):
+            raise ValueError(
+                f"bos must be in [0, {len(table)}), got {bos} for the tokenizer {name}; "
+                "it is the id of the token that begins a document"
+            )
+        self.name, self.vocab_size, self.bos = name, len(table), bos
+        self._table = table
+        # Whether the last token seen is a boundary: a piece that goes on begins after it.
+        self._at_boundary: bool | None = None
+
+    def encode(self, document: Document) -> tuple[Tokens, Tokens]:
+        """(tokens, bytes of each token), both (T,) int64, of a document or its next piece.
+
+        Pieces of a long document must come one after the other. Text is encoded piece by piece,
+        without special tokens: what looks like one is text.
+
+        Raises
+        ------
+        ValueError
+            If the text is not UTF-8, or the bytes cannot be accounted for exactly.
+        """
+        if document.tokens is None:
+            return self._encode_text(document)
+        tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {location(document)}")
+        if document.token_bytes is not None:
+            return tokens, check_side_car(document)
+        self._check_known(tokens, document)
+        self._check_decoding(tokens, document)
+        after_boundary = True if document.begins else self._at_boundary
+        if after_boundary is None and self._table.blank[tokens[0]]:
+            raise ValueError(
+                f"pieces of a document must come in order, got {location(document)} first; "
+                "whether its first blank counts depends on the token before"
+            )
+        self._at_boundary = bool(self._table.boundary[tokens[-1]])
+        return tokens, self._table.count(tokens, after_boundary=bool(after_boundary))
+
+    def decode_bytes(self, tokens: Tokens) -> bytes:
+        """What these ids (T,) spell inside a text; those that mark something spell nothing."""
+        return self._table.decode_bytes(tokens)
+
+    def _encode_text(self, document: Document) -> tuple[Tokens, Tokens]:
+        text = decode_utf8(document)
+        ids = self._ids(text, document.begins) if text else []
+        tokens = np.fromiter(ids, np.int64, len(ids))
+        self._check_known(tokens, document)
+        n_bytes = self._table.count(tokens, after_boundary=document.begins)
+        decoded = self._table.decode_bytes(tokens)
+        check_raw_bytes(decoded[len(decoded) - int(n_bytes.sum()) :], document)
+        self._at_boundary = False
+        return tokens, n_bytes
+
+    def _check_known(self, tokens: Tokens, document: Document) -> None:
+        unknown = self._table.unknown[tokens]
+        if unknown.any():
+            at = int(unknown.argmax())
+            before = self._table.count(tokens[:at], after_boundary=document.begins).sum()
+            text = (document.raw or b"")[before : before + EXCERPT]
+            raise ValueError(
+                f"every token must have known bytes, got the unknown token {tokens[at]} at "
+                f"position {at} of {location(document)}{f', at {text!r}' if text else ''}; "
+                "take a tokenizer that can encode every byte"
+            )
+
+    def _check_decoding(self, tokens: Tokens, document: Document) -> None:
+        boundary = self._table.boundary[tokens]
+        for run in np.split(tokens, np.flatnonzero(boundary)):
+            if len(text := run[~self._table.boundary[run]]):
+                check_decoding(
+                    self._table.decode_bytes(text), self._decode(text.tolist()), document
+                )
+
+    def _ids(self, text: str, begins: bool) -> list[int]:
+        raise NotImplementedError
+
+    def _decode(self, ids: list[int]) -> str:
+        raise NotImplementedError
+
+
+def decode_utf8(document: Document) -> str:
+    """Text of the document, or ValueError with the first byte that is not UTF-8."""
+    raw = document.raw or b""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"text must be UTF-8 for this model, got byte 0x{raw[error.start]:02x} at "
+            f"{error.start} in {location(document)} ({error.reason}); convert the file, or "
+            "score its raw bytes with --model none"
+        ) from error
