@@ -204,7 +204,7 @@ def put_array(name, array):
         (put("a", "arrays", value=["scales", "scales"]),
          "side arrays must have names of their own, got 'scales', 'scales'; codes is that of the "
          "codes"),
-        (put("a", "arrays", value=["scales"]), "KeyError('a:scales')"),
+        (put("a", "arrays", value=["steps"]), "KeyError('a:steps')"),
         (put_array("a:scales", None), "KeyError('a:scales')"),
         (put_array("c", np.zeros(2)), "c of no tensor"),
         (put_array("a:codes", np.full((6, 10), 33, np.int8)),
