@@ -34,7 +34,9 @@ class MixedStream(NotCopyable):
         experts: str = ALL,
     ) -> None:
         check_experts(experts)
-        cache = NgramCache(order, vocab_size, memory_limit=memory_limit, n_threads=n_threads)
+        cache = NgramCache(
+            vocab_size=vocab_size, order=order, memory_limit=memory_limit, n_threads=n_threads
+        )
         self._become(cache, experts)
 
     def _become(self, cache: NgramCache, experts: str) -> None:
@@ -207,8 +209,8 @@ class MixedStream(NotCopyable):
         ValueError if observed tokens are not priced yet.
         """
         self._check_all_scored()
-        values, cache = self.cache.parts()
-        parts = {"cache": cache, "hints": self._observer.proposer.state()}
+        values, cache = self.cache._state()
+        parts = {"cache": cache, "hints": self._observer.proposer.state_dict()}
         parts["experts"] = self._experts.state()
         snapshot.write(Path(path), values | {"experts": self.experts}, snapshot.join(parts))
 
@@ -228,8 +230,8 @@ class MixedStream(NotCopyable):
             mixer = cls.__new__(cls)
             experts = check_experts(values.pop("experts"))
             mixer._become(
-                NgramCache.from_parts(values, parts["cache"], n_threads=n_threads), experts
+                NgramCache._from_state(values, parts["cache"], n_threads=n_threads), experts
             )
-            mixer._observer.proposer.restore(mixer.position, parts["hints"])
+            mixer._observer.proposer.load_state_dict(parts["hints"], position=mixer.position)
             mixer._experts.restore(parts["experts"])
         return mixer

@@ -75,7 +75,7 @@ class Observer:
     def observe(self, tokens: Tokens, *, asks_hints: bool) -> Observed:
         """What is known before each of tokens (T,), T >= 1; each is then learned."""
         position = self.cache.position
-        evidence = self.cache.observe(tokens)
+        evidence = self.cache._observe(tokens)
         if asks_hints:
             return Observed(position, tokens, evidence, self.proposer.observe(tokens, evidence))
         self.proposer.learn(tokens)
@@ -88,7 +88,7 @@ class Observer:
 
     def learn(self, tokens: Tokens) -> None:
         """Learn tokens (T,), T >= 1, of which nothing is hint_tokens."""
-        self.cache.learn(tokens)
+        self.cache._learn(tokens)
         self.proposer.learn(tokens)
 
     def boundary(self) -> None:

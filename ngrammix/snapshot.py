@@ -26,7 +26,7 @@ START = len(MAGIC) + 8 + DIGEST_BYTES  # of the header
 MAX_HEADER = 1 << 20
 DTYPES = {name: np.dtype(f"<{name}") for name in ("u4", "i4", "i8", "f8")}
 
-Parts = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values for JSON, and arrays
+Contents = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values for JSON, and arrays
 
 
 class SnapshotError(ValueError):
@@ -69,7 +69,7 @@ def write(path: Path, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -
         beside.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Parts:
+def read(path: Path) -> Contents:
     """(values, arrays) of the snapshot at `path`.
 
     Raises
@@ -98,7 +98,7 @@ def read(path: Path) -> Parts:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Parts]:
+def opened(path: Path) -> Iterator[Contents]:
     """What `read` gives; what is raised while it is put to use means that the file is damaged."""
     parts = read(path)
     try:
@@ -107,7 +107,7 @@ def opened(path: Path) -> Iterator[Parts]:
         raise damaged(path, error) from error
 
 
-def put(into: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) -> None:
+def load_arrays(into: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) -> None:
     """Copy `arrays` into those of the same names, or raise ValueError if they are not alike.
 
     Floats must be finite.

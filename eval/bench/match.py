@@ -49,7 +49,7 @@ def measure(
     tokens: NDArray[np.int64], vocab_size: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Tokens a second beside the peer's, and per length how often a match is right."""
-    make = partial(MatchModel, vocab_size, min_length=arguments.min_length)
+    make = partial(MatchModel, vocab_size=vocab_size, min_length=arguments.min_length)
     make().observe(tokens[:100])  # compiles
     head = tokens[: arguments.dict_tokens].tolist()
     rates = [len(tokens) / timed(partial(observe, make(), tokens)) for _ in range(arguments.runs)]

@@ -1,4 +1,4 @@
-"""``ngrammix bench memory``: the bits that a memory limit costs, and how much is forgotten."""
+"""``ngrammix bench memory``: the bits that a memory limit costs, and how many n-grams it evicts."""
 
 import argparse
 from time import perf_counter
@@ -40,11 +40,11 @@ def measure(tokens: NDArray[np.int64], vocab_size: int, order: int) -> list[dict
             order=order, vocab_size=vocab_size, memory_limit=None if is_emptied else limit
         )
         nats = seconds = 0.0
-        sweeps = 0
+        n_evictions = 0
         for start in range(0, len(tokens), PIECE):
             if is_emptied and limit is not None and cache.nbytes > limit:
                 cache.clear()
-                sweeps += 1
+                n_evictions += 1
             began = perf_counter()
             evidence = cache.observe(tokens[start : start + PIECE])
             seconds += perf_counter() - began
@@ -55,15 +55,15 @@ def measure(tokens: NDArray[np.int64], vocab_size: int, order: int) -> list[dict
             "bytes": cache.nbytes,
             "tokens_per_second": len(tokens) / seconds,
             "ngrams": len(cache),
-            "forgotten": sum(stats["forgotten"]),
-            "sweeps": sweeps + stats["sweeps"],
+            "evicted": sum(stats["evicted"]),
+            "n_evictions": n_evictions + stats["n_evictions"],
         }
 
     free = score(None)
     rows = [{"memory": "unlimited", "policy": "none", "added_bits_per_token": 0.0} | free]
     for share in tqdm(SHARES, desc="limits", delay=2, disable=None):
         limit = free["bytes"] // share
-        for policy in ("forget", "empty"):
+        for policy in ("evict", "empty"):
             row = score(limit, is_emptied=policy == "empty")
             added = row["bits_per_token"] - free["bits_per_token"]
             rows.append(
@@ -81,13 +81,13 @@ def table(result: dict[str, Any]) -> str:
         f"{result['data']}",
         "",
         f"{'memory':10}{'when full':10}{'bits/token':>11}{'added':>9}{'MiB':>8}{'n-grams':>12}"
-        f"{'forgotten':>12}{'sweeps':>8}{'tokens/s':>12}",
+        f"{'evicted':>12}{'evictions':>10}{'tokens/s':>12}",
     ]
     for row in result["limits"]:
         lines.append(
             f"{row['memory']:10}{row['policy']:10}{row['bits_per_token']:>11.4f}"
             f"{row['added_bits_per_token']:>+9.4f}{row['bytes'] / 2**20:>8.0f}"
-            f"{row['ngrams']:>12,}{row['forgotten']:>12,}{row['sweeps']:>8,}"
+            f"{row['ngrams']:>12,}{row['evicted']:>12,}{row['n_evictions']:>10,}"
             f"{row['tokens_per_second']:>12,.0f}"
         )
     return "\n".join(lines)

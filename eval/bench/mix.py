@@ -95,7 +95,7 @@ def one_round(tokens: Tokens, model: Bigram, order: int) -> dict[str, dict[str, 
     Cold: a fresh cache, all its memory touched for the first time. Without a word: the same cache,
     cleared but with its pages.
     """
-    cache = NgramCache(order, model.vocab_size)
+    cache = NgramCache(vocab_size=model.vocab_size, order=order)
     seconds = {"score cold": walk(tokens, model, cache)[0]}
     for name, has_tilt in (("score", True), ("score_nll", False)):
         cache.clear()
@@ -172,7 +172,8 @@ def check_stages(tokens: Tokens, vocab_size: int, order: int) -> None:
     """Compile everything; RuntimeError unless the stages cost what `Mixer.score` says."""
     model = Bigram(tokens, vocab_size)
     for has_tilt, experts in ((True, "tilt+gate+guard"), (False, "gate+guard")):
-        _, nats = walk(tokens, model, NgramCache(order, vocab_size), has_tilt=has_tilt)
+        cache = NgramCache(vocab_size=vocab_size, order=order)
+        _, nats = walk(tokens, model, cache, has_tilt=has_tilt)
         mixer = Mixer(vocab_size=vocab_size, order=order, experts=experts)
         expected = mixer.score(model.logits(model.previous), tokens).sum()
         if not math.isclose(nats, expected, rel_tol=1e-9):

@@ -67,7 +67,7 @@ def measure(
     tokens: NDArray[np.int64], vocab_size: int, order: int, runs: int, dict_tokens: int
 ) -> dict[str, Any]:
     """Tokens a second, ratios and limits: a warm-up, then `runs` rounds in turn; medians."""
-    make = partial(NgramCache, order, vocab_size)
+    make = partial(NgramCache, vocab_size=vocab_size, order=order)
     compile_seconds = timed(lambda: observe(make(), tokens[:100]))
     cache = same_bits(tokens, make)
     state = token_by_token.allocate(order, cache)
@@ -117,11 +117,11 @@ def same_bits(tokens: NDArray[np.int64], make: Make) -> NgramCache:
     for start in range(0, len(tokens), BLOCK):
         block = tokens[start : start + BLOCK]
         ours, theirs = one.observe(block), two.observe(block)
-        for name in ("fields", "discounts"):
+        for name in ("_columns", "discounts"):
             if not np.array_equal(getattr(ours, name), getattr(theirs, name)):
                 raise RuntimeError(
-                    f"one and two threads must find the same evidence, got other {name} in the "
-                    f"{len(block)} tokens from {start} on; this is a bug of ngrammix: please "
+                    f"one and two threads must find the same evidence, got other "
+                    f"{name.strip('_')} in the {len(block)} tokens from {start} on; this is a bug of ngrammix: please "
                     "report it with the stream"
                 )
     return one

@@ -62,7 +62,7 @@ def measure(
     The second one finds the memory of the first: what a system takes to hand out gigabytes for the
     first time says more of the system than of the cache.
     """
-    cache = NgramCache(order=order, vocab_size=vocab_size)
+    cache = NgramCache(vocab_size=vocab_size, order=order)
     cache.observe(tokens[:100])  # compiles
     cache.clear()
     first = walk(cache, tokens, sizes)
@@ -77,7 +77,7 @@ def measure(
         return rows[-1][key] / rows[0][key] * sizes[0] / sizes[-1]
 
     head = tokens[: sizes[0]]
-    small = NgramCache(order=order, vocab_size=vocab_size)
+    small = NgramCache(vocab_size=vocab_size, order=order)
     small.learn(head)
     peer = token_by_token.allocate(order, small)
     token_by_token.seconds(head[:100], peer)  # compiles it

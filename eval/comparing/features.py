@@ -53,11 +53,7 @@ class Counts:
     def observe(self, tokens: Tokens) -> tuple[Evidence, Evidence]:
         """Evidence of tokens (T,) in Kneser-Ney's counts and in raw ones; then they are learned."""
         seen = [cache.observe(tokens) for cache in self._caches]
-        raw = Evidence(
-            np.stack([evidence.fields[-1] for evidence in seen]),
-            np.stack([evidence.discounts[-1] for evidence in seen]),
-        )
-        return seen[-1], raw
+        return seen[-1], Evidence.from_longest(seen)
 
 
 def longest_context(evidence: Evidence) -> Tokens:

@@ -42,7 +42,7 @@ class Checkpoint:
         """Keep this state, JSON and arrays, in the place of the one before."""
         snapshot.write(self._path, {"identity": self._identity, "state": state}, experience)
 
-    def load(self) -> snapshot.Parts | None:
+    def load(self) -> snapshot.Contents | None:
         """The state last kept, or None if there is none.
 
         Raises

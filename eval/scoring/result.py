@@ -55,7 +55,7 @@ class Result:
     order: int | None
     mixer: str
     memory_limit: int | None
-    ngrams_forgotten: int
+    ngrams_evicted: int
     seconds: float
     seconds_read: float
     seconds_model: float
@@ -138,7 +138,7 @@ def make_result(run: Run, feed: BatchStream, conditions: Mapping[str, Any]) -> R
         **given,
         regret_bits=run.mixing.regret_bits,
         bound_bits=run.mixing.bound_bits,
-        ngrams_forgotten=0 if cache is None else sum(cache.stats()["forgotten"]),
+        ngrams_evicted=0 if cache is None else sum(cache.stats()["evicted"]),
         seconds=total,
         seconds_read=run.seconds["read"],
         seconds_model=run.seconds["model"],

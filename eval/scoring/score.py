@@ -167,8 +167,8 @@ def make_scorer(
     """What prices the tokens, as the configuration says; it has learned nothing."""
     if model is None:
         cache = NgramCache(
-            config.order,
-            tokenizer.vocab_size,
+            vocab_size=tokenizer.vocab_size,
+            order=config.order,
             memory_limit=config.memory_limit,
             n_threads=n_threads,
         )

@@ -127,7 +127,7 @@ class TokensAlone:
 
     def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
         """See `Scorer`."""
-        snapshot.put({}, experience)
+        snapshot.load_arrays({}, experience)
 
 
 class ModelScorer(TokensAlone):

@@ -59,7 +59,7 @@ class Chunk:
         """Count what follows the contexts of `lengths`, after all longer ones."""
         count_orders(
             self.tokens, lengths.stop - 1, lengths.start, self.grams, self.seen, rows_of(tables),
-            self._fresh, counts_of_counts, self.evidence.fields, self.evidence.discounts,
+            self._fresh, counts_of_counts, self.evidence._columns, self.evidence.discounts,
             self.start, self.position,
         )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Evidence: what the cache knew at each position before its token came."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +21,13 @@ class Evidence:
 
     Attributes
     ----------
-    fields : (order, T, 6) uint32
+    _columns : (order, T, 6) uint32
         The six columns below.
     discounts : (order, T) float32, in (0, 1]
         Absolute discount of each order at that moment.
     """
 
-    fields: Counts
+    _columns: Counts
     discounts: NDArray[np.float32]
 
     @classmethod
@@ -35,39 +36,47 @@ class Evidence:
         fields = np.empty((order, n_tokens, kernel.N_FIELDS), np.uint32)
         return cls(fields, np.empty((order, n_tokens), np.float32))
 
+    @classmethod
+    def from_longest(cls, evidence: Sequence["Evidence"]) -> "Evidence":
+        """Evidence whose row k is the row of the longest contexts of evidence[k]."""
+        return cls(
+            np.stack([piece._columns[-1] for piece in evidence]),
+            np.stack([piece.discounts[-1] for piece in evidence]),
+        )
+
     def __len__(self) -> int:
         """Return the number of positions."""
-        return int(self.fields.shape[1])
+        return int(self._columns.shape[1])
 
     @property
     def followers(self) -> Counts:
         """(order, T): n, how many counts the context has; the sum over its followers."""
-        return self.fields[:, :, kernel.SEEN_FOLLOWERS]
+        return self._columns[:, :, kernel.SEEN_FOLLOWERS]
 
     @property
-    def distinct(self) -> Counts:
+    def n_distinct(self) -> Counts:
         """(order, T): u, how many different tokens were counted after the context."""
-        return self.fields[:, :, kernel.SEEN_DISTINCT]
+        return self._columns[:, :, kernel.SEEN_DISTINCT]
 
     @property
     def target_count(self) -> Counts:
         """(order, T): c, the count of the token that came; the only field that sees the target."""
-        return self.fields[:, :, kernel.SEEN_TARGET_COUNT]
+        return self._columns[:, :, kernel.SEEN_TARGET_COUNT]
 
     @property
     def hint(self) -> Counts:
         """(order, T): h, the most frequent follower; of equals, the one counted last."""
-        return self.fields[:, :, kernel.SEEN_HINT]
+        return self._columns[:, :, kernel.SEEN_HINT]
 
     @property
     def hint_count(self) -> Counts:
         """(order, T): the hint's count."""
-        return self.fields[:, :, kernel.SEEN_HINT_COUNT]
+        return self._columns[:, :, kernel.SEEN_HINT_COUNT]
 
     @property
     def age(self) -> Counts:
         """(order, T): tokens since the context was last seen; 0 if never, and for the empty one."""
-        return self.fields[:, :, kernel.SEEN_AGE]
+        return self._columns[:, :, kernel.SEEN_AGE]
 
     @property
     def matched_order(self) -> NDArray[np.int64]:

@@ -36,12 +36,12 @@ def log_target_probability(
         discounts = np.broadcast_to(np.float32(discount), discounts.shape)
     log_q = np.empty(len(evidence), np.float64)
     kernel.backoff(
-        evidence.followers, evidence.distinct, evidence.target_count, discounts, vocab_size, log_q
+        evidence.followers, evidence.n_distinct, evidence.target_count, discounts, vocab_size, log_q
     )
     return log_q
 
 
-def raise_order(
+def interpolate_order(
     shorter: NDArray[np.float64],
     counts: NDArray[np.uint32],
     followers: int,

@@ -34,11 +34,11 @@ class NgramCache(NotCopyable):
 
     Parameters
     ----------
+    vocab_size : int >= 1
+        V; token ids are in [0, V).
     order : int in 1..32
         Length of the longest n-gram, the predicted token included (KenLM's sense; PPM counts the
         context only, so its order 6 is our 7).
-    vocab_size : int >= 1
-        V; token ids are in [0, V).
     memory_limit : int or str, optional
         Bytes, or text such as ``"2GiB"``, that the tables never exceed: the stalest n-grams are
         forgotten, and every sum still holds (forget.py). One call or a thousand forget the same.
@@ -53,7 +53,7 @@ class NgramCache(NotCopyable):
 
     Examples
     --------
-    >>> cache = NgramCache(order=3, vocab_size=4)
+    >>> cache = NgramCache(vocab_size=4, order=3)
     >>> evidence = cache.observe([0, 1, 2, 0, 1])
     >>> evidence.matched_order
     array([0, 1, 1, 1, 2])
@@ -63,9 +63,9 @@ class NgramCache(NotCopyable):
 
     def __init__(
         self,
-        order: int = 7,
-        vocab_size: int = 8192,
         *,
+        vocab_size: int,
+        order: int = 7,
         memory_limit: int | str | None = None,
         n_threads: int = 1,
     ) -> None:
@@ -95,7 +95,7 @@ class NgramCache(NotCopyable):
         return self._stream.position
 
     @property
-    def tables(self) -> tuple[Table, ...]:
+    def _tables(self) -> tuple[Table, ...]:
         """The n-grams of 0, 1, ..., order tokens; to look at, not to touch."""
         return tuple(self._stream.tables)
 
@@ -116,7 +116,7 @@ class NgramCache(NotCopyable):
 
     def __len__(self) -> int:
         """Return the number of n-grams stored, of all orders, contexts never followed included."""
-        return sum(len(table) for table in self.tables[1:])
+        return sum(len(table) for table in self._tables[1:])
 
     def __repr__(self) -> str:
         limit = "" if self.memory_limit is None else f", memory_limit={self.memory_limit}"
@@ -145,14 +145,11 @@ class NgramCache(NotCopyable):
         MemoryError
             If the tables cannot grow; the first tokens may have been learned.
         """
-        tokens = self._checked(tokens)
-        evidence = Evidence.allocate(self.order, len(tokens))
-        self._stream.learn(tokens, evidence)
-        return evidence
+        return self._observe(as_tokens(tokens, self.vocab_size))
 
     def learn(self, tokens: ArrayLike) -> None:
         """Learn tokens that are not to be scored; takes and raises what `observe` does."""
-        self._stream.learn(self._checked(tokens), None)
+        self._learn(as_tokens(tokens, self.vocab_size))
 
     def boundary(self) -> None:
         """Begin a new document: no context reaches back over this point."""
@@ -169,14 +166,14 @@ class NgramCache(NotCopyable):
         -------
         dict
             ``position``, tokens learned; ``ngrams``, stored now, of 1, 2, ..., order tokens;
-            ``forgotten``, the same of those forgotten so far; ``sweeps``, how often the cache was
+            ``evicted``, the same of those evicted so far; ``n_evictions``, how often the cache was
             full; ``nbytes`` and ``memory_limit``, bytes.
         """
         return {
             "position": self.position,
-            "ngrams": [len(table) for table in self.tables[1:]],
-            "forgotten": self._stream.forgotten[1:].tolist(),
-            "sweeps": int(self._stream.sweeps[0]),
+            "ngrams": [len(table) for table in self._tables[1:]],
+            "evicted": self._stream.forgotten[1:].tolist(),
+            "n_evictions": int(self._stream.sweeps[0]),
             "nbytes": self.nbytes,
             "memory_limit": self.memory_limit,
         }
@@ -254,7 +251,7 @@ class NgramCache(NotCopyable):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one file; the old one or the new one is there, whatever happens."""
-        snapshot.write(Path(path), *self.parts())
+        snapshot.write(Path(path), *self._state())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, n_threads: int = 1) -> Self:
@@ -268,15 +265,15 @@ class NgramCache(NotCopyable):
         """
         check_threads(n_threads)
         with snapshot.opened(Path(path)) as (values, arrays):
-            return cls.from_parts(values, arrays, n_threads=n_threads)
+            return cls._from_state(values, arrays, n_threads=n_threads)
 
-    def parts(self) -> snapshot.Parts:
+    def _state(self) -> snapshot.Contents:
         """What `save` writes: values, and arrays that are still in use."""
         names = ("order", "vocab_size", "memory_limit", "position")
         return {name: getattr(self, name) for name in names}, self._stream.state()
 
     @classmethod
-    def from_parts(
+    def _from_state(
         cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]], *, n_threads: int = 1
     ) -> Self:
         """Cache of such parts; ValueError and the like if they are none."""
@@ -286,10 +283,17 @@ class NgramCache(NotCopyable):
         cache._stream.restore(position, arrays)
         return cache
 
-    def _checked(self, tokens: ArrayLike) -> Tokens:
-        tokens = as_tokens(tokens, self.vocab_size)
+    def _observe(self, tokens: Tokens) -> Evidence:
+        """`observe` for ids that are checked already."""
         check_capacity(self.position, len(tokens))
-        return tokens
+        evidence = Evidence.allocate(self.order, len(tokens))
+        self._stream.learn(tokens, evidence)
+        return evidence
+
+    def _learn(self, tokens: Tokens) -> None:
+        """`learn` for ids that are checked already."""
+        check_capacity(self.position, len(tokens))
+        self._stream.learn(tokens, None)
 
     def _checked_context(self, context: ArrayLike) -> Tokens:
         context = as_tokens(context, self.vocab_size, "context", may_be_empty=True)

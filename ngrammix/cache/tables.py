@@ -13,7 +13,7 @@ from ngrammix.cache import pipeline as relay
 from ngrammix.cache.chunk import Chunk
 from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.integrity import check_state, check_tables
-from ngrammix.cache.kneser_ney import raise_order
+from ngrammix.cache.kneser_ney import interpolate_order
 from ngrammix.cache.memory_limit import Budget
 from ngrammix.cache.table import Nodes, Table, Tokens
 from ngrammix.kernels import find
@@ -146,14 +146,14 @@ class Stream:
     def peek(self) -> Evidence:
         """Evidence of the one position to come; its token is not known: target_count is 0."""
         evidence = Evidence.allocate(self.order, 1)
-        evidence.fields[:] = 0
+        evidence._columns[:] = 0
         evidence.discounts[:, 0] = self.discounts
         for k, node in enumerate(self.nodes[:-1]):
             if node != find.NONE:
                 n, u, hint, hint_count = self.tables[k].rows[node, find.FOLLOWERS :]
                 now = self.position + find.BEFORE_FIRST
                 age = now - self.seen[k] if self.seen[k] > 0 else 0
-                evidence.fields[k, 0] = n, u, 0, hint, hint_count, age
+                evidence._columns[k, 0] = n, u, 0, hint, hint_count, age
         return evidence
 
     def backoff(
@@ -172,7 +172,7 @@ class Stream:
             if followers == 0:
                 break
             counts = self.tables[k + 1].token_counts(np.full(len(tokens), nodes[k]), tokens)
-            probability = raise_order(probability, counts, followers, distinct, float(d))
+            probability = interpolate_order(probability, counts, followers, distinct, float(d))
         return probability
 
     def walk(self, tokens: Tokens, *, makes: bool = False) -> Nodes:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from ngrammix.checks import (
     check_vocab_size,
 )
 from ngrammix.kernels import match as kernel
+from ngrammix.types import StateDict, Tokens
 
 CHUNK = 1 << 14  # tokens whose buckets are held at a time
 
@@ -28,30 +29,30 @@ class Matches:
 
     Attributes
     ----------
-    fields : (T, 3) uint32
+    _columns : (T, 3) uint32
         The three columns below.
     """
 
-    fields: NDArray[np.uint32]
+    _columns: NDArray[np.uint32]
 
     def __len__(self) -> int:
         """Return the number of positions."""
-        return len(self.fields)
+        return len(self._columns)
 
     @property
     def length(self) -> NDArray[np.uint32]:
         """(T,): tokens before the position that also stand before the hint; 0 for no match."""
-        return self.fields[:, kernel.LENGTH]
+        return self._columns[:, kernel.LENGTH]
 
     @property
     def hint(self) -> NDArray[np.uint32]:
         """(T,): the token that followed there."""
-        return self.fields[:, kernel.HINT]
+        return self._columns[:, kernel.HINT]
 
     @property
     def distance(self) -> NDArray[np.uint32]:
         """(T,): how many tokens ago the hint stood."""
-        return self.fields[:, kernel.DISTANCE]
+        return self._columns[:, kernel.DISTANCE]
 
 
 class MatchModel(NotCopyable):
@@ -91,8 +92,8 @@ class MatchModel(NotCopyable):
 
     def __init__(
         self,
-        vocab_size: int = 8192,
         *,
+        vocab_size: int,
         min_length: int = 7,
         table_bits: int = 22,
         window: int = 1 << 26,
@@ -109,7 +110,7 @@ class MatchModel(NotCopyable):
         self.position = 0
         self._history = GrowingArray(self.window, 1)
         self._slots = GrowingArray(1 << self.table_bits, 1)
-        self._state = np.zeros(kernel.N_STATE, np.int64)
+        self._cursor = np.zeros(kernel.N_STATE, np.int64)
 
     @property
     def nbytes(self) -> int:
@@ -140,31 +141,28 @@ class MatchModel(NotCopyable):
         ValueError
             If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
         """
-        tokens = as_tokens(tokens, self.vocab_size)
-        matches = Matches(np.empty((len(tokens), kernel.N_FIELDS), np.uint32))
-        self._learn(tokens, matches.fields)
-        return matches
+        return self._observe(as_tokens(tokens, self.vocab_size))
 
     def learn(self, tokens: ArrayLike) -> None:
         """Learn tokens that need no answer; takes and raises what `observe` does."""
-        self._learn(as_tokens(tokens, self.vocab_size), np.empty((0, kernel.N_FIELDS), np.uint32))
+        self._learn(as_tokens(tokens, self.vocab_size))
 
     def boundary(self) -> None:
         """Begin a new document: no match reaches back over this point."""
-        self._state[:] = 0
+        self._cursor[:] = 0
 
     def peek(self) -> Matches:
         """Match before the one position to come."""
-        pointer, length, _ = self._state
+        pointer, length, _ = self._cursor
         matches = Matches(np.zeros((1, kernel.N_FIELDS), np.uint32))
         if length > 0:
             hint = self._history.array[pointer % self.window, 0]
-            matches.fields[0] = length, hint, self.position - pointer
+            matches._columns[0] = length, hint, self.position - pointer
         return matches
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one file; the old one or the new one is there, whatever happens."""
-        snapshot.write(Path(path), *self.parts())
+        snapshot.write(Path(path), *self._state())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -179,27 +177,31 @@ class MatchModel(NotCopyable):
         with snapshot.opened(Path(path)) as (values, arrays):
             position = values.pop("position")
             model = cls(**values)
-            model.restore(position, arrays)
+            model.load_state_dict(arrays, position=position)
             return model
 
-    def parts(self) -> snapshot.Parts:
+    def _state(self) -> snapshot.Contents:
         """What `save` writes: values, and arrays that are still in use."""
         names = ("vocab_size", "min_length", "table_bits", "window", "position")
-        return {name: getattr(self, name) for name in names}, {
+        return {name: getattr(self, name) for name in names}, self.state_dict()
+
+    def state_dict(self) -> StateDict:
+        """Everything but `position` that the matches to come depend on, by name; still in use."""
+        return {
             "history": self._history.array[: min(self.position, self.window), 0],
             "slots": self._slots.array[:, 0],
-            "state": self._state,
+            "state": self._cursor,
         }
 
-    def restore(self, position: int, arrays: dict[str, NDArray[Any]]) -> None:
+    def load_state_dict(self, arrays: StateDict, *, position: int) -> None:
         """Go on at `position`; ValueError unless the arrays can be those of such a model."""
         check_integer(position, "position", 0, 1 << 30)
         n_stored = min(position, self.window)
         history = self._history.array[:n_stored, 0]
-        snapshot.put(
-            {"history": history, "slots": self._slots.array[:, 0], "state": self._state}, arrays
+        snapshot.load_arrays(
+            {"history": history, "slots": self._slots.array[:, 0], "state": self._cursor}, arrays
         )
-        pointer, length, since = self._state.tolist()
+        pointer, length, since = self._cursor.tolist()
         is_lost = length > 0 and not max(position - self.window, 0) < pointer < position
         if is_lost or not 0 <= length <= since <= position:
             raise ValueError("the match leads nowhere")
@@ -207,12 +209,22 @@ class MatchModel(NotCopyable):
             raise ValueError("a token or a slot leads nowhere")
         self.position = position
 
-    def _learn(self, tokens: NDArray[np.int64], fields: NDArray[np.uint32]) -> None:
+    def _observe(self, tokens: Tokens) -> Matches:
+        """`observe` for ids that are checked already."""
+        matches = Matches(np.empty((len(tokens), kernel.N_FIELDS), np.uint32))
+        self._match(tokens, matches._columns)
+        return matches
+
+    def _learn(self, tokens: Tokens) -> None:
+        """`learn` for ids that are checked already."""
+        self._match(tokens, np.empty((0, kernel.N_FIELDS), np.uint32))
+
+    def _match(self, tokens: Tokens, fields: NDArray[np.uint32]) -> None:
         check_capacity(self.position, len(tokens))
         for start in range(0, len(tokens), CHUNK):
             piece = slice(start, start + CHUNK)
             kernel.match(
                 tokens[piece], self.history, self._slots.array.reshape(-1),
-                self.table_bits, self.min_length, self._state, self.position, fields[piece],
+                self.table_bits, self.min_length, self._cursor, self.position, fields[piece],
             )  # fmt: skip
             self.position += len(tokens[piece])

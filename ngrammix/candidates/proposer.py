@@ -7,7 +7,7 @@ wrong one costs bits, never a distribution that does not sum to 1.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,13 @@ from ngrammix import snapshot
 from ngrammix.cache.evidence import Evidence
 from ngrammix.candidates.match_model import Matches, MatchModel
 from ngrammix.kernels import hints as kernel
+from ngrammix.types import StateDict, Tokens
 
 ROWS = 1 << 16  # of the recent followers; tokens beyond share a row, which may mislead a hint
 MIN_MATCH, MAX_MATCH_BITS, MAX_WINDOW = 7, 22, 1 << 26
 PIECE = 1 << 14  # tokens at a time: half of the smallest window must hold them
 MIN_WINDOW = 2 * PIECE
 SHARE = 16  # of a memory limit, that the stored tokens and the match model's slots may take
-
-Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +35,9 @@ class Hints:
     ----------
     tokens : (T, M) int64
         Distinct hints, longest context first; -1 for none.
-    speakers : (T, M) uint8
+    sources : (T, M) uint8
         Which source named each first.
-    chosen, cells : (T, S) uint8 and uint16
+    vote_hints, vote_cells : (T, S) uint8 and uint16
         For which hint each vote is, and the cell of what is known of who gives it.
     n_votes : (T,) uint8
         How many votes there are; 0 where no context of a token or more is known.
@@ -47,9 +46,9 @@ class Hints:
     """
 
     tokens: Tokens
-    speakers: NDArray[np.uint8]
-    chosen: NDArray[np.uint8]
-    cells: NDArray[np.uint16]
+    sources: NDArray[np.uint8]
+    vote_hints: NDArray[np.uint8]
+    vote_cells: NDArray[np.uint16]
     n_votes: NDArray[np.uint8]
     previous: Tokens
 
@@ -57,10 +56,10 @@ class Hints:
     def allocate(cls, n_tokens: int) -> Self:
         """Hints with room for `n_tokens`, not yet written."""
         return cls(
-            np.empty((n_tokens, kernel.MOST), np.int64),
-            np.empty((n_tokens, kernel.MOST), np.uint8),
-            np.empty((n_tokens, kernel.MOST_VOTES), np.uint8),
-            np.empty((n_tokens, kernel.MOST_VOTES), np.uint16),
+            np.empty((n_tokens, kernel.MAX_HINTS), np.int64),
+            np.empty((n_tokens, kernel.MAX_HINTS), np.uint8),
+            np.empty((n_tokens, kernel.MAX_VOTES), np.uint8),
+            np.empty((n_tokens, kernel.MAX_VOTES), np.uint16),
             np.empty(n_tokens, np.uint8),
             np.full(n_tokens + 1, kernel.NONE, np.int64),
         )
@@ -87,7 +86,7 @@ class Proposer:
         most = MAX_WINDOW if memory_limit is None else memory_limit // SHARE // 8
         window = min(max(1 << max(most, 1).bit_length() - 1, MIN_WINDOW), MAX_WINDOW)
         self._matches = MatchModel(
-            vocab_size,
+            vocab_size=vocab_size,
             min_length=min(max(order, 2), MIN_MATCH),
             table_bits=min(window.bit_length() - 1, MAX_MATCH_BITS),
             window=window,
@@ -105,7 +104,7 @@ class Proposer:
         hints = Hints.allocate(len(tokens))
         for start in range(0, len(tokens), PIECE):
             piece = slice(start, start + PIECE)
-            matches = self._matches.observe(tokens[piece])
+            matches = self._matches._observe(tokens[piece])
             self._propose(tokens[piece], evidence, matches, piece, hints)
         return hints
 
@@ -118,7 +117,7 @@ class Proposer:
 
     def learn(self, tokens: Tokens) -> None:
         """Learn tokens (T,) that need no hints."""
-        self._matches.learn(tokens)
+        self._matches._learn(tokens)
         kernel.remember_all(tokens, self._previous, self._recent)
         self._previous = int(tokens[-1])
 
@@ -126,19 +125,21 @@ class Proposer:
         """Begin a new document: no match reaches back over this point."""
         self._matches.boundary()
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> StateDict:
         """Everything that the hints to come depend on, by name."""
-        _, matches = self._matches.parts()
-        return matches | {"recent": self._recent, "previous": np.array([self._previous])}
+        return self._matches.state_dict() | {
+            "recent": self._recent,
+            "previous": np.array([self._previous]),
+        }
 
-    def restore(self, position: int, state: dict[str, NDArray[Any]]) -> None:
+    def load_state_dict(self, state: StateDict, *, position: int) -> None:
         """Go on after `position` tokens; ValueError unless `state` can be that of such hints."""
         previous = np.empty(1, np.int64)
-        snapshot.put(
+        snapshot.load_arrays(
             {"recent": self._recent, "previous": previous},
             {name: state.pop(name) for name in ("recent", "previous")},
         )
-        self._matches.restore(position, state)
+        self._matches.load_state_dict(state, position=position)
         for tokens in (self._recent, previous):
             if tokens.min() < kernel.NONE or tokens.max() >= self._matches.vocab_size:
                 raise ValueError("a recent token is none")
@@ -151,11 +152,11 @@ class Proposer:
         previous = hints.previous[piece.start : piece.stop + 1]
         previous[0] = self._previous
         kernel.propose(
-            tokens, evidence.followers[:, piece], evidence.distinct[:, piece],
+            tokens, evidence.followers[:, piece], evidence.n_distinct[:, piece],
             evidence.hint[:, piece], evidence.hint_count[:, piece], evidence.age[:, piece],
             matches.length, matches.hint, matches.distance,
             self._matches.history, self._matches.position - len(tokens),
-            self._recent, previous, hints.tokens[piece], hints.speakers[piece],
-            hints.chosen[piece], hints.cells[piece], hints.n_votes[piece],
+            self._recent, previous, hints.tokens[piece], hints.sources[piece],
+            hints.vote_hints[piece], hints.vote_cells[piece], hints.n_votes[piece],
         )  # fmt: skip
         self._previous = int(previous[len(tokens)])

@@ -82,7 +82,7 @@ class Experts:
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
         """Go on with what was learned; ValueError unless such experts can have learned it."""
-        snapshot.put(self.state(), state)
+        snapshot.load_arrays(self.state(), state)
         for expert in (self._tilt, self._gate):
             if expert is not None:
                 expert.check()

@@ -30,7 +30,7 @@ class Tilt:
     """
 
     def __init__(self) -> None:
-        self._of_odds = np.zeros((kernel.LONGEST, 2))
+        self._of_odds = np.zeros((kernel.CHAIN_LENGTH, 2))
         self._of_odds[:, 0] = PRIOR_SLOPE
         self._weights = np.zeros((kernel.N_ROWS, 2))
         self._weights[kernel.OF_VOTE :, 0] = PRIOR_VOTE
@@ -54,17 +54,17 @@ class Tilt:
         tilted = np.empty_like(model.log_p)
         kernel.tilt(
             targets, model.log_p, model.entropy, hints.previous, hints.tokens, model.log_hints,
-            model.top, model.log_top, hints.speakers, hints.chosen, hints.cells, hints.n_votes,
-            self._of_odds, self._weights, tilted,
+            model.top, model.log_top, hints.sources, hints.vote_hints, hints.vote_cells,
+            hints.n_votes, self._of_odds, self._weights, tilted,
         )  # fmt: skip
         return tilted
 
     def distribution(self, p: Floats, model: ModelLogprobs, hints: Hints) -> Floats:
         """(V,) float64: the tilted distribution at one position with votes, from p (V,)."""
-        named, shares = np.empty(kernel.LONGEST, np.int64), np.empty(kernel.LONGEST)
+        named, shares = np.empty(kernel.CHAIN_LENGTH, np.int64), np.empty(kernel.CHAIN_LENGTH)
         n, left = kernel.line(
             model.entropy, hints.previous, hints.tokens, model.log_hints, model.top, model.log_top,
-            hints.speakers, hints.chosen, hints.cells, hints.n_votes,
+            hints.sources, hints.vote_hints, hints.vote_cells, hints.n_votes,
             self._of_odds, self._weights, named, shares,
         )  # fmt: skip
         given = shares[:n] * np.cumprod([1.0, *(1.0 - shares[: n - 1])])[:n]

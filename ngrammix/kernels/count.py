@@ -3,7 +3,6 @@
 import numpy as np
 
 from ngrammix.kernels.find import (
-    AHEAD,
     BEFORE_FIRST,
     COUNT,
     DISTINCT,
@@ -11,6 +10,7 @@ from ngrammix.kernels.find import (
     HINT,
     HINT_COUNT,
     NONE,
+    PREFETCH_DISTANCE,
 )
 from ngrammix.kernels.jit import jit, prefetch
 
@@ -53,7 +53,7 @@ def count(
     now = position + BEFORE_FIRST
     d = discount(once_twice)
     for i in range(n_tokens):
-        ahead = min(i + AHEAD, n_tokens - 1)
+        ahead = min(i + PREFETCH_DISTANCE, n_tokens - 1)
         if children[ahead + 1] != NONE:
             prefetch(entries, children[ahead + 1])
             prefetch(context_entries, contexts[ahead])

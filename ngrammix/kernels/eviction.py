@@ -3,7 +3,6 @@
 import numpy as np
 
 from ngrammix.kernels.find import (
-    AHEAD,
     BEFORE_FIRST,
     COUNT,
     DISTINCT,
@@ -13,6 +12,7 @@ from ngrammix.kernels.find import (
     LAST,
     LAST_MASK,
     NONE,
+    PREFETCH_DISTANCE,
     PREFIX,
     REDUNDANT,
     REPEATED,
@@ -60,7 +60,7 @@ def forget(
     """
     kept = 0
     for row in range(n_rows):
-        prefetch(moved_contexts, entries[min(row + AHEAD, n_rows - 1), PREFIX])
+        prefetch(moved_contexts, entries[min(row + PREFETCH_DISTANCE, n_rows - 1), PREFIX])
         context = moved_contexts[entries[row, PREFIX]]
         age = staleness(entries[row, LAST], k, position, shortest, repeated)
         is_kept = context != NONE and age < cutoff
@@ -96,7 +96,7 @@ def find_hints(contexts, n_contexts, entries, n_rows):
     contexts, entries: the n-grams of k - 1 and of k tokens, both closed up.
     """
     for row in range(n_rows):
-        prefetch(contexts, entries[min(row + AHEAD, n_rows - 1), PREFIX])
+        prefetch(contexts, entries[min(row + PREFETCH_DISTANCE, n_rows - 1), PREFIX])
         context = entries[row, PREFIX]
         hint = contexts[context, HINT]
         if hint < _UNKNOWN:

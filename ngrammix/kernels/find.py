@@ -27,7 +27,9 @@ REPEATED = 1 << 31
 REDUNDANT = 1 << 30
 LAST_MASK = REDUNDANT - 1
 
-AHEAD = 16  # positions between the stages of `find`: about the misses that one core keeps in flight
+PREFETCH_DISTANCE = (
+    16  # positions between the stages of `find`: about the misses that one core keeps in flight
+)
 
 _LAST, _REPEATED, _REDUNDANT = np.uint32(LAST_MASK), np.uint32(REPEATED), np.uint32(REDUNDANT)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
@@ -112,8 +114,8 @@ def find(tokens, contexts, grams, seen, is_new, slots, bits, entries, used, posi
     appended, and each n-gram stamped as seen; there is room for T more rows, all zero. Else nothing
     is changed.
 
-    Three stages, each AHEAD positions before the next, so that no load is waited for: fetch the
-    line; compare it and fetch the row; verify the row, or append one.
+    Three stages, each PREFETCH_DISTANCE positions before the next, so that no load is waited for:
+    fetch the line; compare it and fetch the row; verify the row, or append one.
     """
     n_tokens = len(tokens)
     bits = np.uint64(bits)
@@ -123,11 +125,11 @@ def find(tokens, contexts, grams, seen, is_new, slots, bits, entries, used, posi
     for i in range(n_tokens):
         codes[i] = code_key(contexts[i], tokens[i])
     n_rows = np.uint64(used[0])
-    for i in range(n_tokens + 2 * AHEAD):
+    for i in range(n_tokens + 2 * PREFETCH_DISTANCE):
         if i < n_tokens:
             prefetch(slots, first_lane(np.uint64(codes[i]), bits))
 
-        j = i - AHEAD
+        j = i - PREFETCH_DISTANCE
         if 0 <= j < n_tokens:
             code = np.uint64(codes[j])
             first = first_lane(code, bits)
@@ -136,7 +138,7 @@ def find(tokens, contexts, grams, seen, is_new, slots, bits, entries, used, posi
             if candidates != _ZERO:
                 prefetch(entries, (np.uint64(slots[first + lowest(candidates)]) & rows) - _ONE)
 
-        j = i - 2 * AHEAD
+        j = i - 2 * PREFETCH_DISTANCE
         if j < 0:
             continue
         prefix = contexts[j]
@@ -196,7 +198,7 @@ def fill_slots(slots, bits, entries, n_rows):
     """Index the first `n_rows` of `entries`, whose keys differ, in `slots`, which is all zero."""
     bits = np.uint64(bits)
     for row in range(n_rows):
-        ahead = min(row + AHEAD, n_rows - 1)
+        ahead = min(row + PREFETCH_DISTANCE, n_rows - 1)
         code = code_key(entries[ahead, PREFIX], entries[ahead, TOKEN])
         prefetch(slots, first_lane(code, bits))
         put(slots, bits, code_key(entries[row, PREFIX], entries[row, TOKEN]), row)

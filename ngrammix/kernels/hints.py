@@ -5,28 +5,28 @@ import numpy as np
 from ngrammix.kernels.jit import bit_length, jit, prefetch
 
 NONE = -1
-MOST = 5  # hints at a position
-LONGEST = 8  # tokens of the longest context with a say; longer matches are the match model's
-MOST_VOTES = 2 * LONGEST + 2
-AHEAD = 6  # tokens: so long before its turn the history is asked for
+MAX_HINTS = 5  # hints at a position
+MAX_CONTEXT = 8  # tokens of the longest context with a say; longer matches are the match model's
+MAX_VOTES = 2 * MAX_CONTEXT + 2
+PREFETCH_DISTANCE = 6  # tokens: so long before its turn the history is asked for
 
 # Who speaks, by the rank of its context: the match, both followers of each context, the runner-up.
-MATCH, RUNNER_UP = 0, 2 * LONGEST + 1
-N_SPEAKERS = RUNNER_UP + 1
+SOURCE_MATCH, SOURCE_RUNNER_UP = 0, 2 * MAX_CONTEXT + 1
+N_SOURCES = SOURCE_RUNNER_UP + 1
 
-# Cells of the votes: what is known of the speaker, in coarse steps.
+# Cells of the votes: what is known of the source, in coarse steps.
 _LENGTHS, _DISTANCES = 8, 16
 _SHARES, _COUNTS, _AGES, _VARIETIES = 8, 8, 24, 4
 _FREQUENT = _LENGTHS * _DISTANCES
-_RECENT = _FREQUENT + LONGEST * _SHARES * _COUNTS * 2
-_SECOND = _RECENT + LONGEST * _AGES * _VARIETIES * 2
+_RECENT = _FREQUENT + MAX_CONTEXT * _SHARES * _COUNTS * 2
+_SECOND = _RECENT + MAX_CONTEXT * _AGES * _VARIETIES * 2
 N_CELLS = _SECOND + 8 * 2
 
 
 @jit(error_model="numpy")
 def propose(
     tokens, followers, distinct, hint, hint_count, age, length, match, distance, history, position,
-    recent, previous, hints, speakers, chosen, cells, n_votes,
+    recent, previous, hints, sources, vote_hints, vote_cells, n_votes,
 ):  # fmt: skip
     """Name the hints of each position, longest context first; then its token is learned, if given.
 
@@ -34,26 +34,26 @@ def propose(
     evidence; length, match, distance (T,) uint32: the matches; history (2**n,) uint32: ring of the
     stream's tokens, these included, of which the first stands at `position` of the stream; recent
     (2**n, 2) int32: the last two different followers of a token; previous (T + 1,) int64, the first
-    one given: the token before each, is written; so are hints (T, MOST) int64, NONE for none,
-    speakers (T, MOST), chosen and cells (T, MOST_VOTES) and n_votes (T,). Where no context of a
-    token or more is known there is no hint.
+    one given: the token before each, is written; so are hints (T, MAX_HINTS) int64, NONE for none,
+    sources (T, MAX_HINTS), vote_hints and vote_cells (T, MAX_VOTES) and n_votes (T,).
+    Where no context of a token or more is known there is no hint.
     """
     order, n_positions = followers.shape
     last = len(history) - 1
     reach = len(history) // 2  # so far back the ring is whole, whatever the cuts of the stream
-    token, cell, speaker = np.empty((3, MOST_VOTES), np.int64)
+    token, cell, source = np.empty((3, MAX_VOTES), np.int64)
     for i in range(n_positions):
         k = 0
-        while k + 1 < order and k < LONGEST and followers[k + 1, i] > 0:
+        while k + 1 < order and k < MAX_CONTEXT and followers[k + 1, i] > 0:
             k += 1
-        soon = min(i + AHEAD, n_positions - 1)
-        for j in range(1, min(order, LONGEST + 1)):
+        soon = min(i + PREFETCH_DISTANCE, n_positions - 1)
+        for j in range(1, min(order, MAX_CONTEXT + 1)):
             prefetch(history, (position + soon - np.int64(age[j, soon])) & last)
 
         n = 0
         if k > 0 and length[i] > 0:
             near = min(bit_length(distance[i]) // 2, _DISTANCES - 1)
-            token[0], speaker[0] = match[i], MATCH
+            token[0], source[0] = match[i], SOURCE_MATCH
             cell[0] = min(bit_length(length[i]), _LENGTHS - 1) * _DISTANCES + near
             n = 1
         while k > 0:
@@ -66,17 +66,17 @@ def propose(
 
             share = np.int64(_SHARES * np.float64(hint_count[k, i]) / (n_followers + 1.0))  # exact
             known = min(bit_length(n_followers), _COUNTS - 1)
-            token[n], speaker[n] = frequent, 2 * k - 1
+            token[n], source[n] = frequent, 2 * k - 1
             cell[n] = _FREQUENT + 2 * (((k - 1) * _SHARES + share) * _COUNTS + known) + agree
             n += 1
             if latest != NONE:
                 since, variety = min(bit_length(back), _AGES - 1), min(n_distinct, _VARIETIES) - 1
-                token[n], speaker[n] = latest, 2 * k
+                token[n], source[n] = latest, 2 * k
                 cell[n] = _RECENT + 2 * (((k - 1) * _AGES + since) * _VARIETIES + variety) + agree
                 n += 1
             second = runner_up(previous[i], recent) if k == 1 else NONE
             if second != NONE:
-                token[n], speaker[n] = second, RUNNER_UP
+                token[n], source[n] = second, SOURCE_RUNNER_UP
                 cell[n] = _SECOND + 2 * (min(n_distinct, 8) - 1) + np.int64(second == frequent)
                 n += 1
             k -= 1
@@ -86,12 +86,12 @@ def propose(
             j = 0
             while j < n_hints and hints[i, j] != token[v]:
                 j += 1
-            if j == MOST:  # goes unheard
+            if j == MAX_HINTS:  # goes unheard
                 continue
             if j == n_hints:
-                hints[i, j], speakers[i, j] = token[v], speaker[v]
+                hints[i, j], sources[i, j] = token[v], source[v]
                 n_hints += 1
-            chosen[i, n_heard], cells[i, n_heard] = j, cell[v]
+            vote_hints[i, n_heard], vote_cells[i, n_heard] = j, cell[v]
             n_heard += 1
         hints[i, n_hints:] = NONE
         n_votes[i] = n_heard

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ngrammix.kernels.find import AHEAD
+from ngrammix.kernels.find import PREFETCH_DISTANCE
 from ngrammix.kernels.jit import jit, prefetch
 
 # Columns of what is written.
@@ -65,8 +65,8 @@ def match(tokens, history, slots, bits, min_length, state, position, fields):
     hash_ends(tokens, history, position, state[SINCE], min_length, bits, buckets)
     pointer, length, since = state
     for i in range(n_tokens):
-        prefetch(slots, buckets[min(i + 2 * AHEAD, n_tokens - 1)])
-        prefetch(history, slots[buckets[min(i + AHEAD, n_tokens - 1)]] & last)
+        prefetch(slots, buckets[min(i + 2 * PREFETCH_DISTANCE, n_tokens - 1)])
+        prefetch(history, slots[buckets[min(i + PREFETCH_DISTANCE, n_tokens - 1)]] & last)
 
         t = position + i
         if records:

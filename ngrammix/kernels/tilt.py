@@ -4,23 +4,23 @@ import math
 
 import numpy as np
 
-from ngrammix.kernels.hints import MOST, MOST_VOTES, N_CELLS, N_SPEAKERS, NONE
+from ngrammix.kernels.hints import MAX_HINTS, MAX_VOTES, N_CELLS, N_SOURCES, NONE
 from ngrammix.kernels.jit import jit, prefetch
 
 ODDS_BINS, ENTROPY_BINS = 16, 8
 TOKEN_BITS, PAIR_BITS = 18, 17
-NOBODY = N_SPEAKERS  # named the model's own token
-LONGEST = MOST + 1  # chain: all hints, and the model's own token
-MOST_ROWS = 3 * LONGEST + MOST_VOTES
+SOURCE_MODEL = N_SOURCES  # named the model's own token
+CHAIN_LENGTH = MAX_HINTS + 1  # chain: all hints, and the model's own token
+MAX_ROWS = 3 * CHAIN_LENGTH + MAX_VOTES
 
 # One table of weights: (weight, sum of squared gradients) a row; what each row is for begins here.
 OF_TOKEN = 0
 OF_PAIR = OF_TOKEN + (1 << TOKEN_BITS)
-OF_SPEAKER = OF_PAIR + (1 << PAIR_BITS)
-OF_VOTE = OF_SPEAKER + (N_SPEAKERS + 1) * ODDS_BINS * ENTROPY_BINS
+OF_SOURCE = OF_PAIR + (1 << PAIR_BITS)
+OF_VOTE = OF_SOURCE + (N_SOURCES + 1) * ODDS_BINS * ENTROPY_BINS
 N_ROWS = OF_VOTE + N_CELLS
 
-AHEAD = 4  # tokens: so long before its turn the row of a pair of tokens is asked for
+PREFETCH_DISTANCE = 4  # tokens: so long before its turn the row of a pair of tokens is asked for
 LEAST = 2.0**-16  # of the model's mass must be left beside a hint: below, 1 - p is noise
 RATE, SLOPE_RATE = 0.2, 0.05
 _TINY = 1e-200
@@ -42,34 +42,34 @@ def pair_row(token, previous):
 
 
 @jit
-def speaker_row(speaker, odds_bin, entropy_bin):
+def source_row(source, odds_bin, entropy_bin):
     """Row of who named a hint, of the model's odds of it and of the model's entropy."""
-    return OF_SPEAKER + (speaker * ODDS_BINS + odds_bin) * ENTROPY_BINS + entropy_bin
+    return OF_SOURCE + (source * ODDS_BINS + odds_bin) * ENTROPY_BINS + entropy_bin
 
 
 @jit(inline="always")
 def line_up(
-    i, target, entropy, previous, hints, log_hints, top, log_top, speakers, chosen, cells, n_votes,
-    of_odds, weights, places, named, slopes, odds, logits, rows, owners,
+    i, target, entropy, previous, hints, log_hints, top, log_top, sources, vote_hints, vote_cells,
+    n_votes, of_odds, weights, places, named, slopes, odds, logits, rows, owners,
 ):  # fmt: skip
     """Line up position i's hints as far as the target, or all of them, the model's own token last.
 
     target: a token, or NONE; the arrays up to n_votes are as long as the stream; of_odds
-    (LONGEST, 2) and weights (N_ROWS, 2) are what was learned. Of the mass that the hints before it
-    leave, the model's share of a hint is r; it becomes r' = sigmoid(slope logit r + weights).
-    Written are places (LONGEST,), each hint's place in the line or NONE; by place named (LONGEST,),
-    the token, slopes, the number of its slope, odds, logit r, and logits, logit r'; rows, owners
-    (MOST_ROWS,), all weights that count and the places they count for. A hint that the model rules
-    out, or beside which it leaves nothing, has no place. Returns (length of the line, whether it
-    ends at the target, number of rows, the model's mass left beside it).
+    (CHAIN_LENGTH, 2) and weights (N_ROWS, 2) are what was learned. Of the mass that the hints
+    before it leave, the model's share of a hint is r; it becomes r' = sigmoid(slope logit r +
+    weights). Written are places (CHAIN_LENGTH,), each hint's place in the line or NONE; by place
+    named (CHAIN_LENGTH,), the token, slopes, the number of its slope, odds, logit r, and logits,
+    logit r'; rows, owners (MAX_ROWS,), all weights that count and the places they count for. A hint
+    that the model rules out, or beside which it leaves nothing, has no place. Returns
+    (length of the line, whether it ends at the target, number of rows, the model's mass left).
     """
     entropy_bin = min(np.int64(entropy[i]), ENTROPY_BINS - 1)
     n, n_rows = 0, 0
     left = 1.0
     is_met, is_own_named = False, False
-    for j in range(LONGEST):
+    for j in range(CHAIN_LENGTH):
         places[j] = NONE
-        is_own = j == MOST
+        is_own = j == MAX_HINTS
         token = top[i] if is_own else hints[i, j]
         if is_met or token == NONE or (is_own and is_own_named):
             continue
@@ -82,10 +82,10 @@ def line_up(
         places[j], named[n], slopes[n] = n, token, j
         odds[n] = math.log(p / rest)
         odds_bin = min(max(np.int64(math.floor(odds[n])) + ODDS_BINS // 2, 0), ODDS_BINS - 1)
-        speaker = NOBODY if is_own else np.int64(speakers[i, j])
+        source = SOURCE_MODEL if is_own else np.int64(sources[i, j])
         rows[n_rows] = token_row(token, odds_bin)
         rows[n_rows + 1] = pair_row(token, previous[i])
-        rows[n_rows + 2] = speaker_row(speaker, odds_bin, entropy_bin)
+        rows[n_rows + 2] = source_row(source, odds_bin, entropy_bin)
         owners[n_rows], owners[n_rows + 1], owners[n_rows + 2] = n, n, n
         z = of_odds[j, 0] * odds[n] + weights[rows[n_rows], 0]
         logits[n] = z + weights[rows[n_rows + 1], 0] + weights[rows[n_rows + 2], 0]
@@ -93,8 +93,8 @@ def line_up(
         n_rows += 3
         is_met = token == target
     for v in range(n_votes[i]):
-        if places[chosen[i, v]] != NONE:
-            row, place = OF_VOTE + np.int64(cells[i, v]), places[chosen[i, v]]
+        if places[vote_hints[i, v]] != NONE:
+            row, place = OF_VOTE + np.int64(vote_cells[i, v]), places[vote_hints[i, v]]
             rows[n_rows], owners[n_rows] = row, place
             logits[place] += weights[row, 0]
             n_rows += 1
@@ -129,31 +129,33 @@ def break_stick(n, is_met, logits, shares):
 
 @jit(error_model="numpy")
 def tilt(
-    targets, log_p, entropy, previous, hints, log_hints, top, log_top, speakers, chosen, cells,
-    n_votes, of_odds, weights, tilted,
+    targets, log_p, entropy, previous, hints, log_hints, top, log_top, sources, vote_hints,
+    vote_cells, n_votes, of_odds, weights, tilted,
 ):  # fmt: skip
     """Log-probability of each target after the tilt, each learned from before the next.
 
-    targets, previous, top (T,) int64; log_p, entropy, log_top (T,) float64 nats; hints, speakers
-    (T, MOST), log_hints (T, MOST) float64 nats; chosen, cells (T, S), n_votes (T,); of_odds
-    (LONGEST, 2) and weights (N_ROWS, 2) float64; tilted (T,) float64 nats is written: log_p itself
-    where there is no vote. Weights follow the gradient by AdaGrad (Duchi, Hazan and Singer 2011).
+    targets, previous, top (T,) int64; log_p, entropy, log_top (T,) float64 nats; hints, sources
+    (T, MAX_HINTS), log_hints (T, MAX_HINTS) float64 nats; vote_hints, vote_cells (T, S), n_votes
+    (T,); of_odds (CHAIN_LENGTH, 2) and weights (N_ROWS, 2) float64; tilted (T,) float64 nats is
+    written: log_p itself where there is no vote. Weights follow the gradient by AdaGrad (Duchi,
+    Hazan and Singer 2011).
     """
     n_tokens = len(targets)
-    places, named, slopes = np.empty((3, LONGEST), np.int64)
-    odds, logits, shares, errors = np.empty((4, LONGEST))
-    rows, owners = np.empty((2, MOST_ROWS), np.int64)
-    squares, steps = np.empty((2, MOST_ROWS))
+    places, named, slopes = np.empty((3, CHAIN_LENGTH), np.int64)
+    odds, logits, shares, errors = np.empty((4, CHAIN_LENGTH))
+    rows, owners = np.empty((2, MAX_ROWS), np.int64)
+    squares, steps = np.empty((2, MAX_ROWS))
     for i in range(n_tokens):
-        ahead = min(i + AHEAD, n_tokens - 1)
-        for j in range(MOST):
+        ahead = min(i + PREFETCH_DISTANCE, n_tokens - 1)
+        for j in range(MAX_HINTS):
             prefetch(weights, pair_row(hints[ahead, j], previous[ahead]))
         if n_votes[i] == 0:
             tilted[i] = log_p[i]
             continue
         n, is_met, n_rows, left = line_up(
-            i, targets[i], entropy, previous, hints, log_hints, top, log_top, speakers, chosen,
-            cells, n_votes, of_odds, weights, places, named, slopes, odds, logits, rows, owners,
+            i, targets[i], entropy, previous, hints, log_hints, top, log_top, sources, vote_hints,
+            vote_cells, n_votes, of_odds, weights, places, named, slopes, odds, logits, rows,
+            owners,
         )  # fmt: skip
         kept, log_more = break_stick(n, is_met, logits, shares)
         tilted[i] = log_more + (math.log(kept) if is_met else math.log(kept / left) + log_p[i])
@@ -179,15 +181,15 @@ def tilt(
 
 @jit
 def line(
-    entropy, previous, hints, log_hints, top, log_top, speakers, chosen, cells, n_votes, of_odds,
-    weights, named, shares,
+    entropy, previous, hints, log_hints, top, log_top, sources, vote_hints, vote_cells, n_votes,
+    of_odds, weights, named, shares,
 ):  # fmt: skip
     """The whole line of one position: (length, the model's mass left), with named and shares."""
-    places, slopes = np.empty((2, LONGEST), np.int64)
-    odds, logits = np.empty((2, LONGEST))
-    rows, owners = np.empty((2, MOST_ROWS), np.int64)
+    places, slopes = np.empty((2, CHAIN_LENGTH), np.int64)
+    odds, logits = np.empty((2, CHAIN_LENGTH))
+    rows, owners = np.empty((2, MAX_ROWS), np.int64)
     n, is_met, _, left = line_up(
-        0, NONE, entropy, previous, hints, log_hints, top, log_top, speakers, chosen, cells,
+        0, NONE, entropy, previous, hints, log_hints, top, log_top, sources, vote_hints, vote_cells,
         n_votes, of_odds, weights, places, named, slopes, odds, logits, rows, owners,
     )  # fmt: skip
     break_stick(n, is_met, logits, shares)

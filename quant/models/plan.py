@@ -1,4 +1,4 @@
-"""How each tensor of a model is to be quantized, and in which order."""
+"""What is to become of each tensor of a model, and in which order."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,35 +18,23 @@ BUFFER = "buffer"
 
 
 class Job(NamedTuple):
-    """One tensor of the model's state, and how it is to be quantized.
+    """A tensor of the state, and what is to become of it.
 
-    Attributes
-    ----------
-    name : str
-    weight : tensor
-    role : str
-        As in `quant.models.parameters`, or "buffer".
-    config : Config, "keep" or "float16"
-    is_transposed : bool
-        Whether the weight is stored (in, out).
-    step : int >= 0
-        Jobs run in the order of their steps; those of one step in the order of the state.
-    input_group : tuple of str
-        Weights with the same inputs, if the weight is to be calibrated on the inputs that the
-        weights quantized before it produce; else empty.
+    `place` is when its turn comes; `flow` are the weights that take in what it does, if it waits
+    for those before to be quantized.
     """
 
     name: str
     weight: "Tensor"
     role: str
-    config: Config | str
+    use: Config | str
     is_transposed: bool
-    step: int = 0
-    input_group: tuple[str, ...] = ()
+    place: int = 0
+    flow: tuple[str, ...] = ()
 
 
-def plan(model: "nn.Module", recipe: Recipe) -> tuple[list[Job], dict[str, str]]:
-    """(a job for each tensor of the state, tied tensors once; first names of tied tensors)."""
+def plan(model: "nn.Module", recipe: Recipe) -> list[Job]:
+    """A job for each tensor of the state, in its order, tied ones once."""
     roles, transposed = roles_of(model), transposed_names(model)
     state = state_of(model)
     aliases = aliases_of(state)
@@ -56,47 +44,41 @@ def plan(model: "nn.Module", recipe: Recipe) -> tuple[list[Job], dict[str, str]]
             continue
         role = roles.get(name, BUFFER)
         is_quantized = role != BUFFER and weight.is_floating_point()
-        config = recipe.config_for(name, role) if is_quantized else KEEP
-        jobs.append(Job(name, weight, role, config, name in transposed))
-    return jobs, aliases
+        use = recipe.use(name, role) if is_quantized else KEEP
+        jobs.append(Job(name, weight, role, use, name in transposed))
+    return jobs
 
 
-def with_calibration(job: Job, calibration: Calibration, is_sequential: bool) -> Job:
-    """The job with its step, input group and orientation, as calibration recorded them.
+def aimed(job: Job, calibration: Calibration, is_sequential: bool) -> Job:
+    """The job, as calibration found the weight to be used.
 
-    GPTQ of an embedding that has no Hessian becomes rounding on the same grid.
-
-    Raises
-    ------
-    ValueError
-        If any other weight needs a Hessian and has none.
+    ValueError if it needs a Hessian and has none, but for GPTQ of an embedding.
     """
-    config = job.config
+    use = job.use
     if job.name in calibration:
         job = job._replace(is_transposed=calibration.is_transposed(job.name))
         if not is_sequential:
-            return job._replace(step=step_of(job.name, calibration.passes))
-        step = step_of(job.name, calibration.input_groups)
-        if step == 0 or job.role == "embedding":  # looked up first, also if tied to the head
+            return job._replace(place=place_in(calibration.groups, job.name))
+        place = place_in(calibration.flows, job.name)
+        if place == 0 or job.role == "embedding":  # comes first, also if it is the head as well
             return job
-        is_compensated = isinstance(config, Config) and needs_hessian(config)
-        group = calibration.input_groups[step - 1] if is_compensated else ()
-        return job._replace(step=step, input_group=group)
-    if isinstance(config, Config):
-        config = without_gptq(config) if job.role == "embedding" else config
-        if needs_hessian(config):
-            calibration.check_reached(job.name)
-    return job._replace(config=config)
+        waits = isinstance(use, Config) and needs_hessian(use)
+        return job._replace(place=place, flow=calibration.flows[place - 1] if waits else ())
+    if isinstance(use, Config):
+        use = without_gptq(use) if job.role == "embedding" else use
+        if needs_hessian(use):
+            calibration.check(job.name)
+    return job._replace(use=use)
 
 
-def step_of(name: str, groups: tuple[tuple[str, ...], ...]) -> int:
-    """Index, from 1, of the group that contains the name; 0 if none does."""
+def place_in(groups: tuple[tuple[str, ...], ...], name: str) -> int:
+    """Which group has the name, counted from 1; 0 if none."""
     return next((i for i, group in enumerate(groups, start=1) if name in group), 0)
 
 
-def without_gptq(config: Config) -> Config:
-    """The configuration of the grid that GPTQ rounds to; any other configuration unchanged."""
-    if isinstance(config, LowRankConfig):
-        return replace(config, inner=without_gptq(config.inner))
-    inner: Any = config.inner if isinstance(config, GptqConfig) else config
+def without_gptq(use: Config) -> Config:
+    """The configuration whose grid GPTQ would use, or as it is."""
+    if isinstance(use, LowRankConfig):
+        return replace(use, inner=without_gptq(use.inner))
+    inner: Any = use.inner if isinstance(use, GptqConfig) else use
     return inner  # type: ignore[no-any-return]

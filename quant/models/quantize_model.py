@@ -1,4 +1,4 @@
-"""Quantize a model in one call."""
+"""A model, quantized in one call."""
 
 import time
 import warnings
@@ -15,11 +15,12 @@ from quant.base.config import Config
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
 from quant.calibration.calibrate import Calibration, calibrate
-from quant.models.plan import BUFFER, Job, plan, with_calibration
+from quant.models.parameters import aliases_of, state_of
+from quant.models.plan import BUFFER, Job, aimed, plan
 from quant.models.quantized_model import QuantizedModel
 from quant.models.recipe import KEEP, Recipe, find_recipe
 from quant.models.report import TensorReport, relative_mse
-from quant.models.sequential import SequentialCalibration, compensated_target
+from quant.models.sequential import Twin, aimed_at
 from quant.quantizers.gptq import GptqTensor
 from quant.quantizers.low_rank import LowRank, LowRankConfig, correct
 from quant.quantizers.quantize import label, needs_hessian, quantize
@@ -37,53 +38,49 @@ def quantize_model(
     *,
     low_rank: LowRank | None = None,
     memory_limit: int | None = None,
-    progress: bool = False,
+    progress: bool = True,
 ) -> QuantizedModel:
-    """Quantize the tensors of a model as a recipe says; the model itself is left as it was.
-
-    Tied weights are quantized once; buffers are kept unchanged. Without Fisher information, an
-    embedding that is not tied to a head has no Hessian, and GPTQ of it rounds to nearest.
+    """The model's state, quantized as the recipe says; the model itself is as it was.
 
     Parameters
     ----------
-    model : torch.nn.Module
-    recipe : Recipe, str or dict
-        A name of `quant.RECIPES`, or what `Recipe.from_json` takes.
-    calibration : Calibration, or batches as `calibrate` takes them, optional
-        Needed for GPTQ. With any quantizer, the report then has errors too. Batches are
-        calibrated with Fisher information.
+    model : module of torch
+    recipe : Recipe, str or data
+        A name of `quant.models.recipe.RECIPES`, or what `Recipe.from_json` takes. Tied weights are
+        quantized once, buffers not at all. Without Fisher information, an embedding that is no
+        head has no Hessian either: GPTQ of it is rounding to nearest.
+    calibration : Calibration, or what `calibrate` takes as batches, optional
+        GPTQ needs one; the report says more with one. With batches come Fisher information too.
     low_rank : LowRank, optional
-        Correct the weights of the largest errors by products of low rank.
+        How the weights of the largest errors are corrected.
     memory_limit : int, optional
-        As in `calibrate`; only together with batches.
+        As in `calibrate`, for batches.
     progress : bool
-        Whether to show a bar on stderr, if it is a terminal.
+        Whether a bar is shown, on stderr, if it is a terminal.
 
     Raises
     ------
     ValueError
-        If the recipe is unknown, a weight is not finite, or a weight that needs a Hessian has
-        none.
+        If the recipe is unknown, a weight is not finite, or there is no calibration, or none that
+        reached it, for one that needs a Hessian.
     """
     recipe = find_recipe(recipe)
-    jobs, aliases = plan(model, recipe)
-    hessian_names = [
-        job.name for job in jobs if isinstance(job.config, Config) and needs_hessian(job.config)
-    ]
-    if hessian_names and calibration is None:
+    jobs = plan(model, recipe)
+    needy = [job.name for job in jobs if isinstance(job.use, Config) and needs_hessian(job.use)]
+    if needy and calibration is None:
         raise ValueError(
-            f"recipe {recipe.name} needs a calibration for {hessian_names[0]}, got none; pass "
-            "batches, such as those of self_generate"
+            f"recipe {recipe.name} needs a calibration for {needy[0]}, got none; give it batches, "
+            "such as self_generate makes"
         )
     if recipe.sequential and low_rank is not None:
         raise ValueError(
-            "low_rank corrects weights after all are quantized, got it with the sequential recipe "
-            f"{recipe.name}; use sequential=False, or a LowRankConfig in the rules"
+            f"low_rank corrects weights when all are done, got it with recipe {recipe.name}, which "
+            "goes from one to the next; use sequential=False, or a LowRankConfig in its rules"
         )
-    if memory_limit is not None and (calibration is None or isinstance(calibration, Calibration)):
+    is_done = calibration is None or isinstance(calibration, Calibration)
+    if is_done and memory_limit is not None:
         raise ValueError(
-            f"memory_limit needs batches to calibrate with, got {memory_limit} without batches; "
-            "pass it to calibrate"
+            f"memory_limit goes with batches, got {memory_limit} without; give it to calibrate"
         )
     if calibration is not None and not isinstance(calibration, Calibration):
         if recipe.sequential and iter(calibration) is calibration:
@@ -91,105 +88,99 @@ def quantize_model(
         calibration = calibrate(
             model, calibration, fisher=True, memory_limit=memory_limit, progress=progress
         )
-    sequential = None
+    twin = None
     if calibration is not None:
-        jobs = [with_calibration(job, calibration, recipe.sequential) for job in jobs]
-        if recipe.sequential and hessian_names:
-            sequential = SequentialCalibration(model, calibration)
+        jobs = [aimed(job, calibration, recipe.sequential) for job in jobs]
+        twin = Twin(model, calibration) if recipe.sequential and needy else None
     tensors: dict[str, Any] = {}
     reports: dict[str, TensorReport] = {}
-    in_order = sorted(jobs, key=lambda job: job.step)
+    in_order = sorted(jobs, key=lambda job: job.place)
     for job in tqdm(in_order, "quantize", unit=" tensors", disable=None if progress else True):
         try:
-            tensors[job.name], reports[job.name] = quantize_tensor(job, calibration, sequential)
+            tensors[job.name], reports[job.name] = do(job, calibration, twin)
         except ValueError as error:
             raise ValueError(f"{job.name}: {error}") from error
-        if sequential is not None and job.role != BUFFER:
-            sequential.commit(job.name, tensors[job.name])
+        if twin is not None and job.role != BUFFER:
+            twin.take(job.name, tensors[job.name])
     if low_rank is not None:
-        for job in largest_errors(jobs, tensors, reports, low_rank.top):
-            tensors[job.name], reports[job.name] = correct_tensor(
+        for job in worst(jobs, tensors, reports, low_rank.top):
+            tensors[job.name], reports[job.name] = do_again(
                 job, calibration, tensors[job.name], reports[job.name], low_rank
             )
-    total = fsum(report.error or 0.0 for report in reports.values())
+    whole = fsum(report.error or 0.0 for report in reports.values())
     return QuantizedModel(
         tensors={job.name: tensors[job.name] for job in jobs},
-        aliases=aliases,
-        report=tuple(with_error_share(reports[job.name], total) for job in jobs),
+        aliases=aliases_of(state_of(model)),
+        report=tuple(with_share(reports[job.name], whole) for job in jobs),
     )
 
 
-def quantize_tensor(
-    job: Job, calibration: Calibration | None, sequential: SequentialCalibration | None
-) -> tuple[Any, TensorReport]:
-    """Quantize one tensor: (QuantizedTensor or torch tensor, its report)."""
+def do(job: Job, calibration: Calibration | None, twin: Twin | None) -> tuple[Any, TensorReport]:
+    """(what the tensor becomes, how it fared)."""
     start = time.perf_counter()
     weight = job.weight.detach()
     report = TensorReport(
         name=job.name,
         role=job.role,
         shape=tuple(weight.shape),
-        quantizer=label(job.config) if isinstance(job.config, Config) else job.config,
+        quantizer=label(job.use) if isinstance(job.use, Config) else job.use,
         bits_per_weight=8.0 * weight.element_size(),
     )
-    if job.config == KEEP:
+    if job.use == KEEP:
         return weight.cpu().clone(), report
-    if isinstance(job.config, Config):
-        layout, target = None, weight
-        hessian: Any
-        if sequential is not None and job.input_group:
+    if isinstance(job.use, Config):
+        hessian: Any = cost_of(job, calibration)
+        layout, asked = None, weight
+        if twin is not None and job.flow:
             matrix, layout = as_matrix(weight, transposed=job.is_transposed)
-            hessian, cross = sequential.inputs_of(job.input_group)
-            compensated = compensated_target(matrix, hessian, cross)
-            target = replace(layout, dtype="float32").restore(compensated)
-        else:
-            hessian = cost_of(job, calibration)
+            hessian, cross = twin.meet(job.flow)
+            asked = replace(layout, dtype="float32").restore(aimed_at(matrix, hessian, cross))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            q = quantize(target, job.config, hessian, transposed=job.is_transposed)
+            q = quantize(asked, job.use, hessian, transposed=job.is_transposed)
         q = replace(q, layout=layout or q.layout)
         for warning in caught:
             warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=3)
         damp = q.report.damp if isinstance(q, GptqTensor) else None
         notes = tuple(str(warning.message) for warning in caught)
         report = replace(report, bits_per_weight=q.bits_per_weight, damp=damp, notes=notes)
-        report = with_errors(report, job, calibration, q.matrix())
+        report = judged(report, job, calibration, q.matrix())
         return q, replace(report, seconds=time.perf_counter() - start)
     half = weight.half().cpu()
     if not half.isfinite().all():
-        raise ValueError("weights must be finite as float16, got an overflow; use another rule")
+        raise ValueError("weights must be finite as float16, got otherwise; use another rule")
     report = replace(report, bits_per_weight=16.0)
     if job.role != "vector":
         decoded, _ = as_matrix(half, transposed=job.is_transposed)
-        report = with_errors(report, job, calibration, decoded)
+        report = judged(report, job, calibration, decoded)
     else:
-        exact, rounded = (tensor.cpu().double().numpy() for tensor in (weight, half))
-        report = replace(report, relative_mse=relative_mse(exact, rounded))
+        exact, kept = (its.cpu().double().numpy() for its in (weight, half))
+        report = replace(report, relative_mse=relative_mse(exact, kept))
     return half, replace(report, seconds=time.perf_counter() - start)
 
 
-def correct_tensor(
+def do_again(
     job: Job,
     calibration: Calibration | None,
     q: QuantizedTensor,
     report: TensorReport,
     low_rank: LowRank,
 ) -> tuple[QuantizedTensor, TensorReport]:
-    """Correct one quantized tensor by a product of low rank: (the corrected tensor, its report)."""
+    """(the quantized tensor with a correction, how it fared altogether)."""
     start = time.perf_counter()
     hessian = cost_of(job, calibration)
-    has_fisher = calibration is not None and calibration.has_fisher and hessian is not None
+    is_fisher = calibration is not None and calibration.is_fisher and hessian is not None
     q = correct(
         q,
         job.weight.detach(),
         hessian,
         rank=low_rank.rank,
         factors=low_rank.factors,
-        row_weights=calibration.row_weights(job.name) if calibration and has_fisher else None,
+        row_weights=calibration.row_weights(job.name) if calibration and is_fisher else None,
         transposed=job.is_transposed,
     )
     report = replace(
-        with_errors(report, job, calibration, q.matrix()),
+        judged(report, job, calibration, q.matrix()),
         quantizer=f"{report.quantizer} + rank {low_rank.rank}",
         bits_per_weight=q.bits_per_weight,
     )
@@ -197,19 +188,19 @@ def correct_tensor(
 
 
 def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
-    """`Calibration.cost` of the weight (in, in), or None if calibration did not reach it."""
+    """What takes the place of the weight's Hessian, None where there is none."""
     if calibration is None or job.name not in calibration:
         return None
     return calibration.cost(job.name)
 
 
-def with_errors(
+def judged(
     report: TensorReport,
     job: Job,
     calibration: Calibration | None,
     decoded: NDArray[np.float32],
 ) -> TensorReport:
-    """The report with the errors of the decoded matrix (R, C)."""
+    """The report with the errors of what was decoded, (R, C)."""
     matrix, _ = as_matrix(job.weight, transposed=job.is_transposed)
     error = None
     if calibration is not None and job.name in calibration:
@@ -217,12 +208,12 @@ def with_errors(
     return replace(report, relative_mse=relative_mse(matrix, decoded), error=error)
 
 
-def largest_errors(
+def worst(
     jobs: list[Job], tensors: dict[str, Any], reports: dict[str, TensorReport], top: int
 ) -> list[Job]:
-    """At most `top` jobs of quantized tensors, largest error first, low-rank ones left out.
+    """Those of the largest errors, at most so many, of what was quantized and not yet corrected.
 
-    Errors are those of the reports, or sums of squared errors if no report has one.
+    Errors are those of the report; if it has none, sums of squares.
     """
     quantized = [
         job
@@ -235,12 +226,12 @@ def largest_errors(
         for job in quantized:
             squares = float(job.weight.detach().double().square().sum())
             errors[job.name] = reports[job.name].relative_mse * squares
-    measured = [job for job in quantized if errors[job.name] is not None]
-    return sorted(measured, key=lambda job: errors[job.name] or 0.0, reverse=True)[:top]
+    having = [job for job in quantized if errors[job.name] is not None]
+    return sorted(having, key=lambda job: errors[job.name] or 0.0, reverse=True)[:top]
 
 
-def with_error_share(report: TensorReport, total: float) -> TensorReport:
-    """The report with its share of the total error, if it has an error and the total is not 0."""
-    if report.error is None or not total:
+def with_share(report: TensorReport, whole: float) -> TensorReport:
+    """The report with its share of the whole error, if it has an error and there is one."""
+    if report.error is None or not whole:
         return report
-    return replace(report, share=report.error / total)
+    return replace(report, share=report.error / whole)

@@ -15,7 +15,7 @@ from ngrammix import Evidence, NgramCache
 @pytest.mark.kernels
 def test_the_peers_find_the_same_evidence(rng):
     tokens, order = rng.integers(0, 5, 2000), 4
-    cache = NgramCache(order=order, vocab_size=5)
+    cache = NgramCache(vocab_size=5, order=order)
     ours = cache.observe(tokens)
 
     walked = Evidence.allocate(order, len(tokens))
@@ -23,9 +23,9 @@ def test_the_peers_find_the_same_evidence(rng):
     for part in (slice(0, 700), slice(700, None)):
         piece = Evidence.allocate(order, len(tokens[part]))
         token_by_token.observe(tokens[part], state, piece, part.start)
-        walked.fields[:, part] = piece.fields
+        walked._columns[:, part] = piece._columns
         walked.discounts[:, part] = piece.discounts
-    np.testing.assert_array_equal(walked.fields, ours.fields)
+    np.testing.assert_array_equal(walked._columns, ours._columns)
     np.testing.assert_array_equal(walked.discounts, ours.discounts)
 
     longest = order - 1
@@ -37,20 +37,20 @@ def test_the_peers_find_the_same_evidence(rng):
                 checked = [
                     field for field in same if k > 0 or field < 5
                 ]  # the empty one is ageless
-                assert [row[f] for f in checked] == [ours.fields[k, i, f] for f in checked]
+                assert [row[f] for f in checked] == [ours._columns[k, i, f] for f in checked]
 
 
 @pytest.mark.kernels
 def test_a_walk_over_cleared_memory_finds_the_same(rng):
     tokens = rng.integers(0, 5, 500)
-    cache = NgramCache(order=3, vocab_size=5)
+    cache = NgramCache(vocab_size=5, order=3)
     ours = cache.observe(tokens)
     state = token_by_token.allocate(3, cache)
     assert token_by_token.seconds(tokens, state) > 0
     state.clear()
     again = Evidence.allocate(3, len(tokens))
     token_by_token.observe(tokens, state, again, 0)
-    np.testing.assert_array_equal(again.fields, ours.fields)
+    np.testing.assert_array_equal(again._columns, ours._columns)
 
 
 @pytest.mark.parametrize("dense", [1, numpy_counts.DENSE])  # np.bincount, np.add.at
@@ -79,10 +79,10 @@ def test_random_reads_set_a_limit(rng):
     places = rng.integers(0, 50, 300).astype(np.uint32)
     for ahead in random_reads.DISTANCES:
         assert random_reads.read(rows, places, ahead) == rows[places, 0].sum()
-    cache = NgramCache(order=3, vocab_size=5)
+    cache = NgramCache(vocab_size=5, order=3)
     cache.observe(rng.integers(0, 5, 300))
     parts = random_reads.table_bytes(cache)
-    assert parts == [(t.slots.nbytes, 4 * len(t) * t.rows.shape[1]) for t in cache.tables[1:]]
+    assert parts == [(t.slots.nbytes, 4 * len(t) * t.rows.shape[1]) for t in cache._tables[1:]]
     found = random_reads.measure(parts, n_reads=100)
     assert found["table_bytes"] == sum(map(sum, parts))
     assert found["reads_per_token"] == 6
@@ -94,7 +94,7 @@ def test_other_evidence_on_two_threads_is_an_error():
     tokens = np.arange(100) % 5
 
     def make(*, n_threads=1):
-        cache = NgramCache(order=3, vocab_size=5)
+        cache = NgramCache(vocab_size=5, order=3)
         if n_threads == 2:
             cache.learn([0])
         return cache
@@ -102,10 +102,10 @@ def test_other_evidence_on_two_threads_is_an_error():
     with pytest.raises(RuntimeError) as raised:
         observe.same_bits(tokens, make)
     assert str(raised.value) == (
-        "one and two threads must find the same evidence, got other fields in the 100 tokens from "
+        "one and two threads must find the same evidence, got other columns in the 100 tokens from "
         "0 on; this is a bug of ngrammix: please report it with the stream"
     )
-    cache = observe.same_bits(tokens, partial(NgramCache, 3, 5))
+    cache = observe.same_bits(tokens, partial(NgramCache, vocab_size=5, order=3))
     assert cache.position == 100
 
 

@@ -18,7 +18,7 @@ from ngrammix.reference import ReferenceCache
 
 pytestmark = pytest.mark.kernels
 
-FIELDS = ["followers", "distinct", "target_count", "hint", "hint_count", "age", "discounts"]
+FIELDS = ["followers", "n_distinct", "target_count", "hint", "hint_count", "age", "discounts"]
 VOCAB_SIZE = 4
 
 
@@ -42,7 +42,7 @@ def limits(draw, order):
 
 def least(order):
     with pytest.raises(ValueError, match="memory_limit must be at least") as error:
-        NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=1)
+        NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=1)
     return int(str(error.value).split()[5])
 
 
@@ -66,16 +66,16 @@ def forget_too(slow, n_sweeps):
 @given(st.data(), orders)
 def test_forgetting_equals_the_reference_bit_for_bit(data, order):
     limit = data.draw(limits(order))
-    fast = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit)
+    fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
     slow = ReferenceCache(order, VOCAB_SIZE)
     for _ in range(data.draw(st.integers(1, 3))):
         for token in data.draw(tokens):
-            before = fast.stats()["sweeps"]
+            before = fast.stats()["n_evictions"]
             evidence = fast.observe([token])
             known = slow.evidence(token)
             assert columns(evidence, 0) == [list(column) for column in zip(*known, strict=True)]
             slow.learn(token)
-            forget_too(slow, fast.stats()["sweeps"] - before)
+            forget_too(slow, fast.stats()["n_evictions"] - before)
             assert fast.nbytes <= limit
             assert len(fast) == len(slow.seen)
         fast.check()
@@ -89,7 +89,7 @@ def test_forgetting_equals_the_reference_bit_for_bit(data, order):
 @given(st.data(), orders, tokens)
 def test_what_is_asked_of_the_next_position_is_what_it_meets(data, order, stream):
     """Forgetting comes after a token, never between the question and the answer."""
-    fast = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=data.draw(limits(order)))
+    fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=data.draw(limits(order)))
     for token in stream:
         asked = fast.peek()
         met = fast.observe([token])
@@ -102,13 +102,13 @@ def test_what_is_forgotten_depends_on_the_stream_alone(data, order, stream):
     limit = data.draw(limits(order))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(stream)))) | {0, len(stream)})
     whole, pieces, threaded = (
-        NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit, n_threads=n)
+        NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit, n_threads=n)
         for n in (1, 1, 2)
     )
     evidence = whole.observe(stream)
-    parts = [pieces.observe(stream[start:stop]).fields for start, stop in pairwise(cuts)]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), evidence.fields)
-    np.testing.assert_array_equal(threaded.observe(stream).fields, evidence.fields)
+    parts = [pieces.observe(stream[start:stop])._columns for start, stop in pairwise(cuts)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), evidence._columns)
+    np.testing.assert_array_equal(threaded.observe(stream)._columns, evidence._columns)
     for cache in (pieces, threaded):
         assert cache.stats() == whole.stats()
         cache.check()
@@ -117,15 +117,15 @@ def test_what_is_forgotten_depends_on_the_stream_alone(data, order, stream):
 @given(st.data(), orders)
 def test_updates_beside_the_stream_stay_within_the_limit(data, order):
     limit = data.draw(limits(order))
-    fast = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit)
+    fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
     slow = ReferenceCache(order, VOCAB_SIZE)
     for token in data.draw(tokens):
-        before = fast.stats()["sweeps"]
+        before = fast.stats()["n_evictions"]
         context = data.draw(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=8))
         is_update = data.draw(st.booleans())
         fast.update(context, token) if is_update else fast.learn([token])
         slow.update(context, token) if is_update else slow.learn(token)
-        forget_too(slow, fast.stats()["sweeps"] - before)
+        forget_too(slow, fast.stats()["n_evictions"] - before)
         assert fast.nbytes <= limit
         assert len(fast) == len(slow.seen)
         ahead = [list(column) for column in zip(*slow.evidence(None), strict=True)]
@@ -136,13 +136,13 @@ def test_updates_beside_the_stream_stay_within_the_limit(data, order):
 @given(st.data(), orders, tokens, tokens)
 def test_a_saved_cache_forgets_the_same(tmp_path_factory, data, order, before, after):
     limit = data.draw(limits(order))
-    kept = NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit)
+    kept = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
     kept.learn(before)
     path = tmp_path_factory.getbasetemp() / "limited"
     kept.save(path)
     resumed = NgramCache.load(path)
     assert resumed.memory_limit == limit
-    np.testing.assert_array_equal(kept.observe(after).fields, resumed.observe(after).fields)
+    np.testing.assert_array_equal(kept.observe(after)._columns, resumed.observe(after)._columns)
     assert kept.stats() == resumed.stats()
 
 
@@ -150,22 +150,25 @@ def test_a_saved_cache_forgets_the_same(tmp_path_factory, data, order, before, a
 def test_a_cleared_cache_is_a_new_one(data, order, stream):
     limit = data.draw(st.none() | limits(order))
     new, cleared = (
-        NgramCache(order=order, vocab_size=VOCAB_SIZE, memory_limit=limit) for _ in range(2)
+        NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit) for _ in range(2)
     )
     cleared.learn(data.draw(tokens))
     cleared.clear()
-    assert cleared.stats() == NgramCache(order, VOCAB_SIZE, memory_limit=limit).stats()
-    np.testing.assert_array_equal(new.observe(stream).fields, cleared.observe(stream).fields)
+    assert (
+        cleared.stats()
+        == NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit).stats()
+    )
+    np.testing.assert_array_equal(new.observe(stream)._columns, cleared.observe(stream)._columns)
     assert new.stats() == cleared.stats()
     cleared.check()
 
 
 def test_these_tests_do_forget(rng):
     for order in (2, 4, 6):
-        cache = NgramCache(order, VOCAB_SIZE, memory_limit=int(1.2 * least(order)))
+        cache = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=int(1.2 * least(order)))
         cache.learn(rng.integers(0, VOCAB_SIZE, 120))
-        assert cache.stats()["sweeps"] > 2
-        assert sum(cache.stats()["forgotten"]) > 10
+        assert cache.stats()["n_evictions"] > 2
+        assert sum(cache.stats()["evicted"]) > 10
 
 
 pieces = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=30)
@@ -185,7 +188,7 @@ def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
 ):
     path = tmp_path_factory.getbasetemp() / "killed"
     limit = data.draw(st.none() | limits(order))
-    fast = NgramCache(order, VOCAB_SIZE, memory_limit=limit, n_threads=n_threads)
+    fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit, n_threads=n_threads)
     slow = ReferenceCache(order, VOCAB_SIZE)
     fast.save(path)
     saved = copy.deepcopy(slow)
@@ -194,17 +197,17 @@ def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
             before = NgramCache.load(save(fast, path.with_suffix(".now")))
             evidence = fast.observe(tokens)
             for i, token in enumerate(tokens):
-                n_sweeps = before.stats()["sweeps"]
+                n_sweeps = before.stats()["n_evictions"]
                 before.learn([token])
                 known = zip(*slow.evidence(token), strict=True)
                 assert columns(evidence, i) == [list(column) for column in known]
                 slow.learn(token)
-                forget_too(slow, before.stats()["sweeps"] - n_sweeps)
+                forget_too(slow, before.stats()["n_evictions"] - n_sweeps)
         elif verb == "update":
-            n_sweeps = fast.stats()["sweeps"]
+            n_sweeps = fast.stats()["n_evictions"]
             fast.update(tokens, tokens[0])
             slow.update(tokens, tokens[0])
-            forget_too(slow, fast.stats()["sweeps"] - n_sweeps)
+            forget_too(slow, fast.stats()["n_evictions"] - n_sweeps)
         elif verb == "boundary":
             fast.boundary()
             slow.boundary()

@@ -19,16 +19,16 @@ from ngrammix.kernels import find
     ],
 )
 def test_damage_is_found(order, row, column, verdict):
-    cache = NgramCache(order=3, vocab_size=9)
+    cache = NgramCache(vocab_size=9, order=3)
     cache.learn([1, 2, 3, 1, 2, 4, 1, 2, 3])
     cache.check()
-    cache.tables[order].rows[row, column] += 1
+    cache._tables[order].rows[row, column] += 1
     with pytest.raises(RuntimeError, match=f"broken table: {verdict}, row .* please report it"):
         cache.check()
 
 
 def test_damaged_counts_of_counts_are_found():
-    cache = NgramCache(order=2, vocab_size=9)
+    cache = NgramCache(vocab_size=9, order=2)
     cache.learn(np.arange(9))
     cache._stream.counts_of_counts[1, 0] += 1
     with pytest.raises(RuntimeError, match="counts of counts are off"):

@@ -149,7 +149,7 @@ def test_memory_that_is_not_there_is_named():
 
 SCRIPT = """
 import ngrammix
-cache = ngrammix.NgramCache(order=3, vocab_size=4)
+cache = ngrammix.NgramCache(vocab_size=4, order=3)
 cache.learn([0, 1, 2, 0, 1, 2, 0])
 cache.check()
 print(ngrammix.__file__)

@@ -19,14 +19,14 @@ def kib(name):
 
 rng = np.random.default_rng(0)
 pieces = [rng.integers(0, 64, 1 << 17).astype(np.uint8) for _ in range(16)]
-NgramCache(order=5, vocab_size=64, memory_limit="4MiB").learn(pieces[0])  # compiles
+NgramCache(vocab_size=64, order=5, memory_limit="4MiB").learn(pieces[0])  # compiles
 before = kib("VmRSS")
-cache = NgramCache(order=5, vocab_size=64, memory_limit="64MiB")
+cache = NgramCache(vocab_size=64, order=5, memory_limit="64MiB")
 for piece in pieces:
     cache.learn(piece)
     assert cache.nbytes <= cache.memory_limit
 cache.check()
-print((kib("VmHWM") - before) * 1024, cache.nbytes, cache.stats()["sweeps"])
+print((kib("VmHWM") - before) * 1024, cache.nbytes, cache.stats()["n_evictions"])
 """
 
 
@@ -44,9 +44,9 @@ def test_the_process_takes_no_more_memory_than_the_limit():
 
 def test_a_full_cache_still_learns_what_comes_next(rng):
     """Long after it was full, a cache knows the last tokens as well as a new one."""
-    cache = NgramCache(order=5, vocab_size=64, memory_limit="16 MiB")
+    cache = NgramCache(vocab_size=64, order=5, memory_limit="16 MiB")
     cache.learn(rng.integers(0, 64, 400_000))
-    assert cache.stats()["sweeps"] > 2
+    assert cache.stats()["n_evictions"] > 2
     phrase = rng.integers(0, 64, 500)
     cache.learn(phrase)
     evidence = cache.observe(phrase)
@@ -66,5 +66,5 @@ def test_a_mixer_that_forgets_stays_normalised_and_within_its_bound(rng):
         assert abs(mixer.probs(logits[0]).sum() - 1) < 1e-9
         assert mixer.regret_bits <= mixer.bound_bits
     stats = mixer.cache.stats()
-    assert stats["sweeps"] > 0
+    assert stats["n_evictions"] > 0
     assert stats["nbytes"] <= stats["memory_limit"] == 4 << 20

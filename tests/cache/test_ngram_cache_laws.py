@@ -13,7 +13,7 @@ from ngrammix.reference import ReferenceCache
 
 pytestmark = pytest.mark.kernels
 
-FIELDS = ["followers", "distinct", "target_count", "hint", "hint_count", "age", "discounts"]
+FIELDS = ["followers", "n_distinct", "target_count", "hint", "hint_count", "age", "discounts"]
 VOCAB_SIZE = 4
 
 
@@ -43,7 +43,7 @@ def columns(evidence, i):
 @given(documents())
 def test_observe_equals_the_reference_bit_for_bit(case):
     order, docs = case
-    fast, slow = NgramCache(order, VOCAB_SIZE), ReferenceCache(order, VOCAB_SIZE)
+    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(order, VOCAB_SIZE)
     for doc in docs:
         evidence = fast.observe(doc)
         for i, token in enumerate(doc):
@@ -62,10 +62,10 @@ def test_pieces_give_the_same_bits_as_the_whole(case, data):
     order, (doc, *_) = case
     cuts = sorted(data.draw(st.sets(st.integers(1, len(doc)))) | {0, len(doc)})
     cut = data.draw(st.sampled_from(cuts[1:]))
-    whole, pieces, learned = (NgramCache(order, VOCAB_SIZE) for _ in range(3))
-    shared = NgramCache(order, VOCAB_SIZE, n_threads=2)
+    whole, pieces, learned = (NgramCache(vocab_size=VOCAB_SIZE, order=order) for _ in range(3))
+    shared = NgramCache(vocab_size=VOCAB_SIZE, order=order, n_threads=2)
     evidence = whole.observe(doc)
-    np.testing.assert_array_equal(shared.observe(doc).fields, evidence.fields)
+    np.testing.assert_array_equal(shared.observe(doc)._columns, evidence._columns)
     parts = [pieces.observe(doc[start:stop]) for start, stop in pairwise(cuts)]
     learned.learn(doc[:cut])
     if cut < len(doc):
@@ -74,7 +74,7 @@ def test_pieces_give_the_same_bits_as_the_whole(case, data):
             columns(evidence, i) for i in range(cut, len(doc))
         ]
     np.testing.assert_array_equal(
-        np.concatenate([part.fields for part in parts], axis=1), evidence.fields
+        np.concatenate([part._columns for part in parts], axis=1), evidence._columns
     )
     for one, other in [(whole, pieces), (whole, learned), (whole, shared)]:
         np.testing.assert_array_equal(one.distribution(), other.distribution())
@@ -87,8 +87,8 @@ def test_the_target_and_the_future_never_change_the_past(case, data):
     t = data.draw(st.integers(0, len(doc) - 1))
     tail = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=len(doc) - t, max_size=len(doc) - t)
     other = doc[:t] + data.draw(tail)
-    a = NgramCache(order, VOCAB_SIZE).observe(doc)
-    b = NgramCache(order, VOCAB_SIZE).observe(other)
+    a = NgramCache(vocab_size=VOCAB_SIZE, order=order).observe(doc)
+    b = NgramCache(vocab_size=VOCAB_SIZE, order=order).observe(other)
     for i in range(t + 1):
         seen_a, seen_b = columns(a, i), columns(b, i)
         if i == t:  # the one field that may see x_t
@@ -99,7 +99,10 @@ def test_the_target_and_the_future_never_change_the_past(case, data):
 @given(documents())
 def test_updates_one_by_one_leave_what_learning_the_stream_leaves(case):
     order, docs = case
-    streamed, updated = NgramCache(order, VOCAB_SIZE), NgramCache(order, VOCAB_SIZE)
+    streamed, updated = (
+        NgramCache(vocab_size=VOCAB_SIZE, order=order),
+        NgramCache(vocab_size=VOCAB_SIZE, order=order),
+    )
     for doc in docs:
         streamed.learn(doc)
         streamed.boundary()
@@ -122,7 +125,7 @@ contexts = st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=10)
 
 @given(st.integers(1, 8), st.lists(st.tuples(contexts, st.integers(0, VOCAB_SIZE - 1))), contexts)
 def test_free_updates_equal_the_reference_and_sum_to_one(order, updates, context):
-    fast, slow = NgramCache(order, VOCAB_SIZE), ReferenceCache(order, VOCAB_SIZE)
+    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(order, VOCAB_SIZE)
     for before, token in updates:
         fast.update(before, token)
         slow.update(before, token)
@@ -148,7 +151,10 @@ def test_free_updates_equal_the_reference_and_sum_to_one(order, updates, context
 @given(documents(), contexts)
 def test_a_question_changes_nothing(case, context):
     order, (doc, *_) = case
-    asked, silent = NgramCache(order, VOCAB_SIZE), NgramCache(order, VOCAB_SIZE)
+    asked, silent = (
+        NgramCache(vocab_size=VOCAB_SIZE, order=order),
+        NgramCache(vocab_size=VOCAB_SIZE, order=order),
+    )
     for token in doc:
         asked.distribution(context)
         asked.log_prob(context, 0)
@@ -171,7 +177,7 @@ steps = st.lists(
 
 @given(st.integers(1, 6), steps)
 def test_any_interplay_of_calls_equals_the_reference(order, steps):
-    fast, slow = NgramCache(order, VOCAB_SIZE), ReferenceCache(order, VOCAB_SIZE)
+    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(order, VOCAB_SIZE)
     for verb, tokens in steps:
         ahead = columns(fast.peek(), 0)
         assert ahead == [list(column) for column in zip(*slow.evidence(None), strict=True)]
@@ -195,7 +201,7 @@ def test_any_interplay_of_calls_equals_the_reference(order, steps):
 @pytest.mark.parametrize("n_each", [1, 2, 3, 4])
 def test_updates_fill_every_table_to_the_brim(n_first, n_each):
     """Room is made for each n-gram exactly when it is needed (run with bounds checks too)."""
-    cache = NgramCache(order=4, vocab_size=1000)
+    cache = NgramCache(vocab_size=1000, order=4)
     fresh = iter(range(1000))
     sizes = [n_first] + [n_each] * 100
     for size in sizes:
@@ -208,7 +214,7 @@ def test_updates_fill_every_table_to_the_brim(n_first, n_each):
 @given(documents())
 def test_peek_is_the_evidence_of_the_token_to_come(case):
     order, (doc, *_) = case
-    cache = NgramCache(order, VOCAB_SIZE)
+    cache = NgramCache(vocab_size=VOCAB_SIZE, order=order)
     for token in doc:
         ahead, evidence = columns(cache.peek(), 0), columns(cache.observe([token]), 0)
         ahead[2] = evidence[2] = None

@@ -45,7 +45,7 @@ def rows(matches):
 
 @given(st.lists(streams(), min_size=1, max_size=3), settings)
 def test_observe_equals_the_reference(documents, chosen):
-    fast = MatchModel(VOCAB_SIZE, window=WINDOW, **chosen)
+    fast = MatchModel(vocab_size=VOCAB_SIZE, window=WINDOW, **chosen)
     slow = ReferenceMatch(window=WINDOW, **chosen)
     for document in documents:
         matches = fast.observe(document)
@@ -60,7 +60,7 @@ def test_observe_equals_the_reference(documents, chosen):
 
 def test_tokens_that_left_the_window_are_never_matched(rng):
     """A ring that is written over: against the reference, which keeps every token."""
-    fast = MatchModel(VOCAB_SIZE, window=WINDOW, min_length=6, table_bits=12)
+    fast = MatchModel(vocab_size=VOCAB_SIZE, window=WINDOW, min_length=6, table_bits=12)
     slow = ReferenceMatch(window=WINDOW, min_length=6, table_bits=12)
     tokens = rng.integers(0, VOCAB_SIZE, 3 * WINDOW)
     for distance in (WINDOW - 40, WINDOW - 1, WINDOW, WINDOW + 1, WINDOW + 40):
@@ -77,14 +77,16 @@ def test_tokens_that_left_the_window_are_never_matched(rng):
 def test_the_target_and_the_future_never_change_the_past(tokens, chosen, data):
     t = data.draw(st.integers(0, len(tokens) - 1))
     other = tokens[:t] + [(token + 1) % VOCAB_SIZE for token in tokens[t:]]
-    one, two = (rows(MatchModel(VOCAB_SIZE, **chosen).observe(x)) for x in (tokens, other))
+    one, two = (
+        rows(MatchModel(vocab_size=VOCAB_SIZE, **chosen).observe(x)) for x in (tokens, other)
+    )
     assert one[: t + 1] == two[: t + 1]
 
 
 @given(streams(), settings, st.data())
 def test_a_match_is_a_match(tokens, chosen, data):
     """What is said holds in the stream itself, whatever the hash did."""
-    matches = MatchModel(VOCAB_SIZE, **chosen).observe(tokens)
+    matches = MatchModel(vocab_size=VOCAB_SIZE, **chosen).observe(tokens)
     for t, (length, hint, distance) in enumerate(rows(matches)):
         if length > 0:
             assert length >= chosen["min_length"]
@@ -95,7 +97,10 @@ def test_a_match_is_a_match(tokens, chosen, data):
 @given(streams(), settings, st.data())
 def test_pieces_and_a_resumed_stream_give_the_same_bits(tmp_path_factory, tokens, chosen, data):
     cuts = sorted(data.draw(st.sets(st.integers(1, len(tokens)))) | {0, len(tokens)})
-    whole, pieces = MatchModel(VOCAB_SIZE, **chosen), MatchModel(VOCAB_SIZE, **chosen)
+    whole, pieces = (
+        MatchModel(vocab_size=VOCAB_SIZE, **chosen),
+        MatchModel(vocab_size=VOCAB_SIZE, **chosen),
+    )
     path = tmp_path_factory.getbasetemp() / "matches"
     parts = []
     for start, stop in pairwise(cuts):
@@ -103,7 +108,7 @@ def test_pieces_and_a_resumed_stream_give_the_same_bits(tmp_path_factory, tokens
         pieces.save(path)
         pieces = MatchModel.load(path)
     assert parts == rows(whole.observe(tokens))
-    learned = MatchModel(VOCAB_SIZE, **chosen)
+    learned = MatchModel(vocab_size=VOCAB_SIZE, **chosen)
     learned.learn(tokens)
     assert rows(learned.peek()) == rows(pieces.peek())
     assert repr(learned) == repr(pieces)
@@ -112,7 +117,7 @@ def test_pieces_and_a_resumed_stream_give_the_same_bits(tmp_path_factory, tokens
 
 def test_a_long_match_grows_beyond_what_is_compared_at_its_beginning():
     tokens = np.random.default_rng(0).integers(0, 1000, 5000)
-    model = MatchModel(1000, window=1 << 14)
+    model = MatchModel(vocab_size=1000, window=1 << 14)
     model.learn(tokens)
     assert model.observe(tokens).length[-1] == 4999
     assert model.observe(tokens[-2:]).length.tolist() == [5000, 0]
@@ -120,7 +125,7 @@ def test_a_long_match_grows_beyond_what_is_compared_at_its_beginning():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    model = MatchModel(VOCAB_SIZE, min_length=2, table_bits=4, window=WINDOW)
+    model = MatchModel(vocab_size=VOCAB_SIZE, min_length=2, table_bits=4, window=WINDOW)
     model.learn([0, 1, 2, 0, 1])
     path = tmp_path_factory.mktemp("match") / "good"
     model.save(path)
@@ -184,9 +189,9 @@ def test_a_forged_model_is_refused(saved, name, change, text):
 )  # fmt: skip
 def test_the_texts_of_errors(argument, value, text):
     with pytest.raises(ValueError) as error:
-        MatchModel(VOCAB_SIZE, **{argument: value})
+        MatchModel(vocab_size=VOCAB_SIZE, **{argument: value})
     assert str(error.value) == text
-    model = MatchModel(VOCAB_SIZE)
+    model = MatchModel(vocab_size=VOCAB_SIZE)
     with pytest.raises(ValueError, match=r"tokens must be in \[0, 4\), got 4 at position 1"):
         model.observe([0, 4])
     assert model.position == 0

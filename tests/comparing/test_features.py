@@ -25,7 +25,7 @@ def test_raw_counts_are_those_of_a_loop(tokens):
     counts = Counts(ORDER, vocab_size=V)
     counts.learn(tokens[:10])
     pieces = [counts.observe(tokens[10:30])[1], counts.observe(tokens[30:])[1]]
-    raw = np.concatenate([piece.fields for piece in pieces], axis=1)
+    raw = np.concatenate([piece._columns for piece in pieces], axis=1)
     stream = tokens.tolist()
     for t in range(10, 60):
         for k in range(ORDER):
@@ -36,9 +36,9 @@ def test_raw_counts_are_those_of_a_loop(tokens):
 
 def test_the_other_counts_are_the_caches_own(tokens):
     evidence, raw = Counts(ORDER, vocab_size=V).observe(tokens)
-    alone = NgramCache(ORDER, V).observe(tokens)
-    np.testing.assert_array_equal(evidence.fields, alone.fields)
-    np.testing.assert_array_equal(raw.fields[-1], alone.fields[-1])
+    alone = NgramCache(vocab_size=V, order=ORDER).observe(tokens)
+    np.testing.assert_array_equal(evidence._columns, alone._columns)
+    np.testing.assert_array_equal(raw._columns[-1], alone._columns[-1])
 
 
 def test_a_boundary_cuts_every_count():

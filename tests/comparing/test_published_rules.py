@@ -107,7 +107,7 @@ def test_mixing_with_the_backoff_by_entropy(stream, facts, cache, seen):
     for t in np.flatnonzero(facts.context):
         q = 1 / V
         for n, u, c, d in zip(
-            evidence.followers[:, t].tolist(), evidence.distinct[:, t].tolist(),
+            evidence.followers[:, t].tolist(), evidence.n_distinct[:, t].tolist(),
             evidence.target_count[:, t].tolist(), evidence.discounts[:, t].tolist(), strict=True,
         ):  # fmt: skip
             q = q if n == 0 else (max(c - d, 0) + d * u * q) / n

@@ -34,17 +34,17 @@ def test_bench_memory_measures_every_share(text, tmp_path, capsys):
     result, table = run(capsys, *arguments)
     rows = result["limits"]
     assert [(row["memory"], row["policy"]) for row in rows] == [
-        ("unlimited", "none"), ("1/2", "forget"), ("1/2", "empty"), ("1/4", "forget"),
-        ("1/4", "empty"), ("1/8", "forget"), ("1/8", "empty"),
+        ("unlimited", "none"), ("1/2", "evict"), ("1/2", "empty"), ("1/4", "evict"),
+        ("1/4", "empty"), ("1/8", "evict"), ("1/8", "empty"),
     ]  # fmt: skip
     assert rows[0]["added_bits_per_token"] == 0
     for row in rows[1:]:
         assert row["bits_per_token"] > 0
         assert row["policy"] == "empty" or row["bytes"] <= row["limit_bytes"]
-    assert rows[-2]["sweeps"] > 0
-    assert rows[-2]["forgotten"] > 0
-    assert rows[-1]["sweeps"] > 0
-    assert "1/8       forget" in table
+    assert rows[-2]["n_evictions"] > 0
+    assert rows[-2]["evicted"] > 0
+    assert rows[-1]["n_evictions"] > 0
+    assert "1/8       evict" in table
     assert (tmp_path / "out" / "memory.json").is_file()
 
 
@@ -63,7 +63,7 @@ def test_bench_match_counts_what_is_right(text, tmp_path, capsys):
 
 def test_the_peer_finds_the_same_matches(rng):
     tokens = np.concatenate([rng.integers(0, 30, 500)] * 2)
-    ours = MatchModel(30, min_length=4).observe(tokens)
+    ours = MatchModel(vocab_size=30, min_length=4).observe(tokens)
     peer = match_bench.walk_dict(tokens.tolist(), 4)
     assert ours.hint[510:].tolist() == [hint for _, hint in peer[510:]]
     assert ours.length[510:].tolist() == [length for length, _ in peer[510:]]

@@ -104,10 +104,10 @@ def test_score_within_a_memory_limit(tmp_path, capsys, rng):
         results.append(json.loads(capsys.readouterr().out))
     free, limited = results
     assert free["memory_limit"] is None
-    assert free["ngrams_forgotten"] == 0
+    assert free["ngrams_evicted"] == 0
     assert "memory" not in free["signature"]
     assert limited["memory_limit"] == 4 << 20
-    assert limited["ngrams_forgotten"] > 100_000
+    assert limited["ngrams_evicted"] > 100_000
     assert "|memory:4194304|" in limited["signature"]
 
 

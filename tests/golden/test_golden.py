@@ -37,12 +37,12 @@ def figures():
     logits = np.concatenate([logits[:1], logits[:-1]])
     golden = {}
     for order in (1, 2, 7, 12):
-        cache = NgramCache(order=order, vocab_size=50)
+        cache = NgramCache(vocab_size=50, order=order)
         evidence = cache.observe(tokens)
         mixer = Mixer(vocab_size=50, order=order)
         nats = mixer.score(logits, tokens)
         golden[str(order)] = {
-            "evidence_sha256": hashlib.sha256(evidence.fields.tobytes()).hexdigest(),
+            "evidence_sha256": hashlib.sha256(evidence._columns.tobytes()).hexdigest(),
             "discounts_sha256": hashlib.sha256(evidence.discounts.tobytes()).hexdigest(),
             "ngrams": len(cache),
             "bits_cache": -log_target_probability(evidence, 50).sum() / math.log(2),
@@ -76,7 +76,7 @@ def test_a_real_models_fineweb_tokens(parameter_golf):
 
 def test_the_fineweb_tail_makes_this_many_ngrams(shared):
     path = shared("data/fineweb/fineweb_val_tail_sp1024_2021846tok.bin")
-    cache = NgramCache(order=7, vocab_size=1024)
+    cache = NgramCache(vocab_size=1024, order=7)
     cache.learn(np.fromfile(path, "<u2", offset=1024))
     assert (cache.position, len(cache)) == (2_021_846, 7_577_293)
     cache.check()

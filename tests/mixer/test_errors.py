@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ MASKED = [[0.0, -np.inf, 0.0, 0.0, 0.0]]
 EVEN = np.zeros((1, V))
 
 
-@pytest.mark.parametrize("make", [NgramCache, lambda **kw: Mixer(vocab_size=V, **kw)])
+@pytest.mark.parametrize("make", [partial(NgramCache, vocab_size=V), partial(Mixer, vocab_size=V)])
 @pytest.mark.parametrize(
     ("order", "text"),
     [
@@ -53,7 +54,7 @@ def test_vocab_size(make, vocab_size, text):
     assert str(error.value) == text
 
 
-@pytest.mark.parametrize("make", [NgramCache, lambda **kw: Mixer(vocab_size=V, **kw)])
+@pytest.mark.parametrize("make", [partial(NgramCache, vocab_size=V), partial(Mixer, vocab_size=V)])
 @pytest.mark.parametrize(
     ("limit", "text"),
     [
@@ -70,13 +71,13 @@ def test_memory_limit(make, limit, text):
 
 def test_too_small_a_memory_limit():
     with pytest.raises(ValueError) as error:
-        NgramCache(order=3, memory_limit="1 KiB")
+        NgramCache(vocab_size=V, order=3, memory_limit="1 KiB")
     least = int(str(error.value).split()[5])
     assert str(error.value) == (
         f"memory_limit must be at least {least} bytes at order 3, got 1024; raise it, or lower the "
         "order"
     )
-    assert NgramCache(order=3, memory_limit=least).memory_limit == least
+    assert NgramCache(vocab_size=V, order=3, memory_limit=least).memory_limit == least
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_sizes_are_read_as_they_are_written(text, n_bytes):
 
 
 @pytest.mark.parametrize("n_threads", [0, 3, True, "2", 1.5])
-@pytest.mark.parametrize("make", [NgramCache, lambda **kw: Mixer(vocab_size=V, **kw)])
+@pytest.mark.parametrize("make", [partial(NgramCache, vocab_size=V), partial(Mixer, vocab_size=V)])
 def test_threads(make, n_threads):
     with pytest.raises(ValueError) as error:
         make(n_threads=n_threads)
@@ -119,7 +120,7 @@ BAD_TOKENS = [
 @pytest.mark.parametrize(("tokens", "text"), BAD_TOKENS)
 @pytest.mark.parametrize("verb", ["observe", "learn"])
 def test_tokens_of_the_cache(verb, tokens, text):
-    cache = NgramCache(order=3, vocab_size=V)
+    cache = NgramCache(vocab_size=V, order=3)
     cache.learn([0, 1, 0])
     before = cache.distribution()
     with pytest.raises(ValueError) as error:
@@ -152,7 +153,7 @@ def test_tokens_that_the_mixer_learns(tokens, text):
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["update", "log_prob"])
 def test_context_and_next_token(verb, context, token, text):
-    cache = NgramCache(order=3, vocab_size=V)
+    cache = NgramCache(vocab_size=V, order=3)
     with pytest.raises(ValueError) as error:
         getattr(cache, verb)(context, token)
     assert str(error.value) == text
@@ -320,7 +321,7 @@ def test_integers_of_any_width_are_integers(order):
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
-@pytest.mark.parametrize("made", [NgramCache(), Mixer(vocab_size=V)])
+@pytest.mark.parametrize("made", [NgramCache(vocab_size=V), Mixer(vocab_size=V)])
 def test_a_stream_is_not_copied(made, copied):
     text = f"a {type(made).__name__} cannot be copied or pickled; let a new one learn the tokens"
     with pytest.raises(TypeError, match=text):

@@ -56,7 +56,7 @@ def test_tokens_may_be_observed_ahead_of_the_model(stream, experts, ahead):
 @given(streams())
 def test_what_is_observed_depends_on_the_tokens_before(stream):
     _logits, tokens, _cuts = stream
-    observed, cache = make().observe(tokens), NgramCache(4, VOCAB_SIZE)
+    observed, cache = make().observe(tokens), NgramCache(vocab_size=VOCAB_SIZE, order=4)
     for i, token in enumerate(tokens):
         cost = -np.log(cache.distribution()[token])
         assert observed.nats_cache(VOCAB_SIZE)[i] == pytest.approx(cost, rel=1e-9)
@@ -157,7 +157,7 @@ def test_a_forged_mixer_is_refused(tmp_path, experts, name, change, text):
 
 
 def test_a_saved_cache_is_no_mixer(tmp_path):
-    NgramCache(2, 4).save(tmp_path / "cache")
+    NgramCache(vocab_size=4, order=2).save(tmp_path / "cache")
     with pytest.raises(SnapshotError) as error:
         Mixer.load(tmp_path / "cache")
     assert str(error.value).startswith(f"{tmp_path / 'cache'} is damaged: ")

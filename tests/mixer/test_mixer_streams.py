@@ -42,7 +42,7 @@ def test_probs_is_what_score_charges_at_every_one_of_ten_thousand_positions(
     assert worst < 1e-9
     assert worst_sum < 1e-9
     assert mixer.regret_bits < -100  # it was mixed, and it helped
-    assert (mixer.cache.stats()["sweeps"] > 0) == (memory_limit is not None)
+    assert (mixer.cache.stats()["n_evictions"] > 0) == (memory_limit is not None)
 
 
 def uniform(rng):

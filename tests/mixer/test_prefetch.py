@@ -18,7 +18,7 @@ def test_evidence_is_that_of_observe(tokens, data):
     early, late = NgramCache(order=4, vocab_size=4), NgramCache(order=4, vocab_size=4)
     observed = prefetch(map(early.observe, batches), n_ahead=data.draw(st.integers(1, 4)))
     for batch, evidence in zip(batches, observed, strict=True):
-        np.testing.assert_array_equal(evidence.fields, late.observe(batch).fields)
+        np.testing.assert_array_equal(evidence._columns, late.observe(batch)._columns)
     assert early.position == len(tokens)
 
 

@@ -97,7 +97,7 @@ def test_with_everything_off_it_is_an_independent_loop_over_cross_entropy(tmp_pa
 
 def test_the_cache_alone_is_the_cache():
     result = score(None, Documents(DOCUMENTS), ScoreConfig(order=5))
-    cache, nats = NgramCache(order=5, vocab_size=256), []
+    cache, nats = NgramCache(vocab_size=256, order=5), []
     for document in DOCUMENTS:
         for t, byte in enumerate(document.raw):
             nats.append(-cache.log_prob(list(document.raw[:t]), byte))

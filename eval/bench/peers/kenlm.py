@@ -45,7 +45,7 @@ def measure(tokens: NDArray[np.int64], vocab_size: int, order: int) -> dict[str,
         ways = load(map(str, head.tolist()), list(map(str, asked.tolist())), order)
     except ImportError:
         return figures
-    cache = NgramCache(order, vocab_size)
+    cache = NgramCache(vocab_size=vocab_size, order=order)
     seconds: dict[str, list[float]] = {name: [] for name in rates}
     for _ in range(RUNS):
         cache.clear()

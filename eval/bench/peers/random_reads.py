@@ -10,13 +10,16 @@ import numpy as np
 from eval.bench.harness import timed
 from ngrammix.cache.growing_array import GrowingArray
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.kernels.find import AHEAD
+from ngrammix.kernels.find import PREFETCH_DISTANCE
 from ngrammix.kernels.jit import jit, prefetch
 
 WORDS = 8  # of 4 bytes: a row that can be a context
 N_READS = 1 << 22
 RUNS = 3
-DISTANCES = (0, AHEAD)  # 0: whatever the processor has in flight by itself; the faster counts
+DISTANCES = (
+    0,
+    PREFETCH_DISTANCE,
+)  # 0: whatever the processor has in flight by itself; the faster counts
 
 
 @jit
@@ -54,7 +57,7 @@ def reads_per_second(parts: Sequence[int], n_reads: int = N_READS) -> float:
 
 def table_bytes(cache: NgramCache) -> list[tuple[int, int]]:
     """Bytes of the index and of the rows in use, for each order from 1 up."""
-    return [(table.slots.nbytes, table.rows[: len(table)].nbytes) for table in cache.tables[1:]]
+    return [(table.slots.nbytes, table.rows[: len(table)].nbytes) for table in cache._tables[1:]]
 
 
 def measure(parts: Sequence[tuple[int, int]], n_reads: int = N_READS) -> dict[str, Any]:

@@ -131,10 +131,10 @@ class State:
 
 def allocate(order: int, sizes: NgramCache) -> State:
     """Empty tables as large as those of `sizes`, so that the peer never grows."""
-    shapes = [(len(table), len(table.slots), table.rows.shape[1]) for table in sizes.tables]
+    shapes = [(len(table), len(table.slots), table.rows.shape[1]) for table in sizes._tables]
     state = State(
         slots=tuple(GrowingArray(n_slots, 1).array.reshape(-1) for _, n_slots, _ in shapes),
-        bits=np.array([table.bits for table in sizes.tables], np.uint64),
+        bits=np.array([table.bits for table in sizes._tables], np.uint64),
         rows=tuple(GrowingArray(n + 1, columns).array for n, _, columns in shapes),
         used=np.zeros(order + 1, np.int64),
         nodes=np.zeros(order + 1, np.uint32),
@@ -149,7 +149,7 @@ def observe(tokens: NDArray[np.int64], state: State, evidence: Evidence, start: 
     """Write the evidence of `tokens` (T,), the first at position `start`, and learn them."""
     walk(
         tokens, state.slots, state.bits, state.rows, state.used, state.nodes, state.seen,
-        state.counts_of_counts, evidence.fields, evidence.discounts, start,
+        state.counts_of_counts, evidence._columns, evidence.discounts, start,
     )  # fmt: skip
 
 
