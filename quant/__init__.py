@@ -13,7 +13,6 @@ from quant.numerics.hessian import DampingWarning, Hessian
 from quant.quantizers.gptq import GptqQuantizer, gptq
 from quant.quantizers.gptq_config import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
-from quant.quantizers.low_rank import LowRank, LowRankConfig
 from quant.quantizers.product import ProductConfig, ProductQuantizer
 from quant.quantizers.quantize import quantize
 from quant.quantizers.residual import ResidualConfig, ResidualQuantizer
@@ -35,8 +34,6 @@ __all__ = [
     "Hessian",
     "LloydMaxConfig",
     "LloydMaxQuantizer",
-    "LowRank",
-    "LowRankConfig",
     "ProductConfig",
     "ProductQuantizer",
     "QuantizedModel",

@@ -1,6 +1,5 @@
 """What is to become of each tensor of a model, and in which order."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quant.base.config import Config
@@ -8,7 +7,6 @@ from quant.calibration.calibrate import Calibration
 from quant.models.parameters import aliases_of, roles_of, state_of, transposed_names
 from quant.models.recipe import KEEP, Recipe
 from quant.quantizers.gptq_config import GptqConfig
-from quant.quantizers.low_rank import LowRankConfig
 from quant.quantizers.quantize import needs_hessian
 
 if TYPE_CHECKING:
@@ -78,7 +76,5 @@ def place_in(groups: tuple[tuple[str, ...], ...], name: str) -> int:
 
 def without_gptq(use: Config) -> Config:
     """The configuration whose grid GPTQ would use, or as it is."""
-    if isinstance(use, LowRankConfig):
-        return replace(use, inner=without_gptq(use.inner))
     inner: Any = use.inner if isinstance(use, GptqConfig) else use
     return inner  # type: ignore[no-any-return]

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from quant.base.config import Config
 from quant.base.matrix import as_matrix
-from quant.base.tensor import QuantizedTensor
 from quant.calibration.calibrate import Calibration, calibrate
 from quant.models.parameters import aliases_of, state_of
 from quant.models.plan import BUFFER, Job, aimed, plan
@@ -22,7 +21,6 @@ from quant.models.recipe import KEEP, Recipe, find_recipe
 from quant.models.report import TensorReport, relative_mse
 from quant.models.sequential import Twin, aimed_at
 from quant.quantizers.gptq import GptqTensor
-from quant.quantizers.low_rank import LowRank, LowRankConfig, correct
 from quant.quantizers.quantize import label, needs_hessian, quantize
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ def quantize_model(
     recipe: Recipe | str | Mapping[str, Any],
     calibration: Calibration | Iterable[Any] | None = None,
     *,
-    low_rank: LowRank | None = None,
     memory_limit: int | None = None,
     progress: bool = True,
 ) -> QuantizedModel:
@@ -51,8 +48,6 @@ def quantize_model(
         head has no Hessian either: GPTQ of it is rounding to nearest.
     calibration : Calibration, or what `calibrate` takes as batches, optional
         GPTQ needs one; the report says more with one. With batches come Fisher information too.
-    low_rank : LowRank, optional
-        How the weights of the largest errors are corrected.
     memory_limit : int, optional
         As in `calibrate`, for batches.
     progress : bool
@@ -71,11 +66,6 @@ def quantize_model(
         raise ValueError(
             f"recipe {recipe.name} needs a calibration for {needy[0]}, got none; give it batches, "
             "such as self_generate makes"
-        )
-    if recipe.sequential and low_rank is not None:
-        raise ValueError(
-            f"low_rank corrects weights when all are done, got it with recipe {recipe.name}, which "
-            "goes from one to the next; use sequential=False, or a LowRankConfig in its rules"
         )
     is_done = calibration is None or isinstance(calibration, Calibration)
     if is_done and memory_limit is not None:
@@ -102,11 +92,6 @@ def quantize_model(
             raise ValueError(f"{job.name}: {error}") from error
         if twin is not None and job.role != BUFFER:
             twin.take(job.name, tensors[job.name])
-    if low_rank is not None:
-        for job in worst(jobs, tensors, reports, low_rank.top):
-            tensors[job.name], reports[job.name] = do_again(
-                job, calibration, tensors[job.name], reports[job.name], low_rank
-            )
     whole = fsum(report.error or 0.0 for report in reports.values())
     return QuantizedModel(
         tensors={job.name: tensors[job.name] for job in jobs},
@@ -159,34 +144,6 @@ def do(job: Job, calibration: Calibration | None, twin: Twin | None) -> tuple[An
     return half, replace(report, seconds=time.perf_counter() - start)
 
 
-def do_again(
-    job: Job,
-    calibration: Calibration | None,
-    q: QuantizedTensor,
-    report: TensorReport,
-    low_rank: LowRank,
-) -> tuple[QuantizedTensor, TensorReport]:
-    """(the quantized tensor with a correction, how it fared altogether)."""
-    start = time.perf_counter()
-    hessian = cost_of(job, calibration)
-    is_fisher = calibration is not None and calibration.is_fisher and hessian is not None
-    q = correct(
-        q,
-        job.weight.detach(),
-        hessian,
-        rank=low_rank.rank,
-        factors=low_rank.factors,
-        row_weights=calibration.row_weights(job.name) if calibration and is_fisher else None,
-        transposed=job.is_transposed,
-    )
-    report = replace(
-        judged(report, job, calibration, q.matrix()),
-        quantizer=f"{report.quantizer} + rank {low_rank.rank}",
-        bits_per_weight=q.bits_per_weight,
-    )
-    return q, replace(report, seconds=report.seconds + time.perf_counter() - start)
-
-
 def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
     """What takes the place of the weight's Hessian, None where there is none."""
     if calibration is None or job.name not in calibration:
@@ -206,28 +163,6 @@ def judged(
     if calibration is not None and job.name in calibration:
         error = calibration.error(job.name, matrix.astype(np.float64) - decoded)
     return replace(report, relative_mse=relative_mse(matrix, decoded), error=error)
-
-
-def worst(
-    jobs: list[Job], tensors: dict[str, Any], reports: dict[str, TensorReport], top: int
-) -> list[Job]:
-    """Those of the largest errors, at most so many, of what was quantized and not yet corrected.
-
-    Errors are those of the report; if it has none, sums of squares.
-    """
-    quantized = [
-        job
-        for job in jobs
-        if isinstance(tensors[job.name], QuantizedTensor)
-        and not isinstance(tensors[job.name].config, LowRankConfig)
-    ]
-    errors = {job.name: reports[job.name].error for job in quantized}
-    if all(error is None for error in errors.values()):
-        for job in quantized:
-            squares = float(job.weight.detach().double().square().sum())
-            errors[job.name] = reports[job.name].relative_mse * squares
-    having = [job for job in quantized if errors[job.name] is not None]
-    return sorted(having, key=lambda job: errors[job.name] or 0.0, reverse=True)[:top]
 
 
 def with_share(report: TensorReport, whole: float) -> TensorReport:

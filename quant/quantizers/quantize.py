@@ -9,7 +9,6 @@ from quant.base.tensor import QuantizedTensor
 from quant.quantizers.gptq import GptqQuantizer
 from quant.quantizers.gptq_config import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
-from quant.quantizers.low_rank import LowRankConfig, correct
 from quant.quantizers.product import ProductConfig, ProductQuantizer
 from quant.quantizers.residual import ResidualConfig, ResidualQuantizer
 from quant.quantizers.scalar import ScalarConfig, ScalarQuantizer
@@ -31,7 +30,7 @@ def quantize(
     weight : as `quant.base.matrix.as_matrix` takes it
     config : Config
     hessian : Hessian, or (C, C) float, optional
-        For those that need one (see `needs_hessian`), and low-rank corrections; else not used.
+        For those that need one (see `needs_hessian`); else not used.
     transposed : bool
         Whether the weight is stored (in, out).
 
@@ -46,10 +45,6 @@ def quantize(
     if isinstance(config, ScalarConfig):
         costs = matrix_of(hessian) if needs_hessian(config) else None
         return ScalarQuantizer(config).encode(weight, hessian=costs, transposed=transposed)
-    if isinstance(config, LowRankConfig):
-        q = quantize(weight, config.inner, hessian, transposed=transposed)
-        rank, factors = config.rank, config.factors
-        return correct(q, weight, hessian, rank=rank, factors=factors, transposed=transposed)
     if type(config) not in PLAIN:
         raise ValueError(
             f"config must be one that quantizes, got {config!r}; see {', '.join(Config.kinds)}"
@@ -61,8 +56,6 @@ def quantize(
 
 def needs_hessian(config: Config) -> bool:
     """Whether a configuration cannot do without a Hessian."""
-    if isinstance(config, LowRankConfig):
-        return needs_hessian(config.inner)
     return isinstance(config, GptqConfig) or getattr(config, "clip", None) == "hessian"
 
 

@@ -20,8 +20,6 @@ from quant import (
     DampingWarning,
     GptqConfig,
     LloydMaxConfig,
-    LowRank,
-    LowRankConfig,
     ProductConfig,
     QuantizedModel,
     QuantizedTensor,
@@ -117,7 +115,7 @@ def test_recipes_survive_json_and_quantize(name, small, batches):
     assert sum(report.share or 0 for report in q.report) == pytest.approx(whole)
 
 
-def test_the_first_rule_that_takes_a_tensor_applies(small):
+def test_the_first_rule_that_takes_a_tensor_applies(small, batches):
     text = """
         name = "mine"
         [[rules]]
@@ -132,11 +130,11 @@ def test_the_first_rule_that_takes_a_tensor_applies(small):
         use = {kind = "product", dim = 2, k = 8}
         [[rules]]
         role = "matrix"
-        use = {kind = "low-rank", rank = 2, inner = {kind = "scalar", bits = 3, clip = "mse"}}
+        use = {kind = "gptq", n_passes = 2, inner = {kind = "scalar", bits = 3, clip = "mse"}}
     """
     recipe = Recipe.from_json(tomllib.loads(text))
-    assert recipe.rules[3].use == LowRankConfig(inner=ScalarConfig(bits=3, clip="mse"), rank=2)
-    q = quantize_model(small, tomllib.loads(text), progress=False)
+    assert recipe.rules[3].use == GptqConfig(inner=ScalarConfig(bits=3, clip="mse"), n_passes=2)
+    q = quantize_model(small, tomllib.loads(text), batches, progress=False)
     used = {report.name: report.quantizer for report in q.report}
     assert used == {
         "gate": "keep",
@@ -144,7 +142,7 @@ def test_the_first_rule_that_takes_a_tensor_applies(small):
         "embed.weight": "keep",
         "conv.weight": "product dim=2 k=8",
         "conv.bias": "float16",
-        "inner.weight": "low-rank rank=2 of scalar bits=3 clip=mse",
+        "inner.weight": "gptq n_passes=2 of scalar bits=3 clip=mse",
         "inner.bias": "float16",
         "norm.weight": "keep",
         "norm.bias": "float16",
@@ -220,9 +218,6 @@ def test_without_fisher_gptq_of_a_looked_up_embedding_is_rounding(small, batches
     np.testing.assert_array_equal(q.tensors["embed.weight"].codes, embedding.codes)
     report = next(report for report in q.report if report.name == "embed.weight")
     assert (report.quantizer, report.error) == ("scalar bits=4 clip=mse", None)
-    low = Recipe(name="x", rules=(Rule(use=LowRankConfig(inner=GptqConfig(inner=INT8))),))
-    q = quantize_model(small, low, calibrate(small, batches), progress=False)
-    assert q.tensors["embed.weight"].config == LowRankConfig(inner=INT8)
 
 
 def test_the_report_says_what_was_lost(small, batches):
@@ -310,7 +305,7 @@ def test_into_a_model_and_through_a_file(is_tied, batches, tmp_path):
 def test_the_model_is_as_it_was(small, batches):
     before = {name: value.clone() for name, value in small.state_dict().items()}
     recipe = replace(RECIPES["gptq-int4"], sequential=False)
-    q = quantize_model(small, recipe, batches, low_rank=LowRank(top=2), progress=False)
+    q = quantize_model(small, recipe, batches, progress=False)
     with torch.no_grad():
         small.norm.weight += 1  # what was kept is a copy
     q.load_into(small)
@@ -364,33 +359,6 @@ def test_the_llama_hardly_changes(shared):
     assert divergence == pytest.approx(foretold, rel=0.5)
     assert len(q.tensors) == 38
     assert 8 < q.bits_per_weight < 8.5
-
-
-def test_corrections_of_the_largest_errors(small, batches):
-    calibration = calibrate(small, batches, fisher=True)
-    before = quantize_model(small, "int4", calibration, progress=False)
-    after = quantize_model(
-        small, "int4", calibration, low_rank=LowRank(top=2, rank=2, factors="float16"),
-        progress=False,
-    )  # fmt: skip
-    errors = {its.name: its.error for its in before.report if its.error is not None}
-    worst = sorted(errors, key=errors.get)[-2:]
-    for old, new in zip(before.report, after.report, strict=True):
-        if new.name in worst:
-            assert new.quantizer == f"{old.quantizer} + rank 2"
-            assert new.error < old.error
-            assert new.bits_per_weight > old.bits_per_weight
-            assert isinstance(after.tensors[new.name].config, LowRankConfig)
-        else:
-            assert (new.quantizer, new.error) == (old.quantizer, old.error)
-    alone = quantize_model(small, "int4", low_rank=LowRank(top=1, rank=1), progress=False)
-    squares = {
-        its.name: its.relative_mse * float(small.get_parameter(its.name).detach().square().sum())
-        for its in quantize_model(small, "int4", progress=False).report
-        if its.quantizer != "keep"
-    }
-    corrected = [its.name for its in alone.report if "+" in its.quantizer]
-    assert corrected == [max(squares, key=squares.get)]
 
 
 def test_short_memory_gives_the_same(batches):

@@ -12,7 +12,6 @@ from eval.models.load_model import load_model
 from quant import (
     GptqConfig,
     Hessian,
-    LowRank,
     QuantizedTensor,
     Recipe,
     Rule,
@@ -202,10 +201,6 @@ def test_the_llama_loses_far_less_than_by_rounding(shared):
             model, IN_TURN, calibrate(model, iter(batches)), progress=False
         ), "batches must be iterable again where weights are quantized in turn, got an iterator; "
          "calibrate with a list of them, or use a recipe with sequential=False"),
-        (lambda model, batches: quantize_model(
-            model, IN_TURN, batches, low_rank=LowRank(rank=1), progress=False
-        ), "low_rank corrects weights when all are done, got it with recipe in-turn, which goes "
-         "from one to the next; use sequential=False, or a LowRankConfig in its rules"),
         (lambda model, batches: Recipe(name="x", rules=(), sequential=1),
          "sequential must be True or False, got 1; correct it"),
     ],
