@@ -20,7 +20,7 @@ from eval.bench.findings_figures import loss_at, spearman
 from eval.bench.findings_table import table
 from eval.bench.harness import deliver
 from eval.commands.from_config import load_data, network_of, with_weights
-from eval.commands.quantize import calibration_of, load
+from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, add_options, make_config
 from eval.data.base import Data
 from eval.data.document import Document, Documents
@@ -34,7 +34,16 @@ from quant.base.config import Config
 from quant.io.codecs import CODECS
 from quant.models.parameters import state_of
 from quant.models.quantized_model import dequantized
-from quant.models.recipe import FOURS, INT4, INT4_GROUP, INT6, INT8, NF4, gptq_of, plain
+from quant.models.recipe import (
+    INT4,
+    INT4_GROUP,
+    INT6,
+    INT8,
+    NF4,
+    PRODUCT4,
+    make_recipe,
+    sequential_gptq,
+)
 from quant.quantizers.gptq_config import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.product import ProductConfig
@@ -50,8 +59,8 @@ OPTIONS = (
 
 # As their recipes have it: weights in turn, and sweeps after the walk.
 IN_TURN: dict[str, Config] = {
-    "gptq int6 sd in turn": gptq_of(INT6),
-    "gptq int4 in turn": gptq_of(INT4),
+    "gptq int6 sd in turn": sequential_gptq(INT6),
+    "gptq int4 in turn": sequential_gptq(INT4),
 }
 QUANTIZERS: dict[str, Config] = IN_TURN | {
     "int8": INT8,
@@ -68,7 +77,7 @@ QUANTIZERS: dict[str, Config] = IN_TURN | {
     "lloyd 256": LloydMaxConfig(k=256),
     "nf4": NF4,
     "pq": ProductConfig(dim=2),
-    "residual": ResidualConfig(stages=(FOURS, FOURS)),
+    "residual": ResidualConfig(stages=(PRODUCT4, PRODUCT4)),
 }
 # From fine to coarse; at 8 bits, steps that 6 bits would clip.
 CURVE = (
@@ -110,13 +119,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def measure(config: QuantizeConfig, quantizers: dict[str, Config]) -> dict[str, Any]:
     """Figures of each quantizer, of the curves, and how errors and losses go together."""
-    model, tokenizer = load(config)
+    model, tokenizer = load_model_and_tokenizer(config)
     before = evaluate(model, tokenizer, config)
     bpb = bpb_of(before)
     curves = {way: [make(its) for its in CURVE] for way, make in CURVES.items()}
     wanted = list(quantizers.values()) + [its for points in curves.values() for its in points]
-    calibration = calibration_of(
-        config, model, tokenizer, [plain(label(its), its) for its in wanted]
+    calibration = calibrate_for(
+        config, model, tokenizer, [make_recipe(label(its), its) for its in wanted]
     )
     found: dict[Config, dict[str, Any]] = {}
     for use in tqdm(dict.fromkeys(wanted), "quantizers", delay=2, disable=None):
@@ -163,7 +172,7 @@ def measure_one(
 ) -> dict[str, Any]:
     """Errors, loss, and bytes by form and codec, of a quantizer."""
     network = network_of(model)
-    recipe = plain(label(use), use, sequential=use in IN_TURN.values())
+    recipe = make_recipe(label(use), use, sequential=use in IN_TURN.values())
     quantized = quantize_model(network, recipe, calibration, progress=False)
     error = fsum(report.error or 0.0 for report in quantized.report)
     with TemporaryDirectory() as folder:
@@ -194,19 +203,19 @@ def sizes_of(
     In threads, but not beside the model: torch waits for all of its own at every step, which
     takes many times as long on cores that are busy.
     """
-    codecs = [codec for codec, its in CODECS.items() if its.is_installed]
+
+    def size_of(form: str, codec: str) -> int:
+        path = folder / f"{form}-{codec}"
+        quantized.save(path, packed=forms[form], codec=codec)
+        return path.stat().st_size
+
+    codecs = [name for name, codec in CODECS.items() if codec.is_installed]
     with ThreadPoolExecutor() as pool:
         jobs = {
-            form: {
-                codec: pool.submit(
-                    quantized.save, folder / f"{form}-{codec}", packed=is_packed, codec=codec
-                )
-                for codec in codecs
-            }
-            for form, is_packed in forms.items()
+            form: {codec: pool.submit(size_of, form, codec) for codec in codecs} for form in forms
         }
         return {
-            form: {codec: job.result() for codec, job in its.items()} for form, its in jobs.items()
+            form: {codec: job.result() for codec, job in row.items()} for form, row in jobs.items()
         }
 
 

@@ -120,9 +120,9 @@ def same_bits(tokens: NDArray[np.int64], make: Make) -> NgramCache:
         for name in ("_columns", "discounts"):
             if not np.array_equal(getattr(ours, name), getattr(theirs, name)):
                 raise RuntimeError(
-                    f"one and two threads must find the same evidence, got other "
-                    f"{name.strip('_')} in the {len(block)} tokens from {start} on; this is a bug of ngrammix: please "
-                    "report it with the stream"
+                    f"one and two threads must find the same evidence, got other {name.strip('_')} "
+                    f"in the {len(block)} tokens from {start} on; this is a bug of ngrammix: "
+                    "please report it with the stream"
                 )
     return one
 

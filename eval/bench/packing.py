@@ -13,7 +13,7 @@ from eval.bench.harness import at_least_one, deliver
 from eval.bench.scalar import Ways, speeds
 from eval.tables import align, make_folder
 from quant.io.codecs import CODECS
-from quant.io.compress import compress
+from quant.io.container import compress
 from quant.io.packing import pack, unpack
 from quant.quantizers.scalar import ScalarQuantizer
 

@@ -1,4 +1,4 @@
-"""``ngrammix pipeline``: quantize, then evaluate: bytes and bits per byte, before and after."""
+"""``ngrammix pipeline``: bytes and bits per byte of a model before and after quantization."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from eval.commands.from_config import load_data, network_of, with_weights
-from eval.commands.quantize import calibration_of, load
+from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, add_options, make_config
 from eval.models.base import Model
 from eval.scoring.result import Result
@@ -27,26 +27,26 @@ NOT_SHARED = ("quantized", "out", "checkpoint", "checkpoint_every", "log")  # of
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A model, as it is or quantized, on the same text.
+    """Figures of a model, as it is or quantized, on the same text.
 
     Attributes
     ----------
     recipe : str
-        "as it is", or how it was quantized.
+        Name of the recipe, or "as it is".
     file_bytes : int
-        Of the weights: what the module holds, or the compressed file.
+        Size of the compressed file; for the model as it is, of its weights in memory.
     bits_per_weight : float
-        Of the file.
+        Bits of `file_bytes` per weight.
     bpb_model, bpb : float
-        Bits per byte of the model alone, and with the cache.
-    loss_model, loss : float
-        What quantization added to the two.
-    won_back : float or None
-        The share of the loss of the model alone that the cache made up for.
+        Bits per byte of the model alone, and of the model with the cache.
+    bpb_increase_model, bpb_increase : float
+        Increase of the two over the model as it is.
+    recovered : float or None
+        Share of `bpb_increase_model` that the cache recovers; None where it is not positive.
     error : float or None
-        Fisher-Hessian error of all tensors.
+        Sum of `TensorReport.error` over all tensors.
     model : str
-        Name, with the hash of the weights.
+        Name of the model, with the hash of its weights.
     """
 
     recipe: str
@@ -54,9 +54,9 @@ class Row:
     bits_per_weight: float
     bpb_model: float
     bpb: float
-    loss_model: float = 0.0
-    loss: float = 0.0
-    won_back: float | None = None
+    bpb_increase_model: float = 0.0
+    bpb_increase: float = 0.0
+    recovered: float | None = None
     error: float | None = None
     model: str = ""
 
@@ -69,24 +69,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, bar: dict[str, object]) -> None:
-    """Score the model, each quantization of it, and print how they differ."""
+    """Score the model and each quantization of it, and print the differences."""
     options = {name: value for name, value in vars(arguments).items() if name != "out"}
     config = make_config(QuantizeConfig, options, arguments.config)
     recipes = [find_recipe(name) for name in config.recipe]
     make_folder(arguments.out)
-    model, tokenizer = load(config)
-    calibration = calibration_of(config, model, tokenizer, recipes)
+    model, tokenizer = load_model_and_tokenizer(config)
+    calibration = calibrate_for(config, model, tokenizer, recipes)
     before = evaluate(model, tokenizer, config, bar)
-    # Tied weights are held once.
-    held = {weight.data_ptr(): weight for weight in network_of(model).state_dict().values()}
-    n_bytes = sum(weight.nbytes for weight in held.values())
-    n_weights = sum(weight.numel() for weight in held.values())
+    state = network_of(model).state_dict().values()
+    weights = {weight.data_ptr(): weight for weight in state}.values()  # tied weights once
+    n_bytes = sum(weight.nbytes for weight in weights)
+    n_weights = sum(weight.numel() for weight in weights)
     rows = [make_row(AS_IT_IS, n_bytes, 8 * n_bytes / n_weights, before, None)]
     with folder_of(arguments.out) as folder:
         for recipe in recipes:
             path = folder / f"{recipe.name}.ngq"
-            quantized = quantize_model(network_of(model), recipe, calibration)
-            size = quantized.save(path, codec=config.codec)
+            quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
+            quantized.save(path, codec=config.codec)
+            size = path.stat().st_size
             errors = [report.error for report in quantized.report if report.error is not None]
             changed = with_weights(model, QuantizedModel.load(path), path)
             after = evaluate(changed, tokenizer, config, bar)
@@ -106,7 +107,7 @@ def run(arguments: argparse.Namespace, bar: dict[str, object]) -> None:
 
 @contextmanager
 def folder_of(out: Path | None) -> Iterator[Path]:
-    """Where the files of the weights go: --out, or nowhere that lasts."""
+    """Folder of the quantized files: --out, or a temporary folder that is deleted on exit."""
     if out is not None:
         yield out
         return
@@ -117,7 +118,7 @@ def folder_of(out: Path | None) -> Iterator[Path]:
 def evaluate(
     model: Model, tokenizer: Tokenizer, config: QuantizeConfig, bar: dict[str, object]
 ) -> Result:
-    """The score of a model, with a new cache."""
+    """Score a model with a new cache."""
     with tqdm(**bar) as shown:
         return score(model, load_data(config, tokenizer), config, tokenizer=tokenizer, bar=shown)
 
@@ -126,28 +127,28 @@ def make_row(
     recipe: str, size: int, rate: float, after: Result, before: Result | None,
     error: float | None = None,
 ) -> Row:  # fmt: skip
-    """The figures of one evaluation, and what they are worse by than those before."""
+    """Row of one evaluation, with its increases over the model as it is (`before`)."""
     if after.bpb_model is None or after.bpb is None:
         raise ValueError(
-            f"a text needs bytes to divide by, got {after.bytes} in {after.data}; name other data"
+            f"data must have at least one byte, got {after.bytes} in {after.data}; name other data"
         )
-    found = {
+    fields = {
         "recipe": recipe, "file_bytes": size, "bits_per_weight": rate, "error": error,
         "bpb_model": after.bpb_model, "bpb": after.bpb, "model": after.model,
     }  # fmt: skip
     if before is not None and before.bpb_model is not None and before.bpb is not None:
-        lost, left = after.bpb_model - before.bpb_model, after.bpb - before.bpb
-        found |= {
-            "loss_model": lost,
-            "loss": left,
-            "won_back": 1 - left / lost if lost > 0 else None,
+        alone, mixed = after.bpb_model - before.bpb_model, after.bpb - before.bpb
+        fields |= {
+            "bpb_increase_model": alone,
+            "bpb_increase": mixed,
+            "recovered": 1 - mixed / alone if alone > 0 else None,
         }
-    return Row(**found)  # type: ignore[arg-type]
+    return Row(**fields)  # type: ignore[arg-type]
 
 
 def table(rows: list[Row], before: Result) -> str:
-    """A line a row, and the signature of the model as it is."""
-    cells = [("", "bytes", "bits", "error", "BPB", "lost", "+ cache", "lost", "won back")]
+    """Table of the rows, and the signature of the model as it is."""
+    cells = [("", "bytes", "bits", "error", "BPB", "increase", "+ cache", "increase", "recovered")]
     for row in rows:
         cells.append(
             (
@@ -156,12 +157,12 @@ def table(rows: list[Row], before: Result) -> str:
                 f"{row.bits_per_weight:.2f}",
                 "" if row.error is None else f"{row.error:.3g}",
                 f"{row.bpb_model:.4f}",
-                f"{row.loss_model:+.4f}" if row.recipe != AS_IT_IS else "",
+                f"{row.bpb_increase_model:+.4f}" if row.recipe != AS_IT_IS else "",
                 f"{row.bpb:.4f}",
-                f"{row.loss:+.4f}" if row.recipe != AS_IT_IS else "",
-                "" if row.won_back is None else f"{row.won_back:.0%}",
+                f"{row.bpb_increase:+.4f}" if row.recipe != AS_IT_IS else "",
+                "" if row.recovered is None else f"{row.recovered:.0%}",
             )
         )  # fmt: skip
     lines = align(cells)
-    lines += ["", "won back: share of the loss in BPB that the cache makes up for"]
+    lines += ["", "recovered: share of the increase in BPB that the cache recovers"]
     return "\n".join([*lines, f"{before.signature} = {before.bpb:.4f}", ""])

@@ -1,4 +1,4 @@
-"""``ngrammix quantize``: a model's weights as one small file."""
+"""``ngrammix quantize``: quantize a model's weights into one compressed file."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from quant import Calibration, calibrate, quantize_model, self_generate
 from quant.models.recipe import Recipe, find_recipe
 from quant.quantizers.quantize import needs_hessian
 
-# What it shares with ``score``, and what only it has.
+# Options that are shared with ``score``, then those of this command alone.
 OPTIONS = (
     "model", "tokenizer", "bos", "context", "column", "split", "device", "dtype", "download",
     "trust_remote_code", "recipe", "calibrate", "calibration_tokens", "seed", "codec", "out",
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Quantize, write the file under --out, and print what became of each tensor."""
+    """Quantize, write the file under --out, and print the report of each tensor."""
     config = make_config(QuantizeConfig, vars(arguments))
     if len(config.recipe) != 1:
         raise ValueError(
@@ -46,11 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--out must name a folder for the file, got none; name one")
     recipe, out = find_recipe(config.recipe[0]), Path(config.out)
     make_folder(out)
-    model, tokenizer = load(config)
-    quantized = quantize_model(
-        network_of(model), recipe, calibration_of(config, model, tokenizer, [recipe])
-    )
-    size = quantized.save(out / QUANTIZED, codec=config.codec)
+    model, tokenizer = load_model_and_tokenizer(config)
+    calibration = calibrate_for(config, model, tokenizer, [recipe])
+    quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
+    quantized.save(out / QUANTIZED, codec=config.codec)
+    size = (out / QUANTIZED).stat().st_size
     result = {
         "model": model.name,
         "recipe": recipe.name,
@@ -67,18 +67,18 @@ def run(arguments: argparse.Namespace) -> None:
     print(text, end="")  # noqa: T201
 
 
-def load(config: QuantizeConfig) -> tuple[Model, Tokenizer]:
-    """The model, which must be one, and its tokenizer."""
+def load_model_and_tokenizer(config: QuantizeConfig) -> tuple[Model, Tokenizer]:
+    """The model and its tokenizer; ValueError for --model none."""
     model = load_model_of(config)
     if model is None:
-        raise ValueError("there are no weights to quantize, got --model none; name a model")
+        raise ValueError("--model must name a model to quantize, got none; name one")
     return model, tokenizer_of(config, model)
 
 
-def calibration_of(
+def calibrate_for(
     config: QuantizeConfig, model: Model, tokenizer: Tokenizer, recipes: list[Recipe]
 ) -> Calibration | None:
-    """Hessians and Fisher information; None if no recipe needs them and no data are named."""
+    """Calibration for the recipes; None if no recipe needs one and --calibrate names no data."""
     uses = [rule.use for recipe in recipes for rule in recipe.rules]
     if not config.calibrate and not any(
         not isinstance(use, str) and needs_hessian(use) for use in uses
@@ -93,14 +93,14 @@ def calibration_of(
             network,
             config.calibration_tokens,
             context=min(model.context, config.context or model.context),
-            bos=begin(tokenizer),
+            bos=bos_of(tokenizer),
             seed=config.seed,
         )
     return calibrate(network, batches, fisher=True, seed=config.seed, progress=True)
 
 
 def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> list[Tokens]:
-    """Windows (B, T) of the calibration data as one stream, without padding."""
+    """Batches (B, T) of windows of the calibration data as one stream, without padding."""
     data = load_data(replace(config, data=config.calibrate), tokenizer)
     reader = ScoreConfig(
         windows="stream", context=config.context, stride=config.context or model.context,
@@ -111,17 +111,17 @@ def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> 
     for batch in BatchStream(data, tokenizer, reader, shape):
         if batch.is_scored.all():
             batches.append(batch.inputs)
-        else:  # windows of different lengths: each row ends with what is scored last
+        else:  # windows of different lengths: cut each row after its last scored token
             ends = batch.inputs.shape[1] - np.argmax(batch.is_scored[:, ::-1], axis=1)
             batches += [row[None, :end] for row, end in zip(batch.inputs, ends, strict=True)]
     return batches
 
 
-def begin(tokenizer: Tokenizer) -> int:
-    """The token that a text begins with; ValueError if there is none."""
+def bos_of(tokenizer: Tokenizer) -> int:
+    """Id of the BOS token; ValueError if the tokenizer has none."""
     if tokenizer.bos is None:
         raise ValueError(
-            f"text that a model makes up begins with a token, but {tokenizer.name} names none; "
-            "give its id with --bos, or data with --calibrate"
+            "calibration text that the model generates must begin with a BOS token, got none from "
+            f"{tokenizer.name}; give its id with --bos, or data with --calibrate"
         )
     return tokenizer.bos

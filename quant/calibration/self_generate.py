@@ -1,4 +1,4 @@
-"""Calibration without data: text that the model itself makes up."""
+"""Calibration without data: sample token sequences from the model itself."""
 
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -19,37 +19,38 @@ def self_generate(
     seed: int = 0,
     batch: int = 8,
 ) -> "list[Tensor]":
-    """Batches (B, T) int64 of tokens drawn from the model, each row from `bos` on.
+    """Batches (B, T) int64 of token sequences that are sampled from the model.
 
-    At temperature 1 they calibrate about as well as data do; at 0.8 they do not. The model is in
-    eval mode meanwhile, and as before afterwards. The same seed gives the same tokens, as far as
-    the model gives the same logits. Each token takes a forward pass over those before it.
+    At temperature 1 they calibrate about as well as real text; at 0.8 they do not. The model runs
+    in eval mode and is left as it was. The same seed gives the same tokens if the model computes
+    the same logits. There is no KV cache: each token costs a forward pass over its whole context.
 
     Parameters
     ----------
-    model : module of torch
-        (B, T) int64 to logits, an object with ``.logits``, or a tuple that begins with them; row t
-        of them from tokens 0..t alone.
+    model : torch.nn.Module
+        Maps (B, T) int64 tokens to logits (B, T, V), an object with ``.logits``, or a tuple whose
+        first item is logits. Logits at position t may depend on tokens 0..t only.
     n_tokens : int >= 1
-        In all batches together, the first of each row included; the last row may be shorter.
+        Tokens of all batches together, `bos` included. The last sequence may be shorter.
     context : int >= 1
-        Tokens of a row.
+        Tokens of a sequence.
     bos : int
-        The token that begins a document.
+        First token of each sequence.
     temperature : float > 0
-        Logits are divided by it.
+        Divides the logits.
     seed : int >= 0
+        Seed of the sampling.
     batch : int >= 1
-        Rows that are drawn together.
+        Sequences that are sampled together.
 
     Raises
     ------
     ValueError
-        If an argument is anything else, or the model returns no finite logits.
+        If an argument is out of range, or the logits are not finite.
     """
     import torch
 
-    from quant.calibration.collector import at_rest
+    from quant.calibration.model_call import frozen
 
     check_int(n_tokens, "n_tokens", 1, 2**31 - 1)
     check_int(context, "context", 1, 2**31 - 1)
@@ -61,34 +62,34 @@ def self_generate(
     n_rows, rest = divmod(n_tokens, context)
     shapes = [(min(batch, n_rows - row), context) for row in range(0, n_rows, batch)]
     shapes += [(1, rest)] if rest else []
-    with torch.no_grad(), at_rest(model):
+    with torch.no_grad(), frozen(model):
         vocab_size = next_logits(model, torch.zeros((1, 1), dtype=torch.int64)).shape[-1]
         check_int(bos, "bos", 0, vocab_size - 1)
         return [
-            draw(model, torch.full((n, 1), bos), length, temperature, rng) for n, length in shapes
+            sample(model, torch.full((n, 1), bos), length, temperature, rng) for n, length in shapes
         ]
 
 
-def draw(
+def sample(
     model: "nn.Module", tokens: "Tensor", length: int, temperature: float, rng: Any
 ) -> "Tensor":
-    """Tokens (B, length) that begin with those given."""
+    """Tokens (B, length) that continue `tokens`, (B, 1) or longer."""
     import torch
 
     while tokens.shape[1] < length:
         logits = next_logits(model, tokens) / temperature
         if not logits.isfinite().all():
             raise ValueError(
-                f"logits must be finite, got otherwise after {tokens.shape[1]} tokens; look at the "
-                "model"
+                f"logits must be finite, got NaN or infinity after {tokens.shape[1]} tokens; check "
+                "the model's weights"
             )
-        drawn = torch.multinomial(logits.softmax(-1), 1, generator=rng)
-        tokens = torch.cat([tokens, drawn], dim=1)
+        sampled = torch.multinomial(logits.softmax(-1), 1, generator=rng)
+        tokens = torch.cat([tokens, sampled], dim=1)
     return tokens
 
 
 def next_logits(model: "nn.Module", tokens: "Tensor") -> "Tensor":
-    """(B, V) float64, on the CPU: of the token after each row."""
+    """(B, V) float64 on the CPU: logits of the token after each sequence."""
     from quant.calibration.model_call import call, logits_of
 
     return logits_of(call(model, tokens))[:, -1].double().cpu()

@@ -1,7 +1,7 @@
-"""The codecs behind one shape: what they can make of some bytes, and these bytes back.
+"""Compression codecs behind one interface: none, zstd, brotli and lzma.
 
-What is read is hostile until it is decoded: each knows how many bytes must come out, and neither
-makes more of them nor believes less.
+Decompression is safe on hostile input: each codec is told how many bytes must come out, and
+allocates no more than that.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-Tries = Iterator[tuple[int, bytes]]  # (setting that decoding needs, payload)
-
 ZSTD_LEVELS = (3, 9, 19, 22)  # the fastest is often the best on codes that look like noise
 LZMA_SETTINGS = ((3, 0, 2), (0, 0, 0), (4, 0, 0), (0, 2, 2))  # (lc, lp, pb): text, bytes, words
-LZMA_WINDOWS = (1 << 12, 1 << 26)  # bytes
-MENDS = {"brotli": "pip install 'ngrammix[brotli]'"}
+MIN_LZMA_WINDOW, MAX_LZMA_WINDOW = 1 << 12, 1 << 26  # bytes
+LZMA_STATE = 1 << 20  # bytes that an lzma decoder takes beside its window, at most
+INSTALL = {"brotli": "pip install 'ngrammix[brotli]'"}
 
 
 class CodecError(ValueError):
@@ -28,68 +27,65 @@ class Codec(NamedTuple):
     Attributes
     ----------
     number : int
-        Its name in a file.
+        Number of the codec in a file.
     module : str
-        What must be installed.
-    press : data -> (setting in 0..255, payload), several of them
-    expand : (payload, setting, number of bytes) -> data of that many bytes; CodecError
+        Module that must be installed.
+    compress : callable
+        data -> iterator of payloads, one a setting.
+    decompress : callable
+        (payload, size) -> data, of `size` bytes or (at most a buffer) more if the payload holds
+        more; CodecError if the payload is invalid.
     """
 
     number: int
     module: str
-    press: Callable[[bytes], Tries]
-    expand: Callable[[bytes, int, int], bytes]
+    compress: Callable[[bytes], Iterator[bytes]]
+    decompress: Callable[[bytes, int], bytes]
 
     @property
     def is_installed(self) -> bool:
-        """Whether its module is there."""
+        """Whether the module is installed."""
         return _find(self.module) is not None
 
 
-def press_none(data: bytes) -> Tries:
-    """The bytes themselves."""
-    yield 0, data
+def compress_none(data: bytes) -> Iterator[bytes]:
+    """The data, not compressed."""
+    yield data
 
 
-def expand_none(payload: bytes, setting: int, size: int) -> bytes:
-    """The bytes themselves."""
-    if setting != 0:
-        raise CodecError(f"setting {setting}")
+def decompress_none(payload: bytes, size: int) -> bytes:
+    """The payload, which is the data."""
     return payload
 
 
-def press_zstd(data: bytes) -> Tries:
-    """A frame that states its size, by level."""
+def compress_zstd(data: bytes) -> Iterator[bytes]:
+    """One frame a level; each states the size of its content."""
     for level in ZSTD_LEVELS:
-        yield 0, zstandard.ZstdCompressor(level=level).compress(data)
+        yield zstandard.ZstdCompressor(level=level).compress(data)
 
 
-def expand_zstd(payload: bytes, setting: int, size: int) -> bytes:
-    """What the one frame holds.
+def decompress_zstd(payload: bytes, size: int) -> bytes:
+    """Content of the one frame of a payload.
 
-    Its own size is what the decoder allocates, whatever limit it is given: so that is looked at
-    first. No window is allocated beside it.
+    The decoder allocates what the frame states, whatever limit it is given, so the stated size is
+    checked first. It allocates no window beside it.
     """
-    if setting != 0:
-        raise CodecError(f"setting {setting}")
     try:
         stated = zstandard.frame_content_size(payload)
         if stated != size:
-            raise CodecError(f"a frame of {stated} bytes")
+            raise CodecError(f"a zstd frame of {stated} bytes")
         return zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CodecError(str(error)) from error
 
 
-def press_brotli(data: bytes) -> Tries:
-    """The slowest and smallest, with the widest window that every decoder takes."""
-    yield 0, _load("brotli").compress(data, quality=11, lgwin=24)
+def compress_brotli(data: bytes) -> Iterator[bytes]:
+    """The slowest and smallest setting, with the widest window that every decoder takes."""
+    yield _load("brotli").compress(data, quality=11, lgwin=24)
 
 
-def expand_brotli(payload: bytes, setting: int, size: int) -> bytes:
-    """What the stream holds, up to where it is too much."""
-    if setting != 0:
-        raise CodecError(f"setting {setting}")
+def decompress_brotli(payload: bytes, size: int) -> bytes:
+    """Content of a brotli stream; decoding stops once it exceeds `size`."""
     brotli = _load("brotli")
     decoder = brotli.Decompressor()
     try:
@@ -97,72 +93,64 @@ def expand_brotli(payload: bytes, setting: int, size: int) -> bytes:
     except brotli.error as error:
         raise CodecError(str(error)) from error
     if len(data) <= size and not decoder.is_finished():
-        raise CodecError("no end")
+        raise CodecError("a brotli stream without an end")
     return data
 
 
-def press_lzma(data: bytes) -> Tries:
-    """A raw stream, by what a byte is guessed from."""
+def compress_lzma(data: bytes) -> Iterator[bytes]:
+    """One xz stream a setting of (lc, lp, pb), the context that predicts a byte."""
     lzma = _load("lzma")
     for lc, lp, pb in LZMA_SETTINGS:
-        setting = (pb * 5 + lp) * 9 + lc
-        filters = _lzma_filters(setting, len(data))
-        yield setting, lzma.compress(data, lzma.FORMAT_RAW, filters=filters)
+        options = {"dict_size": _lzma_window(len(data)), "lc": lc, "lp": lp, "pb": pb}
+        preset = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}
+        yield lzma.compress(data, check=lzma.CHECK_NONE, filters=[preset | options])
 
 
-def expand_lzma(payload: bytes, setting: int, size: int) -> bytes:
-    """What the stream holds, up to where it is too much; its window is no wider than `size`."""
+def decompress_lzma(payload: bytes, size: int) -> bytes:
+    """Content of one xz stream; decoding stops once it exceeds `size`."""
     lzma = _load("lzma")
+    # The window that a stream states is rounded up, to at most 1.5 times what was asked for.
+    memory_limit = 2 * _lzma_window(size) + LZMA_STATE
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=memory_limit)
     try:
-        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_lzma_filters(setting, size))
         data: bytes = decoder.decompress(payload, size + 1)
     except lzma.LZMAError as error:
         raise CodecError(str(error)) from error
     if len(data) <= size and not decoder.eof:
-        raise CodecError("no end")
+        raise CodecError("an xz stream without an end")
     if decoder.unused_data:
-        raise CodecError(f"{len(decoder.unused_data)} bytes behind its end")
+        raise CodecError(f"{len(decoder.unused_data)} bytes after the xz stream")
     return data
 
 
-def _lzma_filters(setting: int, size: int) -> list[dict[str, int]]:
-    """The one filter of a raw stream, which states neither its setting nor its window."""
-    lzma = _load("lzma")
-    rest, lc = divmod(setting, 9)
-    pb, lp = divmod(rest, 5)
-    if (lc, lp, pb) not in LZMA_SETTINGS:
-        raise CodecError(f"setting {setting}")
-    least, most = LZMA_WINDOWS
-    window = min(max(size, least), most)
-    preset = 9 | lzma.PRESET_EXTREME
-    options = {"preset": preset, "dict_size": window, "lc": lc, "lp": lp, "pb": pb}
-    return [{"id": lzma.FILTER_LZMA2} | options]
+def _lzma_window(size: int) -> int:
+    return min(max(size, MIN_LZMA_WINDOW), MAX_LZMA_WINDOW)
 
 
 def _load(module: str) -> Any:
-    """A module; ValueError that says how to get it where it is missing."""
-    found = _find(module)
-    if found is None:
-        mend = MENDS.get(module, "take a Python that was built with it")
+    """The module; ValueError that says how to install it if it is missing."""
+    loaded = _find(module)
+    if loaded is None:
+        mend = INSTALL.get(module, "use a Python that was built with it")
         raise ValueError(f"codec {module} needs the module {module}, which is missing; {mend}")
-    return found
+    return loaded
 
 
 def _find(module: str) -> Any:
-    """A module, or None where it is missing; brotli before 1.2 has no limit to what comes out."""
+    """The module, or None if it is missing; brotli before 1.2 cannot bound its output."""
     try:
-        found = import_module(module)
+        loaded = import_module(module)
     except ImportError:
         return None
     if module == "brotli":
-        decompressor = getattr(found, "Decompressor", None)
-        return found if hasattr(decompressor, "can_accept_more_data") else None
-    return found
+        decompressor = getattr(loaded, "Decompressor", None)
+        return loaded if hasattr(decompressor, "can_accept_more_data") else None
+    return loaded
 
 
 CODECS = {
-    "none": Codec(0, "builtins", press_none, expand_none),
-    "zstd": Codec(1, "zstandard", press_zstd, expand_zstd),
-    "brotli": Codec(2, "brotli", press_brotli, expand_brotli),
-    "lzma": Codec(3, "lzma", press_lzma, expand_lzma),
+    "none": Codec(0, "builtins", compress_none, decompress_none),
+    "zstd": Codec(1, "zstandard", compress_zstd, decompress_zstd),
+    "brotli": Codec(2, "brotli", compress_brotli, decompress_brotli),
+    "lzma": Codec(3, "lzma", compress_lzma, decompress_lzma),
 }

@@ -1,109 +1,178 @@
-"""One file of compressed pieces: written whole or not at all, and read as it was or not at all.
+"""Compressed container: pieces of bytes, each by its best codec, under one checksum.
 
-Layout: ``NGXQUANT``, format version and number of pieces (u16 each), their lengths (u64 each), the
-pieces as `compress` makes them, and the BLAKE2b-128 of all this; little-endian.
+Layout, little-endian: ``NGXQUANT``, version (u16), number of pieces (u16); for each piece its codec
+(u8), bytes of an item (u8; 1 if the bytes are not shuffled), raw and compressed size (u64 each);
+the compressed pieces; BLAKE2b-128 of all bytes before it.
 """
 
-import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 from itertools import accumulate, pairwise
-from pathlib import Path
 
-from quant.io.compress import CompressedError, decompress, read_header
+import numpy as np
+
+from quant.base.config import check_choice, check_int
+from quant.io.codecs import CODECS, CodecError
 
 MAGIC = b"NGXQUANT"
-VERSION = 1
+VERSION = 2
 START = struct.Struct("<8sHH")
+PIECE = struct.Struct("<BBQQ")
 DIGEST_BYTES = 16
+OVERHEAD = START.size + PIECE.size + DIGEST_BYTES  # bytes of a container beside its one payload
+CODEC_NAMES = ("best", *CODECS)
+CODEC_BY_NUMBER = {codec.number: codec for codec in CODECS.values()}
 
 
-def write(path: Path, pieces: Sequence[bytes]) -> int:
-    """Bytes of the file that is written to `path`.
-
-    It goes to a file beside it and reaches the disk before that takes the name: a reader, or a
-    process killed at any moment, leaves the old file whole or the new one.
-    """
-    lengths = struct.pack(f"<{len(pieces)}Q", *map(len, pieces))
-    content = b"".join([START.pack(MAGIC, VERSION, len(pieces)), lengths, *pieces])
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content + _digest(content))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path.stat().st_size
+class CompressedError(ValueError):
+    """Data that `compress` did not make, or that were altered."""
 
 
-def read(path: Path, max_bytes: int) -> bytes:
-    """What the pieces hold, one after the other.
+def compress(data: bytes, codec: str = "best", *, itemsize: int = 1) -> bytes:
+    """Compress data into a container of one piece, the smallest that the codec can make.
+
+    "best" tries all codecs that are installed. The slowest settings are among those tried: a
+    second or more per megabyte.
 
     Parameters
     ----------
-    path : path
-    max_bytes : int
-        Most that the file, and what its pieces hold together, may take.
+    data : bytes
+    codec : "best", "none", "zstd", "brotli" or "lzma"
+    itemsize : int in 1..255
+        Bytes of a number, for an array of numbers. The order "first bytes of all numbers, second
+        bytes of all numbers, ..." is tried too.
 
     Raises
     ------
     ValueError
-        If it is too much, or the file is missing, of another kind or version, cut short, longer
-        than it was, or altered by a bit.
+        If the codec is unknown or not installed, or the data are not whole items.
     """
-    if not path.is_file():
-        raise ValueError(f"quantized tensors must be a file, got {path}; check the path")
-    size = path.stat().st_size
-    check_size(path, size, max_bytes)
-    with path.open("rb") as file:
-        content = file.read(size)  # no more, should it grow meanwhile
-    if content[: len(MAGIC)] != MAGIC:
+    return compress_pieces([(data, itemsize)], codec)
+
+
+def compress_pieces(pieces: Iterable[tuple[bytes, int]], codec: str = "best") -> bytes:
+    """Compress (data, itemsize) pieces, as `compress` does each, into one container."""
+    check_choice(codec, "codec", CODEC_NAMES)
+    headers, payloads = [], []
+    for data, itemsize in pieces:
+        header, payload = compress_piece(data, codec, itemsize)
+        headers.append(header)
+        payloads.append(payload)
+    content = b"".join([START.pack(MAGIC, VERSION, len(headers)), *headers, *payloads])
+    return content + digest(content)
+
+
+def compress_piece(data: bytes, codec: str, itemsize: int) -> tuple[bytes, bytes]:
+    """(header, payload) of the smallest payload over codecs, settings and shuffling."""
+    check_int(itemsize, "itemsize", 1, 255)
+    if len(data) % itemsize:
         raise ValueError(
-            f"quantized tensors must begin with {MAGIC.decode()}, got {content[: len(MAGIC)]!r} in "
-            f"{path}; is it a file that save wrote?"
+            f"data must be whole items of {itemsize} bytes, got {len(data)} bytes; correct itemsize"
         )
-    if len(content) < START.size + DIGEST_BYTES:
-        raise damaged(path, "it is cut short")
-    _, version, n_pieces = START.unpack_from(content)
+    if codec == "best":
+        codecs = [each for each in CODECS.values() if each.is_installed]
+    else:
+        codecs = [CODECS[codec]]
+    if not data:
+        codecs = [CODECS["none"]]
+    candidates = (
+        (each.number, stride, payload)
+        for stride in sorted({1, itemsize})
+        for each in codecs
+        for payload in each.compress(shuffle(data, stride))
+    )
+    number, stride, payload = min(candidates, key=lambda candidate: len(candidate[2]))
+    return PIECE.pack(number, stride, len(data), len(payload)), payload
+
+
+def decompress(blob: bytes, max_bytes: int) -> bytes:
+    """Data of all pieces of a container, joined.
+
+    Parameters
+    ----------
+    blob : bytes
+    max_bytes : int >= 0
+        Most bytes of the data. A container of more is refused before they are allocated.
+
+    Raises
+    ------
+    CompressedError
+        If the container is of another kind or version, cut short, longer than it was, or altered.
+    ValueError
+        If the data exceed `max_bytes`, or a codec is not installed.
+    """
+    if blob[: len(MAGIC)] != MAGIC:
+        raise CompressedError(
+            f"compressed data must begin with {MAGIC.decode()}, got {bytes(blob[: len(MAGIC)])!r}; "
+            "pass what compress or save made"
+        )
+    if len(blob) < START.size + DIGEST_BYTES:
+        raise damaged(f"{len(blob)} bytes, fewer than a header")
+    _, version, n_pieces = START.unpack_from(blob)
     if version != VERSION:
-        raise ValueError(
-            f"quantized tensors must be of version {VERSION}, got {version} in {path}; read them "
-            "with the ngrammix that wrote them"
+        raise CompressedError(
+            f"compressed data must be of version {VERSION}, got version {version}; read them with "
+            "the ngrammix that wrote them, or quantize and save again"
         )
-    content, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
-    if _digest(content) != digest:
-        raise damaged(path, "its bytes are not those that were saved")
-    begin = START.size + 8 * n_pieces
+    content = blob[:-DIGEST_BYTES]
+    if digest(content) != blob[-DIGEST_BYTES:]:
+        raise damaged("another checksum")
+    begin = START.size + PIECE.size * n_pieces
     if begin > len(content):
-        raise damaged(path, "it is cut short")
-    lengths = struct.unpack_from(f"<{n_pieces}Q", content, START.size)
-    if begin + sum(lengths) != len(content):
-        raise damaged(path, "its pieces are not as long as it")
-    pieces = [content[i:j] for i, j in pairwise(accumulate(lengths, initial=begin))]
-    try:
-        sizes = [read_header(piece).size for piece in pieces]
-        check_size(path, sum(sizes), max_bytes)
-        return b"".join(map(decompress, pieces, sizes))
-    except CompressedError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def check_size(path: Path, n_bytes: int, max_bytes: int) -> None:
-    """Raise ValueError if a file holds more bytes than it may."""
-    if n_bytes > max_bytes:
+        raise damaged(f"{len(blob)} bytes, fewer than {n_pieces} headers of pieces")
+    headers = [PIECE.unpack_from(content, i) for i in range(START.size, begin, PIECE.size)]
+    ends = list(accumulate((packed for *_, packed in headers), initial=begin))
+    if ends[-1] != len(content):
+        raise damaged(f"{len(content)} bytes where its pieces need {ends[-1]}")
+    total = sum(size for _, _, size, _ in headers)
+    if total > max_bytes:
         raise ValueError(
-            f"quantized tensors must take at most {max_bytes} bytes, got {n_bytes} in {path}; "
-            "raise max_bytes if you trust them"
+            f"compressed data must hold at most {max_bytes} bytes, got {total}; raise max_bytes if "
+            "you trust them"
         )
+    return b"".join(
+        decompress_piece(number, itemsize, size, content[i:j])
+        for (number, itemsize, size, _), (i, j) in zip(headers, pairwise(ends), strict=True)
+    )
 
 
-def damaged(path: Path, what: object) -> ValueError:
-    """Error of a file whose content cannot be what was saved."""
-    return ValueError(f"{path} is damaged: {what}; use another copy")
+def decompress_piece(number: int, itemsize: int, size: int, payload: bytes) -> bytes:
+    """Data of one piece; CompressedError unless the payload decodes to `size` bytes."""
+    if number not in CODEC_BY_NUMBER:
+        raise damaged(f"codec {number}")
+    if itemsize == 0 or size % itemsize:
+        raise damaged(f"{size} bytes in items of {itemsize}")
+    try:
+        shuffled = CODEC_BY_NUMBER[number].decompress(payload, size)
+    except CodecError as error:
+        raise damaged(str(error)) from error
+    if len(shuffled) != size:
+        raise damaged(f"{len(shuffled)} bytes or more in a piece of {size}")
+    return unshuffle(shuffled, itemsize)
 
 
-def _digest(content: bytes) -> bytes:
+def shuffle(data: bytes, itemsize: int) -> bytes:
+    """First bytes of all items, then second bytes, and so on."""
+    if itemsize == 1:
+        return data
+    return np.frombuffer(data, np.uint8).reshape(-1, itemsize).T.tobytes()
+
+
+def unshuffle(data: bytes, itemsize: int) -> bytes:
+    """Inverse of `shuffle`."""
+    if itemsize == 1:
+        return data
+    return np.frombuffer(data, np.uint8).reshape(itemsize, -1).T.tobytes()
+
+
+def digest(content: bytes) -> bytes:
+    """BLAKE2b-128 of the content."""
     return blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def damaged(what: str) -> CompressedError:
+    """Error for a container that `compress` did not make; `what` says what is wrong."""
+    return CompressedError(
+        f"compressed data must be as compress made them, got {what}; use another copy"
+    )

@@ -1,9 +1,10 @@
-"""Quantized tensors, and arrays beside them, in one small file; loading gives the same bits.
+"""Save quantized tensors, and arrays beside them, in one small file; loading gives the same bits.
 
-The content is that of a safetensors file: codes as ``NAME:codes``, side arrays as ``NAME:ARRAY``,
-any other array as ``NAME``, and in its metadata, as ``ngrammix``, JSON of what each tensor is. It
-is compressed in pieces, the header and then all arrays of a dtype together: zstd and brotli make
-one stream of all codes no larger than one for each tensor. `quant.io.container` writes the file.
+The content is a safetensors file: codes as ``NAME:codes``, side arrays as ``NAME:ARRAY``, any other
+array as ``NAME``; its metadata have, under ``ngrammix``, a JSON record of each tensor. The content
+is cut into its header and one piece a dtype, with all arrays of the dtype, and these are compressed
+by `quant.io.container`. zstd and brotli make one stream of all codes no larger than one stream a
+tensor.
 """
 
 import json
@@ -22,9 +23,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from quant.base.config import check_int
-from quant.io.compress import compress
-from quant.io.container import check_size, damaged, read, write
-from quant.io.records import Plain, Quantized, describe, from_json
+from quant.io.container import compress_pieces, decompress
+from quant.io.records import QuantizedRecord, RawRecord, record_from_json, to_record
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -40,27 +40,27 @@ def save(
     *,
     packed: bool = False,
     codec: str = "best",
-) -> int:
-    """Bytes of the file that holds the tensors from now on.
+) -> None:
+    """Save tensors in one compressed file.
 
-    A file of that name is replaced once the new one is whole.
+    A file of that name is replaced once the new one is complete.
 
     Parameters
     ----------
     path : path
-    tensors : dict of QuantizedTensor, arrays, and tensors of torch
-        By name; arrays are stored as they are.
+    tensors : dict of QuantizedTensor, numpy arrays and torch tensors
+        By name. Arrays and torch tensors are stored unchanged.
     packed : bool
-        Whether codes lie without gaps. What is compressed is smaller without: leave it False
-        unless codec is "none".
+        Whether to pack codes without gaps. A compressed file is for the most part smaller without
+        packing: leave it False unless codec is "none".
     codec : "best", "none", "zstd", "brotli" or "lzma"
-        "best" takes for each piece the smallest that those installed make of it.
+        "best" takes, for each piece, the smallest result of all codecs that are installed.
 
     Raises
     ------
     ValueError
         If a tensor is of another kind or could not be loaded again, two names clash, or the codec
-        is unknown or missing.
+        is unknown or not installed.
     """
     arrays: Arrays = {}
     index = {}
@@ -68,7 +68,7 @@ def save(
         if type(name) is not str:
             raise ValueError(f"names must be strings, got {name!r}; convert it")
         try:
-            record, parts = describe(tensor, is_packed=packed)
+            record, parts = to_record(tensor, is_packed=packed)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         index[name] = record.to_json()
@@ -80,33 +80,33 @@ def save(
                 )
             arrays[stored] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     raw = save_safetensors(arrays, {KEY: json.dumps(index)})
-    pieces = [compress(piece, codec, itemsize=itemsize) for piece, itemsize in cut(raw, arrays)]
-    return write(Path(path), pieces)
+    write_atomically(Path(path), compress_pieces(cut(raw, arrays), codec))
 
 
 def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """The tensors that were saved, by name and in their order.
+    """Load the tensors of a file, by name and in the order that they were saved in.
 
     Parameters
     ----------
     path : path
     max_bytes : int >= 0
-        Most bytes that the file may have; most, too, that its content, its codes and all its
-        weights as float32 may take together. What would be more is refused before it is allocated.
+        Most bytes of the file; also the most bytes of its content, its codes and all its weights as
+        float32 together. A file that needs more is refused before they are allocated.
 
     Raises
     ------
     ValueError
-        If it is too much, or the file is missing, of another kind or version, cut short, longer
-        than it was, altered by a bit, or of a codec that is not installed.
+        If the file needs more than `max_bytes`, is missing, of another kind or version, cut short,
+        longer than it was, altered by a bit, or of a codec that is not installed.
     """
     check_int(max_bytes, "max_bytes", 0, sys.maxsize)
     path = Path(path)
-    raw = read(path, max_bytes)
-    with refused(path):
-        records = {name: from_json(its) for name, its in read_index(raw).items()}
-    check_size(path, len(raw) + sum(record.n_bytes for record in records.values()), max_bytes)
-    with refused(path):
+    raw = read_content(path, max_bytes)
+    with content_errors(path):
+        records = {name: record_from_json(values) for name, values in read_index(raw).items()}
+    needed = len(raw) + sum(record.n_extra_bytes for record in records.values())
+    check_size(path, needed, max_bytes)
+    with content_errors(path):
         arrays = load_safetensors(raw)
         tensors = {name: restore(name, record, arrays) for name, record in records.items()}
         if arrays:
@@ -114,49 +114,90 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, 
     return tensors
 
 
-def restore(name: str, record: Plain | Quantized, arrays: Arrays) -> Any:
-    """The tensor, whose arrays are taken out of `arrays`."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either complete or not there.
+
+    The content reaches the disk under another name before it takes the name of the file. So a
+    process that is killed at any moment leaves the old file complete, or the new one.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        return record.restore({part: arrays.pop(full_name(name, part)) for part in record.parts})
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_content(path: Path, max_bytes: int) -> bytes:
+    """The safetensors file inside; neither it nor the file is longer than `max_bytes`."""
+    if not path.is_file():
+        raise ValueError(f"quantized tensors must be a file, got {path}; check the path")
+    size = path.stat().st_size
+    check_size(path, size, max_bytes)
+    with path.open("rb") as file:
+        blob = file.read(size)  # no more, if the file grows meanwhile
+    try:
+        return decompress(blob, max_bytes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def restore(name: str, record: RawRecord | QuantizedRecord, arrays: Arrays) -> Any:
+    """The tensor of a record; its arrays are removed from `arrays`."""
+    parts = {part: arrays.pop(full_name(name, part)) for part in record.array_names}
+    try:
+        return record.to_tensor(parts)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
 
 def full_name(name: str, part: str) -> str:
-    """Name of an array in the file; a tensor that is one array has no parts."""
+    """Name of an array in the file; the only array of an unquantized tensor has no part."""
     return f"{name}:{part}" if part else name
 
 
 def cut(raw: bytes, arrays: Arrays) -> Iterator[tuple[bytes, int]]:
-    """(piece, bytes of its items): the header of safetensors, then all arrays of each dtype."""
+    """(piece, bytes of an item): the header of safetensors, then all arrays of each dtype."""
     header = read_header(raw)
     header.pop(METADATA)
-    spans = {name: its["data_offsets"] for name, its in header.items()}
+    spans = {name: entry["data_offsets"] for name, entry in header.items()}
     start = len(raw) - max((end for _, end in spans.values()), default=0)
     yield raw[:start], 1
     in_order = sorted(spans, key=lambda name: spans[name])
-    for dtype, run in groupby(in_order, key=lambda name: arrays[name].dtype):
-        names = list(run)
+    for dtype, group in groupby(in_order, key=lambda name: arrays[name].dtype):
+        names = list(group)
         begin, end = spans[names[0]][0], spans[names[-1]][1]
         yield raw[start + begin : start + end], dtype.itemsize
 
 
 def read_index(raw: bytes) -> dict[str, Any]:
-    """What the file says of each tensor, unchecked; an error of any kind if it says nothing."""
+    """Records of a safetensors file as JSON, unchecked; an error of any kind if it has none."""
     return dict(json.loads(read_header(raw)[METADATA][KEY]))
 
 
 def read_header(raw: bytes) -> dict[str, Any]:
-    """Header of safetensors, unchecked; an error of any kind if there is none."""
+    """Header of a safetensors file, unchecked; an error of any kind if it has none."""
     n_header = int.from_bytes(raw[:8], "little")
     if n_header > MAX_HEADER:
         raise ValueError(f"a header of {n_header} bytes, more than {MAX_HEADER}")
     return dict(json.loads(raw[8 : 8 + n_header]))
 
 
+def check_size(path: Path, n_bytes: int, max_bytes: int) -> None:
+    """Raise ValueError if a file needs more bytes than `max_bytes`."""
+    if n_bytes > max_bytes:
+        raise ValueError(
+            f"{path}: quantized tensors must need at most {max_bytes} bytes, got {n_bytes}; raise "
+            "max_bytes if you trust them"
+        )
+
+
 @contextmanager
-def refused(path: Path) -> Iterator[None]:
-    """What is raised while content is put to use means that `save` did not write it."""
+def content_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading the content into ValueError: `save` did not write this content."""
     try:
         yield
     except (
@@ -168,4 +209,6 @@ def refused(path: Path) -> Iterator[None]:
         SafetensorError,
     ) as error:
         what = error if isinstance(error, ValueError) else repr(error)
-        raise damaged(path, what) from error
+        raise ValueError(
+            f"{path}: content is not what save writes: {what}; use another copy"
+        ) from error

@@ -1,4 +1,4 @@
-"""Codes of 1 to 8 bits as bytes without gaps, and back."""
+"""Pack codes of 1 to 8 bits into bytes without gaps, and unpack them."""
 
 import sys
 from typing import Any
@@ -16,40 +16,42 @@ DTYPES = ("int8", "uint8")
 
 
 def pack(codes: Codes, bits: int) -> Bytes:
-    """(ceil(n * bits / 8),) uint8: n codes of `bits` bits, one after the other.
+    """Pack n codes of `bits` bits into (ceil(n * bits / 8),) uint8.
 
-    The first code takes the lowest bits of the first byte; bits behind the last code are 0.
+    The first code is in the lowest bits of the first byte. Unused bits of the last byte are 0.
 
     Parameters
     ----------
-    codes : int8, each in two's complement of `bits` bits, or uint8; any shape, in C order
+    codes : int8 or uint8, any shape
+        Packed in C order; int8 as two's complement of `bits` bits.
     bits : int in 1..8
 
     Raises
     ------
     ValueError
-        If the codes are of another dtype, or one does not fit.
+        If the codes have another dtype, or one does not fit into `bits` bits.
     """
-    check_codes(codes, bits)
+    check_fits(codes, bits)
     packed: Bytes = np.empty(packed_size(codes.size, bits), np.uint8)
     kernels.pack(np.ascontiguousarray(codes).reshape(-1).view(np.uint8), bits, packed)
     return packed
 
 
 def unpack(packed: Bytes, bits: int, n: int, dtype: str = "uint8") -> Codes:
-    """(n,) codes, which `pack` gave for codes of this dtype.
+    """Unpack (n,) codes of this dtype from what `pack` returned.
 
     Parameters
     ----------
     packed : (ceil(n * bits / 8),) uint8
     bits : int in 1..8
     n : int >= 0
+        Number of codes.
     dtype : "int8" or "uint8"
 
     Raises
     ------
     ValueError
-        If `pack` could not have given these bytes.
+        If `packed` has another dtype or shape, or unused bits that are not 0.
     """
     check_int(bits, "bits", 1, 8)
     check_int(n, "n", 0, sys.maxsize)
@@ -57,37 +59,37 @@ def unpack(packed: Bytes, bits: int, n: int, dtype: str = "uint8") -> Codes:
     size = packed_size(n, bits)
     if packed.dtype != np.uint8 or packed.shape != (size,):
         raise ValueError(
-            f"{n} codes of {bits} bits must be uint8 of shape ({size},), got {packed.dtype} of "
-            f"shape {packed.shape}; take all that pack gave"
+            f"packed must be uint8 of shape ({size},) for {n} codes of {bits} bits, got "
+            f"{packed.dtype} of shape {packed.shape}; pass all that pack returned"
         )
     codes: Bytes = np.empty(n, np.uint8)
     sign = 1 << (bits - 1) if dtype == "int8" else 0
     rest = kernels.unpack(np.ascontiguousarray(packed), bits, sign, codes)
     if rest != 0:
         raise ValueError(
-            f"bits behind the last code must be 0, got {rest} in the last byte; take what pack gave"
+            f"unused bits of the last byte must be 0, got {rest}; pass what pack returned"
         )
     return codes.view(dtype)
 
 
 def packed_size(n: int, bits: int) -> int:
-    """Bytes of n codes of `bits` bits."""
+    """Bytes of n packed codes of `bits` bits."""
     return (n * bits + 7) // 8
 
 
-def check_codes(codes: Codes, bits: int) -> None:
-    """Raise ValueError unless these are codes of `bits` bits; signed ones are int8."""
+def check_fits(codes: Codes, bits: int) -> None:
+    """Raise ValueError unless the codes are int8 or uint8 and fit into `bits` bits."""
     check_int(bits, "bits", 1, 8)
     if codes.dtype.name not in DTYPES:
         raise ValueError(f"codes must be int8 or uint8, got {codes.dtype}; cast them")
-    least, most = (
+    low, high = (
         (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
         if codes.dtype == np.int8
         else (0, (1 << bits) - 1)
     )
-    if codes.size and not (least <= codes.min() and codes.max() <= most):
-        wrong = codes[(codes < least) | (codes > most)]
+    if codes.size and not (low <= codes.min() and codes.max() <= high):
+        wrong = codes[(codes < low) | (codes > high)]
         raise ValueError(
-            f"{codes.dtype} codes of {bits} bits must be in {least}..{most}, got {wrong[0]}; "
-            "take more bits"
+            f"{codes.dtype} codes of {bits} bits must be in {low}..{high}, got {wrong[0]}; use "
+            "more bits"
         )

@@ -1,4 +1,4 @@
-"""What a file says of each tensor, beside the arrays that it is made of."""
+"""Records: what a file states about each tensor, beside the arrays that it is stored as."""
 
 import sys
 from collections.abc import Mapping
@@ -13,54 +13,55 @@ from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import DTYPES, Layout
 from quant.base.tensor import QuantizedTensor
 from quant.io.packing import DTYPES as CODE_DTYPES
-from quant.io.packing import check_codes, pack, unpack
+from quant.io.packing import check_fits, pack, unpack
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 
-NUMPY = (
+NUMPY_DTYPES = (
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
     "float32", "float64",
 )  # fmt: skip
-PLAIN = (*NUMPY, "bfloat16")
-MOST_DIMENSIONS = 32
-DECODED = 4  # bytes of a weight: float32
+RAW_DTYPES = (*NUMPY_DTYPES, "bfloat16")
+MAX_DIMENSIONS = 32
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain:
-    """An array, or a tensor of torch, that is stored as it is.
+class RawRecord:
+    """Record of an array or torch tensor that is stored unchanged.
 
     Attributes
     ----------
     dtype : str
-        One of `PLAIN`; bfloat16, which numpy lacks, is stored as uint16.
+        One of `RAW_DTYPES`. bfloat16, which numpy lacks, is stored as uint16.
     is_torch : bool
+        Whether it is a torch tensor.
     """
 
     dtype: str
     is_torch: bool
 
-    n_bytes = 0  # beyond those that are stored
+    n_extra_bytes = 0  # bytes in memory beside the stored arrays
 
     def __post_init__(self) -> None:
         check_bool(self.is_torch, "is_torch")
-        check_choice(self.dtype, "dtype", PLAIN if self.is_torch else NUMPY)
+        check_choice(self.dtype, "dtype", RAW_DTYPES if self.is_torch else NUMPY_DTYPES)
 
     @property
-    def parts(self) -> list[str]:
-        """What it is stored as; the one array has its name."""
+    def array_names(self) -> list[str]:
+        """Names of the stored arrays: one, with the name of the tensor."""
         return [""]
 
     def to_json(self) -> dict[str, Any]:
-        """Object for JSON."""
+        """Dict for JSON."""
         return asdict(self)
 
-    def restore(self, arrays: Mapping[str, Array]) -> Any:
-        """The array or tensor; ValueError if it is of another dtype."""
+    def to_tensor(self, arrays: Mapping[str, Array]) -> Any:
+        """Array or tensor of the stored array; ValueError if that has another dtype."""
         array = arrays[""]
         check_choice(array.dtype.name, "stored dtype", (stored_dtype(self.dtype),))
-        check_bits(array)
+        check_bools(array)
         if not self.is_torch:
             return array
         import torch
@@ -69,17 +70,17 @@ class Plain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantized:
-    """A quantized tensor.
+class QuantizedRecord:
+    """Record of a quantized tensor.
 
     Attributes
     ----------
     config, layout, code_bits
-        As in the tensor.
+        As in `QuantizedTensor`.
     dtype, shape
-        Of the codes, as in the tensor.
+        Dtype and shape of the codes.
     is_packed : bool
-        Whether codes are stored without gaps, or else a byte each.
+        Whether codes are stored without gaps; else one byte each.
     arrays : tuple of str
         Names of the side arrays, in order.
     """
@@ -102,27 +103,27 @@ class Quantized:
         is_named = all(type(name) is str and name not in ("", "codes") for name in names)
         if not is_named or len(set(names)) != len(names):
             raise ValueError(
-                f"side arrays must have names of their own, got {', '.join(map(repr, names))}; "
-                "codes is that of the codes"
+                "names of side arrays must be different strings other than 'codes', got "
+                f"{', '.join(map(repr, names))}; rename them"
             )
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes that it takes beyond those that are stored: codes, and weights as float32."""
+    def n_extra_bytes(self) -> int:
+        """Bytes in memory beside the stored arrays: unpacked codes, and weights as float32."""
         n_codes = prod(self.shape) if self.is_packed else 0
-        return n_codes + DECODED * prod(self.layout.shape)
+        return n_codes + FLOAT32_BYTES * prod(self.layout.shape)
 
     @property
-    def parts(self) -> list[str]:
-        """Arrays that it is stored as."""
+    def array_names(self) -> list[str]:
+        """Names of the stored arrays."""
         return ["codes", *self.arrays]
 
     def to_json(self) -> dict[str, Any]:
-        """Object for JSON."""
+        """Dict for JSON."""
         return asdict(self) | {"config": self.config.to_json()}
 
-    def restore(self, arrays: Mapping[str, Array]) -> QuantizedTensor:
-        """The tensor; ValueError unless it can be decoded."""
+    def to_tensor(self, arrays: Mapping[str, Array]) -> QuantizedTensor:
+        """Quantized tensor of the stored arrays; ValueError unless it can be decoded."""
         codes = arrays["codes"]
         if self.is_packed:
             n_codes = prod(self.shape)
@@ -139,15 +140,15 @@ class Quantized:
             layout=self.layout,
             config=self.config,
         )
-        check(tensor)
+        check_decodable(tensor)
         return tensor
 
 
-def describe(tensor: Any, *, is_packed: bool) -> tuple[Plain | Quantized, Arrays]:
-    """(what it is, the arrays that it is stored as); ValueError if it could not be restored."""
+def to_record(tensor: Any, *, is_packed: bool) -> tuple[RawRecord | QuantizedRecord, Arrays]:
+    """(record of a tensor, arrays to store); ValueError if it could not be loaded again."""
     if isinstance(tensor, QuantizedTensor):
         codes = tensor.codes
-        quantized = Quantized(
+        record = QuantizedRecord(
             config=tensor.config,
             layout=tensor.layout,
             code_bits=tensor.code_bits,
@@ -156,43 +157,43 @@ def describe(tensor: Any, *, is_packed: bool) -> tuple[Plain | Quantized, Arrays
             is_packed=is_packed,
             arrays=tuple(tensor.arrays),
         )
-        check(tensor)
+        check_decodable(tensor)
         stored = pack(codes, tensor.code_bits) if is_packed else codes
-        return quantized, {"codes": stored} | dict(tensor.arrays)
+        return record, {"codes": stored} | dict(tensor.arrays)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(tensor, torch.Tensor):
-        held = tensor.detach().cpu()
-        plain = Plain(dtype=str(held.dtype).removeprefix("torch."), is_torch=True)
-        held = held.contiguous().view(getattr(torch, stored_dtype(plain.dtype)))
-        return plain, {"": held.numpy()}
+        values = tensor.detach().cpu()
+        raw = RawRecord(dtype=str(values.dtype).removeprefix("torch."), is_torch=True)
+        values = values.contiguous().view(getattr(torch, stored_dtype(raw.dtype)))
+        return raw, {"": values.numpy()}
     if isinstance(tensor, np.ndarray):
-        return Plain(dtype=tensor.dtype.name, is_torch=False), {"": tensor}
+        return RawRecord(dtype=tensor.dtype.name, is_torch=False), {"": tensor}
     raise ValueError(
-        f"a tensor must be a QuantizedTensor, or an array or a tensor of torch, got "
+        "a tensor must be a QuantizedTensor, a numpy array or a torch tensor, got "
         f"{type(tensor).__name__}; convert it, or leave it out"
     )
 
 
-def from_json(values: Mapping[str, Any]) -> Plain | Quantized:
-    """What `to_json` gave; an error of any kind if it is anything else."""
+def record_from_json(values: Mapping[str, Any]) -> RawRecord | QuantizedRecord:
+    """Record of what `to_json` returned; an error of any kind if it is anything else."""
     if "config" not in values:
-        return Plain(**values)
+        return RawRecord(**values)
     layout = dict(values["layout"])
-    made: dict[str, Any] = {
+    parsed: dict[str, Any] = {
         "config": Config.from_json(values["config"]),
         "layout": Layout(**layout | {"shape": tuple(layout["shape"])}),
         "shape": tuple(values["shape"]),
         "arrays": tuple(values["arrays"]),
     }
-    return Quantized(**dict(values) | made)
+    return QuantizedRecord(**dict(values) | parsed)
 
 
-def check(tensor: QuantizedTensor) -> None:
-    """Raise ValueError unless it can be decoded, as its configuration sees it."""
-    check_codes(tensor.codes, tensor.code_bits)
+def check_decodable(tensor: QuantizedTensor) -> None:
+    """Raise ValueError unless the configuration of the tensor can decode it."""
+    check_fits(tensor.codes, tensor.code_bits)
     for name, array in tensor.arrays.items():
-        check_choice(array.dtype.name, f"dtype of {name}", NUMPY)
-        check_bits(array)
+        check_choice(array.dtype.name, f"dtype of {name}", NUMPY_DTYPES)
+        check_bools(array)
     tensor.config.check(tensor.codes, tensor.arrays, tensor.layout.matrix_shape)
 
 
@@ -208,9 +209,9 @@ def check_layout(layout: Layout) -> None:
 
 
 def check_shape(shape: tuple[int, ...], name: str) -> None:
-    """Raise ValueError unless these are dimensions >= 1."""
-    if len(shape) > MOST_DIMENSIONS:
-        raise ValueError(f"{name} must have at most {MOST_DIMENSIONS} dimensions, got {len(shape)}")
+    """Raise ValueError unless the shape has at most 32 dimensions, all >= 1."""
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"{name} must have at most {MAX_DIMENSIONS} dimensions, got {len(shape)}")
     for n in shape:
         check_int(n, name, 1, sys.maxsize)
 
@@ -221,12 +222,12 @@ def check_bool(value: object, name: str) -> None:
         raise ValueError(f"{name} must be true or false, got {value!r}; correct it")
 
 
-def check_bits(array: Array) -> None:
-    """Raise ValueError if bools are neither 0 nor 1, which numpy takes for granted."""
+def check_bools(array: Array) -> None:
+    """Raise ValueError if a bool array has bytes other than 0 and 1, which numpy does not check."""
     if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
-        raise ValueError("bools must be 0 or 1, got other bytes; make them anew")
+        raise ValueError("bools must be bytes of 0 or 1, got other bytes; make the array again")
 
 
 def stored_dtype(dtype: str) -> str:
-    """Dtype of numpy that stores one of `PLAIN`, bit by bit."""
+    """Numpy dtype that stores the bits of one of `RAW_DTYPES`."""
     return "uint16" if dtype == "bfloat16" else dtype

@@ -1,4 +1,4 @@
-"""What comes out of a file is checked before anything is decoded."""
+"""Checks of codes and side arrays that were loaded from a file, before they are decoded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
-LARGEST = float(np.finfo(np.float32).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def check_scales(scales: Array, dtype: str, shape: tuple[int, int]) -> None:
-    """Raise ValueError unless `scales` are of this dtype and shape, finite, and >= 0."""
+    """Raise ValueError unless `scales` have this dtype and shape and are finite and >= 0."""
     if scales.dtype != dtype or scales.shape != shape:
         raise ValueError(
             f"scales must be {dtype} of shape {shape}, got {scales.dtype} of shape "
@@ -28,10 +28,10 @@ def check_scales(scales: Array, dtype: str, shape: tuple[int, int]) -> None:
 
 def check_codebook(codebook: Array, k: int, before: Shape = (), after: Shape = ()) -> None:
     """Raise ValueError unless `codebook` is float32 of shape (*before, 1..k, *after)."""
-    place = len(before)
-    n = codebook.shape[place] if codebook.ndim > place else 0
-    is_shaped = codebook.shape == (*before, n, *after) and 1 <= n <= k
-    if codebook.dtype != np.float32 or not is_shaped:
+    axis = len(before)
+    n = codebook.shape[axis] if codebook.ndim > axis else 0
+    has_shape = codebook.shape == (*before, n, *after) and 1 <= n <= k
+    if codebook.dtype != np.float32 or not has_shape:
         shape = ", ".join(str(size) for size in (*before, f"1..{k}", *after))
         raise ValueError(
             f"codebook must be float32 of shape ({shape}), got {codebook.dtype} of shape "
@@ -40,8 +40,8 @@ def check_codebook(codebook: Array, k: int, before: Shape = (), after: Shape = (
 
 
 def check_reach(reach: float) -> None:
-    """Raise ValueError unless weights up to `reach` fit float32; NaN does not."""
-    if not reach <= LARGEST:
+    """Raise ValueError unless weights up to `reach` are finite in float32; NaN is not."""
+    if not reach <= MAX_FLOAT32:
         raise ValueError(f"weights must be finite in float32, got {reach:.4g}; the file is damaged")
 
 
@@ -54,13 +54,13 @@ def check_codes(codes: Array, shape: tuple[int, int], n_values: int) -> None:
         )
     if codes.max() >= n_values:
         raise ValueError(
-            f"codes must be below {n_values}, the values of the codebook, got {codes.max()}; the "
+            f"codes must be below {n_values}, the size of the codebook, got {codes.max()}; the "
             "file is damaged"
         )
 
 
 def check_names(arrays: Mapping[str, Array], names: set[str]) -> None:
-    """Raise ValueError unless there are arrays of these names alone."""
+    """Raise ValueError unless `arrays` has exactly these names."""
     if set(arrays) != names:
         raise ValueError(
             f"arrays must be {', '.join(sorted(names)) or 'none'}, got "

@@ -1,4 +1,4 @@
-"""What each parameter of a model is for."""
+"""The role of each parameter of a model, and the names of its tensors."""
 
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,13 @@ HEADS = ("lm_head", "head", "output", "embed_out", "unembed")
 
 
 def roles_of(model: "nn.Module") -> dict[str, str]:
-    """The role of each parameter by name, in the model's order; tied ones by their first name.
+    """Role of each parameter by name, in the model's order; tied parameters by their first name.
 
-    "vector": at most one dimension longer than 1. "embedding": the weight of an Embedding, also
-    where it is the head as well. "head": what `get_output_embeddings` gives, or the weight of a
-    module called as heads mostly are, `HEADS`. "matrix": any other.
+    - "vector": at most one dimension is longer than 1.
+    - "embedding": the weight of an ``nn.Embedding``, tied to the head or not.
+    - "head": the weight of ``model.get_output_embeddings()``, or of a module whose name is in
+      `HEADS`.
+    - "matrix": any other parameter.
     """
     from torch import nn
 
@@ -44,7 +46,7 @@ def roles_of(model: "nn.Module") -> dict[str, str]:
 
 
 def transposed_names(model: "nn.Module") -> set[str]:
-    """Parameters that are stored (in, out): those of a Conv1D, as Hugging Face has it."""
+    """Names of parameters that are stored (in, out): the weights of Hugging Face's ``Conv1D``."""
     return {
         f"{name}.weight" if name else "weight"
         for name, module in model.named_modules()
@@ -53,16 +55,20 @@ def transposed_names(model: "nn.Module") -> set[str]:
 
 
 def state_of(model: "nn.Module") -> "dict[str, Tensor]":
-    """Parameters and buffers that make up the state, themselves, by each of their names."""
+    """Tensors of the model's state dict, not copies; a tied tensor appears by each of its names."""
     from torch import Tensor
 
     state = model.state_dict(keep_vars=True)
-    return {name: its for name, its in state.items() if isinstance(its, Tensor)}
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 def aliases_of(state: "dict[str, Tensor]") -> dict[str, str]:
-    """Names of tensors that have another before, tied ones, and the first name of each."""
-    first: dict[int, str] = {}
+    """First name of each tied tensor, by its further names."""
+    first_names: dict[int, str] = {}
     for name, tensor in state.items():
-        first.setdefault(id(tensor), name)
-    return {name: first[id(its)] for name, its in state.items() if first[id(its)] != name}
+        first_names.setdefault(id(tensor), name)
+    return {
+        name: first_names[id(tensor)]
+        for name, tensor in state.items()
+        if first_names[id(tensor)] != name
+    }

@@ -1,4 +1,4 @@
-"""What is to become of each tensor of a model, and in which order."""
+"""How each tensor of a model is to be quantized, and in which order."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,23 +16,35 @@ BUFFER = "buffer"
 
 
 class Job(NamedTuple):
-    """A tensor of the state, and what is to become of it.
+    """One tensor of the model's state, and how it is to be quantized.
 
-    `place` is when its turn comes; `flow` are the weights that take in what it does, if it waits
-    for those before to be quantized.
+    Attributes
+    ----------
+    name : str
+    weight : tensor
+    role : str
+        As in `quant.models.parameters`, or "buffer".
+    config : Config, "keep" or "float16"
+    is_transposed : bool
+        Whether the weight is stored (in, out).
+    step : int >= 0
+        Jobs run in the order of their steps; those of one step in the order of the state.
+    input_group : tuple of str
+        Weights with the same inputs, if the weight is to be calibrated on the inputs that the
+        weights quantized before it produce; else empty.
     """
 
     name: str
     weight: "Tensor"
     role: str
-    use: Config | str
+    config: Config | str
     is_transposed: bool
-    place: int = 0
-    flow: tuple[str, ...] = ()
+    step: int = 0
+    input_group: tuple[str, ...] = ()
 
 
-def plan(model: "nn.Module", recipe: Recipe) -> list[Job]:
-    """A job for each tensor of the state, in its order, tied ones once."""
+def plan(model: "nn.Module", recipe: Recipe) -> tuple[list[Job], dict[str, str]]:
+    """(a job for each tensor of the state, tied tensors once; first names of tied tensors)."""
     roles, transposed = roles_of(model), transposed_names(model)
     state = state_of(model)
     aliases = aliases_of(state)
@@ -42,39 +54,45 @@ def plan(model: "nn.Module", recipe: Recipe) -> list[Job]:
             continue
         role = roles.get(name, BUFFER)
         is_quantized = role != BUFFER and weight.is_floating_point()
-        use = recipe.use(name, role) if is_quantized else KEEP
-        jobs.append(Job(name, weight, role, use, name in transposed))
-    return jobs
+        config = recipe.config_for(name, role) if is_quantized else KEEP
+        jobs.append(Job(name, weight, role, config, name in transposed))
+    return jobs, aliases
 
 
-def aimed(job: Job, calibration: Calibration, is_sequential: bool) -> Job:
-    """The job, as calibration found the weight to be used.
+def with_calibration(job: Job, calibration: Calibration, is_sequential: bool) -> Job:
+    """The job with its step, input group and orientation, as calibration recorded them.
 
-    ValueError if it needs a Hessian and has none, but for GPTQ of an embedding.
+    GPTQ of an embedding that has no Hessian becomes rounding on the same grid.
+
+    Raises
+    ------
+    ValueError
+        If any other weight needs a Hessian and has none.
     """
-    use = job.use
+    config = job.config
     if job.name in calibration:
         job = job._replace(is_transposed=calibration.is_transposed(job.name))
         if not is_sequential:
-            return job._replace(place=place_in(calibration.groups, job.name))
-        place = place_in(calibration.flows, job.name)
-        if place == 0 or job.role == "embedding":  # comes first, also if it is the head as well
+            return job._replace(step=step_of(job.name, calibration.passes))
+        step = step_of(job.name, calibration.input_groups)
+        if step == 0 or job.role == "embedding":  # looked up first, also if tied to the head
             return job
-        waits = isinstance(use, Config) and needs_hessian(use)
-        return job._replace(place=place, flow=calibration.flows[place - 1] if waits else ())
-    if isinstance(use, Config):
-        use = without_gptq(use) if job.role == "embedding" else use
-        if needs_hessian(use):
-            calibration.check(job.name)
-    return job._replace(use=use)
+        is_compensated = isinstance(config, Config) and needs_hessian(config)
+        group = calibration.input_groups[step - 1] if is_compensated else ()
+        return job._replace(step=step, input_group=group)
+    if isinstance(config, Config):
+        config = without_gptq(config) if job.role == "embedding" else config
+        if needs_hessian(config):
+            calibration.check_reached(job.name)
+    return job._replace(config=config)
 
 
-def place_in(groups: tuple[tuple[str, ...], ...], name: str) -> int:
-    """Which group has the name, counted from 1; 0 if none."""
+def step_of(name: str, groups: tuple[tuple[str, ...], ...]) -> int:
+    """Index, from 1, of the group that contains the name; 0 if none does."""
     return next((i for i, group in enumerate(groups, start=1) if name in group), 0)
 
 
-def without_gptq(use: Config) -> Config:
-    """The configuration whose grid GPTQ would use, or as it is."""
-    inner: Any = use.inner if isinstance(use, GptqConfig) else use
+def without_gptq(config: Config) -> Config:
+    """The configuration of the grid that GPTQ rounds to; any other configuration unchanged."""
+    inner: Any = config.inner if isinstance(config, GptqConfig) else config
     return inner  # type: ignore[no-any-return]

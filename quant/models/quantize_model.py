@@ -1,4 +1,4 @@
-"""A model, quantized in one call."""
+"""Quantize a model in one call."""
 
 import time
 import warnings
@@ -14,12 +14,11 @@ from tqdm import tqdm
 from quant.base.config import Config
 from quant.base.matrix import as_matrix
 from quant.calibration.calibrate import Calibration, calibrate
-from quant.models.parameters import aliases_of, state_of
-from quant.models.plan import BUFFER, Job, aimed, plan
+from quant.models.plan import BUFFER, Job, plan, with_calibration
 from quant.models.quantized_model import QuantizedModel
 from quant.models.recipe import KEEP, Recipe, find_recipe
 from quant.models.report import TensorReport, relative_mse
-from quant.models.sequential import Twin, aimed_at
+from quant.models.sequential import SequentialCalibration, compensated_target
 from quant.quantizers.gptq import GptqTensor
 from quant.quantizers.quantize import label, needs_hessian, quantize
 
@@ -35,42 +34,46 @@ def quantize_model(
     calibration: Calibration | Iterable[Any] | None = None,
     *,
     memory_limit: int | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> QuantizedModel:
-    """The model's state, quantized as the recipe says; the model itself is as it was.
+    """Quantize the tensors of a model as a recipe says; the model itself is left as it was.
+
+    Tied weights are quantized once; buffers are kept unchanged. Without Fisher information, an
+    embedding that is not tied to a head has no Hessian, and GPTQ of it rounds to nearest.
 
     Parameters
     ----------
-    model : module of torch
-    recipe : Recipe, str or data
-        A name of `quant.models.recipe.RECIPES`, or what `Recipe.from_json` takes. Tied weights are
-        quantized once, buffers not at all. Without Fisher information, an embedding that is no
-        head has no Hessian either: GPTQ of it is rounding to nearest.
-    calibration : Calibration, or what `calibrate` takes as batches, optional
-        GPTQ needs one; the report says more with one. With batches come Fisher information too.
+    model : torch.nn.Module
+    recipe : Recipe, str or dict
+        A name of `quant.RECIPES`, or what `Recipe.from_json` takes.
+    calibration : Calibration, or batches as `calibrate` takes them, optional
+        Needed for GPTQ. With any quantizer, the report then has errors too. Batches are
+        calibrated with Fisher information.
     memory_limit : int, optional
-        As in `calibrate`, for batches.
+        As in `calibrate`; only together with batches.
     progress : bool
-        Whether a bar is shown, on stderr, if it is a terminal.
+        Whether to show a bar on stderr, if it is a terminal.
 
     Raises
     ------
     ValueError
-        If the recipe is unknown, a weight is not finite, or there is no calibration, or none that
-        reached it, for one that needs a Hessian.
+        If the recipe is unknown, a weight is not finite, or a weight that needs a Hessian has
+        none.
     """
     recipe = find_recipe(recipe)
-    jobs = plan(model, recipe)
-    needy = [job.name for job in jobs if isinstance(job.use, Config) and needs_hessian(job.use)]
-    if needy and calibration is None:
+    jobs, aliases = plan(model, recipe)
+    hessian_names = [
+        job.name for job in jobs if isinstance(job.config, Config) and needs_hessian(job.config)
+    ]
+    if hessian_names and calibration is None:
         raise ValueError(
-            f"recipe {recipe.name} needs a calibration for {needy[0]}, got none; give it batches, "
-            "such as self_generate makes"
+            f"recipe {recipe.name} needs a calibration for {hessian_names[0]}, got none; pass "
+            "batches, such as those of self_generate"
         )
-    is_done = calibration is None or isinstance(calibration, Calibration)
-    if is_done and memory_limit is not None:
+    if memory_limit is not None and (calibration is None or isinstance(calibration, Calibration)):
         raise ValueError(
-            f"memory_limit goes with batches, got {memory_limit} without; give it to calibrate"
+            f"memory_limit needs batches to calibrate with, got {memory_limit} without batches; "
+            "pass it to calibrate"
         )
     if calibration is not None and not isinstance(calibration, Calibration):
         if recipe.sequential and iter(calibration) is calibration:
@@ -78,86 +81,92 @@ def quantize_model(
         calibration = calibrate(
             model, calibration, fisher=True, memory_limit=memory_limit, progress=progress
         )
-    twin = None
+    sequential = None
     if calibration is not None:
-        jobs = [aimed(job, calibration, recipe.sequential) for job in jobs]
-        twin = Twin(model, calibration) if recipe.sequential and needy else None
+        jobs = [with_calibration(job, calibration, recipe.sequential) for job in jobs]
+        if recipe.sequential and hessian_names:
+            sequential = SequentialCalibration(model, calibration)
     tensors: dict[str, Any] = {}
     reports: dict[str, TensorReport] = {}
-    in_order = sorted(jobs, key=lambda job: job.place)
+    in_order = sorted(jobs, key=lambda job: job.step)
     for job in tqdm(in_order, "quantize", unit=" tensors", disable=None if progress else True):
         try:
-            tensors[job.name], reports[job.name] = do(job, calibration, twin)
+            tensors[job.name], reports[job.name] = quantize_tensor(job, calibration, sequential)
         except ValueError as error:
             raise ValueError(f"{job.name}: {error}") from error
-        if twin is not None and job.role != BUFFER:
-            twin.take(job.name, tensors[job.name])
-    whole = fsum(report.error or 0.0 for report in reports.values())
+        if sequential is not None and job.role != BUFFER:
+            sequential.commit(job.name, tensors[job.name])
+    total = fsum(report.error or 0.0 for report in reports.values())
     return QuantizedModel(
         tensors={job.name: tensors[job.name] for job in jobs},
-        aliases=aliases_of(state_of(model)),
-        report=tuple(with_share(reports[job.name], whole) for job in jobs),
+        aliases=aliases,
+        report=tuple(with_error_share(reports[job.name], total) for job in jobs),
     )
 
 
-def do(job: Job, calibration: Calibration | None, twin: Twin | None) -> tuple[Any, TensorReport]:
-    """(what the tensor becomes, how it fared)."""
+def quantize_tensor(
+    job: Job, calibration: Calibration | None, sequential: SequentialCalibration | None
+) -> tuple[Any, TensorReport]:
+    """Quantize one tensor: (QuantizedTensor or torch tensor, its report)."""
     start = time.perf_counter()
     weight = job.weight.detach()
     report = TensorReport(
         name=job.name,
         role=job.role,
         shape=tuple(weight.shape),
-        quantizer=label(job.use) if isinstance(job.use, Config) else job.use,
+        quantizer=label(job.config) if isinstance(job.config, Config) else job.config,
         bits_per_weight=8.0 * weight.element_size(),
     )
-    if job.use == KEEP:
+    if job.config == KEEP:
         return weight.cpu().clone(), report
-    if isinstance(job.use, Config):
-        hessian: Any = cost_of(job, calibration)
-        layout, asked = None, weight
-        if twin is not None and job.flow:
+    if isinstance(job.config, Config):
+        layout, target = None, weight
+        hessian: Any
+        if sequential is not None and job.input_group:
             matrix, layout = as_matrix(weight, transposed=job.is_transposed)
-            hessian, cross = twin.meet(job.flow)
-            asked = replace(layout, dtype="float32").restore(aimed_at(matrix, hessian, cross))
+            hessian, cross = sequential.inputs_of(job.input_group)
+            compensated = compensated_target(matrix, hessian, cross)
+            target = replace(layout, dtype="float32").restore(compensated)
+        else:
+            hessian = cost_of(job, calibration)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            q = quantize(asked, job.use, hessian, transposed=job.is_transposed)
+            q = quantize(target, job.config, hessian, transposed=job.is_transposed)
         q = replace(q, layout=layout or q.layout)
         for warning in caught:
             warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=3)
         damp = q.report.damp if isinstance(q, GptqTensor) else None
         notes = tuple(str(warning.message) for warning in caught)
         report = replace(report, bits_per_weight=q.bits_per_weight, damp=damp, notes=notes)
-        report = judged(report, job, calibration, q.matrix())
+        report = with_errors(report, job, calibration, q.matrix())
         return q, replace(report, seconds=time.perf_counter() - start)
     half = weight.half().cpu()
     if not half.isfinite().all():
-        raise ValueError("weights must be finite as float16, got otherwise; use another rule")
+        raise ValueError("weights must be finite as float16, got an overflow; use another rule")
     report = replace(report, bits_per_weight=16.0)
     if job.role != "vector":
         decoded, _ = as_matrix(half, transposed=job.is_transposed)
-        report = judged(report, job, calibration, decoded)
+        report = with_errors(report, job, calibration, decoded)
     else:
-        exact, kept = (its.cpu().double().numpy() for its in (weight, half))
-        report = replace(report, relative_mse=relative_mse(exact, kept))
+        exact, rounded = (tensor.cpu().double().numpy() for tensor in (weight, half))
+        report = replace(report, relative_mse=relative_mse(exact, rounded))
     return half, replace(report, seconds=time.perf_counter() - start)
 
 
 def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
-    """What takes the place of the weight's Hessian, None where there is none."""
+    """`Calibration.cost` of the weight (in, in), or None if calibration did not reach it."""
     if calibration is None or job.name not in calibration:
         return None
     return calibration.cost(job.name)
 
 
-def judged(
+def with_errors(
     report: TensorReport,
     job: Job,
     calibration: Calibration | None,
     decoded: NDArray[np.float32],
 ) -> TensorReport:
-    """The report with the errors of what was decoded, (R, C)."""
+    """The report with the errors of the decoded matrix (R, C)."""
     matrix, _ = as_matrix(job.weight, transposed=job.is_transposed)
     error = None
     if calibration is not None and job.name in calibration:
@@ -165,8 +174,8 @@ def judged(
     return replace(report, relative_mse=relative_mse(matrix, decoded), error=error)
 
 
-def with_share(report: TensorReport, whole: float) -> TensorReport:
-    """The report with its share of the whole error, if it has an error and there is one."""
-    if report.error is None or not whole:
+def with_error_share(report: TensorReport, total: float) -> TensorReport:
+    """The report with its share of the total error, if it has an error and the total is not 0."""
+    if report.error is None or not total:
         return report
-    return replace(report, share=report.error / whole)
+    return replace(report, share=report.error / total)

@@ -1,4 +1,4 @@
-"""A quantized model: its tensors by name, out of a model and into one, and as a file."""
+"""A quantized model: its tensors by name, loaded into a model, saved to and loaded from a file."""
 
 import json
 import os
@@ -16,21 +16,22 @@ from quant.models.report import TensorReport, make_table
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ALIASES = "__aliases__"  # of a file: JSON, as bytes
+ALIASES = "__aliases__"  # array of a file: JSON as bytes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class QuantizedModel:
-    """The state of a model, quantized; `quantize_model` makes one.
+    """The quantized state of a model; `quantize_model` makes one.
 
     Attributes
     ----------
-    tensors : dict of QuantizedTensor, or tensors of torch that are as they were
-        By name, as in the model's ``state_dict``; tied ones once, by the first of their names.
+    tensors : dict of QuantizedTensor and torch tensors
+        By name, as in the model's ``state_dict``. A tied tensor appears once, by its first name;
+        a tensor that is not quantized is a torch tensor.
     aliases : dict of str
-        The other names of tied ones, and the first of each.
+        First name of each tied tensor, by its further names.
     report : tuple of TensorReport
-        What became of each; empty if it was loaded.
+        One report a tensor; empty for a model that was loaded from a file.
     """
 
     tensors: dict[str, Any]
@@ -39,35 +40,39 @@ class QuantizedModel:
 
     @property
     def n_weights(self) -> int:
-        """Numbers in all tensors."""
-        return sum(prod(shape_of(its)) for its in self.tensors.values())
+        """Number of entries of all tensors."""
+        return sum(prod(shape_of(tensor)) for tensor in self.tensors.values())
 
     @property
     def nbytes(self) -> int:
-        """Bytes of packed codes and of all arrays, before any compression."""
-        return sum(its.nbytes for its in self.tensors.values())
+        """Bytes of packed codes and all other arrays, before compression."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
     def bits_per_weight(self) -> float:
-        """All bytes, in bits a number."""
+        """Bits of `nbytes` per entry."""
         return 8 * self.nbytes / self.n_weights
 
     def load_into(self, model: "nn.Module") -> None:
-        """Copy all weights, dequantized, into a model that has tensors of the same names.
+        """Copy all tensors, dequantized, into a model with tensors of the same names.
 
-        ValueError if it lacks one, has others, or one is of another shape; then none was copied.
+        Raises
+        ------
+        ValueError
+            If the model lacks a tensor, has further ones, or one has another shape. Nothing is
+            copied then.
         """
         import torch
 
         state = state_of(model)
-        source = {name: name for name in self.tensors} | self.aliases
-        if differing := sorted(state.keys() ^ source.keys()):
+        sources = {name: name for name in self.tensors} | self.aliases
+        if differing := sorted(state.keys() ^ sources.keys()):
             raise ValueError(
-                "a model must have the tensors that were quantized, got differing "
+                "the model must have the tensors that were quantized, got differing "
                 f"{', '.join(differing)}; load into a model of the same kind"
             )
         for name, tensor in state.items():
-            shape = shape_of(self.tensors[source[name]])
+            shape = shape_of(self.tensors[sources[name]])
             if shape != tuple(tensor.shape):
                 raise ValueError(
                     f"{name} must have the shape that was quantized, {shape}, got "
@@ -76,35 +81,37 @@ class QuantizedModel:
         values = {name: dequantized(tensor) for name, tensor in self.tensors.items()}
         with torch.no_grad():
             for name, tensor in state.items():
-                tensor.copy_(values[source[name]])
+                tensor.copy_(values[sources[name]])
 
     def save(
         self, path: str | os.PathLike[str], *, packed: bool = False, codec: str = "best"
-    ) -> int:
-        """Bytes of the file that holds the tensors from now on; see `quant.io.file.save`."""
+    ) -> None:
+        """Save the tensors in one compressed file; see `quant.save`."""
         tensors = dict(self.tensors)
         if ALIASES in tensors:
-            raise ValueError(f"{ALIASES} is a name of the file's own; rename the tensor")
+            raise ValueError(
+                f"{ALIASES} is reserved for the file, got a tensor of that name; rename the tensor"
+            )
         if self.aliases:
             tensors[ALIASES] = np.frombuffer(json.dumps(self.aliases).encode(), np.uint8)
-        return save(path, tensors, packed=packed, codec=codec)
+        save(path, tensors, packed=packed, codec=codec)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> "QuantizedModel":
-        """The tensors that were saved, the same bits; ValueError as `quant.io.file.load`."""
+        """Load a model that was saved; same bits. ValueError as in `quant.load`."""
         tensors = load(path, max_bytes)
         aliases = read_aliases(tensors.pop(ALIASES, None))
         if aliases is None or not all(
             name not in tensors and first in tensors for name, first in aliases.items()
         ):
             raise ValueError(
-                f"{ALIASES} must give other names of tensors, got otherwise in {path}; save the "
-                "model again"
+                f"{ALIASES} must map further names of tied tensors to their first names, got "
+                f"something else in {path}; save the model again"
             )
         return cls(tensors=tensors, aliases=aliases)
 
     def table(self) -> str:
-        """A line for each tensor: bits a weight, errors, seconds; then all together."""
+        """Table of the report: a line for each tensor, and a line for all tensors together."""
         return make_table(self.report, self.bits_per_weight)
 
     def __repr__(self) -> str:
@@ -115,24 +122,24 @@ class QuantizedModel:
 
 
 def shape_of(tensor: Any) -> tuple[int, ...]:
-    """The shape of a weight, quantized or not."""
+    """Shape of a weight, quantized or not."""
     return tuple(tensor.layout.shape if isinstance(tensor, QuantizedTensor) else tensor.shape)
 
 
 def dequantized(tensor: Any) -> "Tensor":
-    """The weight, quantized or not, as a tensor of torch."""
+    """A weight, quantized or not, as a torch tensor."""
     import torch
 
     return torch.as_tensor(tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor)
 
 
 def read_aliases(stored: Any) -> dict[str, str] | None:
-    """Aliases of a file, none if it has none; None if they are no names."""
+    """Aliases of a file: an empty dict if it has none, None if they are invalid."""
     if stored is None:
         return {}
     try:
         aliases = json.loads(bytes(stored))
     except (ValueError, TypeError, RecursionError):
         return None
-    is_named = isinstance(aliases, dict) and all(type(name) is str for name in aliases.values())
-    return aliases if is_named else None
+    is_valid = isinstance(aliases, dict) and all(type(name) is str for name in aliases.values())
+    return aliases if is_valid else None

@@ -1,43 +1,45 @@
-"""What quantization did to each tensor, in figures."""
+"""Figures of what quantization did to each tensor."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tabulate import tabulate
 
 HEADER = ("tensor", "role", "shape", "quantizer", "bits", "rel. MSE", "error", "share", "s")
-LEFT = 4  # columns of text
+ALIGNMENTS = ("left",) * 4 + ("right",) * 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorReport:
-    """What became of a tensor.
+    """How one tensor was quantized, and what it lost.
 
     Attributes
     ----------
     name, role : str
-        The role as in `quant.models.parameters`; "buffer" for what is no parameter.
+        The role as in `quant.models.parameters`, or "buffer".
     shape : tuple of int
     quantizer : str
-        "keep", "float16", or what it was quantized with.
+        "keep", "float16", or the kind of the configuration and its fields that are not defaults.
     bits_per_weight : float
-        Codes and side arrays, before compression.
+        Bits of packed codes and side arrays per weight, before compression.
     relative_mse : float
-        Sum of squared errors in squares of the weight.
+        Sum of squared errors, divided by the sum of squared weights.
     error : float or None
-        What the errors cost by `Calibration.error`: ``sum(g * diag(E H Eᵀ))``. With Fisher
-        information, half of it is about what they add to the loss of a token, in nats. None
-        where calibration did not reach, and of what is kept.
+        Cost of the errors by `Calibration.error`: ``sum(g * diag(E H Eᵀ))``. With Fisher
+        information, half of it approximates the increase of the loss in nats a token. None for
+        a tensor that is kept, or that calibration did not reach.
     share : float or None
-        Of the errors of all tensors.
+        Share of `error` in the errors of all tensors.
     seconds : float
+        Time that quantization took.
     damp : float or None
-        What GPTQ used.
+        Damping that GPTQ used.
     notes : tuple of str
-        Warnings, and what was done otherwise than asked.
+        Warnings, and deviations from what was asked.
     """
 
     name: str
@@ -54,35 +56,36 @@ class TensorReport:
 
     @property
     def n_weights(self) -> int:
-        """How many weights it has."""
+        """Number of entries of the tensor."""
         return prod(self.shape)
 
 
 def relative_mse(matrix: NDArray[Any], decoded: NDArray[Any]) -> float:
-    """Sum of squared differences in squares of the first; 0 if there is no difference."""
+    """Sum of squared differences, divided by the sum of squares of `matrix`."""
     error = np.square(matrix - decoded, dtype=np.float64).sum()
     return float(error / np.square(matrix, dtype=np.float64).sum()) if error else 0.0
 
 
 def make_table(reports: Iterable[TensorReport], bits_per_weight: float) -> str:
-    """Lines of a table: a tensor each, those that were kept in one; then the sum, and notes."""
+    """Table of reports: a line a tensor, one line for all kept tensors, the totals, the notes."""
     reports = list(reports)
     kept = [report for report in reports if report.quantizer == "keep"]
-    lines = [cells(report) for report in reports if report.quantizer != "keep"]
+    rows = [cells(report) for report in reports if report.quantizer != "keep"]
     if kept:
         n = sum(report.n_weights for report in kept)
-        lines.append([f"{len(kept)} as they are", "", str(n), "keep", *[""] * 5])
+        rows.append([f"{len(kept)} kept", "", str(n), "keep", *[""] * 5])
     n = sum(report.n_weights for report in reports)
     errors = [report.error for report in reports if report.error is not None]
     total = f"{sum(errors):.4g}" if errors else ""
     seconds = sum(report.seconds for report in reports)
-    last = ["all", "", str(n), "", f"{bits_per_weight:.3f}", "", total, "", f"{seconds:.2f}"]
+    rows.append(["all", "", str(n), "", f"{bits_per_weight:.3f}", "", total, "", f"{seconds:.2f}"])
     notes = [f"{report.name}: {note}" for report in reports for note in report.notes]
-    return "\n".join([*aligned([list(HEADER), *lines, last]), *notes])
+    table = tabulate([HEADER, *rows], tablefmt="plain", colalign=ALIGNMENTS, disable_numparse=True)
+    return "\n".join([*map(str.rstrip, table.splitlines()), *notes])
 
 
 def cells(report: TensorReport) -> list[str]:
-    """A line of the table."""
+    """Cells of one line of the table."""
     return [
         report.name,
         report.role,
@@ -93,16 +96,4 @@ def cells(report: TensorReport) -> list[str]:
         "" if report.error is None else f"{report.error:.3g}",
         "" if report.share is None else f"{report.share:.1%}",
         f"{report.seconds:.2f}",
-    ]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of columns: text to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < LEFT else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
     ]

@@ -11,7 +11,7 @@ from quant.base.config import Config, check_choice, check_int
 from quant.base.matrix import as_matrix
 from quant.base.tensor import QuantizedTensor
 from quant.io.validation import (
-    LARGEST,
+    MAX_FLOAT32,
     check_codebook,
     check_codes,
     check_names,
@@ -43,7 +43,7 @@ class ProductBook:
 
     def __post_init__(self) -> None:
         largest = float(self.scales.max()) * float(np.abs(self.codebook).max())
-        if not largest <= LARGEST:
+        if not largest <= MAX_FLOAT32:
             raise ValueError(
                 f"levels must be finite in float32, got {largest:.4g}; the weights are too large"
             )

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from eval.bench import packing
 from eval.cli import main
+from quant.io.container import OVERHEAD
 from quant.io.packing import pack
 
 
@@ -39,8 +40,8 @@ def test_bench_packing_measures_every_way(rng, tmp_path, capsys):
     rows = {(row["clip"], row["codec"]): row for row in result["compressed"]}
     for clip in packing.CLIPS:
         none, zstd, entropy = (rows[clip, codec] for codec in ("none", "zstd", "entropy"))
-        assert none["bytes_together"] == 3800 + 15  # a header
-        assert none["packed_together"] == 3800 * 6 // 8 + 15
+        assert none["bytes_together"] == 3800 + OVERHEAD
+        assert none["packed_together"] == 3800 * 6 // 8 + OVERHEAD
         assert entropy["bytes_each"] <= entropy["bytes_together"] < zstd["bytes_together"] < 3800
     assert "sd:12.85  zstd" in table
 

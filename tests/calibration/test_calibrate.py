@@ -95,8 +95,8 @@ def test_a_tied_head_is_found_however_it_is_written(how):
     embedded = torch.cat([model.embedding(tokens).flatten(0, 1) for tokens in inputs])
     hidden = torch.cat([model.hidden(tokens).flatten(0, 1) for tokens in inputs])
     assert calibration.names == ("embedding.weight", "linear.weight")
-    assert calibration.groups == (calibration.names,)
-    assert not calibration.is_fisher
+    assert calibration.passes == (calibration.names,)
+    assert not calibration.has_fisher
     assert calibration.fisher("linear.weight") is None
     check_hessian(calibration, "linear.weight", embedded)
     check_hessian(calibration, "embedding.weight", hidden)
@@ -180,8 +180,8 @@ def test_what_no_product_reaches_is_no_part():
     with pytest.raises(ValueError) as error:
         calibration.hessian("unused.weight")
     assert str(error.value) == (
-        "calibration must reach a weight that needs a Hessian, got no product with unused.weight; "
-        "give it batches that do, or the recipe another rule for it"
+        "a weight that needs a Hessian must be used during calibration, got no matrix product with "
+        "unused.weight; calibrate with batches that use it, or give it another rule in the recipe"
     )
 
 
@@ -212,7 +212,7 @@ def test_fisher_is_the_mean_square_of_gradients_in_outputs(is_frozen):
         for label in range(2):
             gradient = ((p - F.one_hot(torch.tensor(label), 2)) @ w) * (hidden > 0)
             expected += (p[:, label, None] * gradient.square()).mean(0)
-    assert calibration.is_fisher
+    assert calibration.has_fisher
     np.testing.assert_allclose(calibration.fisher("second.weight"), of_second, rtol=0.02)
     np.testing.assert_allclose(calibration.fisher("first.weight"), expected, rtol=0.04)
     assert all(weight.grad is None for weight in model.parameters())
@@ -268,7 +268,7 @@ def test_lookups_count_by_their_gradients():
     rows = np.diag(errors @ calibration.cost("embedding.weight") @ errors.T)
     assert calibration.error("embedding.weight", errors) == pytest.approx(counts @ rows)
     assert not calibration.is_transposed("embedding.weight")
-    with pytest.raises(ValueError, match=r"got no product with embedding\.weight"):
+    with pytest.raises(ValueError, match=r"got no matrix product with embedding\.weight"):
         calibration.hessian("embedding.weight")
     assert calibrate(model, [tokens]).names == ("head.weight",)
 
@@ -310,7 +310,7 @@ def test_fisher_needs_no_help_and_takes_no_less():
     with torch.inference_mode(), pytest.raises(ValueError) as error:
         calibrate(LINEAR, [x], fisher=True)
     assert str(error.value) == (
-        "logits must have gradients, got none that lead to a weight; see that the model does not "
+        "logits must have gradients, got none that reach a weight; check that the model does not "
         "run under no_grad, or calibrate with fisher=False"
     )
 
@@ -353,8 +353,8 @@ def test_short_memory_takes_passes():
     assert len(seen) == 2
     short = calibrate(model, batches, fisher=True, memory_limit=8 * (25 + 9))
     names = ("0.weight", "1.weight"), ("2.weight", "3.weight")
-    assert short.groups == names
-    assert whole.groups == ((*names[0], *names[1]),)
+    assert short.passes == names
+    assert whole.passes == ((*names[0], *names[1]),)
     for name in whole.names:
         np.testing.assert_array_equal(short.hessian(name).matrix(), whole.hessian(name).matrix())
         np.testing.assert_array_equal(short.fisher(name), whole.fisher(name))
@@ -390,28 +390,28 @@ ONES = torch.ones(1, 2)
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: calibrate(len, [ONES]), "model must be a module of torch, got "
-         "builtin_function_or_method"),
-        (lambda: calibrate(LINEAR, []), "batches must be at least one, got none; see where they "
-         "come from"),
+        (lambda: calibrate(len, [ONES]), "model must be a torch.nn.Module, got "
+         "builtin_function_or_method; pass the module itself"),
+        (lambda: calibrate(LINEAR, []), "batches must hold at least one batch, got none; check "
+         "the iterable"),
         (lambda: calibrate(LINEAR, [ONES], seed=-1), "seed must be an integer in "
          "0..9223372036854775807, got -1; correct it"),
-        (lambda: calibrate(LINEAR, [ONES], names=["weight", "head"]), "names must be of the "
-         "model's parameters, got head; tied ones have the first of their names"),
+        (lambda: calibrate(LINEAR, [ONES], names=["weight", "head"]), "names must be "
+         "parameters of the model, got head; use the first name of a tied parameter"),
         (lambda: calibrate(LINEAR, [ONES], memory_limit=0), "memory_limit must be an integer in "
          "1..9223372036854775807, got 0; correct it"),
-        (lambda: calibrate(LINEAR, iter([ONES]), memory_limit=99), "batches must be iterable again "
-         "where memory is limited, got list_iterator; make a list of them"),
+        (lambda: calibrate(LINEAR, iter([ONES]), memory_limit=99), "batches must be iterable more "
+         "than once when memory_limit is set, got list_iterator; pass a list"),
         (lambda: calibrate(LINEAR, [ONES], memory_limit=31), "memory_limit must be at least 32 "
          "bytes for weight of 2 columns, got 31; raise it, or leave the weight out of names"),
         (lambda: calibrate(LINEAR, [ONES * torch.nan]), "weight: calibration rows must be finite, "
          "and their squares too, got otherwise in column 0; look at the model's activations"),
         (lambda: calibrate(nn.LSTM(2, 2), [ONES], fisher=True), None),
-        (lambda: calibrate(Twice(), [ONES]), "a weight must be multiplied from one side, got both "
-         "for weight; leave it out of names, and round it to nearest"),
-        (lambda: calibrate(Scalar(), [ONES], fisher=True), "a model must return logits (..., V), "
-         "an object with .logits or a tuple that begins with them, got Tensor; or calibrate with "
-         "fisher=False"),
+        (lambda: calibrate(Twice(), [ONES]), "a weight must be multiplied from one side only, got "
+         "both sides for weight; leave it out of names and round it to nearest"),
+        (lambda: calibrate(Scalar(), [ONES], fisher=True), "the model must return logits (..., V), "
+         "an object with .logits, or a tuple whose first item is logits, got Tensor; or calibrate "
+         "with fisher=False"),
     ],
 )  # fmt: skip
 def test_errors(call, text):
@@ -498,7 +498,7 @@ def test_generation_of_a_broken_model():
     with pytest.raises(ValueError) as error:
         self_generate(Broken(5, 5), 3, context=3, bos=1)
     assert str(error.value) == (
-        "logits must be finite, got otherwise after 1 tokens; look at the model"
+        "logits must be finite, got NaN or infinity after 1 tokens; check the model's weights"
     )
 
 

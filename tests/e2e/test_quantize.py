@@ -51,21 +51,21 @@ def test_quantize_and_then_score(folder, capsys):
     assert table.splitlines()[-1] == f"small/model.ngq: {size:,} bytes"
 
 
-def test_the_pipeline_says_what_is_lost_and_won_back(folder, capsys):
+def test_the_pipeline_says_what_is_lost_and_recovered(folder, capsys):
     arguments = ["pipeline", "--data", "code.py", "--recipe", "int6", "gptq-int4"]
     arguments += ["--calibration-tokens", "300", "--context", "128", "--codec", "zstd"]
     result = run(capsys, *arguments, "--out", "out")
     plain, int6, int4 = result["rows"]
     assert (plain["recipe"], int6["recipe"], int4["recipe"]) == ("as it is", "int6", "gptq-int4")
     assert plain["bits_per_weight"] == 32.0
-    assert plain["loss_model"] == plain["loss"] == 0.0
-    assert plain["won_back"] is None
+    assert plain["bpb_increase_model"] == plain["bpb_increase"] == 0.0
+    assert plain["recovered"] is None
     for row in (int6, int4):
         assert row["file_bytes"] == Path("out", f"{row['recipe']}.ngq").stat().st_size
-        assert row["loss_model"] == pytest.approx(row["bpb_model"] - plain["bpb_model"])
-        assert row["loss"] == pytest.approx(row["bpb"] - plain["bpb"])
+        assert row["bpb_increase_model"] == pytest.approx(row["bpb_model"] - plain["bpb_model"])
+        assert row["bpb_increase"] == pytest.approx(row["bpb"] - plain["bpb"])
         assert row["error"] > 0
-    assert int4["won_back"] == pytest.approx(1 - int4["loss"] / int4["loss_model"])
+    assert int4["recovered"] == pytest.approx(1 - int4["bpb_increase"] / int4["bpb_increase_model"])
     scored = run(capsys, "score", "--data", "code.py", "--context", "128",
                  "--quantized", "out/gptq-int4.ngq")  # fmt: skip
     assert scored["bpb"] == pytest.approx(int4["bpb"], rel=1e-12)
@@ -73,7 +73,7 @@ def test_the_pipeline_says_what_is_lost_and_won_back(folder, capsys):
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == [
-        "bytes", "bits", "error", "BPB", "lost", "+", "cache", "lost", "won", "back"
+        "bytes", "bits", "error", "BPB", "increase", "+", "cache", "increase", "recovered"
     ]  # fmt: skip
     assert lines[-1] == f"{result['signature']} = {plain['bpb']:.4f}"
 
@@ -92,7 +92,7 @@ def test_data_calibrate_too(folder, capsys):
         (["quantize", "--recipe", "int8", "int6", "--out", "o"],
          "--recipe must be one name, got int8, int6; ngrammix pipeline takes several"),
         (["quantize", "--model", "none", "--recipe", "int8", "--out", "o"],
-         "there are no weights to quantize, got --model none; name a model"),
+         "--model must name a model to quantize, got none; name one"),
         (["quantize", "--model", "plain_models:plain", "--recipe", "int8", "--out", "o"],
          "weights are those of a module of torch, got none in plain; let the factory return the "
          "module itself"),
@@ -100,14 +100,14 @@ def test_data_calibrate_too(folder, capsys):
          "data must be a file or a folder, got missing, which is missing; check the path, or pass "
          "--download if it is a data set of the Hugging Face Hub"),
         (["score", "--data", "code.py", "--quantized", "code.py"],
-         "quantized tensors must begin with NGXQUANT, got b'def f(x)' in code.py; is it a file "
-         "that save wrote?"),
+         "code.py: compressed data must begin with NGXQUANT, got b'def f(x)'; pass what compress "
+         "or save made"),
         (["score", "--data", "code.py", "--quantized", "missing"],
          "quantized tensors must be a file, got missing; check the path"),
         (["score", "--data", "code.py", "--model", "none", "--quantized", "small"],
          "--quantized is for a model, got --model none; leave it out"),
         (["pipeline", "--data", "code.py", "--model", "none"],
-         "there are no weights to quantize, got --model none; name a model"),
+         "--model must name a model to quantize, got none; name one"),
     ],
 )  # fmt: skip
 def test_refusals(folder, capsys, arguments, text):
@@ -128,4 +128,4 @@ def test_an_unknown_recipe_is_named(folder, capsys):
     assert main(["quantize", "--recipe", "int9", "--out", "o"]) == 2
     text = capsys.readouterr().err
     assert text.startswith("ngrammix: error: recipe must be one of int8, int6, ")
-    assert text.endswith(", or rules, got 'int9'; correct it\n")
+    assert text.endswith(", or a dict of rules, got 'int9'; correct it\n")

@@ -1,8 +1,6 @@
 """load: files that `save` did not write are refused, whatever they hold."""
 
 import json
-import struct
-from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -13,9 +11,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from quant.base.tensor import QuantizedTensor
-from quant.io import container as sealed
 from quant.io import file as store
-from quant.io.compress import compress
+from quant.io.container import compress
 from quant.io.file import KEY, load, save
 from quant.quantizers.lloyd_max import LloydMaxQuantizer
 from quant.quantizers.scalar import ScalarQuantizer
@@ -51,11 +48,11 @@ def refusal(call, *arguments, **options):
 def rewrite(change, name="q"):
     """The file again, whole to all appearances, after `change(index, arrays)`."""
     path = store.Path(name)
-    raw = sealed.read(path, 1 << 20)
+    raw = store.read_content(path, 1 << 20)
     index, arrays = store.read_index(raw), load_safetensors(raw)
     index, arrays = change(index, arrays) or (index, arrays)
     raw = save_safetensors(arrays, {KEY: index if isinstance(index, str) else json.dumps(index)})
-    sealed.write(path, [compress(raw, "none")])
+    path.write_bytes(compress(raw, "none"))
 
 
 def test_files_of_another_kind_are_refused(tensors):
@@ -71,29 +68,17 @@ def test_files_of_another_kind_are_refused(tensors):
     )
     assert refusal(load, ".") == "quantized tensors must be a file, got .; check the path"
     assert load_bytes(b"PK\3\4") == (
-        "quantized tensors must begin with NGXQUANT, got b'PK\\x03\\x04' in other; is it a file "
-        "that save wrote?"
+        "other: compressed data must begin with NGXQUANT, got b'PK\\x03\\x04'; pass what compress "
+        "or save made"
     )
-    assert load_bytes(whole[:20]) == "other is damaged: it is cut short; use another copy"
-    assert load_bytes(whole[:8] + b"\x02" + whole[9:]) == (
-        "quantized tensors must be of version 1, got 2 in other; read them with the ngrammix that "
-        "wrote them"
+    assert load_bytes(whole[:8] + b"\x01" + whole[9:]) == (
+        "other: compressed data must be of version 2, got version 1; read them with the ngrammix "
+        "that wrote them, or quantize and save again"
     )
-    altered = "other is damaged: its bytes are not those that were saved; use another copy"
+    damaged = "other: compressed data must be as compress made them, got "
+    assert load_bytes(whole[:20]) == damaged + "20 bytes, fewer than a header; use another copy"
+    altered = damaged + "another checksum; use another copy"
     assert load_bytes(whole[:-1]) == load_bytes(whole + b"\0") == altered
-
-    def digested(*numbers, tail=b""):
-        content = sealed.MAGIC + struct.pack("<HH", 1, numbers[0]) + tail
-        return content + blake2b(content, digest_size=16).digest()
-
-    assert load_bytes(digested(2)) == "other is damaged: it is cut short; use another copy"
-    assert load_bytes(digested(1, tail=struct.pack("<Q", 9) + b"12345678")) == (
-        "other is damaged: its pieces are not as long as it; use another copy"
-    )
-    assert load_bytes(digested(1, tail=struct.pack("<Q", 3) + b"123")) == (
-        "other is damaged: compressed data must be as compress made them, got 3 bytes, less than "
-        "a header; use another copy"
-    )
 
 
 def test_every_flip_cut_and_tail_is_refused(tensors):
@@ -113,23 +98,22 @@ def test_every_flip_cut_and_tail_is_refused(tensors):
 
 
 def test_what_takes_too_much_is_refused_first(tensors, monkeypatch):
-    def too_much(max_bytes, n_bytes):
+    def too_much(max_bytes, n_bytes, what="quantized tensors must need"):
         assert refusal(load, "q", max_bytes) == (
-            f"quantized tensors must take at most {max_bytes} bytes, got {n_bytes} in q; raise "
-            "max_bytes if you trust them"
+            f"q: {what} at most {max_bytes} bytes, got {n_bytes}; raise max_bytes if you trust them"
         )
 
     rows = tensors["rows"]
-    size = save("q", {"a": rows}, packed=True)
-    content = len(sealed.read(store.Path("q"), 1 << 20))
+    save("q", {"a": rows}, packed=True)
+    size = store.Path("q").stat().st_size
+    content = len(store.read_content(store.Path("q"), 1 << 20))
     needed = content + 60 + 4 * 60  # codes unpacked, and weights
     assert load("q", needed)["a"].codes.tolist() == rows.codes.tolist()
     too_much(needed - 1, needed)
-    too_much(content - 1, content)
     too_much(size - 1, size)
     with monkeypatch.context() as patch:
-        patch.setattr("quant.io.container.decompress", None)  # is not reached
-        too_much(content - 1, content)
+        patch.setattr("quant.io.container.decompress_piece", None)  # is not reached
+        too_much(content - 1, content, "compressed data must hold")
     for max_bytes in (-1, 1.0, None):
         assert refusal(load, "q", max_bytes) == (
             f"max_bytes must be an integer in 0..{2**63 - 1}, got {max_bytes!r}; correct it"
@@ -139,7 +123,7 @@ def test_what_takes_too_much_is_refused_first(tensors, monkeypatch):
         index["a"]["layout"]["shape"] = [1 << 40, 1 << 50]
 
     rewrite(grow)
-    too_much(1 << 31, len(sealed.read(store.Path("q"), 1 << 20)) + 60 + (1 << 92))
+    too_much(1 << 31, len(store.read_content(store.Path("q"), 1 << 20)) + 60 + (1 << 92))
 
 
 def put(*path, value):
@@ -197,18 +181,19 @@ def put_array(name, array):
         (put("a", "shape", value=[60]),
          "a: codes must be int8 of shape (60,), got int8 of shape (6, 10)"),
         (put("a", "is_packed", value=True),
-         "a: 60 codes of 6 bits must be uint8 of shape (45,), got int8 of shape (6, 10); take all "
-         "that pack gave"),
+         "a: packed must be uint8 of shape (45,) for 60 codes of 6 bits, got int8 of shape (6, "
+         "10); pass all that pack returned"),
         (put("a", "arrays", value=[["scales"]]),
-         "side arrays must have names of their own, got ['scales']; codes is that of the codes"),
+         "names of side arrays must be different strings other than 'codes', got ['scales']; "
+         "rename them"),
         (put("a", "arrays", value=["scales", "scales"]),
-         "side arrays must have names of their own, got 'scales', 'scales'; codes is that of the "
-         "codes"),
+         "names of side arrays must be different strings other than 'codes', got 'scales', "
+         "'scales'; rename them"),
         (put("a", "arrays", value=["steps"]), "KeyError('a:steps')"),
         (put_array("a:scales", None), "KeyError('a:scales')"),
         (put_array("c", np.zeros(2)), "c of no tensor"),
         (put_array("a:codes", np.full((6, 10), 33, np.int8)),
-         "a: int8 codes of 6 bits must be in -32..31, got 33; take more bits"),
+         "a: int8 codes of 6 bits must be in -32..31, got 33; use more bits"),
         (put_array("a:codes", np.full((6, 10), -32, np.int8)),
          "a: codes must be in -31..31, got -32..-32; the file is damaged"),
         (put_array("a:scales", np.zeros((6, 1), np.complex64)),
@@ -225,17 +210,18 @@ def test_content_that_makes_no_sense_is_refused(tensors, change, text):
     save("q", {"a": tensors["rows"], "b": tensors["norm"]})
     rewrite(change)
     got = refusal(load, "q")
-    assert got.startswith(f"q is damaged: {text}")
+    assert got.startswith(f"q: content is not what save writes: {text}")
     assert got.endswith("; use another copy")
 
 
 def test_bools_are_0_or_1():
     save("q", {"a": np.ones(3, bool)})
-    raw = bytearray(sealed.read(store.Path("q"), 1 << 20))
+    raw = bytearray(store.read_content(store.Path("q"), 1 << 20))
     raw[-1] = 2
-    sealed.write(store.Path("q"), [compress(bytes(raw), "none")])
+    store.Path("q").write_bytes(compress(bytes(raw), "none"))
     assert refusal(load, "q") == (
-        "q is damaged: a: bools must be 0 or 1, got other bytes; make them anew; use another copy"
+        "q: content is not what save writes: a: bools must be bytes of 0 or 1, got other bytes; "
+        "make the array again; use another copy"
     )
 
 
@@ -247,20 +233,20 @@ def test_no_header_of_safetensors_is_refused(monkeypatch):
         ((2).to_bytes(8, "little") + b"{}", "KeyError('__metadata__')"),
         ((30).to_bytes(8, "little") + b'{"__metadata__":{"other":"{}"}}', "Expecting"),
     ]:  # fmt: skip
-        sealed.write(store.Path("q"), [compress(raw, "none")])
-        assert refusal(load, "q").startswith(f"q is damaged: {text}")
+        store.Path("q").write_bytes(compress(raw, "none"))
+        assert refusal(load, "q").startswith(f"q: content is not what save writes: {text}")
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_hostile_content_never_crashes(tensors, packed, tmp_path):
     save("q", tensors, packed=packed)
     path = tmp_path / "q"
-    whole = sealed.read(path, 1 << 20)
+    whole = store.read_content(path, 1 << 20)
 
     @given(st.integers(0, len(whole) - 1), st.binary(min_size=1, max_size=3))
-    def check(at, its):
-        raw = whole[:at] + its + whole[at + len(its) :]
-        sealed.write(path, [compress(raw, "none")])
+    def check(at, data):
+        raw = whole[:at] + data + whole[at + len(data) :]
+        path.write_bytes(compress(raw, "none"))
         try:
             loaded = load(path)
         except ValueError:

@@ -53,13 +53,13 @@ def test_any_layout_is_packed_in_its_own_order():
 
 def test_codes_that_do_not_fit_are_refused():
     assert refusal(pack, uint8(3, 64), 6) == (
-        "uint8 codes of 6 bits must be in 0..63, got 64; take more bits"
+        "uint8 codes of 6 bits must be in 0..63, got 64; use more bits"
     )
     assert refusal(pack, int8(31, -33), 6) == (
-        "int8 codes of 6 bits must be in -32..31, got -33; take more bits"
+        "int8 codes of 6 bits must be in -32..31, got -33; use more bits"
     )
     assert (
-        refusal(pack, int8(1), 1) == "int8 codes of 1 bits must be in -1..0, got 1; take more bits"
+        refusal(pack, int8(1), 1) == "int8 codes of 1 bits must be in -1..0, got 1; use more bits"
     )
     assert refusal(pack, np.array([1]), 6) == "codes must be int8 or uint8, got int64; cast them"
     for bits in (0, 9, 6.0, True):
@@ -71,20 +71,20 @@ def test_codes_that_do_not_fit_are_refused():
 def test_bytes_that_pack_did_not_give_are_refused():
     packed = pack(uint8(1, 2, 3), 6)
     assert refusal(unpack, packed[:2], 6, 3) == (
-        "3 codes of 6 bits must be uint8 of shape (3,), got uint8 of shape (2,); take all that "
-        "pack gave"
+        "packed must be uint8 of shape (3,) for 3 codes of 6 bits, got uint8 of shape (2,); pass "
+        "all that pack returned"
     )
     assert refusal(unpack, packed.view(np.int8), 6, 3) == (
-        "3 codes of 6 bits must be uint8 of shape (3,), got int8 of shape (3,); take all that "
-        "pack gave"
+        "packed must be uint8 of shape (3,) for 3 codes of 6 bits, got int8 of shape (3,); pass "
+        "all that pack returned"
     )
     assert refusal(unpack, packed[None], 6, 3) == (
-        "3 codes of 6 bits must be uint8 of shape (3,), got uint8 of shape (1, 3); take all that "
-        "pack gave"
+        "packed must be uint8 of shape (3,) for 3 codes of 6 bits, got uint8 of shape (1, 3); "
+        "pass all that pack returned"
     )
     packed[2] |= 0b1000_0000
     assert refusal(unpack, packed, 6, 3) == (
-        "bits behind the last code must be 0, got 32 in the last byte; take what pack gave"
+        "unused bits of the last byte must be 0, got 32; pass what pack returned"
     )
     assert refusal(unpack, packed, 6, -1) == (
         f"n must be an integer in 0..{2**63 - 1}, got -1; correct it"

@@ -1,7 +1,6 @@
 """What holds of packing and compression for any bytes."""
 
 from contextlib import suppress
-from zlib import crc32
 
 import numpy as np
 import pytest
@@ -10,13 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from quant.io.codecs import CODECS
-from quant.io.compress import (
-    CHECKSUM,
-    HEADER,
+from quant.io.container import (
+    MAGIC,
+    OVERHEAD,
+    PIECE,
     START,
+    VERSION,
     CompressedError,
     compress,
     decompress,
+    digest,
     shuffle,
     unshuffle,
 )
@@ -79,23 +81,18 @@ def test_compressed_bytes_come_back(codec, unit, itemsize, repeats):
     blob = compress(data, codec, itemsize=itemsize)
     assert decompress(blob, len(data)) == data
     if codec == "best":
-        assert len(blob) <= START + len(data)
+        assert len(blob) <= OVERHEAD + len(data)
 
 
 @pytest.mark.parametrize("codec", INSTALLED)
 @given(st.data())
-def test_altered_bytes_are_refused_or_say_the_same(codec, data):
+def test_altered_bytes_are_refused(codec, data):
     raw = data.draw(st.binary(min_size=1, max_size=40)) * data.draw(st.integers(1, 20))
     blob = bytearray(compress(raw, codec))
     at = data.draw(st.integers(0, len(blob) - 1))
     blob[at] ^= data.draw(st.integers(1, 255))
-    try:
-        # bits that a codec leaves unused may differ
-        assert decompress(bytes(blob), 1 << 20) == raw
-    except CompressedError:
-        pass
-    except ValueError as error:  # another size, or a codec that is not installed
-        assert str(error).endswith(("if you trust them", "'ngrammix[brotli]'"))  # noqa: PT017
+    with pytest.raises(CompressedError):
+        decompress(bytes(blob), 1 << 20)
 
 
 @pytest.mark.parametrize("codec", INSTALLED)
@@ -112,12 +109,10 @@ def test_cut_and_extended_bytes_are_refused(codec, data):
 
 @pytest.mark.parametrize("codec", INSTALLED)
 @given(st.data())
-def test_any_payload_gives_what_was_promised_or_an_error(codec, data):
+def test_any_payload_gives_as_many_bytes_as_stated_or_an_error(codec, data):
     size = data.draw(st.integers(0, 100))
-    setting = data.draw(st.sampled_from([0, 3, 4, 93, 200]))
     payload = data.draw(st.binary(max_size=60))
-    header = HEADER.pack(CODECS[codec].number, 1, setting, size)
-    raw = payload[:size]
-    blob = header + CHECKSUM.pack(crc32(raw, crc32(header))) + payload
+    header = PIECE.pack(CODECS[codec].number, 1, size, len(payload))
+    content = START.pack(MAGIC, VERSION, 1) + header + payload
     with suppress(CompressedError):
-        assert decompress(blob, 100) == raw
+        assert len(decompress(content + digest(content), 100)) == size

@@ -1,4 +1,4 @@
-"""Weights in turn: each for the inputs that it meets once those before it are quantized."""
+"""Sequential calibration: each weight on the inputs that quantized weights before it produce."""
 
 from dataclasses import replace
 
@@ -19,13 +19,13 @@ from quant import (
     calibrate,
     quantize_model,
 )
-from quant.models.recipe import plain
-from quant.models.sequential import Twin, aimed_at
+from quant.models.recipe import make_recipe
+from quant.models.sequential import SequentialCalibration, compensated_target
 
 COARSE = GptqConfig(inner=ScalarConfig(bits=3, clip="mse"))
-IN_TURN = plain("in-turn", COARSE, sequential=True)
+SEQUENTIAL = make_recipe("sequential", COARSE, sequential=True)
 NAMES = ("int6", "gptq-int6")
-AT_ONCE = replace(IN_TURN, sequential=False)
+AT_ONCE = replace(SEQUENTIAL, sequential=False)
 
 
 @pytest.fixture(autouse=True)
@@ -58,22 +58,22 @@ def quantized(model, recipe, batches):
     return quantize_model(model, recipe, calibrate(model, batches), progress=False)
 
 
-def test_weights_with_the_same_rows_are_one_flow_in_the_order_of_use(batches):
-    flows = calibrate(Deep(), batches).flows
-    assert flows == (("left.weight", "right.weight"), ("shared.weight",), ("head.weight",))
-    assert calibrate(Deep(), batches, fisher=True).flows == flows
+def test_weights_with_the_same_rows_are_one_input_group_in_the_order_of_use(batches):
+    input_groups = calibrate(Deep(), batches).input_groups
+    assert input_groups == (("left.weight", "right.weight"), ("shared.weight",), ("head.weight",))
+    assert calibrate(Deep(), batches, fisher=True).input_groups == input_groups
 
 
-def test_what_nothing_comes_before_is_quantized_as_alone(batches):
+def test_what_nothing_comes_before_is_quantized_like_without(batches):
     model = Deep()
-    in_turn, at_once = (quantized(model, recipe, batches) for recipe in (IN_TURN, AT_ONCE))
+    sequential, at_once = (quantized(model, recipe, batches) for recipe in (SEQUENTIAL, AT_ONCE))
     keep = Rule(names="embed.*", use="keep")
-    kept = Recipe(name="x", rules=(keep, *IN_TURN.rules), sequential=True)
+    kept = Recipe(name="x", rules=(keep, *SEQUENTIAL.rules), sequential=True)
     with_embedding_kept = quantized(model, kept, batches)
     for name in ("left.weight", "right.weight"):
         codes = with_embedding_kept.tensors[name].codes
         np.testing.assert_array_equal(codes, at_once.tensors[name].codes)
-    assert (in_turn.tensors["head.weight"].codes != at_once.tensors["head.weight"].codes).any()
+    assert (sequential.tensors["head.weight"].codes != at_once.tensors["head.weight"].codes).any()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -83,7 +83,7 @@ def test_outputs_are_closer_to_what_they_were(seed):
     many = [torch.randint(0, 17, (32, 20)) for _ in range(4)]
     unseen = torch.randint(0, 17, (64, 20))
     missed = []
-    for recipe in (IN_TURN, AT_ONCE):
+    for recipe in (SEQUENTIAL, AT_ONCE):
         quantized(model, recipe, many).load_into(copy)
         with torch.no_grad():
             missed.append(float((copy(unseen) - model(unseen)).square().mean()))
@@ -93,7 +93,7 @@ def test_outputs_are_closer_to_what_they_were(seed):
 def test_the_model_its_dtype_and_its_layout_stay(batches):
     model = Deep().bfloat16()
     before = {name: its.clone() for name, its in model.state_dict().items()}
-    q = quantized(model, IN_TURN, batches)
+    q = quantized(model, SEQUENTIAL, batches)
     assert all(torch.equal(its, before[name]) for name, its in model.state_dict().items())
     for tensor in q.tensors.values():
         if isinstance(tensor, QuantizedTensor):
@@ -111,7 +111,7 @@ def test_a_weight_stored_inputs_first(batches):
         def forward(self, tokens):
             return self.head(self.embed(tokens) @ self.weight)
 
-    q = quantized(Turned(), IN_TURN, batches)
+    q = quantized(Turned(), SEQUENTIAL, batches)
     layout = q.tensors["weight"].layout
     assert (layout.shape, layout.is_transposed, layout.dtype) == ((6, 9), True, "float32")
 
@@ -119,8 +119,8 @@ def test_a_weight_stored_inputs_first(batches):
 def test_batches_that_are_an_iterator_are_kept(batches):
     model = Deep()
     calibration = calibrate(model, batches, fisher=True)
-    expected = quantize_model(model, IN_TURN, calibration, progress=False)
-    found = quantize_model(model, IN_TURN, iter(batches), progress=False)
+    expected = quantize_model(model, SEQUENTIAL, calibration, progress=False)
+    found = quantize_model(model, SEQUENTIAL, iter(batches), progress=False)
     for name, tensor in expected.tensors.items():
         if isinstance(tensor, QuantizedTensor):
             np.testing.assert_array_equal(tensor.codes, found.tensors[name].codes)
@@ -137,10 +137,14 @@ def test_a_batch_that_does_not_reach_a_weight_counts_for_nothing():
             return self.last(rows) if len(rows) > 2 else rows
 
     rows, model = torch.randn(6, 5), Sometimes()
-    alone, beside = (quantized(model, IN_TURN, its) for its in ([rows], [rows, rows[:2]]))
-    assert calibrate(model, [rows, rows[:2]]).n_products[1]["last.weight"] == 0
-    twins = [Twin(model, calibrate(model, its)) for its in ([rows], [rows, rows[:2]])]
-    (first, _), (second, _) = (twin.meet(("last.weight",)) for twin in twins)
+    alone, beside = (quantized(model, SEQUENTIAL, its) for its in ([rows], [rows, rows[:2]]))
+    assert calibrate(model, [rows, rows[:2]]).n_matmuls[1]["last.weight"] == 0
+    calibrations = [
+        SequentialCalibration(model, calibrate(model, its)) for its in ([rows], [rows, rows[:2]])
+    ]
+    (first, _), (second, _) = (
+        calibration.inputs_of(("last.weight",)) for calibration in calibrations
+    )
     np.testing.assert_array_equal(first.matrix(), second.matrix())
     assert alone.tensors.keys() == beside.tensors.keys()
 
@@ -151,7 +155,7 @@ def test_what_is_aimed_at_is_the_least_squares_solution(rng):
     weight = rng.normal(size=(3, 7)).astype(np.float32)
     hessian = Hessian(7)
     hessian.add(moved)
-    found = aimed_at(weight, hessian, x.T.astype(np.float64) @ moved / 400)
+    found = compensated_target(weight, hessian, x.T.astype(np.float64) @ moved / 400)
     best = np.linalg.lstsq(moved, x @ weight.T, rcond=None)[0].T
     outputs = x @ weight.T
     misses = [np.square(moved @ its.T - outputs).mean() for its in (best, found, weight)]
@@ -163,10 +167,10 @@ def test_inputs_that_did_not_move_leave_the_weight(rng):
     weight = rng.normal(size=(3, 4)).astype(np.float32)
     hessian = Hessian(4)
     hessian.add(x)
-    np.testing.assert_array_equal(aimed_at(weight, hessian, hessian.matrix()), weight)
+    np.testing.assert_array_equal(compensated_target(weight, hessian, hessian.matrix()), weight)
     nothing = Hessian(4)
     nothing.add(np.zeros((2, 4)))
-    np.testing.assert_array_equal(aimed_at(weight, nothing, np.zeros((4, 4))), weight)
+    np.testing.assert_array_equal(compensated_target(weight, nothing, np.zeros((4, 4))), weight)
 
 
 @pytest.mark.slow
@@ -198,9 +202,9 @@ def test_the_llama_loses_far_less_than_by_rounding(shared):
     ("call", "text"),
     [
         (lambda model, batches: quantize_model(
-            model, IN_TURN, calibrate(model, iter(batches)), progress=False
-        ), "batches must be iterable again where weights are quantized in turn, got an iterator; "
-         "calibrate with a list of them, or use a recipe with sequential=False"),
+            model, SEQUENTIAL, calibrate(model, iter(batches)), progress=False
+        ), "batches must be iterable more than once for a sequential recipe, got an iterator; "
+         "calibrate with a list, or use a recipe with sequential=False"),
         (lambda model, batches: Recipe(name="x", rules=(), sequential=1),
          "sequential must be True or False, got 1; correct it"),
     ],

@@ -296,5 +296,5 @@ def test_what_comes_out_of_a_file_is_checked():
     )
     assert why(codes[:1]) == f"codes must be uint8 of shape (2, 3), got uint8 of shape (1, 3){end}"
     assert why(codes + np.uint8(3)) == (
-        f"codes must be below 3, the values of the codebook, got 3{end}"
+        f"codes must be below 3, the size of the codebook, got 3{end}"
     )

@@ -159,5 +159,5 @@ def test_what_comes_out_of_a_file_is_checked():
         f"codes must be uint8 of shape (2, 2), got uint8 of shape (2, 1){end}"
     )
     assert why(codes + np.uint8(9)) == (
-        f"codes must be below 3, the values of the codebook, got 9{end}"
+        f"codes must be below 3, the size of the codebook, got 9{end}"
     )

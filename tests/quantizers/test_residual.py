@@ -93,7 +93,7 @@ def test_what_comes_out_of_a_file_is_checked(rng):
     wrong = q.codes.copy()
     wrong[0, 0] = 4
     assert refusal(config.check, wrong, q.arrays, shape) == (
-        f"codes must be below 4, the values of the codebook, got 4{end}"
+        f"codes must be below 4, the size of the codebook, got 4{end}"
     )
     none = LloydMaxConfig(k=2, scale="none")
     twice = ResidualConfig(stages=(none, none))
