@@ -96,7 +96,7 @@ class RunConfig(ScoreConfig):
     )
     quantized: str | None = option(
         None,
-        "weights of a quantized model, as ngrammix quantize wrote them, in place of setting own",
+        "replace the weights of the model by those that ngrammix quantize wrote",
         "DIR",
     )
     column: str = option("text", "column of a table that holds the text", "NAME")
@@ -113,7 +113,7 @@ class RunConfig(ScoreConfig):
         None, "of the model's weights, such as bfloat16 (float32 on a processor)", "NAME"
     )
     download: bool = option(False, "let models and data sets be fetched by name")
-    trust_remote_code: bool = option(False, "let a Hugging Face model run code of setting own")
+    trust_remote_code: bool = option(False, "let a Hugging Face model run its own code")
     out: str | None = option(None, "write result.json, tokens.csv and documents.csv there", "DIR")
     checkpoint: str | None = option(
         None, "keep there what an interrupted run needs to go on, with the same result", "DIR"

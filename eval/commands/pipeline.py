@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from eval.commands.from_config import load_data, network_of, with_weights
+from eval.commands.output import BAR, add_output
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, add_options, make_config
 from eval.models.base import Model
@@ -66,9 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="TOML file of these options")
     names = [name for name in QuantizeConfig.__dataclass_fields__ if name not in NOT_SHARED]
     add_options(parser, QuantizeConfig, names)
+    add_output(parser, "pipeline.json and the quantized weights")
+    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace, bar: dict[str, object]) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Score the model and each quantization of it, and print the differences."""
     options = {name: value for name, value in vars(arguments).items() if name != "out"}
     config = make_config(QuantizeConfig, options, arguments.config)
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace, bar: dict[str, object]) -> None:
     make_folder(arguments.out)
     model, tokenizer = load_model_and_tokenizer(config)
     calibration = calibrate_for(config, model, tokenizer, recipes)
-    before = evaluate(model, tokenizer, config, bar)
+    before = evaluate(model, tokenizer, config)
     state = network_of(model).state_dict().values()
     weights = {weight.data_ptr(): weight for weight in state}.values()  # tied weights once
     n_bytes = sum(weight.nbytes for weight in weights)
@@ -90,7 +93,7 @@ def run(arguments: argparse.Namespace, bar: dict[str, object]) -> None:
             size = path.stat().st_size
             errors = [report.error for report in quantized.report if report.error is not None]
             changed = with_weights(model, QuantizedModel.load(path), path)
-            after = evaluate(changed, tokenizer, config, bar)
+            after = evaluate(changed, tokenizer, config)
             rows.append(
                 make_row(
                     recipe.name, size, 8 * size / quantized.n_weights, after, before,
@@ -115,11 +118,9 @@ def folder_of(out: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def evaluate(
-    model: Model, tokenizer: Tokenizer, config: QuantizeConfig, bar: dict[str, object]
-) -> Result:
+def evaluate(model: Model, tokenizer: Tokenizer, config: QuantizeConfig) -> Result:
     """Score a model with a new cache."""
-    with tqdm(**bar) as shown:
+    with tqdm(**BAR) as shown:
         return score(model, load_data(config, tokenizer), config, tokenizer=tokenizer, bar=shown)
 
 

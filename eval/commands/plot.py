@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", nargs="+", metavar="NAME", help="of the texts (default: the folders' names)"
     )
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
+from eval.commands.output import add_json
 from eval.config import QuantizeConfig, ScoreConfig, add_options, make_config
 from eval.models.base import Model
 from eval.scoring.dataloader import BatchStream, make_shape
@@ -32,6 +33,8 @@ Tokens = NDArray[np.int64]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_options(parser, QuantizeConfig, OPTIONS)
+    add_json(parser)
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

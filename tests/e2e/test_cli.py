@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from eval import cli
 from eval.cli import main
+from eval.commands import score as command
 from eval.scoring.result import Result
 
 COMMAND = Path(sys.executable).with_name("ngrammix")
 TEXT = ("The cat sat on the mat. " * 40 + "Ende — 結び\n").encode()
-KEYS = [its.name for its in fields(Result)]
+KEYS = [field.name for field in fields(Result)]
 
 
 def ngrammix(*arguments):
@@ -152,12 +152,12 @@ def bad(tmp_path, monkeypatch):
         "    from eval.models.wrap import wrap\n"
         "    import torch\n"
         "    letters = pre_tokenizers.ByteLevel.alphabet()\n"
-        "    its = Tokenizer(models.BPE({c: i for i, c in enumerate(sorted(letters))}, []))\n"
-        "    its.normalizer = normalizers.Lowercase()\n"
-        "    its.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)\n"
-        "    its.decoder = decoders.ByteLevel()\n"
+        "    lower = Tokenizer(models.BPE({c: i for i, c in enumerate(sorted(letters))}, []))\n"
+        "    lower.normalizer = normalizers.Lowercase()\n"
+        "    lower.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)\n"
+        "    lower.decoder = decoders.ByteLevel()\n"
         "    return wrap(lambda t: torch.zeros(*t.shape, 300), context=8, name='lossy',\n"
-        "                tokenizer=FastTokenizer(its, bos=0, name='lower'))\n",
+        "                tokenizer=FastTokenizer(lower, bos=0, name='lower'))\n",
         "utf-8",
     )
     Path("run.toml").write_text('ordre = 3\ndata = ["good"]\n', "utf-8")
@@ -267,14 +267,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result(text, tmp_path):
     arguments = ["score", "--data", str(text), str(text), "--batch", "1", "--stride", "8"]
     assert ngrammix(*arguments, "--out", str(outs[0])).returncode == 0
     checkpoint = tmp_path / "checkpoint"
-    arguments += [
-        "--checkpoint",
-        str(checkpoint),
-        "--checkpoint-every",
-        "20",
-        "--out",
-        str(outs[1]),
-    ]
+    arguments += ["--checkpoint", str(checkpoint), "--checkpoint-every", "20"]
+    arguments += ["--out", str(outs[1])]
     kills, file = 0, checkpoint / "checkpoint.ngrammix"
     for _ in range(3):
         before = file.read_bytes() if file.exists() else b""
@@ -304,20 +298,13 @@ def test_progress_counts_every_token(text, monkeypatch, capsys, model):
         asked.update(options)
         return tqdm(**options | {"delay": 0, "disable": False, "file": screen, "mininterval": 0})
 
-    monkeypatch.setattr(cli, "tqdm", watched)
+    monkeypatch.setattr(command, "tqdm", watched)
     assert main(["score", "--data", str(text), "--model", model, "--json"]) == 0
     n_tokens = json.loads(capsys.readouterr().out)["tokens"]
     last = screen.getvalue().rstrip().rpartition("\r")[2]
     assert f"{n_tokens}/{n_tokens}" in last.replace(".00", "")
     assert "100%" in last
     assert (asked["delay"], asked["disable"], asked.get("file")) == (2, None, None)
-
-
-def test_the_command_starts_without_the_heavy_libraries():
-    heavy = "torch", "transformers", "datasets", "pyarrow", "matplotlib", "lm_eval", "tokenizers"
-    code = f"import sys, eval.cli; print([m for m in {heavy} if m in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
 def test_help_and_version():

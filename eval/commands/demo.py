@@ -1,0 +1,32 @@
+"""``ngrammix demo``: score the Python language reference with the embedded model."""
+
+import argparse
+
+from tqdm import tqdm
+
+from eval.commands.output import BAR, add_output
+from eval.commands.score import report
+from eval.config import RunConfig, ScoreConfig, add_options, make_config
+from eval.data.document import Document, Documents
+from eval.demo.reference_text import reference_text
+from eval.models.load_model import load_demo
+from eval.scoring.score import score
+from eval.tables import make_folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    add_options(parser, ScoreConfig)
+    add_output(parser, "result.json, tokens.csv and documents.csv")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the text, write the result under --out, and print it."""
+    config = make_config(RunConfig, vars(arguments) | {"out": None})
+    make_folder(arguments.out)
+    name = "the Python language reference (pydoc_data.topics)"
+    data = Documents([Document(name, reference_text())])
+    with tqdm(**BAR) as bar:
+        result = score(load_demo(), data, config, out=arguments.out, bar=bar)
+    report(result, arguments.out, as_json=arguments.json)

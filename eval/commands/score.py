@@ -1,0 +1,75 @@
+"""``ngrammix score``: bits per byte of a data set, on one process or on the ranks of torchrun."""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from eval.commands.from_config import load_data, load_model_of, tokenizer_of
+from eval.commands.output import BAR, add_json
+from eval.config import MODEL_NONE, RunConfig, add_options, make_config
+from eval.distributed.ranks import Ranks, choose_gpu, find_rank, joined
+from eval.plugins.loggers import make_callback
+from eval.scoring.result import Result
+from eval.scoring.score import score
+from eval.tables import make_folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("--config", metavar="FILE", help="TOML file of these options")
+    add_options(parser, RunConfig)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the data, on this process alone or as one of the ranks that torchrun has started."""
+    config = make_config(RunConfig, vars(arguments), arguments.config)
+    place = find_rank()
+    if place.size == 1:
+        score_config(config, as_json=arguments.json)
+        return
+    if config.model == MODEL_NONE:
+        raise ValueError(
+            f"ranks share the work of a model, got --model none on {place.size} of them; start "
+            "this without torchrun"
+        )
+    with joined(place) as team:
+        choose_gpu(place, config.device)
+        if place.rank == 0:
+            score_config(config, as_json=arguments.json, team=team)
+        elif (model := load_model_of(config)) is not None:
+            team.serve(model)
+
+
+def score_config(config: RunConfig, *, as_json: bool, team: Ranks | None = None) -> None:
+    """Score the data of the configuration and report the result; with ranks, as rank 0."""
+    out = None if config.out is None else Path(config.out)
+    make_folder(out)
+    callbacks = [make_callback(name) for name in config.log]
+    model = load_model_of(config)
+    tokenizer = tokenizer_of(config, model)
+    data = load_data(config, tokenizer)
+    with tqdm(**BAR) as bar:
+        result = score(
+            model,
+            data,
+            config,
+            tokenizer=tokenizer,
+            forward=None if team is None or model is None else team.lead(model),
+            out=out,
+            checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
+            checkpoint_every=config.checkpoint_every,
+            n_threads=config.threads,
+            callbacks=callbacks,
+            bar=bar,
+        )
+    report(result, out, as_json=as_json)
+
+
+def report(result: Result, out: Path | None, *, as_json: bool) -> None:
+    """Write the result under --out and print it."""
+    if out is not None:
+        (out / "result.json").write_text(result.to_json(), encoding="utf-8")
+    print(result.to_json() if as_json else result.table())  # noqa: T201
