@@ -1,1 +1,57 @@
-"""The workbench: score a data set in bits per byte, with and without the n-gram cache."""
+"""The workbench: score a data set in bits per byte, with and without the n-gram cache.
+
+The names below are imported when they are first used, so ``import eval`` loads nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eval.comparing.compare import compare
+    from eval.config import ScoreConfig
+    from eval.data.document import Document, Documents
+    from eval.data.open_data import open_data
+    from eval.models.load_model import load_model
+    from eval.models.wrap import wrap
+    from eval.scoring.result import Result
+    from eval.scoring.score import score
+    from eval.tokenizers.load_tokenizer import load_tokenizer
+
+__all__ = [
+    "Document",
+    "Documents",
+    "Result",
+    "ScoreConfig",
+    "compare",
+    "load_model",
+    "load_tokenizer",
+    "open_data",
+    "score",
+    "wrap",
+]
+
+_MODULES = {
+    "Document": "eval.data.document",
+    "Documents": "eval.data.document",
+    "Result": "eval.scoring.result",
+    "ScoreConfig": "eval.config",
+    "compare": "eval.comparing.compare",
+    "load_model": "eval.models.load_model",
+    "load_tokenizer": "eval.tokenizers.load_tokenizer",
+    "open_data": "eval.data.open_data",
+    "score": "eval.scoring.score",
+    "wrap": "eval.models.wrap",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public object `name`, from the module that defines it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'eval' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value  # found without this function the next time
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

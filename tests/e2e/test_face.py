@@ -1,0 +1,57 @@
+"""The public names of `eval`: each is there, and none is loaded before it is used."""
+
+import subprocess
+import sys
+
+import pytest
+
+import eval as face
+
+NAMES = {
+    "Document", "Documents", "Result", "ScoreConfig", "compare", "load_model", "load_tokenizer",
+    "open_data", "score", "wrap",
+}  # fmt: skip
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_every_public_name_is_the_object_of_its_module():
+    assert set(face.__all__) == NAMES
+    assert set(dir(face)) >= NAMES
+    for name in NAMES:
+        thing = getattr(face, name)
+        assert thing.__name__ == name
+        assert thing.__module__.startswith("eval.")
+        assert getattr(sys.modules[thing.__module__], name) is thing
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError) as error:
+        face.scores  # noqa: B018
+    assert str(error.value) == "module 'eval' has no attribute 'scores'"
+
+
+@pytest.mark.parametrize("code", ["import eval", "import eval.cli"])
+def test_the_face_and_the_command_line_load_no_library(code):
+    heavy = (
+        "numpy", "numba", "torch", "ngrammix", "quant", "pyarrow", "datasets", "tokenizers",
+        "matplotlib", "tqdm",
+    )  # fmt: skip
+    assert run(f"import sys\n{code}\nprint([m for m in {heavy} if m in sys.modules])") == "[]\n"
+
+
+def test_a_command_loads_no_bench_and_no_other_command():
+    code = (
+        "import sys\n"
+        "from eval.cli import parser\n"
+        "parser().parse_args(['score', '--data', 'a.txt'])\n"
+        "prefix = ('eval.bench', 'eval.commands.')\n"
+        "print(sorted(name for name in sys.modules if name.startswith(prefix)))\n"
+    )
+    assert run(code) == (
+        "['eval.commands.from_config', 'eval.commands.output', 'eval.commands.score']\n"
+    )
