@@ -1,4 +1,4 @@
-"""From (..., V) logits the few numbers that the mixer needs; the centre's one file with torch."""
+"""Read the log-probabilities that the mixer needs from logits; the only file here with torch."""
 
 import sys
 from dataclasses import dataclass
@@ -8,30 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.kernels import softmax
+from ngrammix.types import Floats, Tokens
 
 ALL = slice(None)
-DEVICE_BLOCK = 1 << 26  # logits widened to float64 on the device at a time: 512 MiB
-
-Floats = NDArray[np.float64]
-Tokens = NDArray[np.int64]
+DEVICE_BLOCK = 1 << 26  # logits that the device converts to float64 at once: 512 MiB
 
 
 @dataclass(frozen=True, eq=False)
 class ModelLogprobs:
-    """What the model said of N positions.
+    """The model's log-probabilities at N positions, as far as the mixer needs them.
 
     Attributes
     ----------
     log_p : (N,) float64, nats
         Log-probability of each target.
     entropy : (N,) float64, nats
-        Of the model's distribution, before the target is seen.
+        Entropy of the model's distribution.
     top : (N,) int64
-        The token that the model holds most probable; of equals, the lowest.
+        The model's most probable token; of equal ones, the smallest id.
     log_top : (N,) float64, nats
-        Its log-probability.
+        Log-probability of `top`.
     log_hints : (N, M) float64, nats
-        Log-probability of each hint; -inf where the model gives it none, or there is no hint.
+        Log-probability of each hint; -inf if its probability is 0, and where there is no hint.
     """
 
     log_p: Floats
@@ -45,7 +43,7 @@ class ModelLogprobs:
         return len(self.log_p)
 
     def __getitem__(self, rows: slice) -> "ModelLogprobs":
-        """Some of the positions, in the same memory."""
+        """Return a view of some positions."""
         return ModelLogprobs(
             self.log_p[rows], self.entropy[rows], self.top[rows], self.log_top[rows],
             self.log_hints[rows],
@@ -53,22 +51,22 @@ class ModelLogprobs:
 
 
 class LogitsReader(Protocol):
-    """What the model said of each position, read once and found in order."""
+    """The model's log-probabilities at N positions, read in one pass over the logits."""
 
     def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
-        """What it said at these rows, of hints (N, M) too if given: in [0, V), or -1 for none."""
+        """Log-probabilities at `rows`, and those of hints (n_rows, M): in [0, V), -1 for none."""
 
 
 def is_tensor(array: object) -> bool:
-    """Whether this is a torch tensor; torch is not imported to find out."""
+    """Whether this is a torch tensor; it does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
 
 
 def to_numpy(array: Any) -> Any:
-    """Return a torch tensor of any device copied to the host as an array, anything else as it is.
+    """Copy a torch tensor from any device into a numpy array; return anything else unchanged.
 
-    Floats narrower than 32 bits are widened, which changes no value.
+    Floats below 32 bits are converted to float32, which is exact.
     """
     if not is_tensor(array):
         return array
@@ -81,7 +79,7 @@ def to_numpy(array: Any) -> Any:
 
 
 def as_logits(logits: Any) -> Any:
-    """Return a torch tensor as it is, anything else as a numpy array; ValueError if no floats."""
+    """Return a tensor unchanged, anything else as an array; ValueError unless floating point."""
     if is_tensor(logits):
         is_floating = logits.dtype.is_floating_point
     else:
@@ -90,13 +88,13 @@ def as_logits(logits: Any) -> Any:
     if not is_floating:
         raise ValueError(
             f"logits must be floating point, got dtype {logits.dtype}; "
-            "pass the model's output before any rounding"
+            "pass the model's output unquantized"
         )
     return logits
 
 
 def like(logits: Any, values: Floats) -> Any:
-    """Values (...) as an array, or a tensor on the same device, of the dtype of logits."""
+    """Return values (...) as an array or tensor of the dtype and on the device of `logits`."""
     if not is_tensor(logits):
         return values.astype(logits.dtype)
     import torch
@@ -104,41 +102,41 @@ def like(logits: Any, values: Floats) -> Any:
     return torch.from_numpy(values).to(logits.device, logits.dtype)
 
 
-def read_logits(logits: Any, targets: Tokens, places: Tokens) -> LogitsReader:
-    """Logits read and checked, ready to be asked for hints, which may not be known before.
+def read_logits(logits: Any, targets: Tokens, positions: Tokens) -> LogitsReader:
+    """Read and check logits; hints can be looked up later, once they are known.
 
     Parameters
     ----------
     logits : (N, V) float, numpy or torch on any device
-        Unnormalised. On the host a row's result does not depend on the rows beside it; on CUDA it
-        does as far as CUDA's own reductions do. From there one number leaves the device now, and
-        5 + M a row with `LogitsReader.lookup`, all of them in one transfer.
+        Unnormalized. On the host, the result of a row does not depend on the other rows; on CUDA it
+        can, as CUDA's reductions can. A CUDA tensor stays on its device: reading transfers one
+        number, `LogitsReader.lookup` transfers 5 + M numbers a row, all at once.
     targets : (N,) int64
-        In [0, V).
-    places : (N,) int64
-        Where each row stands in the user's array, for the errors.
+        Token ids in [0, V).
+    positions : (N,) int64
+        Position of each row in the user's array, for error texts.
 
     Raises
     ------
     ValueError
-        If a logit is NaN or +inf, or a target's probability is 0.
+        If a logit is NaN or +inf, or the probability of a target is 0.
     """
     if is_tensor(logits) and logits.device.type == "cuda":
-        return _DeviceReader(logits, targets, places)
-    return _HostReader(to_numpy(logits), targets, places)
+        return _DeviceReader(logits, targets, positions)
+    return _HostReader(to_numpy(logits), targets, positions)
 
 
 def lookup_logprobs(
-    logits: Any, targets: Tokens, places: Tokens, hints: Tokens | None = None
+    logits: Any, targets: Tokens, positions: Tokens, hints: Tokens | None = None
 ) -> ModelLogprobs:
-    """Model log-probabilities of targets and hints (N, M); raises what `read_logits` does."""
-    return read_logits(logits, targets, places).lookup(hints)
+    """Model log-probabilities of targets (N,) and hints (N, M); errors as `read_logits`."""
+    return read_logits(logits, targets, positions).lookup(hints)
 
 
 class _HostReader:
-    """Logits in the host's memory: (N, V) array of any floats."""
+    """Reads logits in host memory: (N, V) array of any floating point dtype."""
 
-    def __init__(self, logits: NDArray[Any], targets: Tokens, places: Tokens) -> None:
+    def __init__(self, logits: NDArray[Any], targets: Tokens, positions: Tokens) -> None:
         if logits.dtype not in (np.float32, np.float64):
             logits = logits.astype(np.float32 if logits.itemsize < 4 else np.float64)
         self._logits = np.ascontiguousarray(logits)
@@ -148,7 +146,7 @@ class _HostReader:
             self._logits, targets, self._log_p, self._entropy, self._largest, self._log_total,
             self._top,
         )  # fmt: skip
-        check(self._largest, self._log_p, targets, places)
+        check_rows(self._largest, self._log_p, targets, positions)
 
     def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
         """See `LogitsReader`."""
@@ -162,51 +160,53 @@ class _HostReader:
 
 
 class _DeviceReader:
-    """Logits that stay where they are: (N, V) tensor."""
+    """Reads logits on their device: (N, V) tensor."""
 
-    def __init__(self, logits: Any, targets: Tokens, places: Tokens) -> None:
+    def __init__(self, logits: Any, targets: Tokens, positions: Tokens) -> None:
         import torch
 
         self._logits = logits.detach()
-        wanted = torch.from_numpy(targets).to(logits.device)
+        on_device = torch.from_numpy(targets).to(logits.device)
         step = max(1, DEVICE_BLOCK // logits.shape[1])
-        parts = [
-            _read_rows(self._logits[start : start + step], wanted[start : start + step])
+        blocks = [
+            _read_rows(self._logits[start : start + step], on_device[start : start + step])
             for start in range(0, max(1, len(logits)), step)
         ]
-        self._numbers = torch.cat(parts)
-        largest, _, log_p = self._numbers.T[:3]
-        if not bool(((largest < torch.inf) & (log_p > -torch.inf)).all()):  # the one number
-            check(largest.cpu().numpy(), log_p.cpu().numpy(), targets, places)
+        self._rows = torch.cat(blocks)
+        largest, _, log_p = self._rows.T[:3]
+        if not bool(((largest < torch.inf) & (log_p > -torch.inf)).all()):  # transfers one number
+            check_rows(largest.cpu().numpy(), log_p.cpu().numpy(), targets, positions)
 
     def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
         """See `LogitsReader`."""
         import torch
 
-        numbers = self._numbers[rows]
-        hints = no_hints(len(numbers)) if hints is None else hints
-        asked = torch.from_numpy(hints).to(numbers.device)
-        found = self._logits[rows].gather(1, asked.clamp(min=0)).to(torch.float64)
-        log_hints = (found - numbers[:, :1] - numbers[:, 1:2]).masked_fill(asked < 0, -torch.inf)
-        host = torch.cat([numbers, log_hints], dim=1).cpu().numpy()
+        read = self._rows[rows]
+        hints = no_hints(len(read)) if hints is None else hints
+        on_device = torch.from_numpy(hints).to(read.device)
+        logits = self._logits[rows].gather(1, on_device.clamp(min=0)).to(torch.float64)
+        log_hints = (logits - read[:, :1] - read[:, 1:2]).masked_fill(on_device < 0, -torch.inf)
+        host = torch.cat([read, log_hints], dim=1).cpu().numpy()
         _, log_total, log_p, entropy, top = host[:, :5].T.copy()
         return ModelLogprobs(log_p, entropy, top.astype(np.int64), -log_total, host[:, 5:].copy())
 
 
 class SavedReader:
-    """The model's costs as someone saved them; it cannot be asked for any other token.
+    """Reads saved losses of the model: log-probabilities of the targets alone.
 
     Parameters
     ----------
-    log_p, entropy : (N,) float64, nats
-        Of the targets, and of the model's distributions: NaN where nobody knows.
+    log_p : (N,) float64, nats
+        Log-probabilities of the targets.
+    entropy : (N,) float64, nats
+        Entropies of the model's distributions; NaN if unknown.
     """
 
     def __init__(self, log_p: Floats, entropy: Floats) -> None:
         self._log_p, self._entropy = log_p, entropy
 
     def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
-        """See `LogitsReader`; every token but the target is unknown."""
+        """See `LogitsReader`; the log-probabilities of other tokens are NaN, their ids -1."""
         log_p = self._log_p[rows]
         shape = (len(log_p), 0) if hints is None else hints.shape
         return ModelLogprobs(
@@ -216,14 +216,14 @@ class SavedReader:
 
 
 def no_hints(n_rows: int) -> Tokens:
-    """(N, 0): no token but the target to be asked for."""
+    """(n_rows, 0) int64: no hints."""
     return np.empty((n_rows, 0), np.int64)
 
 
 def _read_rows(logits: Any, targets: Any) -> Any:
-    """(N, 5) float64 tensor: largest logit, log-sum-exp above it, log p, entropy, top token.
+    """(N, 5) float64 tensor: largest logit, log-sum-exp minus it, log p, entropy, top token.
 
-    logits (N, V) and targets (N,) are tensors of one device; a token's id is exact as float64.
+    logits (N, V) and targets (N,) are tensors on one device. Token ids are exact in float64.
     """
     import torch
 
@@ -237,40 +237,42 @@ def _read_rows(logits: Any, targets: Any) -> Any:
     return torch.stack([largest, log_total, log_p, entropy, top.to(torch.float64)], dim=1)
 
 
-def check(largest: Floats, log_p: Floats, targets: Tokens, places: Tokens) -> None:
-    """Raise ValueError if a row's largest logit is NaN or +inf, or its target impossible; (N,)."""
-    check_largest(largest, places)
+def check_rows(largest: Floats, log_p: Floats, targets: Tokens, positions: Tokens) -> None:
+    """Raise ValueError if a row's largest logit is NaN or +inf, or its log_p is -inf; all (N,)."""
+    check_largest(largest, positions)
     impossible = ~(log_p > -np.inf)
     if impossible.any():
         i = int(np.argmax(impossible))
         raise ValueError(
             f"the model's probability of a target must be > 0, got 0 for token {targets[i]} at "
-            f"position {places[i]}; mask fewer logits, or leave the position out (ignore_index)"
+            f"position {positions[i]}; mask fewer logits, or ignore the position (ignore_index)"
         )
 
 
-def check_largest(largest: Floats, places: Tokens) -> None:
-    """Raise ValueError if a row's largest logit is NaN or +inf; largest, places (N,)."""
+def check_largest(largest: Floats, positions: Tokens) -> None:
+    """Raise ValueError if a row's largest logit is NaN or +inf; largest, positions (N,)."""
     wrong = ~(largest < np.inf)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
-            f"logits must be numbers below +inf, got {largest[i]} at position {places[i]}; "
+            f"logits must be numbers below +inf, got {largest[i]} at position {positions[i]}; "
             "look for an overflow in the model, or compute the logits in float32"
         )
 
 
 def probabilities(logits_row: Any) -> tuple[Floats, LogitsReader]:
-    """Softmax (V,) of one row of logits, and that row as read, on the host.
+    """Softmax (V,) of one row of logits (V,), and the reader of this row.
 
-    Raises ValueError if the row holds NaN or +inf, or leaves no token possible.
+    Raises ValueError if a logit is NaN or +inf, or all are -inf.
     """
     row = to_numpy(logits_row)
-    here = np.zeros(1, np.int64)
-    largest = row.max(keepdims=True)  # NaN if one is
-    check_largest(largest, here)
+    position = np.zeros(1, np.int64)
+    largest = row.max(keepdims=True)  # NaN if any logit is NaN
+    check_largest(largest, position)
     if largest[0] == -np.inf:
-        raise ValueError("logits must leave some token possible, got -inf everywhere; mask fewer")
+        raise ValueError(
+            "logits_row must give some token a probability > 0, got -inf everywhere; mask fewer"
+        )
     weights = np.exp(row.astype(np.float64) - largest[0])
-    reader = _HostReader(row[None], row.argmax(keepdims=True), here)
+    reader = _HostReader(row[None], row.argmax(keepdims=True), position)
     return weights / weights.sum(), reader

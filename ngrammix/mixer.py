@@ -1,30 +1,62 @@
-"""Mixer: the cache's evidence and the model's probabilities, mixed into nats."""
+"""Mixer: tokens scored under the mixture of a language model and an n-gram cache.
 
-from typing import Any
+The distribution of the token at position t depends on the tokens before t alone. With p the model's
+distribution and q the cache's (interpolated Kneser-Ney), docs/mixer.md derives
+
+    tilt    p'(h_j) = r'_j (1 - r'_1) ... (1 - r'_(j-1))
+            r'_j = sigmoid(slope_j logit r_j + weights)
+    gate    p'' = (1 - w) p' + w q
+    guard   p''' = a p + (1 - a) p''
+
+where h_1, h_2, ... are the hints, r_j is the model's share of hint j in the mass that the hints
+before it leave, w is learned for each cell of contexts, and a is the posterior of the model. Each
+line turns distributions that sum to 1 into another one. The experts learn from each token after it
+is scored.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ngrammix.checks import as_nats, check_capacity, check_ids
-from ngrammix.logits import LogitsReader, SavedReader, read_logits, to_numpy
+from ngrammix import snapshot
+from ngrammix.cache.ngram_cache import NgramCache
+from ngrammix.candidates.proposer import Proposer
+from ngrammix.checks import (
+    NotCopyable,
+    as_nats,
+    as_tokens,
+    check_capacity,
+    check_ids,
+    check_threads,
+)
+from ngrammix.experts.chain import ALL, Experts, check_experts
+from ngrammix.logits import (
+    LogitsReader,
+    ModelLogprobs,
+    SavedReader,
+    as_logits,
+    probabilities,
+    read_logits,
+    to_numpy,
+)
 from ngrammix.losses import as_pair, as_targets, check_positions, check_reduction, reduce
-from ngrammix.mixed_stream import MixedStream
+from ngrammix.observed import Observed
 from ngrammix.token_scores import TokenScores
+from ngrammix.types import Flags, Floats, StateDict, Tokens
 
-BLOCK = 1 << 16  # tokens whose evidence is held at a time: 12 MB at order 7
-
-Floats = NDArray[np.float64]
-Tokens = NDArray[np.int64]
+BLOCK = 1 << 16  # tokens whose evidence is in memory at once: 12 MB at order 7
 
 
-class Mixer(MixedStream):
-    """Score a model's tokens with an n-gram cache beside it that learns the stream as it goes.
+class Mixer(NotCopyable):
+    """Mixture of a language model and an n-gram cache that learns the tokens as it scores them.
 
-    Each token is priced from the model's logits and from the tokens before it; only then does the
-    cache learn it. The price is that of one distribution over the vocabulary, which sums to 1 and
-    was fixed before the token was seen (`probs` shows it). Over the whole stream, the total is at
-    most the model's own plus `bound_bits`, for any data. One call or many: the same numbers, where
-    the model gives the same logits. One thread at a time.
+    Each token is scored under one distribution over the vocabulary (`probs` returns it). It sums to
+    1 and depends on the model's logits and the tokens before; the cache learns the token after it
+    is scored. The total cost of the stream exceeds the model's by at most `bound_bits`, for any
+    data. The scores do not depend on how the stream is cut into calls. Not thread-safe.
 
     Parameters
     ----------
@@ -33,14 +65,14 @@ class Mixer(MixedStream):
     order : int in 1..32
         Length of the longest n-gram, the predicted token included.
     memory_limit : int or str, optional
-        Bytes, or text such as ``"2GiB"``, that the cache's tables never exceed: see `NgramCache`.
-        The stored stream and the match model's slots take a 16th of it more, or 256 KiB.
+        Upper bound of the cache's tables, in bytes or as text such as ``"2GiB"``: see `NgramCache`.
+        The stored stream and the match model's slots take a 16th of it, or 256 KiB, on top.
     n_threads : 1 or 2
-        How many threads walk the cache in a call of many tokens. The bits are the same.
+        Number of threads that observe tokens. The scores are the same to the bit.
     experts : str
-        What the mixture is made of: "tilt+gate+guard", or fewer of them in this order; "switch" in
-        the guard's place recovers sooner from a bad spell and has a larger bound. Without either
-        there is no bound.
+        Which experts the mixture has: "tilt+gate+guard" or a subset in this order. "switch" instead
+        of "guard" recovers sooner where the cache has long been worse than the model; its bound is
+        larger. Without either there is no bound.
 
     Raises
     ------
@@ -50,24 +82,84 @@ class Mixer(MixedStream):
     Examples
     --------
     >>> mixer = Mixer(vocab_size=4, order=3)
-    >>> logits = np.zeros((6, 4))  # a model that knows nothing: log(4) nats a token
+    >>> logits = np.zeros((6, 4))  # a uniform model: log(4) nats for each token
     >>> mixer.score(logits, [0, 1, 0, 1, 0, 1]).round(2)
     array([1.39, 1.39, 1.39, 1.13, 0.78, 0.5 ])
     >>> mixer.regret_bits <= mixer.bound_bits
     True
     """
 
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        order: int = 7,
+        memory_limit: int | str | None = None,
+        n_threads: int = 1,
+        experts: str = ALL,
+    ) -> None:
+        check_experts(experts)
+        self._cache = NgramCache(
+            vocab_size=vocab_size, order=order, memory_limit=memory_limit, n_threads=n_threads
+        )
+        self._proposer = Proposer(self.vocab_size, self.order, self._cache.memory_limit)
+        self._experts = Experts(experts, self.order, self.vocab_size)
+        self._n_scored = 0  # tokens that were scored or learned: fewer than were observed
+
+    @property
+    def vocab_size(self) -> int:
+        """V: the width of the logits."""
+        return self._cache.vocab_size
+
+    @property
+    def order(self) -> int:
+        """Length of the longest n-gram, the predicted token included."""
+        return self._cache.order
+
+    @property
+    def experts(self) -> str:
+        """Names of the experts, joined by "+"."""
+        return self._experts.names
+
+    @property
+    def cache(self) -> NgramCache:
+        """The n-gram cache; read it only: the mixer itself feeds it the stream."""
+        return self._cache
+
+    @property
+    def position(self) -> int:
+        """Number of tokens that were scored, observed or learned."""
+        return self._cache.position
+
+    @property
+    def regret_bits(self) -> float:
+        """Bits of the scored tokens minus the model's own bits; negative where the cache helped."""
+        return self._experts.guard.regret_bits
+
+    @property
+    def bound_bits(self) -> float:
+        """Upper bound of `regret_bits`, for any data."""
+        return self._experts.guard.bound_bits
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache's tables, of the match model and of the learned weights."""
+        return self._cache.nbytes + self._proposer.nbytes + self._experts.nbytes
+
+    def __repr__(self) -> str:
+        return f"Mixer(vocab_size={self.vocab_size}, order={self.order}): {self.cache!r}"
+
     def score(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> Floats:
-        """Cost of each target in nats; each is priced first and learned after.
+        """Cost of each target in nats; the cache learns each target after it is scored.
 
         Parameters
         ----------
         logits : (..., V) float, numpy or torch on any device
-            Unnormalised; NaN and +inf are refused, -inf is a probability of 0.
+            Unnormalized; NaN and +inf raise an error, -inf is a probability of 0.
         targets : (...) int
             The next tokens of the stream, in C order.
         ignore_index : int
-            Positions with this target are neither scored nor learned and cost 0.0, as in torch.
+            Targets with this value are neither scored nor learned and cost 0.0, as in torch.
 
         Returns
         -------
@@ -77,36 +169,15 @@ class Mixer(MixedStream):
         Raises
         ------
         ValueError
-            If the shapes differ, a target is no integer in [0, V), a logit is NaN or +inf, or the
-            model gives a target no probability. Nothing is scored or learned then.
+            If the shapes differ, a target is not an integer in [0, V), a logit is NaN or +inf, or
+            the model gives a target the probability 0. Nothing is scored or learned then.
         """
-        rows, ids = as_pair(logits, targets, self.vocab_size)
-        nats = np.zeros(ids.shape)
-        is_scored = ids != ignore_index
-        nats[is_scored] = self._trace(rows, ids, is_scored).nats
-        return nats
+        return self.trace(logits, targets, ignore_index=ignore_index).nats
 
     def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> TokenScores:
-        """Score as `score` does, and say what each token cost with and without the cache.
-
-        Takes and raises what `score` does.
-
-        Returns
-        -------
-        TokenScores
-            Of the scored positions alone, in C order.
-        """
+        """Cost of each target under the mixture and under the model; otherwise as `score`."""
         rows, ids = as_pair(logits, targets, self.vocab_size)
-        return self._trace(rows, ids, ids != ignore_index)
-
-    def _trace(self, logits: Any, targets: Tokens, is_scored: NDArray[np.bool_]) -> TokenScores:
-        """Logits (..., V) and targets (...), of which those with `is_scored` (...) are scored."""
-        places = np.flatnonzero(is_scored)
-        tokens = targets.reshape(-1)[places]
-        check_ids(tokens, self.vocab_size, "targets", places)
-        rows = logits.reshape(-1, self.vocab_size)
-        reader = read_logits(rows if len(places) == len(rows) else rows[places], tokens, places)
-        return self._mix(tokens, reader, asks_hints=self._experts.needs_hints)
+        return self._score_logits(rows, ids, ids != ignore_index)
 
     def cross_entropy(
         self,
@@ -117,34 +188,35 @@ class Mixer(MixedStream):
         ignore_index: int = -100,
         positions: ArrayLike | None = None,
     ) -> Any:
-        """Loss in nats, in the place of ``torch.nn.functional.cross_entropy`` in an eval loop.
+        """Loss in nats: a drop-in for ``torch.nn.functional.cross_entropy`` in an eval loop.
 
         Parameters
         ----------
         logits, targets, ignore_index
-            As in `score`, shapes (N, V) and (N,), or (B, T, V) and (B, T): the classes come last.
+            As in `score`, of shapes (N, V) and (N,), or (B, T, V) and (B, T): the last axis is V.
         reduction : {"mean", "none", "sum"}
             The mean is over the targets that are not ignored.
         positions : int or (...) int, optional
-            Place of each target in the stream, or of the first one: then a target that was scored
-            before, or comes out of order, is an error. `position` says which place is next.
+            Position in the stream of each target, or of the first one. If given, a target that was
+            scored before or is out of order raises an error. `position` is the next one.
 
         Returns
         -------
-        (...) or () of the kind, dtype and device of logits, nats
-            Rounded once, from float64; it has no gradient. `score` leaves out the rounding.
+        (...) or () of the type, dtype and device of logits, nats
+            Rounded once, from float64. It has no gradient. `score` returns float64.
 
         Raises
         ------
         ValueError
-            As `score`; and if reduction or positions are wrong. Nothing is scored or learned then.
+            As `score`, and if `reduction` or `positions` are wrong. Nothing is scored or learned
+            then.
         """
         check_reduction(reduction)
         rows, ids = as_pair(logits, targets, self.vocab_size)
         is_scored = ids != ignore_index
         if positions is not None:
             check_positions(positions, is_scored, self.position)
-        nats = self.score(rows, ids, ignore_index=ignore_index)
+        nats = self._score_logits(rows, ids, is_scored).nats
         return reduce(nats, is_scored, reduction, rows)
 
     def score_nll(
@@ -155,10 +227,10 @@ class Mixer(MixedStream):
         *,
         ignore_index: int = -100,
     ) -> Floats:
-        """Cost of each target in nats, from the model's own costs alone: no logits, no model.
+        """Cost of each target in nats, from the model's saved losses instead of logits.
 
-        For losses that some other harness left. The gate needs no more than them, and is exact; the
-        tilt, which must know the model's probability of other tokens, stands aside.
+        The gate needs only the losses, so its result is exact. The tilt needs the model's
+        probabilities of other tokens: it is left out.
 
         Parameters
         ----------
@@ -167,41 +239,221 @@ class Mixer(MixedStream):
         targets : (...) int
             The next tokens of the stream, in C order.
         entropy : (...) float, nats, optional
-            Of the model's distribution at each position: it tells the gate when to trust it.
+            Entropy of the model's distribution at each position, which the gate conditions on.
         ignore_index : int
-            Positions with this target are neither scored nor learned and cost 0.0.
+            Targets with this value are neither scored nor learned and cost 0.0.
 
         Raises
         ------
         ValueError
-            If the shapes differ, a target is no integer in [0, V), or a scored position's nll or
-            entropy is negative, NaN or infinite. Nothing is scored or learned then.
+            If the shapes differ, a target is not an integer in [0, V), or the nll or entropy of a
+            scored target is negative, NaN or infinite. Nothing is scored or learned then.
         """
         ids = as_targets(targets)
-        places = np.flatnonzero(ids != ignore_index)
-        tokens = ids.reshape(-1)[places]
-        log_p = 0.0 - as_nats(to_numpy(nll), "nll", ids.shape, places)
-        spread = np.full(len(tokens), np.nan)
+        positions = np.flatnonzero(ids != ignore_index)
+        tokens = ids.reshape(-1)[positions]
+        log_p = 0.0 - as_nats(to_numpy(nll), "nll", ids.shape, positions)
+        entropies = np.full(len(tokens), np.nan)
         if entropy is not None:
-            spread = as_nats(to_numpy(entropy), "entropy", ids.shape, places)
-        check_ids(tokens, self.vocab_size, "targets", places)
-        nats = np.zeros(ids.shape)
-        reader = SavedReader(log_p, spread)
-        nats[ids != ignore_index] = self._mix(tokens, reader, asks_hints=False).nats
-        return nats
+            entropies = as_nats(to_numpy(entropy), "entropy", ids.shape, positions)
+        check_ids(tokens, self.vocab_size, "targets", positions)
+        reader = SavedReader(log_p, entropies)
+        return self._score(tokens, positions, ids.shape, reader, with_hints=False).nats
 
-    def _mix(self, tokens: Tokens, reader: LogitsReader, *, asks_hints: bool) -> TokenScores:
-        """Price tokens (T,), of which the model was read, block by block; each is then learned."""
+    def observe(self, tokens: ArrayLike) -> Observed:
+        """Evidence and hints before each token; the cache then learns the tokens.
+
+        The half of `trace` that needs no logits: it can run ahead of the model's forward pass (see
+        `prefetch`), or in a process without the model. `score_observed` is the other half.
+
+        Parameters
+        ----------
+        tokens : (T,) int, T >= 1
+            The next tokens of the stream. Each takes about 200 bytes until it is scored.
+
+        Raises
+        ------
+        ValueError
+            If tokens are not 1-D integers in [0, V), or there are none. Nothing is learned then.
+        """
+        ids = as_tokens(to_numpy(tokens), self.vocab_size)
+        return self._observe(ids, with_hints=self._experts.needs_hints)
+
+    def score_observed(self, observed: Observed, logprobs: ModelLogprobs) -> TokenScores:
+        """Cost of each observed token, (T,); the experts then learn from the tokens.
+
+        Parameters
+        ----------
+        observed : Observed
+            What `observe` returned. Score each batch once, in the order of the stream.
+        logprobs : ModelLogprobs
+            ``read_logits(logits, observed.tokens, positions).lookup(observed.hint_tokens)``.
+
+        Raises
+        ------
+        ValueError
+            If another batch is the next one to score, or the lengths differ.
+        """
+        if observed.position != self._n_scored:
+            raise ValueError(
+                f"observed batches must be scored once, in order: position {self._n_scored} is "
+                f"next, got a batch from position {observed.position}; score what observe returned "
+                "in the order of the calls"
+            )
+        if len(logprobs) != len(observed):
+            raise ValueError(
+                f"logprobs must have one row for each observed token, got {len(logprobs)} rows for "
+                f"{len(observed)} tokens from position {observed.position}; look up "
+                "observed.tokens and observed.hint_tokens"
+            )
+        log_mixed = self._experts.mix(observed, logprobs)
+        self._n_scored += len(observed)
+        return TokenScores(  # 0.0 - x: a certain token costs 0.0, not -0.0
+            0.0 - log_mixed, 0.0 - logprobs.log_p, observed.evidence.matched_order
+        )
+
+    def learn(self, tokens: ArrayLike) -> None:
+        """Learn tokens without scoring them: a context, or a prefill.
+
+        Parameters
+        ----------
+        tokens : (T,) int, T >= 1
+            The next tokens of the stream.
+
+        Raises
+        ------
+        ValueError
+            If tokens are not 1-D integers in [0, V), or there are none. Nothing is learned then.
+        """
+        ids = as_tokens(to_numpy(tokens), self.vocab_size)
+        self._check_all_scored()
+        self._cache._learn(ids)
+        self._proposer.learn(ids)
+        self._n_scored = self.position
+
+    def boundary(self) -> None:
+        """Start a new document: no context or match extends across this point."""
+        self._cache.boundary()
+        self._proposer.boundary()
+
+    def probs(self, logits_row: Any) -> Floats:
+        """Probability of every token at the next position: (V,) float64, sum 1.
+
+        Parameters
+        ----------
+        logits_row : (V,) float, numpy or torch on any device
+            Unnormalized logits of the next position of the stream.
+
+        Raises
+        ------
+        ValueError
+            If the shape is not (V,), a logit is NaN or +inf, or all are -inf.
+        """
+        logits_row = as_logits(logits_row)
+        if tuple(logits_row.shape) != (self.vocab_size,):
+            raise ValueError(
+                f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
+                "pass the row of one position"
+            )
+        self._check_all_scored()
+        p, reader = probabilities(logits_row)
+        evidence = self._cache.peek()
+        hints = self._proposer.peek(evidence)
+        logprobs = reader.lookup(hints.tokens)
+        return self._experts.distribution(p, self._cache.distribution, evidence, logprobs, hints)
+
+    def state_dict(self) -> StateDict:
+        """Learned weights of the experts, by name; not copied.
+
+        The rest of the state follows from the tokens: a new mixer that learns the same tokens and
+        then loads this state continues to the bit. `save` writes both to a file.
+        """
+        self._check_all_scored()
+        return self._experts.state_dict()
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Copy learned weights into the experts; ValueError if they do not fit."""
+        self._check_all_scored()
+        self._experts.load_state_dict(state_dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to one file, atomically; ValueError if observed tokens are not scored."""
+        self._check_all_scored()
+        values, arrays = self._cache._state()
+        parts = {"cache": arrays, "hints": self._proposer.state_dict()}
+        parts["experts"] = self._experts.state_dict()
+        snapshot.write(Path(path), values | {"experts": self.experts}, snapshot.join(parts))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, n_threads: int = 1) -> Self:
+        """Mixer that continues to the bit where the saved one stopped.
+
+        Raises
+        ------
+        SnapshotError
+            If the file is missing, not a snapshot, of another version, truncated or altered, or if
+            no stream can have led to the state in it.
+        """
+        check_threads(n_threads)
+        with snapshot.opened(Path(path)) as (values, arrays):
+            parts = snapshot.split(arrays, ("cache", "hints", "experts"))
+            mixer = cls(
+                vocab_size=values["vocab_size"],
+                order=values["order"],
+                memory_limit=values["memory_limit"],
+                experts=values.pop("experts"),
+            )
+            mixer._cache = NgramCache._from_state(values, parts["cache"], n_threads=n_threads)
+            mixer._proposer.load_state_dict(parts["hints"], position=mixer.position)
+            mixer._experts.load_state_dict(parts["experts"])
+            mixer._n_scored = mixer.position
+        return mixer
+
+    def _score_logits(self, logits: Any, targets: Tokens, is_scored: Flags) -> TokenScores:
+        """Score the targets (...) with `is_scored` (...), from logits (..., V)."""
+        positions = np.flatnonzero(is_scored)
+        tokens = targets.reshape(-1)[positions]
+        check_ids(tokens, self.vocab_size, "targets", positions)
+        rows = logits.reshape(-1, self.vocab_size)
+        rows = rows if len(positions) == len(rows) else rows[positions]
+        reader = read_logits(rows, tokens, positions)
+        with_hints = self._experts.needs_hints
+        return self._score(tokens, positions, targets.shape, reader, with_hints=with_hints)
+
+    def _score(
+        self,
+        tokens: Tokens,
+        positions: Tokens,
+        shape: tuple[int, ...],
+        reader: LogitsReader,
+        *,
+        with_hints: bool,
+    ) -> TokenScores:
+        """Scores of `shape`, of valid tokens (N,) that belong at the flat `positions` (N,)."""
         self._check_all_scored()
         check_capacity(self.position, len(tokens))
-        trace = TokenScores(
-            np.empty(len(tokens)), np.empty(len(tokens)), np.empty(len(tokens), np.int64)
-        )
+        scores = TokenScores.zeros(shape)
         for start in range(0, len(tokens), BLOCK):
             block = slice(start, start + BLOCK)
-            observed = self._observer.observe(tokens[block], asks_hints=asks_hints)
-            priced = self.score_observed(observed, reader.lookup(observed.hint_tokens, block))
-            trace.nats[block] = priced.nats
-            trace.nats_model[block] = priced.nats_model
-            trace.matched_order[block] = priced.matched_order
-        return trace
+            observed = self._observe(tokens[block], with_hints=with_hints)
+            logprobs = reader.lookup(observed.hint_tokens, block)
+            scores.put(positions[block], self.score_observed(observed, logprobs))
+        return scores
+
+    def _observe(self, tokens: Tokens, *, with_hints: bool) -> Observed:
+        """`observe` for valid ids."""
+        position = self.position
+        evidence = self._cache._observe(tokens)
+        if with_hints:
+            return Observed(position, tokens, evidence, self._proposer.observe(tokens, evidence))
+        self._proposer.learn(tokens)
+        return Observed(position, tokens, evidence, None)
+
+    def _check_all_scored(self) -> None:
+        """Raise ValueError if tokens were observed but not scored."""
+        if self._n_scored != self.position:
+            raise ValueError(
+                f"all observed tokens must be scored first, got {self.position - self._n_scored} "
+                f"unscored ones from position {self._n_scored}; pass what observe returned to "
+                "score_observed"
+            )

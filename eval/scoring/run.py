@@ -16,7 +16,7 @@ from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.scorers import Scorer
 from ngrammix.logits import ModelLogprobs
-from ngrammix.observer import Observed
+from ngrammix.observed import Observed
 
 
 @dataclass(frozen=True, eq=False)

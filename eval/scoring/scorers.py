@@ -16,7 +16,7 @@ from ngrammix import snapshot
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.logits import ModelLogprobs
 from ngrammix.mixer import Mixer
-from ngrammix.observer import Observed
+from ngrammix.observed import Observed
 
 Tokens = NDArray[np.int64]
 Taken = TypeVar("Taken")

@@ -1,11 +1,7 @@
-"""Experts: what is made of a position's evidence, in the order tilt, gate, guard."""
+"""Experts: tilt, gate and guard, applied to the model's probabilities one after the other."""
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ngrammix import snapshot
 from ngrammix.cache.evidence import Evidence
@@ -15,40 +11,40 @@ from ngrammix.experts.gate import Gate
 from ngrammix.experts.guard import AnyGuard, Guard, SwitchingGuard, Unguarded
 from ngrammix.experts.tilt import Tilt
 from ngrammix.logits import ModelLogprobs
+from ngrammix.observed import Observed
+from ngrammix.types import Floats, StateDict
 
 ALL = "tilt+gate+guard"
-CHOICES = [  # every one but none at all
+CHOICES = [  # all combinations but the empty one
     "+".join(filter(None, (tilt, gate, guard)))
     for guard, tilt, gate in product(("guard", "switch", ""), ("tilt", ""), ("gate", ""))
 ][:-1]
 
-Floats = NDArray[np.float64]
-
 
 def check_experts(experts: object) -> str:
-    """Return `experts`, or raise ValueError unless they are one of the choices."""
+    """Return `experts`, or raise ValueError unless it is one of `CHOICES`."""
     if experts not in CHOICES:
         raise ValueError(
-            f"experts must be of tilt, gate, and guard or switch, in this order, got {experts!r}; "
-            f'leave them out for "{ALL}"'
+            f"experts must name tilt, gate, and guard or switch, in this order, got {experts!r}; "
+            f'leave it out for "{ALL}"'
         )
     return str(experts)
 
 
 class Experts:
-    """The chain of experts around the model, with what they learned; one stream.
+    """The experts of one stream, with their learned weights.
 
     Parameters
     ----------
     experts : str
-        Which ones: `ALL`, or fewer; ``switch`` is the switching guard.
+        One of `CHOICES`; "switch" is the switching guard.
     order, vocab_size : int
-        Of the cache whose evidence is given.
+        Order and vocabulary size of the cache.
 
     Raises
     ------
     ValueError
-        If `experts` is no such choice.
+        If `experts` is not one of `CHOICES`.
     """
 
     def __init__(self, experts: str, order: int, vocab_size: int) -> None:
@@ -62,70 +58,62 @@ class Experts:
 
     @property
     def needs_hints(self) -> bool:
-        """Whether hints change anything: not without the tilt."""
+        """Whether an expert uses hints: the tilt does."""
         return self._tilt is not None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what was learned."""
+        """Bytes of the learned weights."""
         return sum(expert.nbytes for expert in (self._tilt, self._gate) if expert is not None)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What was learned, by name; still in use."""
-        chain = {"tilt": self._tilt, "gate": self._gate, "guard": self.guard}
-        return {
-            f"{expert} {name}": array
-            for expert, its in chain.items()
-            if its is not None
-            for name, array in its.state().items()
-        }
+    def state_dict(self) -> StateDict:
+        """Learned arrays by name; not copied."""
+        experts = {"tilt": self._tilt, "gate": self._gate, "guard": self.guard}
+        return snapshot.join(
+            {name: expert.state_dict() for name, expert in experts.items() if expert is not None}
+        )
 
-    def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go on with what was learned; ValueError unless such experts can have learned it."""
-        snapshot.load_arrays(self.state(), state)
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Copy learned arrays; ValueError if they do not fit or no stream can lead to them."""
+        snapshot.load_arrays(self.state_dict(), state_dict)
         for expert in (self._tilt, self._gate):
             if expert is not None:
                 expert.check()
 
-    def mix(
-        self,
-        targets: NDArray[np.int64],
-        model: ModelLogprobs,
-        evidence: Evidence,
-        hints: Hints | None = None,
-    ) -> Floats:
-        """(T,) float64 nats: log-probability of each target under the mixture, then learned from.
+    def mix(self, observed: Observed, logprobs: ModelLogprobs) -> Floats:
+        """(T,) float64, nats: log-probability of each token under the mixture.
 
-        Without hints, for which the model was then not asked, the tilt stands aside.
+        Each expert learns from a token before it mixes the next one. If nothing was observed for
+        the tilt (`observed.hints` is None), the tilt is left out.
         """
-        log_inner = model.log_p
-        if self._tilt is not None and hints is not None:
-            log_inner = self._tilt.mix(targets, model, hints)
+        log_inner = logprobs.log_p
+        if self._tilt is not None and observed.hints is not None:
+            log_inner = self._tilt.mix(observed.tokens, logprobs, observed.hints)
         if self._gate is not None:
-            log_q = log_target_probability(evidence, self._vocab_size, MIXING_DISCOUNT)
-            cells = self._gate.cells(evidence, model.entropy)
+            log_q = log_target_probability(observed.evidence, self._vocab_size, MIXING_DISCOUNT)
+            cells = self._gate.cells(observed.evidence, logprobs.entropy)
             log_inner = self._gate.mix(log_inner, log_q, cells)
-        return self.guard.mix(model.log_p, log_inner)
+        return self.guard.mix(logprobs.log_p, log_inner)
 
     def distribution(
         self,
         p: Floats,
         q: Callable[..., Floats],
         evidence: Evidence,
-        model: ModelLogprobs,
+        logprobs: ModelLogprobs,
         hints: Hints,
     ) -> Floats:
         """(V,) float64: the mixture at one position, from the model's p (V,).
 
-        q gives the cache's (V,) at a `discount`: it takes long, and is not always needed.
+        ``q(discount=...)`` returns the cache's distribution (V,); it is called only if needed.
         """
-        if hints.n_votes[0] == 0:  # no evidence, no change
+        if hints.n_votes[0] == 0:  # no context was seen before: the model alone
             return p
         inner = p
         if self._tilt is not None:
-            inner = self._tilt.distribution(p, model, hints)
+            inner = self._tilt.distribution(p, logprobs, hints)
         if self._gate is not None:
-            w = self._gate.weight(int(self._gate.cells(evidence, model.entropy)[0]))
+            w = self._gate.weight(int(self._gate.cells(evidence, logprobs.entropy)[0]))
             inner = (1 - w) * inner + w * q(discount=MIXING_DISCOUNT)
-        trust, rest = self.guard.weights
-        return trust * p + rest * inner
+        weight_model, weight_inner = self.guard.weights
+        return weight_model * p + weight_inner * inner

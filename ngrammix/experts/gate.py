@@ -1,31 +1,32 @@
-"""The gate: how much of the cache, learned per cell of what the prefix and the model say."""
+"""The gate: a linear mixture of the model and the cache, with a learned weight in each cell."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ngrammix.cache.evidence import Evidence
 from ngrammix.kernels import gate as kernel
+from ngrammix.types import Floats, StateDict, Tokens
 
-# Best of a few on both halves of a trial (a real model's FineWeb tokens, cold and warm); the first
-# hundred tokens of a cell wash them out.
+# The best of a few values on both halves of a trial (a real model's FineWeb tokens, cold and warm).
+# The first hundred tokens of a cell outweigh them.
 PRIOR_WEIGHT = 0.2
 PRIOR_TRIALS = 2.0
 
-Floats = NDArray[np.float64]
-
 
 class Gate:
-    """Linear mixture p'(a) = (1 - w) p(a) + w q(a), with w learned after each score.
+    """Linear mixture p''(a) = (1 - w) p'(a) + w q(a); w is learned after each token.
 
-    A cell is addressed by the matched order, the cache's confidence in its hint, the model's
-    entropy, and whether the cache was lately ahead of the model: by nothing that knows the token
-    to come. Where no context of a token or more is known there is no cell, and p comes back
-    unchanged.
+    The cell of a position is chosen by the matched order, the cache's confidence in its hint, the
+    model's entropy, and whether the cache has recently predicted better than the model: none of
+    these depends on the token itself. Where no context of at least one token was seen there is no
+    cell, and the result is p'.
+
+    In each cell w = posterior_sum / n_trials: the mean posterior probability that the cache
+    generated the token, w q(x) / p''(x). This is online EM for the weight of a mixture.
 
     Parameters
     ----------
     order : int
-        The cache's.
+        The order of the cache.
     """
 
     def __init__(self, order: int) -> None:
@@ -39,29 +40,30 @@ class Gate:
         """Bytes of the learned weights."""
         return self._weights.nbytes
 
-    def state(self) -> dict[str, NDArray[np.float64]]:
-        """What was learned, by name; still in use."""
+    def state_dict(self) -> StateDict:
+        """Learned arrays by name; not copied."""
         return {"weights": self._weights, "trend": self._trend}
 
     def check(self) -> None:
         """Raise ValueError unless every weight is in (0, 1)."""
-        won, tried = self._weights.T
-        if not ((won > 0) & (won < tried)).all():
+        posterior_sum, n_trials = self._weights.T
+        if not ((posterior_sum > 0) & (posterior_sum < n_trials)).all():
             raise ValueError("a weight of the gate is not in (0, 1)")
 
-    def cells(self, evidence: Evidence, entropy: Floats) -> NDArray[np.int64]:
+    def cells(self, evidence: Evidence, entropy: Floats) -> Tokens:
         """(T,) int64: cell of each position; entropy (T,) is the model's, nats, NaN if unknown."""
         cells = np.empty(len(evidence), np.int64)
-        kernel.gate_cells(evidence.followers, evidence.hint_count, entropy, cells)
+        kernel.find_cells(evidence.followers, evidence.hint_count, entropy, cells)
         return cells
 
-    def mix(self, log_p: Floats, log_q: Floats, cells: NDArray[np.int64]) -> Floats:
-        """(T,) float64 nats: log of the mixture for each target, learned one after the other."""
-        mixed = np.empty_like(log_p)
-        kernel.gate(log_p, log_q, cells, self._weights, self._trend, mixed)
-        return mixed
+    def mix(self, log_p: Floats, log_q: Floats, cells: Tokens) -> Floats:
+        """(T,) float64, nats: log-probability of each target; w is updated after each token."""
+        log_mixed = np.empty_like(log_p)
+        kernel.mix(log_p, log_q, cells, self._weights, self._trend, log_mixed)
+        return log_mixed
 
     def weight(self, cell: int) -> float:
-        """The cache's weight in this cell now, in (0, 1); there is none where there is no cell."""
-        won, tried = self._weights[cell + int(self._trend[0] > kernel.AHEAD)]
-        return float(won / tried)
+        """W in (0, 1): the current weight of the cache in a cell."""
+        is_ahead = int(self._trend[0] > kernel.TREND_THRESHOLD)
+        posterior_sum, n_trials = self._weights[cell + is_ahead]
+        return float(posterior_sum / n_trials)

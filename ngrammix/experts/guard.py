@@ -1,40 +1,38 @@
-"""The guard: whatever happens inside, the stream costs at most a few bits more than the model."""
+"""The guard: the outermost mixture, which bounds the cost of the stream beyond the model's own."""
 
 import math
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ngrammix.kernels import guard as kernel
-
-Floats = NDArray[np.float64]
+from ngrammix.types import Floats, StateDict
 
 
 class AnyGuard(Protocol):
-    """What stands outermost: the model beside everything inside."""
+    """A mixture of the model and the inner experts (tilt and gate)."""
 
     @property
     def bound_bits(self) -> float:
-        """What `regret_bits` cannot exceed, for any data."""
+        """Upper bound of `regret_bits`, for any data."""
 
     @property
     def regret_bits(self) -> float:
-        """Bits spent so far minus the model's own; below 0 where the cache helped."""
+        """Bits spent so far minus the model's own bits; negative where the cache helped."""
 
     @property
     def weights(self) -> tuple[float, float]:
-        """Of the model and of everything inside, at the next token."""
+        """Weights of the model and of the inner experts at the next token."""
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What was learned, by name; still in use."""
+    def state_dict(self) -> StateDict:
+        """Learned arrays by name; not copied."""
 
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
-        """(T,) float64 nats: log of the guarded probability of each target, in stream order."""
+        """(T,) float64, nats: log-probability of each target, in stream order."""
 
 
 class Guard:
-    """Bayes mixture of two experts, the model and everything inside, prior 1/2 each.
+    """Bayes mixture of two experts, the model and the inner experts, prior 1/2 each.
 
     The product of its probabilities is 1/2 (prod p_model + prod p_inner), so for any data and any
     normalised inner predictor: total bits <= the model's bits + 1. Kept as a log-odds, because
@@ -43,26 +41,26 @@ class Guard:
     Attributes
     ----------
     bound_bits : float
-        1.0: the most that the stream can cost beyond the model.
+        1.0: upper bound of the cost of the stream beyond the model's.
     """
 
     bound_bits = 1.0
 
     def __init__(self) -> None:
-        self._odds = np.zeros(2)
+        self._log_odds = np.zeros(2)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What was learned, by name; still in use."""
-        return {"odds": self._odds}
+    def state_dict(self) -> StateDict:
+        """Learned arrays by name; not copied."""
+        return {"odds": self._log_odds}
 
     @property
     def log_odds(self) -> float:
-        """Nats by which the model is ahead of everything inside."""
-        return float(self._odds.sum())
+        """log(prod p_model / prod p_inner) over the tokens so far, nats."""
+        return float(self._log_odds.sum())
 
     @property
     def regret_bits(self) -> float:
-        """Bits spent so far minus the model's own; below 0 where the cache helped.
+        """Bits spent so far minus the model's own bits; negative where the cache helped.
 
         -log2(1/2 + 1/2 prod p_inner / prod p_model): the sum over the tokens telescopes to it.
         """
@@ -70,36 +68,36 @@ class Guard:
 
     @property
     def weights(self) -> tuple[float, float]:
-        """Posterior of the model and of everything inside, each to its own last digit."""
+        """Posterior of the model and of the inner experts, each to full relative precision."""
         return posterior(self.log_odds)
 
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
-        """(T,) float64 nats: log of the guarded probability of each target, in stream order."""
-        guarded = np.empty_like(log_p)
-        kernel.static(log_p, log_inner, self._odds, guarded)
-        return guarded
+        """(T,) float64, nats: log-probability of each target, in stream order."""
+        log_mixed = np.empty_like(log_p)
+        kernel.mix(log_p, log_inner, self._log_odds, log_mixed)
+        return log_mixed
 
 
 class SwitchingGuard:
-    """The same mixture with a share: it recovers from a bad spell in a logarithm of its length.
+    """Fixed-share mixture of the same two experts: it can switch back to an expert that improves.
 
-    After token t each expert gives 1 / (t + 1) of its weight back to the prior. The path that stays
-    with the model keeps 1/2 prod (1 - 1 / (2 (t + 1))) of the prior's mass, whence the bound: about
-    0.8 + 1/2 log2 T bits, 12.5 at ten million tokens.
+    After token t, each expert returns 1 / (t + 1) of its weight to the prior. The path that always
+    follows the model retains 1/2 prod (1 - 1 / (2 (t + 1))) of the prior mass, which gives the
+    bound: about 0.8 + 1/2 log2 T bits, 12.5 bits at ten million tokens.
 
     References
     ----------
-    Herbster and Warmuth 1998 (fixed share), with a share that falls as 1 / t.
+    Herbster and Warmuth 1998 (fixed share), with a share that decreases as 1 / t.
     """
 
     def __init__(self) -> None:
-        self._odds = np.zeros(1)
+        self._log_odds = np.zeros(1)
         self._regret = np.zeros(2)
         self._n_tokens = np.zeros(1, np.uint32)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What was learned, by name; still in use."""
-        return {"odds": self._odds, "regret": self._regret, "tokens": self._n_tokens}
+    def state_dict(self) -> StateDict:
+        """Learned arrays by name; not copied."""
+        return {"odds": self._log_odds, "regret": self._regret, "tokens": self._n_tokens}
 
     @property
     def bound_bits(self) -> float:
@@ -110,26 +108,26 @@ class SwitchingGuard:
 
     @property
     def regret_bits(self) -> float:
-        """Bits spent so far minus the model's own; below 0 where the cache helped."""
+        """Bits spent so far minus the model's own bits; negative where the cache helped."""
         return float(self._regret.sum()) / math.log(2)
 
     @property
     def weights(self) -> tuple[float, float]:
-        """Of the model and of everything inside, at the next token."""
-        return posterior(float(self._odds[0]))
+        """Weights of the model and of the inner experts at the next token."""
+        return posterior(float(self._log_odds[0]))
 
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
-        """(T,) float64 nats: log of the guarded probability of each target, in stream order."""
-        guarded = np.empty_like(log_p)
-        kernel.switching(
-            log_p, log_inner, self._odds, self._regret, int(self._n_tokens[0]), guarded
+        """(T,) float64, nats: log-probability of each target, in stream order."""
+        log_mixed = np.empty_like(log_p)
+        kernel.mix_switching(
+            log_p, log_inner, self._log_odds, self._regret, int(self._n_tokens[0]), log_mixed
         )
         self._n_tokens += len(log_p)
-        return guarded
+        return log_mixed
 
 
 class Unguarded:
-    """No guard: everything inside as it is, and no bound.
+    """No guard: the inner experts alone, without a bound.
 
     Attributes
     ----------
@@ -143,21 +141,21 @@ class Unguarded:
     def __init__(self) -> None:
         self._regret = np.zeros(2)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What was learned, by name; still in use."""
+    def state_dict(self) -> StateDict:
+        """Learned arrays by name; not copied."""
         return {"regret": self._regret}
 
     @property
     def regret_bits(self) -> float:
-        """Bits spent so far minus the model's own; below 0 where the cache helped."""
+        """Bits spent so far minus the model's own bits; negative where the cache helped."""
         return float(self._regret.sum()) / math.log(2)
 
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
-        """`log_inner` (T,) itself; what it costs beyond the model is added up."""
+        """`log_inner` (T,) unchanged; its cost beyond the model's is added to the regret."""
         kernel.add_regret(log_p, log_inner, self._regret)
         return log_inner
 
 
 def posterior(log_odds: float) -> tuple[float, float]:
-    """sigmoid(log_odds) and sigmoid(-log_odds), each to its own last digit."""
+    """sigmoid(log_odds) and sigmoid(-log_odds), each to full relative precision."""
     return math.exp(-kernel.softplus(-log_odds)), math.exp(-kernel.softplus(log_odds))

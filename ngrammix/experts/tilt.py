@@ -8,17 +8,14 @@ model's own top token ends the chain, where there is any evidence: experience co
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ngrammix.candidates.proposer import Hints
 from ngrammix.kernels import tilt as kernel
 from ngrammix.logits import ModelLogprobs
+from ngrammix.types import Floats, StateDict, Tokens
 
 # A vote counts for its hint from the start; the slopes start near 1, at the model's own odds.
 PRIOR_VOTE, PRIOR_SLOPE = 0.2, 0.8
-
-Floats = NDArray[np.float64]
-Tokens = NDArray[np.int64]
 
 
 class Tilt:
@@ -40,8 +37,8 @@ class Tilt:
         """Bytes of the learned weights."""
         return self._of_odds.nbytes + self._weights.nbytes
 
-    def state(self) -> dict[str, NDArray[np.float64]]:
-        """What was learned, by name; still in use."""
+    def state_dict(self) -> StateDict:
+        """Learned arrays by name; not copied."""
         return {"slopes": self._of_odds, "weights": self._weights}
 
     def check(self) -> None:

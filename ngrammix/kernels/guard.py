@@ -1,10 +1,10 @@
-"""The guard's pass: two experts, kept as a log-odds, because weights in linear space underflow."""
+"""The guard's pass: a mixture of two experts, kept as log-odds, since linear weights underflow."""
 
 import math
 
 from ngrammix.kernels.jit import jit
 
-_NEGLIGIBLE = 40.0  # nats: e**-40 is less than a tenth of the last digit of 1
+_NEGLIGIBLE = 40.0  # nats: e**-40 is below a tenth of the float64 epsilon
 
 
 @jit
@@ -15,7 +15,7 @@ def softplus(x):
 
 @jit
 def log_mix(log_weight_a, log_a, log_weight_b, log_b):
-    """Log of the mixture of e**log_a and e**log_b; exactly log_a where the two are equal."""
+    """log(weight_a a + weight_b b); exactly log_a where log_a == log_b."""
     if log_a == log_b:
         return log_a
     a = log_weight_a + log_a
@@ -25,7 +25,7 @@ def log_mix(log_weight_a, log_a, log_weight_b, log_b):
 
 @jit
 def add(total, term):
-    """Add to (sum, what rounding took from it): Neumaier 1974."""
+    """Add term to total (2,), the sum and its rounding error (Neumaier 1974)."""
     new = total[0] + term
     if abs(total[0]) >= abs(term):
         total[1] += (total[0] - new) + term
@@ -36,39 +36,40 @@ def add(total, term):
 
 @jit
 def add_regret(log_p, log_inner, regret):
-    """Add what log_inner costs beyond log_p, both (T,) nats, to regret (2,), one by one."""
+    """Add log_p - log_inner, both (T,) nats, to regret (2,), the sum and its rounding error."""
     for i in range(len(log_p)):
         add(regret, log_p[i] - log_inner[i])
 
 
 @jit
-def static(log_p, log_inner, odds, guarded):
-    """Bayes mixture of the model and everything inside, prior 1/2 each.
+def mix(log_p, log_inner, log_odds, log_mixed):
+    """Bayes mixture of the model and the inner experts, prior 1/2 each.
 
-    log_p, log_inner (T,) float64 nats; odds (2,) float64: log-odds of the model, and what rounding
-    took from that sum; guarded (T,) float64 nats is written.
+    log_p, log_inner (T,) float64 nats; log_odds (2,) float64 of the model, the sum and its rounding
+    error, updated; log_mixed (T,) float64 nats is written.
     """
     for i in range(len(log_p)):
-        model = odds[0] + odds[1]
-        guarded[i] = log_mix(-softplus(-model), log_p[i], -softplus(model), log_inner[i])
-        add(odds, log_p[i] - log_inner[i])
+        x = log_odds[0] + log_odds[1]
+        log_mixed[i] = log_mix(-softplus(-x), log_p[i], -softplus(x), log_inner[i])
+        add(log_odds, log_p[i] - log_inner[i])
 
 
 @jit
-def switching(log_p, log_inner, odds, regret, n_before, guarded):
-    """The same with a share: after token t each expert gives 1 / (t + 1) of its weight to both.
+def mix_switching(log_p, log_inner, log_odds, regret, n_before, log_mixed):
+    """As `mix`, with a fixed share: after token t, 1 / (t + 1) of the weights returns to 1/2 each.
 
-    odds (1,) float64: log-odds of the model; regret (2,) float64 nats: spent beyond the model, and
-    what rounding took from that sum; n_before: tokens mixed before these.
+    log_odds (1,) float64 of the model, updated; regret (2,) float64 nats: cost beyond the model's,
+    the sum and its rounding error, updated; n_before: number of tokens mixed before these.
     """
     for i in range(len(log_p)):
-        guarded[i] = log_mix(-softplus(-odds[0]), log_p[i], -softplus(odds[0]), log_inner[i])
-        add(regret, log_p[i] - guarded[i])
-        posterior = odds[0] + log_p[i] - log_inner[i]
+        x = log_odds[0]
+        log_mixed[i] = log_mix(-softplus(-x), log_p[i], -softplus(x), log_inner[i])
+        add(regret, log_p[i] - log_mixed[i])
+        posterior = x + log_p[i] - log_inner[i]
         share = 1.0 / (n_before + i + 2.0)
         small = math.exp(-abs(posterior))
         large = 1.0 / (1.0 + small)
-        odds[0] = math.log((1.0 - share) * large + share / 2.0)
-        odds[0] -= math.log((1.0 - share) * small * large + share / 2.0)
+        log_odds[0] = math.log((1.0 - share) * large + share / 2.0)
+        log_odds[0] -= math.log((1.0 - share) * small * large + share / 2.0)
         if posterior < 0.0:
-            odds[0] = -odds[0]
+            log_odds[0] = -log_odds[0]

@@ -188,9 +188,9 @@ BAD_SCORES = [
     (INF, [0], "logits must be numbers below +inf, got inf at position 0; look for an overflow in "
                "the model, or compute the logits in float32"),
     (MASKED, [1], "the model's probability of a target must be > 0, got 0 for token 1 at position "
-                  "0; mask fewer logits, or leave the position out (ignore_index)"),
+                  "0; mask fewer logits, or ignore the position (ignore_index)"),
     (np.full((1, V), -np.inf), [1], "the model's probability of a target must be > 0, got 0 for "
-     "token 1 at position 0; mask fewer logits, or leave the position out (ignore_index)"),
+     "token 1 at position 0; mask fewer logits, or ignore the position (ignore_index)"),
     (EVEN, [5], "targets must be in [0, 5), got 5 at position 0; raise vocab_size or check the "
                 "tokenizer"),
     (EVEN, [-1], "targets must be in [0, 5), got -1 at position 0; raise vocab_size or check the "
@@ -198,12 +198,12 @@ BAD_SCORES = [
     (EVEN, [1.0], "targets must be integer token ids, got dtype float64; cast them first if they "
                   "really are token ids"),
     (EVEN[:0], [], "targets must hold at least one token, got none; skip empty batches"),
-    (EVEN, [0, 1], "logits must have shape (2, 5), that of targets and then vocab_size, got "
-                   "(1, 5); make vocab_size the width of the model's output"),
-    (EVEN[:, :4], [0], "logits must have shape (1, 5), that of targets and then vocab_size, got "
-                       "(1, 4); make vocab_size the width of the model's output"),
+    (EVEN, [0, 1], "logits must have shape (2, 5), the shape of targets and then vocab_size, got "
+                   "(1, 5); set vocab_size to the width of the model's output"),
+    (EVEN[:, :4], [0], "logits must have shape (1, 5), the shape of targets and then vocab_size, "
+                       "got (1, 4); set vocab_size to the width of the model's output"),
     (EVEN.astype(int), [0], "logits must be floating point, got dtype int64; pass the model's "
-                            "output before any rounding"),
+                            "output unquantized"),
 ]  # fmt: skip
 
 
@@ -268,8 +268,8 @@ def test_experts(experts):
     with pytest.raises(ValueError) as error:
         Mixer(vocab_size=V, experts=experts)
     assert str(error.value) == (
-        f"experts must be of tilt, gate, and guard or switch, in this order, got {experts!r}; "
-        'leave them out for "tilt+gate+guard"'
+        f"experts must name tilt, gate, and guard or switch, in this order, got {experts!r}; "
+        'leave it out for "tilt+gate+guard"'
     )
 
 
@@ -293,8 +293,8 @@ def test_errors_name_the_position_in_the_users_array():
         (np.zeros(4), "logits_row must have shape (5,), got (4,); pass the row of one position"),
         (NAN[0], "logits must be numbers below +inf, got nan at position 0; look for an overflow "
                  "in the model, or compute the logits in float32"),
-        (np.full(V, -np.inf), "logits must leave some token possible, got -inf everywhere; mask "
-                              "fewer"),
+        (np.full(V, -np.inf), "logits_row must give some token a probability > 0, got -inf "
+                              "everywhere; mask fewer"),
     ],
 )  # fmt: skip
 def test_probs(row, text):

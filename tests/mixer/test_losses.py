@@ -93,7 +93,7 @@ def test_windows_that_score_each_position_once_are_taken(n_tokens, context, stri
 
 
 NEXT = "position {} must be scored next, got {}"
-TWICE = NEXT + ", which was scored before; give only the targets that no earlier window scored"
+TWICE = NEXT + ", which was scored before; pass only targets that no earlier window scored"
 GAP = NEXT + "; score or learn the tokens between first, in the order of the stream"
 
 
@@ -105,9 +105,9 @@ GAP = NEXT + "; score or learn the tokens between first, in the order of the str
         ({"positions": [4, 4]}, TWICE.format(5, 4)),
         ({"positions": [5, 4]}, GAP.format(4, 5)),
         ({"positions": [4]}, "positions must be one integer, or have the shape of targets (2,), "
-                             "got (1,); give the place of each target in the stream"),
-        ({"positions": 4.5}, "positions must be integer places, got dtype float64; cast them "
-                             "first if they really are places"),
+                             "got (1,); pass the position of each target in the stream"),
+        ({"positions": 4.5}, "positions must be integer positions, got dtype float64; cast "
+                             "them first if they really are positions"),
         ({"reduction": "batchmean"}, "reduction must be one of none, mean, sum, got 'batchmean'; "
                                      'leave it out for "mean"'),
     ],

@@ -119,6 +119,13 @@ def test_ignored_positions_are_as_if_absent(stream, data):
         else mixed.score(logits, targets, ignore_index=ignored)
     )
     assert (with_holes[~kept] == 0).all()
+    trace = Mixer(vocab_size=VOCAB_SIZE, order=order).trace(
+        logits[None], targets[None], ignore_index=ignored
+    )
+    assert trace.nats.shape == trace.nats_model.shape == trace.matched_order.shape == (1, len(kept))
+    np.testing.assert_array_equal(trace.nats[0], with_holes)
+    assert not trace.nats_model[0, ~kept].any()
+    assert not trace.matched_order[0, ~kept].any()
     if kept.any():
         dense = Mixer(vocab_size=VOCAB_SIZE, order=order).score(logits[kept], tokens[kept])
         np.testing.assert_array_equal(with_holes[kept], dense)

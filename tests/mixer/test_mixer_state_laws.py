@@ -91,16 +91,20 @@ def test_halves_out_of_order_are_refused(rng):
     mixer, logits = make(), rng.normal(size=(3, VOCAB_SIZE))
     first, second = mixer.observe([0, 1]), mixer.observe([2])
     order = (
-        "the token at position {} is to be priced next, got {} tokens from {} on and the model's "
-        "numbers of {}; price what observe gives once, in its order"
+        "observed batches must be scored once, in order: position {} is next, got a batch from "
+        "position {}; score what observe returned in the order of the calls"
     )
-    unpriced = (
-        "every observed token must be priced first, got {} that are not; call price with what "
-        "observe gave"
+    lengths = (
+        "logprobs must have one row for each observed token, got 1 rows for 2 tokens from position "
+        "0; look up observed.tokens and observed.hint_tokens"
+    )
+    unscored = (
+        "all observed tokens must be scored first, got 3 unscored ones from position 0; pass what "
+        "observe returned to score_observed"
     )
     calls = {
-        order.format(0, 1, 2, 1): lambda: mixer.score_observed(second, ask(logits[2:], second)),
-        order.format(0, 2, 0, 1): lambda: mixer.score_observed(first, ask(logits[2:], second)),
+        order.format(0, 2): lambda: mixer.score_observed(second, ask(logits[2:], second)),
+        lengths: lambda: mixer.score_observed(first, ask(logits[2:], second)),
     }
     for call in (
         lambda: mixer.probs(logits[0]),
@@ -110,7 +114,7 @@ def test_halves_out_of_order_are_refused(rng):
     ):
         with pytest.raises(ValueError) as error:
             call()
-        assert str(error.value) == unpriced.format(3)
+        assert str(error.value) == unscored
     for text, call in calls.items():
         with pytest.raises(ValueError) as error:
             call()
@@ -118,7 +122,7 @@ def test_halves_out_of_order_are_refused(rng):
     mixer.score_observed(first, ask(logits[:2], first))
     with pytest.raises(ValueError) as error:
         mixer.score_observed(first, ask(logits[:2], first))
-    assert str(error.value) == order.format(2, 2, 0, 2)
+    assert str(error.value) == order.format(2, 0)
     mixer.score_observed(second, ask(logits[2:], second))
     assert mixer.position == 3
     straight = make()
@@ -139,7 +143,7 @@ def test_halves_out_of_order_are_refused(rng):
         (ALL, "cache nodes", lambda a: a + 99, "leads nowhere"),
         (ALL, "more", lambda a: np.zeros(1), "array more is of no part"),
         (ALL, "experts more", lambda a: np.zeros(1), "arrays ['gate trend'"),
-        (ALL, "experts", lambda a: "gate+tilt", "experts must be of tilt"),
+        (ALL, "experts", lambda a: "gate+tilt", "experts must name tilt"),
     ],
 )
 def test_a_forged_mixer_is_refused(tmp_path, experts, name, change, text):

@@ -243,8 +243,8 @@ def test_a_model_with_an_encoder_is_refused(plugin, monkeypatch):
         ),
         (
             {"experts": "none"},
-            "experts must be of tilt, gate, and guard or switch, in this order, got 'none'; "
-            'leave them out for "tilt+gate+guard"',
+            "experts must name tilt, gate, and guard or switch, in this order, got 'none'; "
+            'leave it out for "tilt+gate+guard"',
         ),
     ],
 )

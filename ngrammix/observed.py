@@ -1,0 +1,52 @@
+"""Observed: tokens that the cache has learned, with the evidence and the hints before each."""
+
+from dataclasses import dataclass
+
+from ngrammix.cache.evidence import Evidence
+from ngrammix.cache.kneser_ney import log_target_probability
+from ngrammix.candidates.proposer import Hints
+from ngrammix.types import Flags, Floats, Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """T tokens of the stream, and what the cache predicted before each of them.
+
+    It depends on the tokens alone: it can be computed before the model's forward pass, or in
+    another process.
+
+    Attributes
+    ----------
+    position : int
+        Position of the first token in the stream.
+    tokens : (T,) int64
+        The tokens.
+    evidence : Evidence
+        The cache's counts at each of the T positions, from the tokens before it.
+    hints : Hints or None
+        The candidates at each position; None if no expert uses them.
+    """
+
+    position: int
+    tokens: Tokens
+    evidence: Evidence
+    hints: Hints | None
+
+    def __len__(self) -> int:
+        """Return T, the number of tokens."""
+        return len(self.tokens)
+
+    @property
+    def hint_tokens(self) -> Tokens | None:
+        """(T, M) int64: tokens whose model log-probabilities the mixer needs; -1 for none."""
+        return None if self.hints is None else self.hints.tokens
+
+    @property
+    def is_repeat(self) -> Flags:
+        """(T,) bool: whether the n-gram of `order` tokens that ends here was in the cache."""
+        repeats: Flags = self.evidence.target_count[-1] > 0
+        return repeats
+
+    def nats_cache(self, vocab_size: int) -> Floats:
+        """(T,) float64, nats: cost of each token under the cache alone."""
+        return 0.0 - log_target_probability(self.evidence, vocab_size)
