@@ -15,7 +15,7 @@ from quant.base.config import Config
 from quant.base.matrix import as_matrix
 from quant.calibration.calibrate import Calibration, calibrate
 from quant.models.plan import BUFFER, Job, plan, with_calibration
-from quant.models.quantized_model import QuantizedModel
+from quant.models.quantized_model import QuantizedModel, dequantized
 from quant.models.recipe import KEEP, Recipe, find_recipe
 from quant.models.report import TensorReport, relative_mse
 from quant.models.sequential import SequentialCalibration, compensated_target
@@ -95,7 +95,11 @@ def quantize_model(
         except ValueError as error:
             raise ValueError(f"{job.name}: {error}") from error
         if sequential is not None and job.role != BUFFER:
-            sequential.commit(job.name, tensors[job.name])
+            sequential.commit(job.name, dequantized(tensors[job.name]))
+    if sequential is not None and sequential.note:
+        name = next(job.name for job in in_order if job.input_group)
+        notes = (*reports[name].notes, sequential.note)
+        reports[name] = replace(reports[name], notes=notes)
     total = fsum(report.error or 0.0 for report in reports.values())
     return QuantizedModel(
         tensors={job.name: tensors[job.name] for job in jobs},
