@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ngrammix", "quant", "eval")
@@ -159,11 +160,12 @@ def entered(root: Path, setup: str) -> dict[str, int]:
         if event == "call" and code.co_filename.startswith(packages) and code.co_name != "<module>":
             functions.add((code.co_filename, code.co_qualname, code.co_firstlineno))
 
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(setup, names)
+    names["call"]()  # imports what it uses
     threading.setprofile(record)
     sys.setprofile(record)
-    names["call"]()  # type: ignore[operator]
+    names["call"]()
     sys.setprofile(None)
     threading.setprofile(None)
     files = {name for name, _, _ in functions}
