@@ -159,12 +159,12 @@ def walk_rule(
         hints = longest_hint(evidence)
         seconds["all"] += perf_counter() - started
         said = model.lookup(model.previous[block], tokens[block], hints[:, None])
-        facts = Features(
+        features = Features(
             log_p=said.log_p, entropy=said.entropy, log_hint=said.log_hints[:, 0],
             is_hint=hints == tokens[block], evidence=evidence, raw=evidence,
             vocab_size=model.vocab_size,
         )  # fmt: skip
-        seconds["all"] += timed(partial(rule, facts))
+        seconds["all"] += timed(partial(rule, features))
     return seconds
 
 

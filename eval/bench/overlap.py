@@ -13,7 +13,7 @@ from tqdm import tqdm
 from eval.bench.harness import at_least_one, deliver, load_tokens, timed
 from eval.models.base import Model
 from eval.models.load_model import load_demo
-from eval.scoring.batch import Batch, batches
+from eval.scoring.batch import Batch, batches, scored_logits
 from eval.scoring.score import warm_up
 from eval.scoring.tokenized import TokenizedPiece
 from eval.scoring.windows import windows
@@ -53,7 +53,9 @@ def measure(
     model: Model, prefill: NDArray[np.int64], tokens: NDArray[np.int64], order: int, runs: int
 ) -> dict[str, Any]:
     """Seconds of each way to go over `tokens` (T,), the ways in turn; medians, and ratios."""
-    piece = TokenizedPiece(tokens, np.ones_like(tokens), np.arange(len(tokens)) == 0, is_apart=True)
+    piece = TokenizedPiece(
+        tokens, np.ones_like(tokens), np.arange(len(tokens)) == 0, is_context_start=True
+    )
     bos = model.tokenizer.bos or 0
     work = list(batches(windows([piece], model.context, model.context // 2, bos), BATCH))
     warm_up()
@@ -109,7 +111,7 @@ def between(model: Model, work: Sequence[Batch], cache: NgramCache) -> None:
 def mixed(model: Model, work: Sequence[Batch], mixer: Mixer) -> None:
     """Score: gather from the logits, observe, mix."""
     for batch in work:
-        mixer.score(batch.pick(model.logits(batch.inputs)), batch.targets)
+        mixer.score(scored_logits(model.logits(batch.inputs), batch.is_scored), batch.targets)
 
 
 def table(result: dict[str, Any]) -> str:

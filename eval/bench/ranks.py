@@ -1,4 +1,4 @@
-"""``ngrammix bench ranks``: what ranks gain the forward pass, and what mixing takes beside it."""
+"""``ngrammix bench ranks``: what ranks gain the forward pass, and what scorer takes beside it."""
 
 import argparse
 import json
@@ -20,10 +20,11 @@ from eval.data.base import Data
 from eval.data.document import Document, Documents
 from eval.distributed.messages import pack_gathered, pack_job
 from eval.models.load_model import load_demo
-from eval.scoring.dataloader import BatchStream, make_shape
-from eval.scoring.forward import Job
+from eval.scoring.dataloader import BatchStream
+from eval.scoring.forward import ForwardRequest
 from eval.scoring.score import make_scorer
-from eval.scoring.scorers import hint_tokens
+from eval.scoring.scorers import concatenate_hints
+from eval.scoring.windows import make_window_shape
 from eval.tables import align, make_folder
 from ngrammix.logits import ModelLogprobs
 
@@ -135,13 +136,14 @@ def score(size: int, data: Path, tokens: int, out: Path) -> tuple[dict[str, Any]
 def message_bytes(data: Data, tokens: int) -> tuple[float, float]:
     """Bytes a token of the jobs, and of what comes back, of the embedded model on `data`."""
     model, config = load_demo(), ScoreConfig(limit=tokens)
-    feed = BatchStream(data, model.tokenizer, config, make_shape(config, model, model.tokenizer))
-    mixing = make_scorer(config, model, model.tokenizer)
+    shape = make_window_shape(config, model, model.tokenizer)
+    scorer = make_scorer(config, model, model.tokenizer)
     there = back = position = 0
-    for batch in feed:
-        job = Job(batch, hint_tokens(mixing.look(batch)), position)
+    for batch in BatchStream(data, model.tokenizer, config, shape):
         zeros = np.zeros(n := len(batch.targets))
-        hints = zeros[:, None] if job.hint_tokens is None else np.zeros(job.hint_tokens.shape)
+        hint_tokens = concatenate_hints(scorer.observe(batch), n)
+        job = ForwardRequest(batch.inputs, batch.is_scored, batch.targets, hint_tokens, position)
+        hints = np.zeros(hint_tokens.shape)
         said = ModelLogprobs(zeros, zeros, zeros.astype(np.int64), zeros, hints)
         there += len(pack_job(job))
         back += len(pack_gathered(said, job.hint_tokens))

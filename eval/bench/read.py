@@ -26,8 +26,9 @@ from eval.config import ScoreConfig
 from eval.data.document import Document
 from eval.data.open_data import open_data
 from eval.data.text import read_documents, row_documents
-from eval.scoring.dataloader import BatchStream, Shape
+from eval.scoring.dataloader import BatchStream
 from eval.scoring.tokenized import encode
+from eval.scoring.windows import WindowShape
 from eval.tables import align, make_folder
 
 CONTEXT, STRIDE, BATCH = 1024, 512, 8
@@ -160,7 +161,7 @@ def make_ways(
     """What is done to a file: each stage with those before it, then the peers; see `WAYS`."""
     tokenizer, alone = timed.tokenizer, timed.alone
     data = open_data([str(path)], bos=tokenizer.bos, vocab_size=tokenizer.vocab_size)
-    shape = Shape(CONTEXT, STRIDE, tokenizer.bos or 0, BATCH)
+    shape = WindowShape(CONTEXT, STRIDE, tokenizer.bos or 0, BATCH)
     feed = BatchStream(data, tokenizer, ScoreConfig(), shape)
     ways = {
         "documents": lambda: sum(1 for _ in data),
@@ -181,7 +182,7 @@ def drain(feed: BatchStream, n_bytes: int) -> int:
     n_tokens = n_found = 0
     for batch in feed:
         n_tokens += len(batch.targets)
-        n_found += sum(int(piece.n_bytes.sum()) for piece in batch.new)
+        n_found += sum(int(piece.n_bytes.sum()) for piece in batch.pieces)
     if n_found != n_bytes:
         raise RuntimeError(
             f"batches must hold all {n_bytes} bytes of the text, got {n_found}; "

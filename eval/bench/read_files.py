@@ -108,7 +108,7 @@ def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Pat
     """
     parts: list[Any] = []
     for piece in encode(open_data([str(rows)]), tokenizer):
-        parts += [[tokenizer.bos], piece.tokens] if piece.is_apart else [piece.tokens]
+        parts += [[tokenizer.bos], piece.tokens] if piece.is_context_start else [piece.tokens]
     if tokenizer.bos is None or tokenizer.vocab_size > SHARD_IDS:
         return {}
     tokens = np.concatenate(parts).astype("<u2")

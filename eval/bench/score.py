@@ -22,8 +22,9 @@ from eval.data.open_data import open_data
 from eval.demo.reference_text import reference_text
 from eval.models.base import Model
 from eval.models.load_model import load_demo
-from eval.scoring.dataloader import BatchStream, make_shape
+from eval.scoring.dataloader import BatchStream
 from eval.scoring.score import score, warm_up
+from eval.scoring.windows import make_window_shape
 from eval.tables import make_folder
 from eval.tokenizers.base import Tokenizer
 
@@ -125,7 +126,9 @@ def measure(model: Model, data: Data, config: ScoreConfig, runs: int) -> dict[st
     is dropped.
     """
     work = list(
-        BatchStream(data, model.tokenizer, config, make_shape(config, model, model.tokenizer))
+        BatchStream(
+            data, model.tokenizer, config, make_window_shape(config, model, model.tokenizer)
+        )
     )
     warm_up()
     forward(model, work[:1])

@@ -2,10 +2,8 @@
 
 import argparse
 
-from tqdm import tqdm
-
 from eval.commands.from_config import load_data, load_model_of, tokenizer_of
-from eval.commands.output import BAR, add_output
+from eval.commands.output import add_output
 from eval.comparing.compare import DEFAULT, check_names, compare
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
@@ -63,8 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     config = make_config(RunConfig, vars(arguments) | {"out": None, "data": arguments.data or ()})
     make_folder(arguments.out)
     source = make_source(arguments, config)
-    with tqdm(**BAR) as bar:
-        comparison = compare(source, names, config.order, bar, memory_limit=config.memory_limit)
+    comparison = compare(
+        source, names, config.order, memory_limit=config.memory_limit, progress=True
+    )
     result = make_comparison_result(comparison, source)
     if arguments.out:
         (arguments.out / "compare.json").write_text(result.to_json(), encoding="utf-8")

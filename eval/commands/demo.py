@@ -2,9 +2,7 @@
 
 import argparse
 
-from tqdm import tqdm
-
-from eval.commands.output import BAR, add_output
+from eval.commands.output import add_output
 from eval.commands.score import report
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
 from eval.data.document import Document, Documents
@@ -27,6 +25,5 @@ def run(arguments: argparse.Namespace) -> None:
     make_folder(arguments.out)
     name = "the Python language reference (pydoc_data.topics)"
     data = Documents([Document(name, reference_text())])
-    with tqdm(**BAR) as bar:
-        result = score(load_demo(), data, config, out=arguments.out, bar=bar)
+    result = score(load_demo(), data, config, out=arguments.out, progress=True)
     report(result, arguments.out, as_json=arguments.json)

@@ -1,11 +1,7 @@
-"""What the commands share: the options of the output, and the progress bar."""
+"""The options of the output, which the commands share."""
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-# On stderr, after two seconds, and only on a terminal.
-BAR: dict[str, Any] = {"unit": " tokens", "unit_scale": True, "delay": 2, "disable": None}
 
 
 def add_output(parser: argparse.ArgumentParser, files: str) -> None:

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from eval.commands.from_config import load_data, network_of, with_weights
-from eval.commands.output import BAR, add_output
+from eval.commands.output import add_output
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, add_options, make_config
 from eval.models.base import Model
@@ -120,8 +118,7 @@ def folder_of(out: Path | None) -> Iterator[Path]:
 
 def evaluate(model: Model, tokenizer: Tokenizer, config: QuantizeConfig) -> Result:
     """Score a model with a new cache."""
-    with tqdm(**BAR) as shown:
-        return score(model, load_data(config, tokenizer), config, tokenizer=tokenizer, bar=shown)
+    return score(model, load_data(config, tokenizer), config, tokenizer=tokenizer, progress=True)
 
 
 def make_row(

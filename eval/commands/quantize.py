@@ -13,7 +13,8 @@ from eval.commands.from_config import QUANTIZED, load_data, load_model_of, netwo
 from eval.commands.output import add_json
 from eval.config import QuantizeConfig, ScoreConfig, add_options, make_config
 from eval.models.base import Model
-from eval.scoring.dataloader import BatchStream, make_shape
+from eval.scoring.dataloader import BatchStream
+from eval.scoring.windows import make_window_shape
 from eval.tables import make_folder, versions
 from eval.tokenizers.base import Tokenizer
 from quant import Calibration, calibrate, quantize_model, self_generate
@@ -109,7 +110,7 @@ def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> 
         windows="stream", context=config.context, stride=config.context or model.context,
         limit=config.calibration_tokens, batch=BATCH,
     )  # fmt: skip
-    shape = make_shape(reader, model, tokenizer)
+    shape = make_window_shape(reader, model, tokenizer)
     batches: list[Tokens] = []
     for batch in BatchStream(data, tokenizer, reader, shape):
         if batch.is_scored.all():

@@ -3,15 +3,14 @@
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from eval.commands.from_config import load_data, load_model_of, tokenizer_of
-from eval.commands.output import BAR, add_json
+from eval.commands.output import add_json
 from eval.config import MODEL_NONE, RunConfig, add_options, make_config
 from eval.distributed.ranks import Ranks, choose_gpu, find_rank, joined
 from eval.plugins.loggers import make_callback
+from eval.scoring.forward import Forward, LocalForward
 from eval.scoring.result import Result
-from eval.scoring.score import score
+from eval.scoring.score import score_with
 from eval.tables import make_folder
 
 
@@ -51,20 +50,22 @@ def score_config(config: RunConfig, *, as_json: bool, team: Ranks | None = None)
     model = load_model_of(config)
     tokenizer = tokenizer_of(config, model)
     data = load_data(config, tokenizer)
-    with tqdm(**BAR) as bar:
-        result = score(
-            model,
-            data,
-            config,
-            tokenizer=tokenizer,
-            forward=None if team is None or model is None else team.lead(model),
-            out=out,
-            checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
-            checkpoint_every=config.checkpoint_every,
-            n_threads=config.threads,
-            callbacks=callbacks,
-            bar=bar,
-        )
+    forward: Forward | None = None
+    if model is not None:
+        forward = team.lead(model) if team is not None else LocalForward(model)
+    result = score_with(
+        forward,
+        model,
+        data,
+        config,
+        tokenizer=tokenizer,
+        out=out,
+        checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
+        checkpoint_every=config.checkpoint_every,
+        n_threads=config.threads,
+        callbacks=callbacks,
+        progress=True,
+    )
     report(result, out, as_json=as_json)
 
 

@@ -1,1 +1,1 @@
-"""What a comparison is made of: sources of logits, published rules, standings."""
+"""What a comparison is made of: sources of logits, published rules, result."""

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from eval.comparing.features import Counts, make_facts
+from eval.comparing.features import RawAndKnCounts, make_features
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.scoring.bootstrap import sampling_units
+from eval.scoring.progress import token_bar
+from eval.types import Floats, Tokens
 from ngrammix.checks import as_bytes
 from ngrammix.experts.chain import ALL, CHOICES
 from ngrammix.logits import lookup_logprobs
@@ -26,8 +26,6 @@ DEFAULT = ("ngrammix", *PUBLISHED_RULES)
 NAMES = (*MIXERS, *PUBLISHED_RULES)
 MODEL = "model"  # the baseline: always there
 
-Floats = NDArray[np.float64]
-Tokens = NDArray[np.int64]
 Totals = dict[str, Floats]  # by setting: nats (U,) of each unit
 
 
@@ -61,10 +59,10 @@ class Panel:
 
     def __init__(self, names: Sequence[str], **cache: Any) -> None:
         self._mixers = {name: MIXERS[name](**cache) for name in names if name in MIXERS}
-        self._rivals = {name: PUBLISHED_RULES[name]() for name in names if name in PUBLISHED_RULES}
-        self._counts = Counts(**cache)
-        self._learners: list[Mixer | Counts] = list(self._mixers.values())
-        if self._rivals:
+        self._rules = {name: PUBLISHED_RULES[name]() for name in names if name in PUBLISHED_RULES}
+        self._counts = RawAndKnCounts(**cache)
+        self._learners: list[Mixer | RawAndKnCounts] = list(self._mixers.values())
+        if self._rules:
             self._learners.append(self._counts)
 
     def learn(self, tokens: Tokens) -> None:
@@ -78,35 +76,35 @@ class Panel:
             learner.boundary()
 
     def nats(
-        self, logits: Any, targets: Tokens, places: Tokens
+        self, logits: Any, targets: Tokens, positions: Tokens
     ) -> Iterator[tuple[str, str, Floats]]:
         """(mixer, setting, cost (N,) in nats) of everyone, the model first; then all have learned.
 
-        logits (N, V); targets (N,); places (N,): where they stand in the stream, for the errors.
+        logits (N, V); targets (N,); positions (N,): where they stand in the stream, for the errors.
         """
-        if self._rivals:
-            facts = make_facts(self._counts, logits, targets, places)
-            yield MODEL, "", -facts.log_p
+        if self._rules:
+            features = make_features(self._counts, logits, targets, positions)
+            yield MODEL, "", -features.log_p
         else:
-            yield MODEL, "", -lookup_logprobs(logits, targets, places).log_p
+            yield MODEL, "", -lookup_logprobs(logits, targets, positions).log_p
         for name, mixer in self._mixers.items():
             yield name, mixer.experts, mixer.trace(logits, targets).nats
-        for name, settings in self._rivals.items():
+        for name, settings in self._rules.items():
             for setting, rule in settings.items():
-                yield name, setting, rule(facts)
+                yield name, setting, rule(features)
 
 
 def compare(
     source: Source,
     names: Sequence[str],
     order: int,
-    bar: tqdm | None = None,
     *,
     memory_limit: int | str | None = None,
+    progress: bool = False,
 ) -> Comparison:
     """Cost of the source's tokens under each mixer, all fed by one pass over the logits.
 
-    Nothing of a token is kept but its share in the sums of its unit, one sum a setting.
+    Memory holds one sum for each setting and unit.
 
     Parameters
     ----------
@@ -116,10 +114,10 @@ def compare(
         Which mixers, of `NAMES`.
     order : int in 1..32
         Of every cache.
-    bar : tqdm, optional
-        Told how many tokens there are, and of each that is scored.
     memory_limit : int or str, optional
-        Of every cache, bytes.
+        Most bytes of each cache, such as ``"2GiB"``.
+    progress : bool
+        Show a progress bar on stderr.
 
     Raises
     ------
@@ -130,35 +128,35 @@ def compare(
     panel = Panel(names, vocab_size=source.vocab_size, order=order, memory_limit=memory_limit)
     for tokens in source.prefill:
         panel.learn(tokens)
-    of_token, unit = sampling_units(source.document)
-    totals = tally(panel, source, of_token, tqdm(disable=True) if bar is None else bar)
+    unit_of_token, unit = sampling_units(source.document)
+    with token_bar(progress, len(unit_of_token)) as bar:
+        totals = sum_by_unit(panel, source, unit_of_token, bar)
     mixers = (MODEL, *names)
     chosen = [cheapest(totals[mixer]) for mixer in mixers]
     return Comparison(
         mixers=mixers,
         settings=tuple(chosen),
         nats=np.stack([totals[mixer][s] for mixer, s in zip(mixers, chosen, strict=True)]),
-        sizes=np.bincount(of_token, source.token_bytes).astype(np.float64),
+        sizes=np.bincount(unit_of_token, source.token_bytes).astype(np.float64),
         unit=unit,
         order=order,
         memory_limit=None if memory_limit is None else as_bytes(memory_limit),
     )
 
 
-def tally(panel: Panel, source: Source, of_token: Tokens, bar: tqdm) -> dict[str, Totals]:
-    """Nats (U,) of every unit by mixer and setting; of_token (T,): index of each token's unit."""
-    n_units = int(of_token[-1]) + 1
-    bar.total = len(of_token)
+def sum_by_unit(panel: Panel, source: Source, unit_of_token: Tokens, bar: Any) -> dict[str, Totals]:
+    """Nats (U,) of each unit by mixer and setting; unit_of_token (T,): index of the unit."""
+    n_units = int(unit_of_token[-1]) + 1
     totals: dict[str, Totals] = defaultdict(lambda: defaultdict(lambda: np.zeros(n_units)))
     start = 0
     for rows in source.rows():
         if rows.begins_document:
             panel.boundary()
-        places = np.arange(start, start + len(rows.targets))
-        for mixer, setting, nats in panel.nats(rows.logits, rows.targets, places):
-            add_to_units(totals[mixer][setting], of_token[places], nats)
-        start += len(places)
-        bar.update(len(places))
+        positions = np.arange(start, start + len(rows.targets))
+        for mixer, setting, nats in panel.nats(rows.logits, rows.targets, positions):
+            add_to_units(totals[mixer][setting], unit_of_token[positions], nats)
+        start += len(positions)
+        bar.update(len(positions))
     return totals
 
 

@@ -1,4 +1,4 @@
-"""The published rules of mixing a model with an n-gram cache, on exact counts: the rivals.
+"""The published rules of mixing a model with an n-gram cache, on exact counts: the rules.
 
 Each rule is a distribution over the vocabulary, fixed before its token came, so it is compared at
 its honest best: on a cache that no hash deceives, at the best of its published settings, chosen
@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.comparing.features import Features, Floats, Tokens
+from eval.comparing.features import Features
+from eval.types import Floats, Tokens
 
 Rule = Callable[[Features], Floats]
-Settings = dict[str, Rule]  # under the name of each setting: nats (N,) of facts about N tokens
+Settings = dict[str, Rule]  # under the name of each setting: nats (N,) of features about N tokens
 
 # What a linear rule mixes in: (N,) nats, log-probability under the cache.
 CACHES: dict[str, Callable[[Features], Floats]] = {
@@ -50,27 +51,31 @@ MIN_CONTEXTS = (1, 2, 3, 4)  # tokens; shorter contexts are ignored
 HEDGE_THRESHOLDS = (0.5, 0.8)  # #2050
 
 
-def mixed(facts: Features, weight: float | Floats, cache: str) -> Floats:
+def mixed(features: Features, weight: float | Floats, cache: str) -> Floats:
     """Nats (N,) under (1 - w) p + w q, where w is one number or (N,), in (0, 1)."""
-    log_q = CACHES[cache](facts)
-    log_mixed = np.logaddexp(np.log1p(-weight) + facts.log_p, np.log(weight) + log_q)
-    return -np.where(facts.context > 0, log_mixed, facts.log_p)
+    log_q = CACHES[cache](features)
+    log_mixed = np.logaddexp(np.log1p(-weight) + features.log_p, np.log(weight) + log_q)
+    return -np.where(features.context > 0, log_mixed, features.log_p)
 
 
-def by_entropy(facts: Features, constants: tuple[float, float, float, float], cache: str) -> Floats:
+def by_entropy(
+    features: Features, constants: tuple[float, float, float, float], cache: str
+) -> Floats:
     """Nats (N,) under a linear mixture with w = lowest + span sigmoid(slope (H - centre))."""
     lowest, span, slope, centre = constants
-    return mixed(facts, lowest + span / (1 + np.exp(-slope * (facts.entropy - centre))), cache)
+    return mixed(
+        features, lowest + span / (1 + np.exp(-slope * (features.entropy - centre))), cache
+    )
 
 
-def dirichlet(facts: Features, concentrations: Sequence[float], min_context: int) -> Floats:
+def dirichlet(features: Features, concentrations: Sequence[float], min_context: int) -> Floats:
     """Nats (N,) under p_k(a) = (c_k(a) + s_k p_{k-1}(a)) / (n_k + s_k), with the model below.
 
     concentrations: s_k of contexts of k = 1, 2, ... tokens, the last for all longer ones; contexts
     of fewer than `min_context` tokens leave the model as it is.
     """
-    counts, followers = facts.raw.target_count, facts.raw.followers
-    log_p = facts.log_p.copy()
+    counts, followers = features.raw.target_count, features.raw.followers
+    log_p = features.log_p.copy()
     for k in range(min_context, len(followers)):
         s = concentrations[min(k, len(concentrations)) - 1]
         known = np.flatnonzero(followers[k])
@@ -91,30 +96,30 @@ class Trigger(NamedTuple):
     def __str__(self) -> str:
         return f">={self.threshold:g}, k>={self.min_context}, n>={self.min_count}"
 
-    def places(self, facts: Features) -> Tokens:
+    def positions(self, features: Features) -> Tokens:
         """Indices of the positions where it fires."""
-        fires = facts.confidence >= self.threshold
-        fires &= facts.context >= self.min_context
-        fires &= facts.followers >= self.min_count
+        fires = features.confidence >= self.threshold
+        fires &= features.context >= self.min_context
+        fires &= features.followers >= self.min_count
         return np.flatnonzero(fires)
 
 
-def tilt_gain(facts: Features, places: Tokens, beta: float | Floats) -> Floats:
+def tilt_gain(features: Features, positions: Tokens, beta: float | Floats) -> Floats:
     """Nats that p'(a) = p(a) e**(beta [a = h]) / Z saves at each place.
 
     Z = 1 + p(h) (e**beta - 1), which needs no pass over the vocabulary.
     """
-    log_z = np.log1p(np.exp(facts.log_hint[places]) * np.expm1(beta))
-    gain: Floats = beta * facts.is_hint[places] - log_z
+    log_z = np.log1p(np.exp(features.log_hint[positions]) * np.expm1(beta))
+    gain: Floats = beta * features.is_hint[positions] - log_z
     return gain
 
 
-def one_hint(facts: Features, trigger: Trigger, beta: float, by_confidence: bool) -> Floats:
+def one_hint(features: Features, trigger: Trigger, beta: float, by_confidence: bool) -> Floats:
     """Nats (N,) under the model tilted towards one hint, by beta or by beta times its share."""
-    places = trigger.places(facts)
-    strength = beta * facts.confidence[places] if by_confidence else beta
-    nats = -facts.log_p
-    nats[places] -= tilt_gain(facts, places, strength)
+    positions = trigger.positions(features)
+    strength = beta * features.confidence[positions] if by_confidence else beta
+    nats = -features.log_p
+    nats[positions] -= tilt_gain(features, positions, strength)
     return nats
 
 
@@ -128,15 +133,15 @@ class Hedge:
         self._trigger, self._betas = trigger, betas
         self._log_weights = np.full((len(betas), 1), -math.log(len(betas)))
 
-    def __call__(self, facts: Features) -> Floats:
+    def __call__(self, features: Features) -> Floats:
         """Nats (N,), each the log of the mixture's product before the token over that after it."""
-        places = self._trigger.places(facts)
-        gains = np.stack([tilt_gain(facts, places, beta) for beta in self._betas])
+        positions = self._trigger.positions(features)
+        gains = np.stack([tilt_gain(features, positions, beta) for beta in self._betas])
         log_shares = np.cumsum(np.hstack([self._log_weights, gains]), axis=1)
         log_mixture = np.logaddexp.reduce(log_shares, axis=0)
         self._log_weights = log_shares[:, -1:] - log_mixture[-1]
-        nats = -facts.log_p
-        nats[places] -= np.diff(log_mixture)
+        nats = -features.log_p
+        nats[positions] -= np.diff(log_mixture)
         return nats
 
 

@@ -24,7 +24,7 @@ k tokens of the context, n its counts, c times the hint's share of them"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MixerRow:
     """One mixer's figures; errors are None where there were fewer than two units to resample.
 
     Attributes
@@ -55,7 +55,7 @@ class Row:
 class ComparisonResult:
     """Every mixer's figures and every condition that made them."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[MixerRow, ...]
     conditions: Mapping[str, Any]
     signature: str
 
@@ -122,7 +122,7 @@ def make_comparison_result(comparison: Comparison, source: Source) -> Comparison
     errors = standard_errors(np.concatenate([nats[0] - nats, nats - nats[1]]), sizes)
     known = [None if math.isnan(error) else bits(error) for error in errors.tolist()]
     rows = [
-        Row(
+        MixerRow(
             mixer=mixer,
             setting=setting,
             score=bits(float(spent.sum())) / size,

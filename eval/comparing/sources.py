@@ -6,24 +6,22 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.config import ScoreConfig
 from eval.data.arrays import open_logits, read_tokens
 from eval.data.base import Data
 from eval.data.data_hash import tokens_sha256
 from eval.models.base import Model
-from eval.scoring.dataloader import BatchStream, make_shape
-from eval.scoring.scorers import stretches
+from eval.scoring.batch import scored_logits, split_at_documents
+from eval.scoring.dataloader import BatchStream
+from eval.scoring.windows import make_window_shape
 from eval.tokenizers.base import Tokenizer
+from eval.types import Floats, Tokens
 
 BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64
 
-Floats = NDArray[np.float64]
-Tokens = NDArray[np.int64]
 
-
-class Rows(NamedTuple):
+class LogitRows(NamedTuple):
     """Logits (N, V) of any kind, the tokens (N,) int64 that came, and whether a document begins.
 
     Where one begins, no context of the cache reaches back before these rows.
@@ -53,7 +51,7 @@ class Source(Protocol):
     def prefill(self) -> Sequence[Tokens]:
         """Tokens that every cache learns before the first one is scored."""
 
-    def rows(self) -> Iterator[Rows]:
+    def rows(self) -> Iterator[LogitRows]:
         """All logits, in stream order."""
 
     def conditions(self) -> dict[str, Any]:
@@ -92,7 +90,7 @@ class TextSource:
         tokenizer = model.tokenizer if tokenizer is None else tokenizer
         self._tokenizer = tokenizer
         self._config = config = ScoreConfig() if config is None else config
-        self._shape = make_shape(config, model, tokenizer)
+        self._shape = make_window_shape(config, model, tokenizer)
         self._feed = BatchStream(data, tokenizer, config, self._shape)
         self._name, self._model = data.name, model
         self.vocab_size = model.vocab_size
@@ -102,12 +100,13 @@ class TextSource:
         n_bytes = np.concatenate([piece.n_bytes for piece in self._pieces])
         self.token_bytes: Floats = n_bytes.astype(np.float64)
 
-    def rows(self) -> Iterator[Rows]:
+    def rows(self) -> Iterator[LogitRows]:
         """All logits, a few windows at a time."""
         for batch in self._feed.batches(self._pieces):
-            logits, start = batch.pick(self._model.logits(batch.inputs)), 0
-            for tokens, is_apart in stretches(batch):
-                yield Rows(logits[start : start + len(tokens)], tokens, is_apart)
+            logits = scored_logits(self._model.logits(batch.inputs), batch.is_scored)
+            start = 0
+            for tokens, is_context_start in split_at_documents(batch):
+                yield LogitRows(logits[start : start + len(tokens)], tokens, is_context_start)
                 start += len(tokens)
 
     def conditions(self) -> dict[str, Any]:
@@ -170,19 +169,19 @@ class SavedSource:
         if n_bytes is not None and n_bytes < 1:
             raise ValueError(f"bytes must be >= 1, got {n_bytes}; it is the size of the raw text")
         self.token_bytes = None if n_bytes is None else np.full(n_rows, n_bytes / n_rows)
-        self.document = documents_of(self._targets, bos)
+        self.document = document_index(self._targets, bos)
         self.prefill = [read_tokens(path, self.vocab_size) for path in prefill]
         self._names = f"{logits}, {tokens}"
         self._digest = hashlib.sha256()
 
-    def rows(self) -> Iterator[Rows]:
+    def rows(self) -> Iterator[LogitRows]:
         """All logits, a block of rows at a time."""
         self._digest = hashlib.sha256()
         step = max(1, BLOCK_LOGITS // self.vocab_size)
         for start in range(0, len(self._targets), step):
             logits = np.ascontiguousarray(self._logits[start : start + step])
             self._digest.update(logits.data)
-            yield Rows(logits, self._targets[start : start + step], begins_document=False)
+            yield LogitRows(logits, self._targets[start : start + step], begins_document=False)
 
     def conditions(self) -> dict[str, Any]:
         """Names of the files; hashes of tokens and logits."""
@@ -193,7 +192,7 @@ class SavedSource:
         }
 
 
-def documents_of(tokens: Tokens, bos: int | None) -> Tokens:
+def document_index(tokens: Tokens, bos: int | None) -> Tokens:
     """(T,): index of each token's document, where `bos` begins one; without it all are one.
 
     Tokens before the first `bos` are a document of their own. ValueError if `bos` never comes.

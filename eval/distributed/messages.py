@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.batch import Batch
-from eval.scoring.forward import Job
-from eval.scoring.tokenized import TokenizedPiece
+from eval.scoring.forward import ForwardRequest
 from ngrammix.logits import ModelLogprobs
 
 Bytes = NDArray[np.uint8]
@@ -19,21 +17,21 @@ Bytes = NDArray[np.uint8]
 SHAPE_BYTES = 5 * 8  # position, rows, columns, targets, hints a target: int64, before a job
 
 
-def pack_job(job: Job) -> Bytes:
+def pack_job(job: ForwardRequest) -> Bytes:
     """Bytes of a job: 4 a token of input, target and hint, one bit for whether it counts."""
-    inputs, targets, hint_tokens = job.batch.inputs, job.batch.targets, job.hint_tokens
-    width = -1 if hint_tokens is None else hint_tokens.shape[1]
+    inputs, targets, hint_tokens = job.inputs, job.targets, job.hint_tokens
+    width = hint_tokens.shape[1]
     shape = (job.position, *inputs.shape, len(targets), width)
     return join(
         np.array(shape, "<i8"),
         inputs.astype("<i4"),
         targets.astype("<i4"),
-        np.empty(0, "<i4") if hint_tokens is None else hint_tokens.astype("<i4"),
-        np.packbits(job.batch.is_scored),
+        hint_tokens.astype("<i4"),
+        np.packbits(job.is_scored),
     )
 
 
-def unpack_job(message: Bytes) -> Job:
+def unpack_job(message: Bytes) -> ForwardRequest:
     """The job that `pack_job` packed, but for names and bytes of the text, which no model reads.
 
     Raises ValueError if its length is not what its shape says.
@@ -49,15 +47,10 @@ def unpack_job(message: Bytes) -> Job:
         ("u1", (-(-rows * columns // 8),)),
     )
     is_scored = np.unpackbits(bits, count=rows * columns).reshape(rows, columns).astype(np.bool_)
-    nothing = np.zeros(n, np.int64)
-    piece = TokenizedPiece(
-        targets.astype(np.int64), nothing, nothing.astype(np.bool_), is_apart=False
-    )
-    return Job(
-        Batch(inputs.astype(np.int64), is_scored, [piece]),
-        None if width < 0 else hint_tokens.astype(np.int64),
-        position,
-    )
+    return ForwardRequest(
+        inputs.astype(np.int64), is_scored, targets.astype(np.int64),
+        hint_tokens.astype(np.int64), position,
+    )  # fmt: skip
 
 
 def pack_gathered(gathered: ModelLogprobs, hint_tokens: NDArray[np.int64] | None) -> Bytes:

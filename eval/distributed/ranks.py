@@ -33,7 +33,7 @@ from eval.distributed.line import (
 )
 from eval.distributed.messages import pack_gathered, pack_job, unpack_gathered, unpack_job
 from eval.models.base import Model
-from eval.scoring.forward import Job, run
+from eval.scoring.forward import ForwardRequest, run_forward
 from eval.tables import versions
 from ngrammix.logits import ModelLogprobs
 
@@ -118,7 +118,7 @@ class Ranks:
             if kind == END:
                 return
             job = unpack_job(message)
-            line.send(GATHERED, pack_gathered(run(model, job), job.hint_tokens))
+            line.send(GATHERED, pack_gathered(run_forward(model, job), job.hint_tokens))
 
     def why(self) -> str | None:
         """Why another rank has ended, if one has, and it is an error."""
@@ -143,18 +143,18 @@ class Leader:
 
     def __init__(self, model: Model, lines: Sequence[Line]) -> None:
         self._model, self._lines = model, lines
-        self.width = 1 + len(lines)
+        self.n_parallel = 1 + len(lines)
 
-    def __call__(self, jobs: Sequence[Job]) -> list[ModelLogprobs]:
+    def __call__(self, requests: Sequence[ForwardRequest]) -> list[ModelLogprobs]:
         """See `eval.scoring.forward.Forward`."""
-        own, *others = jobs
+        own, *others = requests
         served = list(zip(self._lines, others, strict=False))  # the last round may be smaller
         for line, job in served:
             line.send(JOB, pack_job(job))
-        gathered = [run(self._model, own)]
+        gathered = [run_forward(self._model, own)]
         for line, job in served:
             _, message = line.receive()
-            gathered.append(unpack_gathered(message, len(job.batch.targets), job.hint_tokens))
+            gathered.append(unpack_gathered(message, len(job.targets), job.hint_tokens))
         return gathered
 
 

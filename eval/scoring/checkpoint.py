@@ -1,8 +1,8 @@
-"""Checkpoints: what a killed run needs to go on, and to end with the same result.
+"""Checkpoints: what an interrupted run needs to continue, and to end with the same result.
 
-Caches are made of tokens alone, so none is kept: a resumed run reads its data again, lets the cache
-learn what was scored (millions of tokens a second), and compares the hash of those tokens with that
-of the checkpoint. Kept is what is made of the model's numbers: sums, and what the experts learned.
+The cache is a function of the tokens, so it is not saved: a resumed run reads the data again, lets
+the cache learn what was scored (millions of tokens a second), and compares the hash of those tokens
+with the checkpoint's. Saved is what depends on the model: sums, and the experts' weights.
 """
 
 from collections.abc import Mapping
@@ -17,48 +17,48 @@ NAME = "checkpoint.ngrammix"
 
 
 class Checkpoint:
-    """One file in a folder, written whole or not at all.
+    """One file in a folder; writing it is atomic.
 
     Parameters
     ----------
     folder : Path
-        Made if it is missing.
-    identity : mapping of str
-        Data, model and configuration of the run: one of another identity does not go on here.
+        Created if it is missing.
+    conditions : mapping of str
+        Data, model and configuration of the run; a run with other conditions cannot continue it.
 
     Raises
     ------
     ValueError
-        If something else has the folder's name.
+        If `folder` is a file.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--checkpoint must be a folder, got the file {folder}; name another")
         folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._identity = folder / NAME, dict(identity)
+        self._path, self._conditions = folder / NAME, dict(conditions)
 
-    def save(self, state: dict[str, Any], experience: dict[str, NDArray[Any]]) -> None:
-        """Keep this state, JSON and arrays, in the place of the one before."""
-        snapshot.write(self._path, {"identity": self._identity, "state": state}, experience)
+    def save(self, state: dict[str, Any], experts: dict[str, NDArray[Any]]) -> None:
+        """Replace the saved state: `state` as JSON, `experts` as arrays."""
+        snapshot.write(self._path, {"conditions": self._conditions, "state": state}, experts)
 
     def load(self) -> snapshot.Contents | None:
-        """The state last kept, or None if there is none.
+        """(state, experts) as saved, or None if nothing was saved.
 
         Raises
         ------
         ValueError
-            If it is of another run, or damaged.
+            If the file belongs to a run with other conditions, or is damaged.
         """
         if not self._path.exists():
             return None
-        with snapshot.opened(self._path) as (values, experience):
-            identity, state = dict(values["identity"]), dict(values["state"])
-        for name, ours in self._identity.items():
-            if identity.get(name) != ours:
+        with snapshot.opened(self._path) as (values, experts):
+            conditions, state = dict(values["conditions"]), dict(values["state"])
+        for name, value in self._conditions.items():
+            if conditions.get(name) != value:
                 raise ValueError(
-                    f"a run goes on with the {name} it began with, got {ours!r} where the "
-                    f"checkpoint in {self._path.parent} has {identity.get(name)!r}; restore it, or "
-                    "delete the checkpoint"
+                    f"a run must go on with the {name} it began with, got {value!r} where the "
+                    f"checkpoint in {self._path.parent} has {conditions.get(name)!r}; restore it, "
+                    "or delete the checkpoint"
                 )
-        return state, experience
+        return state, experts

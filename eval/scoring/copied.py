@@ -1,27 +1,25 @@
-"""Copied or novel: whether a token lies inside an n-gram that stands earlier in the text."""
+"""Copied or novel: whether a token lies inside an n-gram that occurred earlier in the stream."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Bools = NDArray[np.bool_]
-Integers = NDArray[np.int64]
+from eval.types import Bools, Integers
 
 
-class Copied:
-    """Tells of each token whether it is copied, as soon as that is settled.
+class CopiedTracker:
+    """Decides for each token whether it is copied, as soon as the tokens after it allow.
 
-    A token is copied if it lies inside an n-gram of its document whose tokens stand in the same
-    succession earlier in the stream. That shows at the n-gram's last token, so a token may have to
-    wait for the n - 1 tokens after it; figures of the tokens that wait are kept with them.
+    A token is copied if it lies inside an n-gram of its document that occurred earlier in the
+    stream. A repeat is seen at the n-gram's last token, so the decision on a token needs up to
+    n - 1 tokens after it. Undecided tokens are kept with their columns.
 
     Parameters
     ----------
     length : int >= 1
-        n, tokens.
+        n, in tokens.
     n_columns : int
-        C, figures of each token.
+        C, columns kept for each token.
     """
 
     def __init__(self, length: int, n_columns: int) -> None:
@@ -29,54 +27,50 @@ class Copied:
         self._columns = np.empty((n_columns, 0), np.int64)
         self._is_repeat = np.empty(0, np.bool_)
 
-    def add(self, columns: Integers, is_repeat: Bools, begins: Bools) -> tuple[Bools, Integers]:
-        """(is copied (M,), columns (C, M)) of the M tokens that are settled, in stream order.
+    def update(self, columns: Integers, is_repeat: Bools, begins: Bools) -> tuple[Bools, Integers]:
+        """(is copied (M,), columns (C, M)) of the M tokens decided now, in stream order.
 
         Parameters
         ----------
         columns : (C, N) int64
-            Figures of the next N tokens.
+            Columns of the next N tokens.
         is_repeat : (N,) bool
-            Whether the n-gram that ends here stands earlier.
+            Whether the n-gram that ends here occurred earlier.
         begins : (N,) bool
-            Whether a document begins here; all tokens before are settled then.
+            Whether a document begins here, which decides all tokens before.
         """
-        n_waiting = len(self._is_repeat)
+        n_undecided = len(self._is_repeat)
         columns = np.hstack([self._columns, columns])
         is_repeat = np.concatenate([self._is_repeat, is_repeat])
-        starts = n_waiting + np.flatnonzero(begins)
+        starts = n_undecided + np.flatnonzero(begins)
         last_start = int(starts[-1]) if len(starts) else 0
-        n_settled = max(last_start, len(is_repeat) - self._length + 1, 0)
-        copied = is_copied(is_repeat, starts, self._length)[:n_settled]
-        self._columns, self._is_repeat = columns[:, n_settled:], is_repeat[n_settled:]
-        return copied, columns[:, :n_settled]
+        n_decided = max(last_start, len(is_repeat) - self._length + 1, 0)
+        copied = is_copied(is_repeat, starts, self._length)[:n_decided]
+        self._columns, self._is_repeat = columns[:, n_decided:], is_repeat[n_decided:]
+        return copied, columns[:, :n_decided]
 
-    def rest(self) -> tuple[Bools, Integers]:
-        """The same of the tokens that wait, if nothing comes after them."""
+    def remaining(self) -> tuple[Bools, Integers]:
+        """(is copied, columns) of the undecided tokens, as if the stream ended here."""
         starts = np.empty(0, np.int64)
         return is_copied(self._is_repeat, starts, self._length), self._columns
 
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on, as JSON can hold it."""
+    def state_dict(self) -> dict[str, Any]:
+        """State for `load_state_dict`, as JSON values."""
         return {
-            "length": self._length,
             "columns": self._columns.tolist(),
             "is_repeat": self._is_repeat.tolist(),
         }
 
-    @classmethod
-    def restore(cls, state: dict[str, Any]) -> Self:
-        """The splitter whose `state` that was."""
-        copied = cls(state["length"], len(state["columns"]))
-        copied._columns = np.array(state["columns"], np.int64)
-        copied._is_repeat = np.array(state["is_repeat"], np.bool_)
-        return copied
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state of a tracker of the same length and columns."""
+        self._columns = np.array(state["columns"], np.int64)
+        self._is_repeat = np.array(state["is_repeat"], np.bool_)
 
 
 def is_copied(is_repeat: Bools, starts: Integers, length: int) -> Bools:
-    """Whether each token (T,) lies in an n-gram of `length` tokens that ends in a repeat.
+    """Whether each of T tokens lies inside a repeated n-gram of `length` tokens: (T,) bool.
 
-    starts (D,): where documents begin, ascending; n-grams end with their document.
+    is_repeat (T,): whether a repeated n-gram ends here; starts (D,): indices where documents begin.
     """
     n_tokens = len(is_repeat)
     repeats_before = np.concatenate([[0], np.cumsum(is_repeat)])

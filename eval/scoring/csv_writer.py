@@ -1,4 +1,4 @@
-"""CsvWriter of a run as CSV, written as it goes: ``tokens.csv`` and ``documents.csv``."""
+"""CsvWriter: a run's tokens and documents as ``tokens.csv`` and ``documents.csv``."""
 
 import csv
 import math
@@ -12,36 +12,36 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.scoring.metrics import SUFFIXES, Scored
-from eval.scoring.units import STEP, UnitSums, in_steps
+from eval.scoring.units import STEP, UnitSums, to_steps
+from eval.types import Floats, Integers
 
-NATS = math.log(2)  # of a bit
+NATS_PER_BIT = math.log(2)
 
 
 class CsvWriter:
-    r"""One CSV row a token and one a document; memory does not grow with either.
+    r"""Writes one CSV row for each token and one for each document, in constant memory.
 
-    ``tokens.csv``: position in the stream; document, counted from 0; byte, where the token begins
-    in its document; bytes; token; text, the bytes as UTF-8, those that are none as ``\xff``;
-    matched_order; bits_model, bits_cache, bits. ``documents.csv``: document, name, tokens, bytes,
-    the same bits, bpb_model, bpb. What a run does not have is no column.
+    Columns of ``tokens.csv``: position in the stream; document, counted from 0; byte, the offset of
+    the token in its document; bytes; token; text, decoded as UTF-8 with invalid bytes as ``\xff``;
+    matched_order; bits_model, bits_cache, bits. Columns of ``documents.csv``: document, name,
+    tokens, bytes, the same bits, bpb_model, bpb. Columns that do not apply to a run are left out.
 
     Parameters
     ----------
     folder : Path
-        Where the files are written; it exists.
+        Existing folder for the files.
     has_model, has_cache, has_match : bool
-        Whether what is written has `nats_model`, `nats_cache`, `matched_order`.
+        Whether the scored tokens have `nats_model`, `nats_cache` and `matched_order`.
     state : dict, optional
-        What `state` gave an earlier run in this folder: its files are taken up there, and what it
-        wrote later is cut off. Without it the files are begun anew.
+        `state_dict` of an earlier run in this folder: its files are truncated to that state and
+        continued. Without it, new files are written.
 
     Raises
     ------
     ValueError
-        If a file of the earlier run is missing, or shorter than it was then.
+        If a file of the earlier run is missing, or shorter than in `state`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CsvWriter:
     ) -> None:
         has = zip(SUFFIXES, (True, has_model, has_cache), strict=True)
         suffixes = [suffix for suffix, is_there in has if is_there]
-        suffixes.append(suffixes.pop(0))  # what is reported comes last
+        suffixes.append(suffixes.pop(0))  # the reported cost is the last column
         self._kinds = [f"nats{suffix}" for suffix in suffixes]
         bits = [f"bits{suffix}" for suffix in suffixes]
         bpb = ["bpb_model", "bpb"] if has_model else ["bpb"]
@@ -74,9 +74,9 @@ class CsvWriter:
             check_length(path, lengths[name])
         self._files = {name: open_at(path, lengths[name]) for name, path in paths.items()}
         if state is None:
-            place = ["position", "document", "byte", "bytes", "token", "text"]
+            location = ["position", "document", "byte", "bytes", "token", "text"]
             match = ["matched_order"] if has_match else []
-            self._write("tokens", csv_rows([[*place, *match, *bits]]))
+            self._write("tokens", csv_rows([[*location, *match, *bits]]))
             self._write(
                 "documents", csv_rows([["document", "name", "tokens", "bytes", *bits, *bpb]])
             )
@@ -89,36 +89,36 @@ class CsvWriter:
         scored : Scored
             The tokens.
         raw : bytes or None
-            What they spell, all together; None where nobody knows: their text is left empty.
+            The text of all N tokens; None if it is unknown: the text column is then empty.
         names : sequence of str
-            Of the documents that begin with one of these tokens.
+            Names of the documents that begin with one of these tokens.
 
         Raises
         ------
         ValueError
-            If there are more or fewer bytes or names than the tokens say, or a column is missing;
-            nothing is written.
+            If the number of bytes or names does not match the tokens, or a column is missing.
+            Nothing is written then.
         """
         for name in self._needed:
             scored.column(name)
         n_bytes, n_begin = int(scored.n_bytes.sum()), int(scored.begins.sum())
-        place = f"in the {len(scored.tokens):,} tokens from {self._position} on"
+        location = f"in the {len(scored.tokens):,} tokens from {self._position} on"
         if raw is not None and len(raw) != n_bytes:
             raise ValueError(
                 f"raw bytes must be as many as the tokens stand for, got {len(raw)} for {n_bytes} "
-                f"{place}; the tokenizer does not encode this text losslessly"
+                f"{location}; the tokenizer does not encode this text losslessly"
             )
         if len(names) != n_begin:
             raise ValueError(
                 f"names must be as many as the documents that begin, got {len(names)} for "
-                f"{n_begin} {place}; name each one"
+                f"{n_begin} {location}; name each one"
             )
         if len(scored.tokens):
             self._write_documents(scored, names)
             self._write_tokens(scored, raw)
 
-    def state(self) -> dict[str, Any]:
-        """What a resumed run needs, as JSON can hold it; all rows before it are on the disk."""
+    def state_dict(self) -> dict[str, Any]:
+        """State for a resumed run, as JSON values; all rows written so far are on disk."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -132,14 +132,14 @@ class CsvWriter:
         }
 
     def finish(self) -> None:
-        """Write the last document, bring everything to the disk and close the files."""
-        self._write_sums(self._document, [self._name], self._units.rest())
+        """Write the last document, flush both files to disk and close them."""
+        self._write_sums(self._document, [self._name], self._units.remaining())
         self._units.unfinished = None
-        self.state()
+        self.state_dict()
         self.close()
 
     def close(self) -> None:
-        """Close the files as they are; nothing more is written."""
+        """Close the files without writing the open document."""
         for file in self._files.values():
             file.close()
 
@@ -157,7 +157,7 @@ class CsvWriter:
     def _write_tokens(self, scored: Scored, raw: bytes | None) -> None:
         n_tokens = len(scored.tokens)
         begin = np.cumsum(scored.n_bytes) - scored.n_bytes
-        which = np.cumsum(scored.begins)  # 0: the document that was open
+        which = np.cumsum(scored.begins)  # 0: the document open before these tokens
         first_byte = np.concatenate([[-self._byte], begin[scored.begins]])
         byte = begin - first_byte[which]
         columns: list[Iterable[Any]] = [
@@ -172,7 +172,7 @@ class CsvWriter:
         if "matched_order" in self._needed:
             columns.append(scored.column("matched_order").tolist())
             form += ",%d"
-        columns += [(scored.column(kind) / NATS).tolist() for kind in self._kinds]
+        columns += [(scored.column(kind) / NATS_PER_BIT).tolist() for kind in self._kinds]
         form += ",%.6f" * len(self._kinds) + "\r\n"
         self._write("tokens", "".join(map(form.__mod__, zip(*columns, strict=True))))
         self._position += n_tokens
@@ -180,19 +180,19 @@ class CsvWriter:
         self._byte = int(byte[-1] + scored.n_bytes[-1])
 
     def _write_documents(self, scored: Scored, names: Sequence[str]) -> None:
-        costs = [in_steps(scored.column(kind)) for kind in self._kinds]
+        costs = [to_steps(scored.column(kind)) for kind in self._kinds]
         columns = np.stack([np.ones_like(scored.n_bytes), scored.n_bytes, *costs])
-        ended = self._units.add(columns, np.flatnonzero(scored.begins))
+        ended = self._units.update(columns, np.flatnonzero(scored.begins))
         is_open = self._document >= 0
-        known = [self._name, *names] if is_open else [*names]
-        self._write_sums(max(self._document, 0), known, ended)
-        self._name = known[-1]
+        open_names = [self._name, *names] if is_open else [*names]
+        self._write_sums(max(self._document, 0), open_names, ended)
+        self._name = open_names[-1]
 
-    def _write_sums(self, first: int, names: Sequence[str], sums: NDArray[np.float64]) -> None:
-        """Rows of the documents first, first + 1, ... from their sums (2 + K, D)."""
+    def _write_sums(self, first: int, names: Sequence[str], sums: Floats) -> None:
+        """Write rows of the documents first, first + 1, ... from their sums (2 + K, D)."""
         rows = []
         for offset, (n_tokens, n_bytes, *nats) in enumerate(sums.T.tolist()):
-            bits = [cost / NATS for cost in nats]
+            bits = [cost / NATS_PER_BIT for cost in nats]
             scored = [bits[0], bits[-1]] if "nats_model" in self._kinds else [bits[-1]]
             bpb = [f"{cost / n_bytes:.6f}" if n_bytes else "" for cost in scored]
             row = [first + offset, names[offset], int(n_tokens), int(n_bytes)]
@@ -204,17 +204,17 @@ class CsvWriter:
 
 
 def check_length(path: Path, length: int | None) -> None:
-    """Raise ValueError unless the file has at least the length of a checkpoint, bytes."""
+    """Raise ValueError unless the file has at least `length` bytes, its size at the checkpoint."""
     size = path.stat().st_size if path.is_file() else 0
     if length is not None and size < length:
         raise ValueError(
-            f"records must hold the {length} bytes of the checkpoint, got {size} in {path}; "
+            f"CSV files must have the {length} bytes of the checkpoint, got {size} in {path}; "
             "put the file back, or start again without the checkpoint"
         )
 
 
 def open_at(path: Path, length: int | None) -> Any:
-    """The binary file, new, or cut off at a length in bytes; what is written comes after it."""
+    """A new binary file, or the existing one truncated to `length` bytes and opened at its end."""
     if length is None:
         return path.open("wb")
     file = path.open("r+b")
@@ -230,14 +230,14 @@ def csv_rows(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def token_texts(raw: bytes, begin: NDArray[np.int64], n_bytes: NDArray[np.int64]) -> list[str]:
-    """CSV cells of the N pieces of `raw` that begin (N,) where they do."""
+def token_texts(raw: bytes, begin: Integers, n_bytes: Integers) -> list[str]:
+    """CSV cells of N tokens; begin, n_bytes (N,): offset and length of each in `raw`."""
     bounds = zip(begin.tolist(), (begin + n_bytes).tolist(), strict=True)
     return [cell(raw[start:stop]) for start, stop in bounds]
 
 
 @lru_cache(1 << 16)
 def cell(raw: bytes) -> str:
-    r"""CSV cell of a few bytes; what is no UTF-8 is shown as ``\xff``."""
+    r"""CSV cell of the bytes of one token; invalid UTF-8 is written as ``\xff``."""
     text = raw.decode("utf-8", "backslashreplace")
-    return csv_rows([["", text]])[1:-2]  # a lone empty cell would be quoted
+    return csv_rows([["", text]])[1:-2]  # a single empty cell would be quoted

@@ -1,65 +1,74 @@
-"""The forward pass: batches through the model, and the few numbers a target that are kept."""
+"""The forward pass: a batch through the model, reduced to a few numbers for each target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.models.base import Model
-from eval.scoring.batch import Batch
+from eval.scoring.batch import scored_logits
+from eval.types import Bools, Tokens
 from ngrammix.logits import ModelLogprobs, read_logits
-
-Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """A batch, and what the model is to be hint_tokens.
+class ForwardRequest:
+    """The inputs of one forward pass, and the tokens whose log-probabilities it returns.
 
     Attributes
     ----------
-    batch : Batch
-        N targets.
-    hint_tokens : (N, M) int64 or None
-        Tokens beside the targets, -1 for none.
+    inputs : (B, L) int64
+        Padded windows.
+    is_scored : (B, L) bool
+        The N positions whose logits predict the targets.
+    targets : (N,) int64
+        Tokens that came.
+    hint_tokens : (N, M) int64
+        Further tokens whose log-probabilities are needed; -1: none.
     position : int
-        How many targets of the stream come before, for the errors.
+        Targets of the stream before this batch, for the error texts.
     """
 
-    batch: Batch
-    hint_tokens: Tokens | None
+    inputs: Tokens
+    is_scored: Bools
+    targets: Tokens
+    hint_tokens: Tokens
     position: int
 
 
 class Forward(Protocol):
-    """Whoever runs the model."""
+    """Runs the model on one batch or on several at once."""
 
     @property
-    def width(self) -> int:
-        """How many jobs it does at once."""
+    def n_parallel(self) -> int:
+        """Number of batches that run at the same time."""
 
-    def __call__(self, jobs: Sequence[Job]) -> Sequence[ModelLogprobs]:
-        """What the model said of the targets of each of up to `width` jobs."""
+    def __call__(self, requests: Sequence[ForwardRequest]) -> Sequence[ModelLogprobs]:
+        """Log-probabilities for each of up to `n_parallel` requests, in their order."""
 
 
-class Local:
-    """The model in this process, one job at a time."""
+class LocalForward:
+    """Runs the model in this process, one batch after the other."""
 
-    width = 1
+    n_parallel = 1
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    def __call__(self, jobs: Sequence[Job]) -> list[ModelLogprobs]:
-        """See `Forward`."""
-        return [run(self._model, job) for job in jobs]
+    def __call__(self, requests: Sequence[ForwardRequest]) -> list[ModelLogprobs]:
+        """Log-probabilities for each request."""
+        return [run_forward(self._model, request) for request in requests]
 
 
-def run(model: Model, job: Job) -> ModelLogprobs:
-    """One job; ValueError if the logits are no numbers, or a target is impossible."""
-    logits = job.batch.pick(model.logits(job.batch.inputs))
-    targets = job.batch.targets
-    places = np.arange(job.position, job.position + len(targets))
-    return read_logits(logits, targets, places).lookup(job.hint_tokens)
+def run_forward(model: Model, request: ForwardRequest) -> ModelLogprobs:
+    """Log-probabilities of one request.
+
+    Raises
+    ------
+    ValueError
+        If a logit is NaN or +inf, or a target has probability 0.
+    """
+    logits = scored_logits(model.logits(request.inputs), request.is_scored)
+    positions = np.arange(request.position, request.position + len(request.targets))
+    return read_logits(logits, request.targets, positions).lookup(request.hint_tokens)

@@ -1,73 +1,70 @@
-"""What a run has scored so far, in a few numbers: totals, standard errors, copied and novel."""
+"""ScoreMetrics: running totals of a run, standard errors, and scores of copied and novel text."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.scoring.bootstrap import BLOCK, BLOCKS, DOCUMENTS, MIN_DOCUMENTS, Bootstrap, deviations
-from eval.scoring.copied import Copied
-from eval.scoring.units import STEP, UnitSums, in_steps
+from eval.scoring.copied import CopiedTracker
+from eval.scoring.units import STEP, UnitSums, to_steps
 from eval.tokenizers.byte_checks import bits, bits_per_byte
+from eval.types import Bools, Floats, Integers
 
-SUFFIXES = ("", "_model", "_cache")  # of nats, and of the figures that are made of them
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+SUFFIXES = ("", "_model", "_cache")  # of the columns of nats, and of the figures from them
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Scored:
-    """The next N tokens of a run, in stream order.
+    """N scored tokens, in stream order.
 
     Attributes
     ----------
     tokens : (N,) int64
         Ids.
     n_bytes : (N,) int64, bytes
-        Of the raw text that each token stands for.
+        Bytes of the raw text that each token stands for.
     begins : (N,) bool
         Whether a document begins with this token.
     nats : (N,) float64, nats
-        The cost that is reported: of the mixture, or of the model or the cache where it is alone.
+        The reported cost: under the mixture, or under model or cache if there is no mixture.
     nats_model, nats_cache : (N,) float64, nats, or None
-        Cost under the model alone, under the cache alone; None where there is none.
+        Cost under the model alone and under the cache alone; None without model or cache.
     matched_order : (N,) int64 or None
-        Length of the longest n-gram that could answer, the token included; None without a cache.
+        Length of the longest matching n-gram, the predicted token included; None without a cache.
     is_repeat : (N,) bool or None
-        Whether the n-gram of the cache's order that ends here stands earlier in the stream.
+        Whether the n-gram of the cache's order that ends here occurred earlier in the stream.
     """
 
     tokens: Integers
     n_bytes: Integers
-    begins: NDArray[np.bool_]
+    begins: Bools
     nats: Floats
     nats_model: Floats | None = None
     nats_cache: Floats | None = None
     matched_order: Integers | None = None
-    is_repeat: NDArray[np.bool_] | None = None
+    is_repeat: Bools | None = None
 
     def column(self, name: str) -> Any:
-        """A column (N,) that must be there; ValueError if it is None."""
+        """A required column (N,); ValueError if it is None."""
         column = getattr(self, name)
         if column is None:
             raise ValueError(
-                f"tokens must come with {name}, got None; give it, or ask for no figures of it"
+                f"tokens must come with {name}, got None; pass it, or ask for no figures of it"
             )
         return column
 
 
 class ScoreMetrics:
-    """Running totals of a run; memory does not grow, and figures do not depend on the batches.
+    """Running totals of a run, in constant memory; figures do not depend on the batch size.
 
     Parameters
     ----------
     has_model, has_cache : bool
-        Whether what is added has `nats_model`, `nats_cache`.
+        Whether the scored tokens have `nats_model` and `nats_cache`.
     length : int >= 1, optional
-        Tokens of the n-grams that `is_repeat` speaks of; None: nobody knows what is copied.
+        Tokens of the n-grams of `is_repeat`; None: copied and novel text are not told apart.
     """
 
     def __init__(
@@ -75,23 +72,22 @@ class ScoreMetrics:
     ) -> None:
         has = zip(SUFFIXES, (True, has_model, has_cache), strict=True)
         self._kinds = [f"nats{suffix}" for suffix, is_there in has if is_there]
-        scales = [STEP] * len(self._kinds) + [1.0]  # bytes come last
-        self._length = length
+        scales = [STEP] * len(self._kinds) + [1.0]  # bytes are the last column
         self._tokens = self._documents = 0
         self._totals = [0] * len(scales)
         self._totals_copied = [0] * len(scales)
-        self._copied = None if length is None else Copied(length, len(scales))
+        self._copied = None if length is None else CopiedTracker(length, len(scales))
         self._units = {unit: UnitSums(scales) for unit in (DOCUMENTS, BLOCKS)}
         self._bootstraps = {unit: Bootstrap(len(self._kinds)) for unit in (DOCUMENTS, BLOCKS)}
 
-    def add(self, scored: Scored) -> None:
-        """Count the next tokens.
+    def update(self, scored: Scored) -> None:
+        """Add the next tokens.
 
         Raises
         ------
         ValueError
-            If a cost is missing, not finite or too large to add up, or if the first token of all
-            begins no document; then nothing was counted.
+            If a cost is missing, not finite or too large, or the first token of the stream does
+            not begin a document. Nothing is added then.
         """
         n_tokens = len(scored.tokens)
         if n_tokens == 0:
@@ -102,34 +98,35 @@ class ScoreMetrics:
                 "set begins there"
             )
         is_repeat: Any = None if self._copied is None else scored.column("is_repeat")
-        costs = [in_steps(scored.column(kind)) for kind in self._kinds]
+        costs = [to_steps(scored.column(kind)) for kind in self._kinds]
         columns = np.stack([*costs, scored.n_bytes])
         if self._copied is not None:
-            settled = self._copied.add(columns, is_repeat, scored.begins)
-            self._totals_copied = plus(self._totals_copied, copied_sums(*settled))
+            decided = self._copied.update(columns, is_repeat, scored.begins)
+            self._totals_copied = add_totals(self._totals_copied, copied_sums(*decided))
         starts = {
             DOCUMENTS: np.flatnonzero(scored.begins),
             BLOCKS: np.arange(-self._tokens % BLOCK, n_tokens, BLOCK),
         }
         for unit, bootstrap in self._bootstraps.items():
-            bootstrap.add(self._units[unit].add(columns, starts[unit]))
+            bootstrap.update(self._units[unit].update(columns, starts[unit]))
         self._tokens += n_tokens
         self._documents += len(starts[DOCUMENTS])
-        self._totals = plus(self._totals, columns.sum(axis=1).tolist())
+        self._totals = add_totals(self._totals, columns.sum(axis=1).tolist())
 
     def scores(self) -> dict[str, float | None]:
-        """Bits per byte so far: ``bpb``, ``bpb_model``, ``bpb_cache``; None if undefined."""
+        """Bits per byte so far: ``bpb``, ``bpb_model`` and ``bpb_cache``; None if undefined."""
         totals = dict(zip(self._kinds, self._totals, strict=False))
         return {
-            f"bpb{suffix}": score(totals.get(f"nats{suffix}"), self._totals[-1])
+            f"bpb{suffix}": bpb_of_steps(totals.get(f"nats{suffix}"), self._totals[-1])
             for suffix in SUFFIXES
         }
 
-    def figures(self) -> dict[str, Any]:
-        """Figures of all tokens so far, as if the text ended here; None where one is undefined.
+    def compute(self) -> dict[str, Any]:
+        """All figures of the tokens so far, by name; None if undefined.
 
-        Bits are of the whole text, ``bpb`` and standard errors in bits per byte; ``saved`` is the
-        model's less the reported. Copied and novel bytes have a ``bpb`` each.
+        ``bits`` are those of the whole text, ``bpb`` and standard errors are in bits per byte, and
+        ``bits_saved`` is the model's bits minus the reported bits. Copied and novel bytes have a
+        ``bpb`` each.
         """
         n_bytes = self._totals[-1]
         totals = dict(zip(self._kinds, self._totals, strict=False))
@@ -142,63 +139,57 @@ class ScoreMetrics:
         flat |= self.scores()
         saved = totals["nats_model"] - totals["nats"] if "nats_model" in totals else None
         flat["bits_saved"] = None if saved is None else bits(saved * STEP)
-        return flat | self._errors() | self._split()
+        return flat | self._errors() | self._copied_and_novel()
 
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on with the same figures, as JSON can hold it."""
+    def state_dict(self) -> dict[str, Any]:
+        """State for `load_state_dict`, as JSON values."""
         return {
-            "has_model": "nats_model" in self._kinds,
-            "has_cache": "nats_cache" in self._kinds,
-            "length": self._length,
             "tokens": self._tokens,
             "documents": self._documents,
             "totals": self._totals,
             "totals_copied": self._totals_copied,
-            "copied": None if self._copied is None else self._copied.state(),
+            "copied": None if self._copied is None else self._copied.state_dict(),
             "unfinished": {unit: units.unfinished for unit, units in self._units.items()},
-            "bootstraps": {unit: kept.state() for unit, kept in self._bootstraps.items()},
+            "bootstraps": {unit: sums.state_dict() for unit, sums in self._bootstraps.items()},
         }
 
-    @classmethod
-    def restore(cls, state: dict[str, Any]) -> Self:
-        """The tally whose `state` that was."""
-        tally = cls(**{name: state[name] for name in ("has_model", "has_cache", "length")})
-        tally._tokens, tally._documents = state["tokens"], state["documents"]
-        tally._totals, tally._totals_copied = state["totals"], state["totals_copied"]
-        if state["copied"] is not None:
-            tally._copied = Copied.restore(state["copied"])
-        for unit, units in tally._units.items():
-            units.unfinished = state["unfinished"][unit]
-            tally._bootstraps[unit] = Bootstrap.restore(state["bootstraps"][unit])
-        return tally
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state of metrics made with the same arguments."""
+        self._tokens, self._documents = state["tokens"], state["documents"]
+        self._totals, self._totals_copied = state["totals"], state["totals_copied"]
+        if self._copied is not None:
+            self._copied.load_state_dict(state["copied"])
+        for unit, sums in self._units.items():
+            sums.unfinished = state["unfinished"][unit]
+            self._bootstraps[unit].load_state_dict(state["bootstraps"][unit])
 
     def _errors(self) -> dict[str, Any]:
-        """Standard errors of the scores and, paired, of what was saved."""
+        """Standard errors of the scores and, paired, of the bits saved."""
         unit = DOCUMENTS if self._documents >= MIN_DOCUMENTS else BLOCKS
-        ratios = self._bootstraps[unit].ratios(self._units[unit].rest())
+        ratios = self._bootstraps[unit].ratios(self._units[unit].remaining())
         of_kind = dict(zip(self._kinds, ratios, strict=True))
         if "nats_model" in of_kind:
             of_kind["saved"] = of_kind["nats_model"] - of_kind["nats"]
         errors = deviations(np.array(list(of_kind.values()))).tolist()
-        known = {
+        defined = {
             kind: bits(error)
             for kind, error in zip(of_kind, errors, strict=True)
             if not math.isnan(error)
         }
         return {
-            "bpb_standard_error": known.get("nats"),
-            "bpb_model_standard_error": known.get("nats_model"),
-            "bpb_cache_standard_error": known.get("nats_cache"),
-            "saved_standard_error": known.get("saved"),
+            "bpb_standard_error": defined.get("nats"),
+            "bpb_model_standard_error": defined.get("nats_model"),
+            "bpb_cache_standard_error": defined.get("nats_cache"),
+            "saved_standard_error": defined.get("saved"),
             "standard_error_unit": unit,
         }
 
-    def _split(self) -> dict[str, Any]:
-        """Bytes that are copied; scores of these and of the rest."""
+    def _copied_and_novel(self) -> dict[str, Any]:
+        """Number of copied bytes, and the scores of copied and of novel text."""
         flat: dict[str, Any] = {"bytes_copied": None}
         parts: dict[str, list[int]] = {"copied": [], "novel": []}
         if self._copied is not None:
-            copied = plus(self._totals_copied, copied_sums(*self._copied.rest()))
+            copied = add_totals(self._totals_copied, copied_sums(*self._copied.remaining()))
             novel = [total - part for total, part in zip(self._totals, copied, strict=True)]
             flat["bytes_copied"] = copied[-1]
             parts = {"copied": copied, "novel": novel}
@@ -206,21 +197,21 @@ class ScoreMetrics:
             costs = dict(zip(self._kinds, sums, strict=False))
             for suffix in ("", "_model"):
                 total = costs.get(f"nats{suffix}")
-                flat[f"bpb{suffix}_{part}"] = score(total, sums[-1] if sums else 0)
+                flat[f"bpb{suffix}_{part}"] = bpb_of_steps(total, sums[-1] if sums else 0)
         return flat
 
 
-def score(total: int | None, n_bytes: int) -> float | None:
-    """Bits per byte of a total in steps; None if there is no total, or no byte."""
+def bpb_of_steps(total: int | None, n_bytes: int) -> float | None:
+    """Bits per byte of a total in steps of nats; None without a total or without bytes."""
     return None if total is None or n_bytes == 0 else bits_per_byte(total * STEP, n_bytes)
 
 
-def copied_sums(is_copied: NDArray[np.bool_], columns: Integers) -> list[int]:
-    """C sums of columns (C, M) over the copied ones of M tokens."""
+def copied_sums(is_copied: Bools, columns: Integers) -> list[int]:
+    """C sums of columns (C, M) over the copied tokens among M."""
     sums: list[int] = (columns @ is_copied).tolist()
     return sums
 
 
-def plus(totals: list[int], sums: list[int]) -> list[int]:
-    """C totals that grew by C sums; integers of Python, which do not run over."""
+def add_totals(totals: list[int], sums: list[int]) -> list[int]:
+    """C totals plus C sums, in Python integers, which cannot overflow."""
     return [total + part for total, part in zip(totals, sums, strict=True)]

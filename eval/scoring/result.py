@@ -1,4 +1,4 @@
-"""The result of a score and its forms: table, signature line, JSON."""
+"""Result of a score, as table, signature line and JSON."""
 
 import json
 from collections.abc import Mapping
@@ -6,19 +6,21 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.tables import align, sign
+
+# Conditions in the signature between the text and the memory limit.
+SIGNED = ("model", "tokenizer", "windows", "context", "stride", "limit", "order", "mixer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Every figure of a score and every condition that made it; the keys of ``result.json``.
+    """Every figure of a score and every condition that affects it: the keys of ``result.json``.
 
-    `bpb` is the mixture's, or that of the model or the cache where it is alone. What a run did not
-    have is None. Standard errors are in bits per byte, that of what was saved is paired. Copied are
-    the bytes inside n-grams of `order` tokens that stand earlier in the stream, novel the others.
-    Seconds are wall time; the parts ran side by side; compiling is left out of the total.
+    `bpb` is the mixture's, or that of model or cache if there is no mixture. Figures that do not
+    apply are None. Standard errors are in bits per byte; that of the bits saved is paired. Copied
+    bytes lie inside n-grams of `order` tokens that occurred earlier in the stream; the others are
+    novel. Seconds are wall time: stages overlap, and the total excludes compiling.
     """
 
     bpb: float | None
@@ -66,11 +68,11 @@ class Result:
     versions: str
 
     def to_json(self) -> str:
-        """JSON object, one flat level, keys in their fixed order."""
+        """Flat JSON object with the fields in their order."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     def table(self) -> str:
-        """Short table and the signature line."""
+        """Short table, remarks and the signature line."""
         rows: list[tuple[str, ...]] = [("", "BPB", "s.e.", "bits saved", "tokens/s", "seconds")]
         is_mixed = self.bound_bits is not None
         if self.bits_model is not None:
@@ -128,36 +130,39 @@ class Result:
         return f"{self.signature} = {bpb}"
 
 
-def make_result(run: Run, feed: BatchStream, conditions: Mapping[str, Any]) -> Result:
-    """Gather the figures of a run and the conditions that made them."""
-    figures, cache = run.tally.figures(), run.mixing.cache
-    given = dict(conditions) | {"data_sha256": feed.sha256}
+def make_result(run: Run, data_sha256: str, conditions: Mapping[str, Any]) -> Result:
+    """The result of a finished run under its conditions."""
+    figures, mixer, cache = run.metrics.compute(), run.scorer.mixer, run.scorer.cache
+    conditions = dict(conditions) | {"data_sha256": data_sha256}
     total = run.seconds["total"]
     return Result(
         **figures,
-        **given,
-        regret_bits=run.mixing.regret_bits,
-        bound_bits=run.mixing.bound_bits,
+        **conditions,
+        regret_bits=None if mixer is None else mixer.regret_bits,
+        bound_bits=None if mixer is None else mixer.bound_bits,
         ngrams_evicted=0 if cache is None else sum(cache.stats()["evicted"]),
         seconds=total,
         seconds_read=run.seconds["read"],
         seconds_model=run.seconds["model"],
-        seconds_mixer=run.seconds["look"] + run.seconds["settle"],
+        seconds_mixer=run.seconds["observe"] + run.seconds["score"],
         seconds_compile=run.seconds["compile"],
         tokens_per_second=figures["tokens"] / max(total, 1e-9),
-        signature=make_signature(figures, given),
+        signature=make_signature(figures, conditions),
     )
 
 
-def make_signature(figures: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """The conditions that the score must not be quoted without."""
+def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) -> str:
+    """One line: the conditions without which the score must not be quoted."""
     shown = {
-        "data": given["data_sha256"][:16],
+        "data": conditions["data_sha256"][:16],
         "bytes": figures["bytes"],
         "tokens": figures["tokens"],
-        **{name: given[name] for name in ("model", "tokenizer", "windows", "context", "stride")},
-        **{name: given[name] for name in ("limit", "order", "mixer")},
-        "memory": given["memory_limit"],
+        **{
+            name: conditions[name]
+            for name in ("model", "tokenizer", "windows", "context", "stride")
+        },
+        **{name: conditions[name] for name in ("limit", "order", "mixer")},
+        "memory": conditions["memory_limit"],
         "version": version("ngrammix"),
     }
     return sign("BPB", shown)

@@ -1,4 +1,4 @@
-"""Run: everything that a score has found so far, and how it goes on."""
+"""Run: the state of one pass over a data set, and how a later run continues it."""
 
 import hashlib
 from collections import defaultdict
@@ -21,7 +21,17 @@ from ngrammix.observed import Observed
 
 @dataclass(frozen=True, eq=False)
 class PendingBatch:
-    """A batch, where it stands in the stream, and what was known before each of its targets."""
+    """A batch that was observed and is not scored yet.
+
+    Attributes
+    ----------
+    batch : Batch
+        N targets.
+    position : int
+        Targets of the stream before this batch.
+    observed : sequence of Observed
+        Evidence for the targets.
+    """
 
     batch: Batch
     position: int
@@ -33,103 +43,118 @@ class Run:
 
     Parameters
     ----------
-    mixing : Scorer
-        New: it learns, or relearns, all tokens of the run.
-    tally : ScoreMetrics
-        Sums up.
-    records : CsvWriter, optional
-        Writes token by token.
+    scorer : Scorer
+        New; it learns, or replays, every token of the run.
+    metrics : ScoreMetrics
+        Sums the scores.
+    csv_writer : CsvWriter, optional
+        Writes every token.
 
     Attributes
     ----------
     position : int
-        How many tokens were scored.
+        Number of tokens scored.
     seconds : dict of float
-        By what took them, resumed runs included: ``read``, ``look``, ``model``, ``settle``, and
-        ``total``, which is less than their sum where they ran side by side.
+        Wall time by stage, earlier runs included: ``read``, ``observe``, ``model``, ``score`` and
+        ``total``. Stages overlap, so the total is less than their sum.
     """
 
     def __init__(
-        self, mixing: Scorer, tally: ScoreMetrics, records: CsvWriter | None = None
+        self, scorer: Scorer, metrics: ScoreMetrics, csv_writer: CsvWriter | None = None
     ) -> None:
-        self.mixing, self.tally, self.records = mixing, tally, records
-        self.position = self._looked_at = 0
+        self.scorer, self.metrics, self.csv_writer = scorer, metrics, csv_writer
+        self.position = self._n_observed = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._tokens = hashlib.sha256()
 
     @contextmanager
-    def clock(self, what: str) -> Iterator[None]:
-        """Time that counts as spent on `what`."""
+    def clock(self, stage: str) -> Iterator[None]:
+        """Add the wall time of the block to `seconds[stage]`."""
         started = perf_counter()
         yield
-        self.seconds[what] += perf_counter() - started
+        self.seconds[stage] += perf_counter() - started
 
-    def look(self, batch: Batch) -> PendingBatch:
-        """The half that needs the tokens alone; it may run ahead, in a thread of its own."""
-        with self.clock("look"):
-            looked = PendingBatch(batch, self._looked_at, self.mixing.look(batch))
-            self._looked_at += len(batch.targets)
-            return looked
+    def observe(self, batch: Batch) -> PendingBatch:
+        """Observe a batch: the half that needs the tokens alone, and may run in another thread."""
+        with self.clock("observe"):
+            pending = PendingBatch(batch, self._n_observed, self.scorer.observe(batch))
+            self._n_observed += len(batch.targets)
+            return pending
 
-    def settle(self, looked: PendingBatch, model: ModelLogprobs | None) -> None:
-        """The half that needs what the model said: price, sum up, write down."""
-        batch = looked.batch
-        with self.clock("settle"):
-            scored = self.mixing.settle(batch, looked.observed, model)
-        self.tally.add(scored)
-        if self.records is not None:
-            raws = [piece.raw for piece in batch.new if piece.raw is not None]
-            raw = b"".join(raws) if len(raws) == len(batch.new) else None
-            self.records.write(scored, raw, [name for piece in batch.new for name in piece.names])
+    def score(self, pending: PendingBatch, model: ModelLogprobs | None) -> None:
+        """Score an observed batch, sum the scores and write them."""
+        batch = pending.batch
+        with self.clock("score"):
+            scored = self.scorer.score(batch, pending.observed, model)
+        self.metrics.update(scored)
+        if self.csv_writer is not None:
+            raws = [piece.raw for piece in batch.pieces if piece.raw is not None]
+            raw = b"".join(raws) if len(raws) == len(batch.pieces) else None
+            names = [name for piece in batch.pieces for name in piece.names]
+            self.csv_writer.write(scored, raw, names)
         self._advance(batch)
 
     def replay(self, batch: Batch) -> None:
-        """Learn what an earlier run has scored."""
-        self.mixing.replay(batch)
-        self._looked_at += len(batch.targets)
+        """Learn a batch that an earlier run has scored."""
+        self.scorer.replay(batch)
+        self._n_observed += len(batch.targets)
         self._advance(batch)
 
-    def state(self) -> dict[str, Any]:
-        """What another run needs to go on from here, beside the tokens and the experience."""
+    def state_dict(self) -> dict[str, Any]:
+        """State for `load_state_dict`, without tokens and expert weights, as JSON values."""
         return {
             "position": self.position,
             "tokens": self._tokens.hexdigest(),
-            "tally": self.tally.state(),
-            "records": None if self.records is None else self.records.state(),
+            "metrics": self.metrics.state_dict(),
+            "csv_writer": None if self.csv_writer is None else self.csv_writer.state_dict(),
             "seconds": dict(self.seconds),
         }
 
-    def load_state_dict(self, state: dict[str, Any], experience: dict[str, NDArray[Any]]) -> None:
-        """Go on where another run stood, now that its tokens are replayed.
+    def expert_state(self) -> dict[str, NDArray[Any]]:
+        """Arrays that the mixer has learned from the model; empty without a mixer."""
+        mixer = self.scorer.mixer
+        return {} if mixer is None else mixer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any], experts: dict[str, NDArray[Any]]) -> None:
+        """Continue an earlier run, after `replay` of its tokens.
+
+        Metrics and CSV files were already restored when they were made.
 
         Raises
         ------
         ValueError
-            If they are not the tokens that it scored.
+            If the replayed tokens differ from those of the earlier run, or `experts` does not fit
+            the mixer.
         """
         if (self.position, self._tokens.hexdigest()) != (state["position"], state["tokens"]):
             raise ValueError(
-                f"a run goes on with the data it began with, got others within the first "
-                f"{state['position']} tokens; restore them, or delete the checkpoint"
+                f"a run must go on with the data it began with, got other data within the first "
+                f"{state['position']} tokens; restore the data, or delete the checkpoint"
             )
-        self.mixing.load_state_dict(experience)
-        for what, seconds in state["seconds"].items():
-            self.seconds[what] += seconds
+        if self.scorer.mixer is not None:
+            self.scorer.mixer.load_state_dict(experts)
+        elif experts:
+            raise ValueError(
+                f"a run without a mixer has no expert weights, got {', '.join(experts)}; delete "
+                "the checkpoint"
+            )
+        for stage, seconds in state["seconds"].items():
+            self.seconds[stage] += seconds
 
     def finish(self) -> None:
-        """Close the records; nothing more will be scored."""
-        if self.records is not None:
-            self.records.finish()
+        """Write the last document and close the CSV files."""
+        if self.csv_writer is not None:
+            self.csv_writer.finish()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.records is not None:
-            self.records.close()
+        if self.csv_writer is not None:
+            self.csv_writer.close()
 
     def _advance(self, batch: Batch) -> None:
         self._tokens.update(np.ascontiguousarray(batch.targets, "<i8").data)
-        for piece in batch.new:
+        for piece in batch.pieces:
             self._tokens.update(piece.begins.data)
         self.position += len(batch.targets)

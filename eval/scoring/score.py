@@ -1,37 +1,46 @@
-"""Score a data set: the model alone, the cache alone, and the two mixed, in one pass."""
+"""Score a data set with the model, the cache and their mixture, in one pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import fields
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from eval.config import MIXER_NONE, ScoreConfig
 from eval.data.base import Data
 from eval.models.base import Model
-from eval.scoring.ahead import ahead, stretches
 from eval.scoring.batch import Batch
 from eval.scoring.checkpoint import Checkpoint
 from eval.scoring.csv_writer import CsvWriter
-from eval.scoring.dataloader import BatchStream, Shape, make_shape
-from eval.scoring.forward import Forward, Job, Local
+from eval.scoring.dataloader import BatchStream
+from eval.scoring.forward import Forward, ForwardRequest, LocalForward
 from eval.scoring.metrics import ScoreMetrics
-from eval.scoring.progress import Callback, Progress
+from eval.scoring.progress import Callback, Progress, token_bar
 from eval.scoring.result import Result, make_result
 from eval.scoring.run import PendingBatch, Run
-from eval.scoring.scorers import CacheScorer, MixtureScorer, ModelScorer, Scorer, hint_tokens
+from eval.scoring.scorers import (
+    CacheScorer,
+    MixtureScorer,
+    ModelScorer,
+    Scorer,
+    concatenate_hints,
+)
+from eval.scoring.windows import WindowShape, make_window_shape
 from eval.tables import versions
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import as_bytes
 from ngrammix.mixer import Mixer
+from ngrammix.prefetching import prefetch
 
-EVERY = 1_000_000  # tokens from one checkpoint to the next
+CHECKPOINT_EVERY = 1_000_000  # tokens
+
+Item = TypeVar("Item")
 
 
 def score(
@@ -40,15 +49,14 @@ def score(
     config: ScoreConfig | None = None,
     *,
     tokenizer: Tokenizer | None = None,
-    forward: Forward | None = None,
     out: Path | None = None,
     checkpoint: Path | None = None,
-    checkpoint_every: int = EVERY,
+    checkpoint_every: int = CHECKPOINT_EVERY,
     n_threads: int = 1,
     callbacks: Sequence[Callback] = (),
-    bar: tqdm | None = None,
+    progress: bool = False,
 ) -> Result:
-    """Bits per byte of a data set, and what they are made of; one pass, in constant memory.
+    """Bits per byte of a data set, and the figures behind it, in one pass and constant memory.
 
     Parameters
     ----------
@@ -59,97 +67,161 @@ def score(
     config : ScoreConfig, optional
         How to score.
     tokenizer : Tokenizer, optional
-        In the place of the model's own; without a model, of raw bytes.
-    forward : Forward, optional
-        Runs the model elsewhere: on other ranks.
+        Default: the model's own; without a model, bytes.
     out : Path, optional
-        Folder for ``tokens.csv`` and ``documents.csv``; it exists.
+        Existing folder for ``tokens.csv`` and ``documents.csv``.
     checkpoint : Path, optional
-        Folder that keeps what an interrupted run needs; such a run is taken up there, and ends with
-        the same figures and files.
+        Folder for the state of the run. If it holds the state of an interrupted run, that run
+        continues, and ends with the same figures and files.
     checkpoint_every : int
-        Tokens from one checkpoint to the next.
+        Tokens between two checkpoints.
     n_threads : 1 or 2
         CPU threads of the cache; the result is the same, bit for bit.
-    callbacks, bar
-        Told of the progress: see `Progress`.
+    callbacks : sequence of callable
+        Called with the position and the figures so far; see `Progress`.
+    progress : bool
+        Show a progress bar on stderr.
 
     Raises
     ------
     ValueError
-        If the data, the model and the configuration do not fit each other, bytes cannot be
-        accounted for, the logits are no numbers, or the checkpoint is another run's.
+        If data, model and configuration do not fit, the tokens do not account for every byte, a
+        logit is NaN or +inf, or the checkpoint belongs to another run.
     """
-    config = ScoreConfig() if config is None else config
+    return score_with(
+        None if model is None else LocalForward(model),
+        model,
+        data,
+        ScoreConfig() if config is None else config,
+        tokenizer=tokenizer,
+        out=out,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        n_threads=n_threads,
+        callbacks=callbacks,
+        progress=progress,
+    )
+
+
+def score_with(
+    forward: Forward | None,
+    model: Model | None,
+    data: Data,
+    config: ScoreConfig,
+    *,
+    tokenizer: Tokenizer | None = None,
+    out: Path | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    n_threads: int = 1,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+) -> Result:
+    """`score` with the forward passes run by `forward`, such as on several ranks."""
     if tokenizer is None:
         tokenizer = ByteTokenizer() if model is None else model.tokenizer
-    shape = make_shape(config, model, tokenizer)
-    feed = BatchStream(data, tokenizer, config, shape)
-    identity = identify(model, tokenizer, data, config, shape)
-    mixing = make_scorer(config, model, tokenizer, n_threads)
-    kept = None if checkpoint is None else Checkpoint(checkpoint, identity)
-    parts = None if kept is None else kept.load()
-    if forward is None and model is not None:
-        forward = Local(model)
+    shape = make_window_shape(config, model, tokenizer)
+    stream = BatchStream(data, tokenizer, config, shape)
+    conditions = run_conditions(model, tokenizer, data, config, shape)
+    scorer = make_scorer(config, model, tokenizer, n_threads)
+    store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
+    saved = None if store is None else store.load()
     seconds_compile = warm_up()
-    with make_run(mixing, out, None if parts is None else parts[0]) as run:
+    with (
+        make_run(scorer, out, None if saved is None else saved[0]) as run,
+        token_bar(progress) as bar,
+    ):
         run.seconds["compile"] = seconds_compile
-        source = iter(feed)
-        if parts is not None:
-            catch_up(run, source, *parts)
-        progress = Progress(bar, callbacks)
+        batches = iter(stream)
+        if saved is not None:
+            replay(run, batches, saved[0]["position"])
+            run.load_state_dict(*saved)
+        shown = Progress(bar, callbacks)
         started = perf_counter() - run.seconds["total"]
-        for stretch in stretches(source, lambda batch: len(batch.targets), checkpoint_every):
-            for together in ahead(rounds(stretch, run, 1 if forward is None else forward.width)):
-                pass_through(together, run, forward)
-                progress.show(run, feed.fraction(together[-1].batch))
+        n_parallel = 1 if forward is None else forward.n_parallel
+        for part in split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every):
+            groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
+            with closing(groups):
+                for group in groups:
+                    score_group(group, run, forward)
+                    shown.show(run, stream.fraction_read(group[-1].batch))
             run.seconds["total"] = perf_counter() - started
-            if kept is not None:
-                kept.save(run.state(), mixing.state_dict())
+            if store is not None:
+                store.save(run.state_dict(), run.expert_state())
         run.finish()
-        progress.show(run, 1.0, at_end=True)
-    return make_result(run, feed, identity)
+        shown.show(run, 1.0, at_end=True)
+    return make_result(run, stream.sha256, conditions)
 
 
-def catch_up(
-    run: Run, source: Iterator[Batch], state: dict[str, Any], experience: dict[str, Any]
-) -> None:
-    """Let the run relearn what another one scored, and go on from there."""
-    for batch in source:
+def replay(run: Run, batches: Iterator[Batch], position: int) -> None:
+    """Let the run learn batches until `position`, the number of tokens already scored."""
+    for batch in batches:
         run.replay(batch)
-        if run.position >= state["position"]:
-            break
-    run.load_state_dict(state, experience)
+        if run.position >= position:
+            return
 
 
-def rounds(batches: Iterator[Batch], run: Run, width: int) -> Iterator[list[PendingBatch]]:
-    """Up to `width` batches at a time, each looked at."""
+def observed_groups(
+    batches: Iterator[Batch], run: Run, n_parallel: int
+) -> Iterator[list[PendingBatch]]:
+    """Groups of up to `n_parallel` batches, observed and ready for the model."""
     while True:
         with run.clock("read"):
-            together = list(islice(batches, width))
-        if not together:
+            group = list(islice(batches, n_parallel))
+        if not group:
             return
-        yield [run.look(batch) for batch in together]
+        yield [run.observe(batch) for batch in group]
 
 
-def pass_through(together: Sequence[PendingBatch], run: Run, forward: Forward | None) -> None:
-    """Take a round through the model, wherever that runs, and settle it in stream order."""
+def score_group(group: Sequence[PendingBatch], run: Run, forward: Forward | None) -> None:
+    """Run the model on a group of batches, and score them in stream order."""
     if forward is None:
-        for looked in together:
-            run.settle(looked, None)
+        for pending in group:
+            run.score(pending, None)
         return
-    jobs = [Job(looked.batch, hint_tokens(looked.observed), looked.position) for looked in together]
+    requests = [
+        ForwardRequest(
+            pending.batch.inputs,
+            pending.batch.is_scored,
+            pending.batch.targets,
+            concatenate_hints(pending.observed, len(pending.batch.targets)),
+            pending.position,
+        )
+        for pending in group
+    ]
     with run.clock("model"):
-        gathered = forward(jobs)
-    for looked, model in zip(together, gathered, strict=True):
-        run.settle(looked, model)
+        logprobs = forward(requests)
+    for pending, model in zip(group, logprobs, strict=True):
+        run.score(pending, model)
 
 
-def identify(
-    model: Model | None, tokenizer: Tokenizer, data: Data, config: ScoreConfig, shape: Shape
+def split_by_size(
+    items: Iterable[Item], size: Callable[[Item], int], min_size: int
+) -> Iterator[Iterator[Item]]:
+    """Consecutive parts of the items, each at least `min_size` in size but for the last.
+
+    Consume one part before taking the next.
+    """
+    items = iter(items)
+    for first in items:
+        yield _take_size(chain([first], items), size, min_size)
+
+
+def _take_size(items: Iterator[Item], size: Callable[[Item], int], n_left: int) -> Iterator[Item]:
+    while n_left > 0 and (item := next(items, None)) is not None:
+        n_left -= size(item)
+        yield item
+
+
+def run_conditions(
+    model: Model | None,
+    tokenizer: Tokenizer,
+    data: Data,
+    config: ScoreConfig,
+    shape: WindowShape,
 ) -> dict[str, Any]:
-    """Every condition that moves a figure: what a resumed run must have in common."""
-    conditions = {its.name: getattr(config, its.name) for its in fields(ScoreConfig)}
+    """Every condition that changes a figure; a resumed run must have the same ones."""
+    conditions = {field.name: getattr(config, field.name) for field in fields(ScoreConfig)}
     conditions |= {"context": shape.context, "stride": shape.stride}
     if config.memory_limit is not None:
         conditions["memory_limit"] = as_bytes(config.memory_limit)
@@ -164,7 +236,7 @@ def identify(
 def make_scorer(
     config: ScoreConfig, model: Model | None, tokenizer: Tokenizer, n_threads: int = 1
 ) -> Scorer:
-    """What prices the tokens, as the configuration says; it has learned nothing."""
+    """A new scorer, as configured: mixture, model alone, or without a model the cache alone."""
     if model is None:
         cache = NgramCache(
             vocab_size=tokenizer.vocab_size,
@@ -186,25 +258,24 @@ def make_scorer(
     )
 
 
-def make_run(mixing: Scorer, out: Path | None, state: dict[str, Any] | None) -> Run:
-    """A run that has scored nothing, or, once its tokens are replayed, what `state` says."""
-    cache = mixing.cache
-    has_model, has_cache = not isinstance(mixing, CacheScorer), cache is not None
-    if state is None:
-        length = None if cache is None else cache.order
-        tally = ScoreMetrics(has_model=has_model, has_cache=has_cache, length=length)
-    else:
-        tally = ScoreMetrics.restore(state["tally"])
-        if (state["records"] is None) != (out is None):
+def make_run(scorer: Scorer, out: Path | None, state: dict[str, Any] | None) -> Run:
+    """A new run; with `state`, its sums and CSV files continue those of an earlier run."""
+    has_model, has_cache = not isinstance(scorer, CacheScorer), scorer.cache is not None
+    length = None if scorer.cache is None else scorer.cache.order
+    metrics = ScoreMetrics(has_model=has_model, has_cache=has_cache, length=length)
+    csv_state = None
+    if state is not None:
+        metrics.load_state_dict(state["metrics"])
+        csv_state = state["csv_writer"]
+        if (csv_state is None) != (out is None):
             raise ValueError(
-                f"a run goes on with the --out it began with, got {out}; give it the same, or "
+                f"a run must go on with the --out it began with, got {out}; pass the same, or "
                 "delete the checkpoint"
             )
     if out is None:
-        return Run(mixing, tally)
-    kept = None if state is None else state["records"]
+        return Run(scorer, metrics)
     has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
-    return Run(mixing, tally, CsvWriter(out, **has, state=kept))
+    return Run(scorer, metrics, CsvWriter(out, **has, state=csv_state))
 
 
 def warm_up() -> float:

@@ -1,233 +1,162 @@
-"""What prices the targets: the model and the cache mixed, or one of the two alone.
+"""Scorers: the cost of each target under the mixture, the model alone, or the cache alone.
 
-Each works in two halves: `look` needs the tokens alone, and may run ahead of the model or where the
-model does not; `settle` needs what the model said.
+A scorer works in two halves. `observe` needs the tokens alone, so it can run ahead of the forward
+pass, or in another process. `score` needs the model's log-probabilities.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eval.scoring.batch import Batch
+from eval.scoring.batch import Batch, split_at_documents
 from eval.scoring.metrics import Scored
-from ngrammix import snapshot
+from eval.types import Tokens
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.logits import ModelLogprobs
 from ngrammix.mixer import Mixer
 from ngrammix.observed import Observed
 
-Tokens = NDArray[np.int64]
-Taken = TypeVar("Taken")
-
 
 class Scorer(Protocol):
-    """What scoring asks of whatever prices the tokens."""
+    """Scores batches in stream order, each one after it was observed.
 
-    def look(self, batch: Batch) -> Sequence[Observed]:
-        """What is known before each target; call it in the order of the stream."""
+    Attributes
+    ----------
+    mixer : Mixer or None
+        The mixer, if model and cache are mixed.
+    cache : NgramCache or None
+        The cache, if there is one.
+    """
 
-    def settle(
+    @property
+    def mixer(self) -> Mixer | None: ...  # noqa: D102
+
+    @property
+    def cache(self) -> NgramCache | None: ...  # noqa: D102
+
+    def observe(self, batch: Batch) -> Sequence[Observed]:
+        """Evidence for each target from the tokens before it; the cache then learns the target."""
+
+    def score(
         self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
     ) -> Scored:
-        """What the targets cost; call it in the order of the stream, once what was looked at."""
-
-    @property
-    def regret_bits(self) -> float | None:
-        """Bits spent so far minus the model's own, or None without both."""
-
-    @property
-    def bound_bits(self) -> float | None:
-        """What `regret_bits` cannot exceed."""
-
-    @property
-    def cache(self) -> NgramCache | None:
-        """The cache, if there is one."""
+        """Nats of each target; call once for each observed batch, in the same order."""
 
     def replay(self, batch: Batch) -> None:
-        """Learn targets that an earlier run has scored."""
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """What was learned beside the tokens."""
-
-    def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
-        """Go on, after all targets of an earlier run were replayed, with its `state_dict`."""
+        """Let the cache learn targets that an earlier run has scored."""
 
 
 class MixtureScorer:
-    """The model and the cache, mixed.
-
-    Parameters
-    ----------
-    mixer : Mixer
-        New, or loaded from where a run stopped.
-    """
+    """Scores with a mixture of model and cache."""
 
     def __init__(self, mixer: Mixer) -> None:
-        self._mixer = mixer
+        self.mixer, self.cache = mixer, mixer.cache
 
-    @property
-    def regret_bits(self) -> float:
-        """See `Scorer`."""
-        return self._mixer.regret_bits
+    def observe(self, batch: Batch) -> list[Observed]:
+        """Evidence and hints for each target."""
+        return [self.mixer.observe(tokens) for tokens in document_tokens(batch, self.mixer)]
 
-    @property
-    def bound_bits(self) -> float:
-        """See `Scorer`."""
-        return self._mixer.bound_bits
-
-    @property
-    def cache(self) -> NgramCache:
-        """See `Scorer`."""
-        return self._mixer.cache
-
-    def look(self, batch: Batch) -> list[Observed]:
-        """See `Scorer`."""
-        return follow(batch, self._mixer, self._mixer.observe)
-
-    def settle(
+    def score(
         self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
     ) -> Scored:
-        """See `Scorer`."""
+        """Nats of each target under the mixture, the model and the cache."""
         if model is None:
-            raise ValueError("a mixture needs the model's numbers, got none; gather them first")
-        traces, start = [], 0
-        for known in observed:
-            traces.append(self._mixer.score_observed(known, model[start : start + len(known)]))
-            start += len(known)
+            raise ValueError("a mixture needs the model's log-probabilities, got None; pass them")
+        scores, start = [], 0
+        for part in observed:
+            scores.append(self.mixer.score_observed(part, model[start : start + len(part)]))
+            start += len(part)
         return Scored(
-            nats=np.concatenate([trace.nats for trace in traces]),
+            nats=np.concatenate([part.nats for part in scores]),
             nats_model=0.0 - model.log_p,
-            **of_batch(batch),
-            **of_cache(observed, self._mixer.vocab_size),
+            **batch_columns(batch),
+            **cache_columns(observed, self.mixer.vocab_size),
         )
 
     def replay(self, batch: Batch) -> None:
-        """See `Scorer`."""
-        follow(batch, self._mixer, self._mixer.learn)
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """See `Scorer`."""
-        return self._mixer.state_dict()
-
-    def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
-        """See `Scorer`."""
-        self._mixer.load_state_dict(experience)
+        """Let the mixer's cache learn the targets."""
+        for tokens in document_tokens(batch, self.mixer):
+            self.mixer.learn(tokens)
 
 
-class TokensAlone:
-    """Whatever is made of the tokens alone: there is nothing to keep beside them."""
+class ModelScorer:
+    """Scores with the model alone."""
 
-    regret_bits = bound_bits = None
+    mixer = cache = None
 
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """See `Scorer`: nothing."""
-        return {}
-
-    def load_state_dict(self, experience: dict[str, NDArray[Any]]) -> None:
-        """See `Scorer`."""
-        snapshot.load_arrays({}, experience)
-
-
-class ModelScorer(TokensAlone):
-    """The model, as if there were no cache."""
-
-    cache = None
-
-    def look(self, batch: Batch) -> list[Observed]:
-        """See `Scorer`: nothing."""
+    def observe(self, batch: Batch) -> list[Observed]:
+        """No evidence: there is no cache."""
         return []
 
-    def settle(
+    def score(
         self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
     ) -> Scored:
-        """See `Scorer`."""
+        """Nats of each target under the model."""
         if model is None:
-            raise ValueError("the model alone needs its numbers, got none; gather them first")
+            raise ValueError("the model's log-probabilities are needed, got None; pass them")
         nats = 0.0 - model.log_p
-        return Scored(nats=nats, nats_model=nats, **of_batch(batch))
+        return Scored(nats=nats, nats_model=nats, **batch_columns(batch))
 
     def replay(self, batch: Batch) -> None:
-        """See `Scorer`: nothing is learned."""
+        """Nothing: there is no cache."""
 
 
-class CacheScorer(TokensAlone):
-    """The cache, without any model.
+class CacheScorer:
+    """Scores with the cache alone."""
 
-    Parameters
-    ----------
-    cache : NgramCache
-        New, or loaded from where a run stopped.
-    """
+    mixer = None
 
     def __init__(self, cache: NgramCache) -> None:
         self.cache = cache
 
-    def look(self, batch: Batch) -> list[Observed]:
-        """See `Scorer`."""
+    def observe(self, batch: Batch) -> list[Observed]:
+        """Evidence for each target."""
+        return [
+            Observed(self.cache.position, tokens, self.cache.observe(tokens), None)
+            for tokens in document_tokens(batch, self.cache)
+        ]
 
-        def observe(tokens: Tokens) -> Observed:
-            return Observed(self.cache.position, tokens, self.cache.observe(tokens), None)
-
-        return follow(batch, self.cache, observe)
-
-    def settle(
+    def score(
         self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None
     ) -> Scored:
-        """See `Scorer`; `model` is not looked at."""
-        known = of_cache(observed, self.cache.vocab_size)
-        return Scored(nats=known["nats_cache"], **of_batch(batch), **known)
+        """Nats of each target under the cache; `model` is not used."""
+        columns = cache_columns(observed, self.cache.vocab_size)
+        return Scored(nats=columns["nats_cache"], **batch_columns(batch), **columns)
 
     def replay(self, batch: Batch) -> None:
-        """See `Scorer`."""
-        follow(batch, self.cache, self.cache.learn)
+        """Let the cache learn the targets."""
+        for tokens in document_tokens(batch, self.cache):
+            self.cache.learn(tokens)
 
 
-def follow(
-    batch: Batch, learner: Mixer | NgramCache, take: Callable[[Tokens], Taken]
-) -> list[Taken]:
-    """What `take` makes of each stretch of targets; the learner is told where one starts afresh."""
-    taken = []
-    for tokens, is_apart in stretches(batch):
-        if is_apart:
+def document_tokens(batch: Batch, learner: Mixer | NgramCache) -> Iterator[Tokens]:
+    """Targets that share context; `learner.boundary` is called where a new context begins."""
+    for tokens, is_context_start in split_at_documents(batch):
+        if is_context_start:
             learner.boundary()
-        taken.append(take(tokens))
-    return taken
+        yield tokens
 
 
-def hint_tokens(observed: Sequence[Observed]) -> Tokens | None:
-    """(N, M): what the model is to be asked for beside the targets, or None for nothing."""
-    hints = [known.hint_tokens for known in observed if known.hint_tokens is not None]
-    return np.concatenate(hints) if hints else None
+def concatenate_hints(observed: Sequence[Observed], n_targets: int) -> Tokens:
+    """(N, M) int64: the hint tokens of N targets; M is 0 if the scorer uses no hints."""
+    hints = [part.hint_tokens for part in observed if part.hint_tokens is not None]
+    return np.concatenate(hints) if hints else np.empty((n_targets, 0), np.int64)
 
 
-def stretches(batch: Batch) -> Iterator[tuple[Tokens, bool]]:
-    """Targets that follow each other, and whether they start afresh."""
-    run: list[Tokens] = []
-    is_apart = False
-    for piece in batch.new:
-        if piece.is_apart and run:
-            yield np.concatenate(run), is_apart
-            run = []
-        is_apart = piece.is_apart if not run else is_apart
-        run.append(piece.tokens)
-    yield np.concatenate(run), is_apart
-
-
-def of_batch(batch: Batch) -> dict[str, Any]:
-    """Ids, bytes and beginnings of the targets."""
+def batch_columns(batch: Batch) -> dict[str, Any]:
+    """Columns of `Scored` that the batch itself gives: ids, bytes, document starts."""
     return {
         "tokens": batch.targets,
-        "n_bytes": np.concatenate([piece.n_bytes for piece in batch.new]),
-        "begins": np.concatenate([piece.begins for piece in batch.new]),
+        "n_bytes": np.concatenate([piece.n_bytes for piece in batch.pieces]),
+        "begins": np.concatenate([piece.begins for piece in batch.pieces]),
     }
 
 
-def of_cache(observed: Sequence[Observed], vocab_size: int) -> dict[str, Any]:
-    """What the cache by itself says of the targets."""
+def cache_columns(observed: Sequence[Observed], vocab_size: int) -> dict[str, Any]:
+    """Columns of `Scored` that the cache alone gives."""
     return {
-        "nats_cache": np.concatenate([known.nats_cache(vocab_size) for known in observed]),
-        "matched_order": np.concatenate([known.evidence.matched_order for known in observed]),
-        "is_repeat": np.concatenate([known.is_repeat for known in observed]),
+        "nats_cache": np.concatenate([part.nats_cache(vocab_size) for part in observed]),
+        "matched_order": np.concatenate([part.evidence.matched_order for part in observed]),
+        "is_repeat": np.concatenate([part.is_repeat for part in observed]),
     }

@@ -1,49 +1,46 @@
-"""TokenizedPiece: documents in a model's tokens, each token with its bytes of the raw text."""
+"""TokenizedPiece: tokens of documents, with the number of raw bytes that each one stands for."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.data.document import Document
 from eval.tokenizers.base import Tokenizer
-
-Tokens = NDArray[np.int64]
+from eval.types import Bools, Tokens
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedPiece:
-    """The next tokens of a stream of documents.
+    """T consecutive tokens of a stream of documents.
 
     Attributes
     ----------
     tokens, n_bytes : (T,) int64
-        Ids, and how many bytes of the raw text each one stands for.
+        Ids, and the bytes of the raw text that each token stands for.
     begins : (T,) bool
         Whether a document begins with this token.
-    is_apart : bool
-        Whether the first token starts afresh: no context of the model or the cache reaches back
-        over it.
+    is_context_start : bool
+        Whether the context is empty before the first token, for the model and for the cache.
     names : tuple of str
-        Of the documents that begin here.
+        Names of the documents that begin here.
     raw : bytes or None
-        What the tokens spell; None where only ids are known.
+        The text of the tokens; None where only ids are available.
     offset : int
         How much of the data was read by then, as `Document.offset`.
     """
 
     tokens: Tokens
     n_bytes: Tokens
-    begins: NDArray[np.bool_]
-    is_apart: bool
+    begins: Bools
+    is_context_start: bool
     names: tuple[str, ...] = ()
     raw: bytes | None = None
     offset: int = 0
 
 
 def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[TokenizedPiece]:
-    """Documents in tokens, each on its own; ValueError if bytes cannot be accounted for."""
+    """One piece for each document; ValueError if the tokens do not account for every byte."""
     for document in documents:
         tokens, n_bytes = tokenizer.encode(document)
         begins = np.zeros(len(tokens), np.bool_)
@@ -54,10 +51,10 @@ def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Toke
         )
 
 
-def joined(pieces: Iterable[TokenizedPiece], bos: int) -> Iterator[TokenizedPiece]:
-    """All documents as one, with the token `bos` of no bytes between them: it is scored too."""
+def join_documents(pieces: Iterable[TokenizedPiece], bos: int) -> Iterator[TokenizedPiece]:
+    """All documents as one, with `bos`, a scored token of 0 bytes, between them."""
     for i, piece in enumerate(pieces):
-        if not piece.is_apart or i == 0:
+        if not piece.is_context_start or i == 0:
             yield piece
             continue
         yield TokenizedPiece(
@@ -72,7 +69,7 @@ def joined(pieces: Iterable[TokenizedPiece], bos: int) -> Iterator[TokenizedPiec
 
 
 def first_tokens(pieces: Iterable[TokenizedPiece], limit: int) -> Iterator[TokenizedPiece]:
-    """The pieces up to `limit` tokens in all; the last one is cut where it must be."""
+    """The first `limit` tokens of the pieces."""
     for piece in pieces:
         head, _ = split(piece, limit)
         yield head
@@ -82,30 +79,40 @@ def first_tokens(pieces: Iterable[TokenizedPiece], limit: int) -> Iterator[Token
 
 
 def concatenate(a: TokenizedPiece, b: TokenizedPiece) -> TokenizedPiece:
-    """One after the other."""
+    """One piece: the tokens of `a`, then those of `b`."""
     if not len(a.tokens):
         return b
     return TokenizedPiece(
         np.concatenate([a.tokens, b.tokens]),
         np.concatenate([a.n_bytes, b.n_bytes]),
         np.concatenate([a.begins, b.begins]),
-        a.is_apart,
+        a.is_context_start,
         a.names + b.names,
         None if a.raw is None or b.raw is None else a.raw + b.raw,
         b.offset,
     )
 
 
-def split(a: TokenizedPiece, n_tokens: int) -> tuple[TokenizedPiece, TokenizedPiece]:
-    """The first `n_tokens`, or all that there are, and the rest."""
-    n_bytes, n_names = int(a.n_bytes[:n_tokens].sum()), int(a.begins[:n_tokens].sum())
-    raw = (None, None) if a.raw is None else (a.raw[:n_bytes], a.raw[n_bytes:])
+def split(piece: TokenizedPiece, n_tokens: int) -> tuple[TokenizedPiece, TokenizedPiece]:
+    """(the first `n_tokens` tokens, or all if there are fewer; the rest)."""
+    n_bytes, n_names = int(piece.n_bytes[:n_tokens].sum()), int(piece.begins[:n_tokens].sum())
+    raw = (None, None) if piece.raw is None else (piece.raw[:n_bytes], piece.raw[n_bytes:])
     head = TokenizedPiece(
-        a.tokens[:n_tokens], a.n_bytes[:n_tokens], a.begins[:n_tokens], a.is_apart,
-        a.names[:n_names], raw[0], a.offset,
-    )  # fmt: skip
+        piece.tokens[:n_tokens],
+        piece.n_bytes[:n_tokens],
+        piece.begins[:n_tokens],
+        piece.is_context_start,
+        piece.names[:n_names],
+        raw[0],
+        piece.offset,
+    )
     rest = TokenizedPiece(
-        a.tokens[n_tokens:], a.n_bytes[n_tokens:], a.begins[n_tokens:], False,
-        a.names[n_names:], raw[1], a.offset,
-    )  # fmt: skip
+        piece.tokens[n_tokens:],
+        piece.n_bytes[n_tokens:],
+        piece.begins[n_tokens:],
+        False,
+        piece.names[n_names:],
+        raw[1],
+        piece.offset,
+    )
     return head, rest

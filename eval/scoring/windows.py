@@ -1,30 +1,89 @@
-"""Windows: which tokens the model reads at once, and which of them it is scored on."""
+"""Windows: the tokens that the model reads at once, and which of them are scored."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eval.config import ScoreConfig
+from eval.models.base import Model
 from eval.scoring.tokenized import TokenizedPiece, concatenate, split
+from eval.tokenizers.base import Tokenizer
+from eval.types import Tokens
 
-Tokens = NDArray[np.int64]
+CACHE_WINDOW = 1 << 16  # tokens of a window without a model; the cache alone needs no context
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """What the model reads at once.
+    """One sequence for the model.
 
     Attributes
     ----------
     inputs : (L,) int64
-        Read by the model; the logits of the last N positions are for the targets.
-    new : TokenizedPiece
-        The N targets, with all that is known of them.
+        The tokens that the model reads. Its logits at the last N positions predict the targets.
+    piece : TokenizedPiece
+        The N targets, with their bytes and document boundaries.
     """
 
     inputs: Tokens
-    new: TokenizedPiece
+    piece: TokenizedPiece
+
+
+@dataclass(frozen=True)
+class WindowShape:
+    """Sizes of windows and batches.
+
+    Attributes
+    ----------
+    context, stride : int, tokens
+        Longest window, and targets of each window after the first of a document.
+    bos : int
+        The token before the first target of a document.
+    batch_size : int
+        Most windows in a batch.
+    max_tokens : int, optional
+        Most tokens, padding included, in a batch of several windows; None: no limit.
+    """
+
+    context: int
+    stride: int
+    bos: int
+    batch_size: int
+    max_tokens: int | None = None
+
+
+def make_window_shape(
+    config: ScoreConfig, model: Model | None, tokenizer: Tokenizer
+) -> WindowShape:
+    """Window sizes of a configuration, with the model's own context as the default.
+
+    Raises
+    ------
+    ValueError
+        If context or stride is too long for the model, the tokenizer has more tokens than the
+        model, or the tokenizer has no BOS token.
+    """
+    if model is None:
+        return WindowShape(CACHE_WINDOW, CACHE_WINDOW, 0, CACHE_WINDOW, CACHE_WINDOW)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ValueError(
+            f"tokenizer must have at most the {model.vocab_size} tokens of {model.name}, got "
+            f"{tokenizer.vocab_size} in {tokenizer.name}; is it another model's?"
+        )
+    context = model.context if config.context is None else config.context
+    if context > model.context:
+        raise ValueError(
+            f"context must be at most the {model.context} tokens that {model.name} reads, got "
+            f"{context}; leave it out for all of them"
+        )
+    stride = max(1, context // 2) if config.stride is None else config.stride
+    if tokenizer.bos is None:
+        raise ValueError(
+            f"a document must begin with a token that is not scored, but {tokenizer.name} names "
+            "none; give its id with --bos"
+        )
+    return WindowShape(context, check_stride(stride, context), tokenizer.bos, config.batch)
 
 
 def check_stride(stride: int, context: int) -> int:
@@ -40,11 +99,11 @@ def check_stride(stride: int, context: int) -> int:
 def windows(
     pieces: Iterable[TokenizedPiece], context: int, stride: int, bos: int
 ) -> Iterator[Window]:
-    """Cover a stream so that every token is a target exactly once, in order.
+    """Windows in which every token of the stream is a target exactly once, in order.
 
-    Each window after the first of a document has at most `stride` targets, each of them with at
-    least ``context - stride`` tokens before it in the window; the first begins with `bos` and has
-    up to `context`. Little more than a window and a piece is held at a time.
+    The first window of a document begins with `bos` and has up to `context` targets. Each later
+    window has at most `stride` targets, with at least ``context - stride`` tokens before them.
+    Memory holds little more than one window and one piece.
 
     Raises
     ------
@@ -52,37 +111,37 @@ def windows(
         If stride is not in 1..context.
     """
     check_stride(stride, context)
-    stream = _Stream(context, stride, bos)
+    document = _Document(context, stride, bos)
     for piece in pieces:
-        if piece.is_apart:
-            yield from stream.take(at_end=True)
-            stream = _Stream(context, stride, bos)
-        stream.append(piece)
-        yield from stream.take(at_end=False)
-    yield from stream.take(at_end=True)
+        if piece.is_context_start:
+            yield from document.take_windows(at_end=True)
+            document = _Document(context, stride, bos)
+        document.append(piece)
+        yield from document.take_windows(at_end=False)
+    yield from document.take_windows(at_end=True)
 
 
-class _Stream:
-    """Tokens that belong together, of which the first are scored already."""
+class _Document:
+    """Tokens that share context: those already in a window, and those still to come."""
 
     def __init__(self, context: int, stride: int, bos: int) -> None:
         self._context, self._stride = context, stride
-        self._past = np.array([bos])  # all that the next window may see of what is scored
-        self._coming: TokenizedPiece | None = None
+        self._past = np.array([bos])  # the end of what is scored, as far as a window can reach
+        self._pending: TokenizedPiece | None = None
         self._has_begun = False
 
     def append(self, piece: TokenizedPiece) -> None:
-        """Let `piece` come after all others."""
-        self._coming = piece if self._coming is None else concatenate(self._coming, piece)
+        """Append the tokens of `piece`."""
+        self._pending = piece if self._pending is None else concatenate(self._pending, piece)
 
-    def take(self, *, at_end: bool) -> Iterator[Window]:
-        """The windows that are full; `at_end` also the last one."""
-        while self._coming is not None:
-            n_left = len(self._coming.tokens)
-            most = self._stride if self._has_begun else self._context
-            if n_left < most and not (at_end and n_left):
+    def take_windows(self, *, at_end: bool) -> Iterator[Window]:
+        """Remove and yield the full windows; with `at_end` also the last, shorter one."""
+        while self._pending is not None:
+            n_left = len(self._pending.tokens)
+            n_targets = self._stride if self._has_begun else self._context
+            if n_left < n_targets and not (at_end and n_left):
                 return
-            new, self._coming = split(self._coming, most)
-            seen = np.concatenate([self._past, new.tokens])[-self._context - 1 :]
-            yield Window(seen[:-1], new)
-            self._past, self._has_begun = seen, True
+            piece, self._pending = split(self._pending, n_targets)
+            tokens = np.concatenate([self._past, piece.tokens])[-self._context - 1 :]
+            yield Window(tokens[:-1], piece)
+            self._past, self._has_begun = tokens, True

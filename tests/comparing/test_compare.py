@@ -10,7 +10,7 @@ import pytest
 
 from eval.comparing import compare as module
 from eval.comparing.compare import MIXERS, NAMES, compare
-from eval.comparing.features import Counts, make_facts
+from eval.comparing.features import RawAndKnCounts, make_features
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, TextSource
@@ -47,8 +47,8 @@ def test_every_mixer_costs_what_it_costs_alone(arrays, saved):
     logits, tokens = arrays
     comparison = compare(SavedSource(*saved, bos=0), NAMES, order=4)
     assert comparison.mixers == ("model", *NAMES)
-    counts = Counts(4, vocab_size=V)
-    facts = make_facts(counts, logits, tokens, np.arange(T))
+    counts = RawAndKnCounts(4, vocab_size=V)
+    features = make_features(counts, logits, tokens, np.arange(T))
     totals = dict(zip(comparison.mixers, comparison.nats.sum(axis=1), strict=True))
     settings = dict(zip(comparison.mixers, comparison.settings, strict=True))
     assert settings["model"] == ""
@@ -59,7 +59,7 @@ def test_every_mixer_costs_what_it_costs_alone(arrays, saved):
         assert totals[name] == pytest.approx(trace.nats.sum(), rel=1e-12)
         assert settings[name] == mixer.experts == (ALL if name == "ngrammix" else name)
     for name, make_settings in PUBLISHED_RULES.items():
-        costs = {setting: rule(facts).sum() for setting, rule in make_settings().items()}
+        costs = {setting: rule(features).sum() for setting, rule in make_settings().items()}
         assert totals[name] == pytest.approx(min(costs.values()), rel=1e-12)
         assert costs[settings[name]] == pytest.approx(totals[name], rel=1e-12)
 
@@ -97,14 +97,14 @@ def test_every_cache_learns_the_prefill(arrays, saved):
     logits, tokens = arrays
     prefill = [saved[0].with_name("p.npy"), saved[1]]
     comparison = compare(SavedSource(*saved, prefill=prefill), ["ngrammix", "fixed"], order=4)
-    mixer, counts = Mixer(vocab_size=V, order=4), Counts(4, vocab_size=V)
+    mixer, counts = Mixer(vocab_size=V, order=4), RawAndKnCounts(4, vocab_size=V)
     for learner in (mixer, counts):
         learner.learn(tokens[:500])
         learner.learn(tokens)
     fixed = PUBLISHED_RULES["fixed"]()[comparison.settings[2]]
-    facts = make_facts(counts, logits, tokens, np.arange(T))
+    features = make_features(counts, logits, tokens, np.arange(T))
     assert comparison.nats[1].sum() == pytest.approx(mixer.score(logits, tokens).sum(), rel=1e-12)
-    assert comparison.nats[2].sum() == pytest.approx(fixed(facts).sum(), rel=1e-12)
+    assert comparison.nats[2].sum() == pytest.approx(fixed(features).sum(), rel=1e-12)
 
 
 def test_a_variant_takes_part_under_its_own_name(saved, monkeypatch):
@@ -165,25 +165,25 @@ def test_a_bad_logit_is_named_by_its_place_in_the_file(arrays, saved, monkeypatc
 def test_standings_hold_every_figure_and_condition(saved):
     source = SavedSource(*saved, n_bytes=9000, bos=0, prefill=[saved[0].with_name("p.npy")])
     comparison = compare(source, ["one-hint", "ngrammix"], order=4)
-    standings = make_comparison_result(comparison, source)
+    result = make_comparison_result(comparison, source)
     nats, sizes = comparison.nats / math.log(2), comparison.sizes
     assert sizes.sum() == pytest.approx(9000)
-    for row, spent in zip(standings.rows, nats, strict=True):
+    for row, spent in zip(result.rows, nats, strict=True):
         assert row.score == pytest.approx(spent.sum() / 9000)
         assert row.bits == pytest.approx(spent.sum())
         assert row.gain == pytest.approx((nats[0] - spent).sum() / 9000)
         assert row.bits_more == pytest.approx((spent - nats[1]).sum())
-    model, first, second = standings.rows
+    model, first, second = result.rows
     assert model.gain == model.gain_error == first.bits_more == first.bits_more_error == 0
     assert model.bits_more_error == pytest.approx(first.gain_error * 9000)
     assert second.bits_more_error > 0
-    conditions = standings.conditions
-    assert standings.signature == (
+    conditions = result.conditions
+    assert result.signature == (
         f"BPB|data:{conditions['data_sha256'][:16]}|bytes:9000|tokens:3000|"
         f"model:{conditions['model']}|order:4|prefill:500-{conditions['prefill_sha256'][:8]}|"
         "mixers:one-hint,ngrammix|version:0.1.0"
     )
-    flat = json.loads(standings.to_json())
+    flat = json.loads(result.to_json())
     assert flat["bpb_one_hint"] == first.score
     assert flat["setting_one_hint"] == first.setting
     assert flat["bits_more_error_model"] == model.bits_more_error
@@ -192,20 +192,20 @@ def test_standings_hold_every_figure_and_condition(saved):
 
 def test_without_bytes_figures_are_per_token(saved):
     source = SavedSource(*saved)
-    standings = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
-    assert standings.signature.startswith("BPT|data:")
-    assert "bytes" not in standings.signature
-    assert standings.rows[0].score == pytest.approx(standings.rows[0].bits / T)
-    assert "bits/token" in standings.table()
-    assert "hindsight" not in standings.table()
-    assert json.loads(standings.to_json())["bpt_ngrammix"] == standings.rows[1].score
+    result = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
+    assert result.signature.startswith("BPT|data:")
+    assert "bytes" not in result.signature
+    assert result.rows[0].score == pytest.approx(result.rows[0].bits / T)
+    assert "bits/token" in result.table()
+    assert "hindsight" not in result.table()
+    assert json.loads(result.to_json())["bpt_ngrammix"] == result.rows[1].score
 
 
 def test_one_unit_has_no_standard_error(arrays, tmp_path):
     np.save(tmp_path / "l.npy", arrays[0][:50])
     np.save(tmp_path / "t.npy", arrays[1][:50])
     source = SavedSource(tmp_path / "l.npy", tmp_path / "t.npy")
-    standings = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
-    assert standings.rows[1].gain_error is standings.rows[1].bits_more_error is None
-    assert standings.table().splitlines()[3].split()[-1] == "?"
-    assert json.loads(standings.to_json())["gain_error_ngrammix"] is None
+    result = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
+    assert result.rows[1].gain_error is result.rows[1].bits_more_error is None
+    assert result.table().splitlines()[3].split()[-1] == "?"
+    assert json.loads(result.to_json())["gain_error_ngrammix"] is None

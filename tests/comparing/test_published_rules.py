@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from eval.comparing.features import Counts, longest_hint, make_facts
+from eval.comparing.features import RawAndKnCounts, longest_hint, make_features
 from eval.comparing.published_rules import (
     BETAS,
     CONCENTRATIONS_BY_CONTEXT,
@@ -33,13 +33,15 @@ def stream():
     return rng.normal(scale=2, size=(T, V)), tokens
 
 
-def facts_of(logits, tokens):
-    return make_facts(Counts(ORDER, vocab_size=V), logits, tokens, np.arange(len(tokens)))
+def features_of(logits, tokens):
+    return make_features(
+        RawAndKnCounts(ORDER, vocab_size=V), logits, tokens, np.arange(len(tokens))
+    )
 
 
 @pytest.fixture(scope="module")
-def facts(stream):
-    return facts_of(*stream)
+def features(stream):
+    return features_of(*stream)
 
 
 def softmax(logits):
@@ -47,64 +49,68 @@ def softmax(logits):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("rival", PUBLISHED_RULES)
-def test_every_rule_sums_to_one_over_what_might_have_come(stream, rival):
+@pytest.mark.parametrize("rule_name", PUBLISHED_RULES)
+def test_every_rule_sums_to_one_over_what_might_have_come(stream, rule_name):
     logits, tokens = stream
-    names = list(PUBLISHED_RULES[rival]())
+    names = list(PUBLISHED_RULES[rule_name]())
     for t in range(0, T, 4):
         total = np.zeros(len(names))
         for a in range(V):
-            alternative = facts_of(logits[: t + 1], np.append(tokens[:t], a))
-            total += [math.exp(-rule(alternative)[t]) for rule in PUBLISHED_RULES[rival]().values()]
+            alternative = features_of(logits[: t + 1], np.append(tokens[:t], a))
+            total += [
+                math.exp(-rule(alternative)[t]) for rule in PUBLISHED_RULES[rule_name]().values()
+            ]
         np.testing.assert_allclose(total, 1, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("rival", PUBLISHED_RULES)
-def test_pieces_cost_what_the_whole_costs_and_the_future_changes_nothing(stream, facts, rival):
+@pytest.mark.parametrize("rule_name", PUBLISHED_RULES)
+def test_pieces_cost_what_the_whole_costs_and_the_future_changes_nothing(
+    stream, features, rule_name
+):
     logits, tokens = stream
-    counts = Counts(ORDER, vocab_size=V)
+    counts = RawAndKnCounts(ORDER, vocab_size=V)
     pieces = [
-        make_facts(counts, logits[piece], tokens[piece], np.arange(T)[piece])
+        make_features(counts, logits[piece], tokens[piece], np.arange(T)[piece])
         for piece in (slice(0, 7), slice(7, 8), slice(8, T))
     ]
-    in_pieces = PUBLISHED_RULES[rival]()
-    for name, rule in PUBLISHED_RULES[rival]().items():
+    in_pieces = PUBLISHED_RULES[rule_name]()
+    for name, rule in PUBLISHED_RULES[rule_name]().items():
         nats = np.concatenate([in_pieces[name](piece) for piece in pieces])
-        np.testing.assert_allclose(nats, rule(facts), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(nats, rule(features), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("rival", PUBLISHED_RULES)
-def test_without_a_context_the_model_stays_as_it_is(facts, rival):
-    unknown = facts.context == 0
+@pytest.mark.parametrize("rule_name", PUBLISHED_RULES)
+def test_without_a_context_the_model_stays_as_it_is(features, rule_name):
+    unknown = features.context == 0
     assert 1 < unknown.sum() < T / 2
-    for rule in PUBLISHED_RULES[rival]().values():
-        np.testing.assert_array_equal(rule(facts)[unknown], -facts.log_p[unknown])
+    for rule in PUBLISHED_RULES[rule_name]().values():
+        np.testing.assert_array_equal(rule(features)[unknown], -features.log_p[unknown])
 
 
-@pytest.mark.parametrize("rival", PUBLISHED_RULES)
-def test_what_the_model_is_sure_of_costs_no_warning(rival):
+@pytest.mark.parametrize("rule_name", PUBLISHED_RULES)
+def test_what_the_model_is_sure_of_costs_no_warning(rule_name):
     logits = np.full((12, V), -np.inf)
     tokens = np.tile([0, 1, 2], 4)
     logits[np.arange(12), tokens] = 0.0
-    for rule in PUBLISHED_RULES[rival]().values():
-        assert np.isfinite(rule(facts_of(logits, tokens))).all()
+    for rule in PUBLISHED_RULES[rule_name]().values():
+        assert np.isfinite(rule(features_of(logits, tokens))).all()
 
 
-def test_mixing_with_the_longest_match(facts):
-    evidence, nats = facts.evidence, mixed(facts, 0.2, "longest match")
-    for t in np.flatnonzero(facts.context):
-        k = facts.context[t]
+def test_mixing_with_the_longest_match(features):
+    evidence, nats = features.evidence, mixed(features, 0.2, "longest match")
+    for t in np.flatnonzero(features.context):
+        k = features.context[t]
         q = evidence.target_count[k, t] / evidence.followers[k, t]
-        p = 0.8 * math.exp(facts.log_p[t]) + 0.2 * q
+        p = 0.8 * math.exp(features.log_p[t]) + 0.2 * q
         assert nats[t] == pytest.approx(-math.log(p), rel=1e-12)
 
 
 @pytest.mark.parametrize(("cache", "seen"), [("backoff", "evidence"), ("raw backoff", "raw")])
-def test_mixing_with_the_backoff_by_entropy(stream, facts, cache, seen):
-    evidence, p = getattr(facts, seen), softmax(stream[0])
+def test_mixing_with_the_backoff_by_entropy(stream, features, cache, seen):
+    evidence, p = getattr(features, seen), softmax(stream[0])
     low, span, slope, centre = constants = ENTROPY_WEIGHTS[0]
-    nats = by_entropy(facts, constants, cache)
-    for t in np.flatnonzero(facts.context):
+    nats = by_entropy(features, constants, cache)
+    for t in np.flatnonzero(features.context):
         q = 1 / V
         for n, u, c, d in zip(
             evidence.followers[:, t].tolist(), evidence.n_distinct[:, t].tolist(),
@@ -113,29 +119,29 @@ def test_mixing_with_the_backoff_by_entropy(stream, facts, cache, seen):
             q = q if n == 0 else (max(c - d, 0) + d * u * q) / n
         entropy = -(p[t] * np.log(p[t])).sum()
         w = low + span / (1 + math.exp(-slope * (entropy - centre)))
-        expected = (1 - w) * math.exp(facts.log_p[t]) + w * q
+        expected = (1 - w) * math.exp(features.log_p[t]) + w * q
         assert nats[t] == pytest.approx(-math.log(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("min_context", [1, 3])
 @pytest.mark.parametrize("concentrations", [[5.0], CONCENTRATIONS_BY_CONTEXT[:3]])
-def test_the_dirichlet_recursion(facts, concentrations, min_context):
-    nats = dirichlet(facts, concentrations, min_context)
+def test_the_dirichlet_recursion(features, concentrations, min_context):
+    nats = dirichlet(features, concentrations, min_context)
     for t in range(T):
-        p = math.exp(facts.log_p[t])
+        p = math.exp(features.log_p[t])
         for k in range(min_context, ORDER):
             s = concentrations[min(k, len(concentrations)) - 1]
-            c, n = int(facts.raw.target_count[k, t]), int(facts.raw.followers[k, t])
+            c, n = int(features.raw.target_count[k, t]), int(features.raw.followers[k, t])
             p = (c + s * p) / (n + s)
         assert nats[t] == pytest.approx(-math.log(p), rel=1e-12)
 
 
-def tilted_by_hand(facts, logits, trigger, strength):
+def tilted_by_hand(features, logits, trigger, strength):
     """(T, V) probabilities after the tilt; strength is a function of the hint's share."""
     p = softmax(logits)
-    for t, hint in enumerate(longest_hint(facts.evidence)):
-        k = facts.context[t]
-        n, c = int(facts.evidence.followers[k, t]), int(facts.evidence.hint_count[k, t])
+    for t, hint in enumerate(longest_hint(features.evidence)):
+        k = features.context[t]
+        n, c = int(features.evidence.followers[k, t]), int(features.evidence.hint_count[k, t])
         is_believed = k >= trigger.min_context and n >= trigger.min_count
         if is_believed and c / n >= trigger.threshold:
             p[t, hint] *= math.exp(strength(c / n))
@@ -145,26 +151,26 @@ def tilted_by_hand(facts, logits, trigger, strength):
 
 @pytest.mark.parametrize("by_confidence", [False, True])
 @pytest.mark.parametrize("trigger", [Trigger(0.5, 1, 1), Trigger(0.7, 2, 2)])
-def test_the_tilt_towards_one_hint(stream, facts, trigger, by_confidence):
+def test_the_tilt_towards_one_hint(stream, features, trigger, by_confidence):
     logits, tokens = stream
-    p = tilted_by_hand(facts, logits, trigger, lambda c: 1.5 * c if by_confidence else 1.5)
+    p = tilted_by_hand(features, logits, trigger, lambda c: 1.5 * c if by_confidence else 1.5)
     assert (p != softmax(logits)).any()
-    nats = one_hint(facts, trigger, 1.5, by_confidence)
+    nats = one_hint(features, trigger, 1.5, by_confidence)
     np.testing.assert_allclose(nats, -np.log(p[np.arange(T), tokens]), rtol=1e-12)
 
 
-def test_the_hedge_is_the_bayes_mixture(stream, facts):
+def test_the_hedge_is_the_bayes_mixture(stream, features):
     logits, tokens = stream
     trigger, betas = Trigger(0.5, 1, 1), (0.0, *BETAS)
-    tilted = [tilted_by_hand(facts, logits, trigger, lambda _, b=b: b) for b in betas]
+    tilted = [tilted_by_hand(features, logits, trigger, lambda _, b=b: b) for b in betas]
     weights = np.full(len(betas), 1 / len(betas))
-    nats = Hedge(trigger, betas)(facts)
+    nats = Hedge(trigger, betas)(features)
     for t, token in enumerate(tokens):
         likelihoods = np.array([p[t, token] for p in tilted])
         assert nats[t] == pytest.approx(-math.log(weights @ likelihoods), rel=1e-12)
         weights *= likelihoods
         weights /= weights.sum()
-    best = min(one_hint(facts, trigger, beta, by_confidence=False).sum() for beta in betas)
+    best = min(one_hint(features, trigger, beta, by_confidence=False).sum() for beta in betas)
     assert nats.sum() <= best + math.log(len(betas))
 
 
@@ -172,10 +178,10 @@ def test_the_hedge_keeps_its_weights_when_a_strength_has_no_chance_left():
     logits = np.zeros((40_000, 2))
     tokens = np.zeros(40_000, np.int64)
     trigger, tilt = Trigger(0.5, 1, 1), partial(one_hint, by_confidence=False)
-    counts = Counts(2, vocab_size=2)
+    counts = RawAndKnCounts(2, vocab_size=2)
     hedge = Hedge(trigger, BETAS)
     for start in (0, 20_000):
         block = slice(start, start + 20_000)
-        facts = make_facts(counts, logits[block], tokens[block], np.arange(20_000))
-        nats = hedge(facts)
-    np.testing.assert_allclose(nats, tilt(facts, trigger, BETAS[-1]), rtol=1e-9)
+        features = make_features(counts, logits[block], tokens[block], np.arange(20_000))
+        nats = hedge(features)
+    np.testing.assert_allclose(nats, tilt(features, trigger, BETAS[-1]), rtol=1e-9)

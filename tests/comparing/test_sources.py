@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.comparing.sources import SavedSource, TextSource, documents_of
+from eval.comparing.sources import SavedSource, TextSource, document_index
 from eval.config import ScoreConfig
 from eval.data.data_hash import sha256, tokens_sha256
 from eval.data.document import Document, Documents
@@ -75,9 +75,9 @@ def test_the_models_name_is_the_hash_of_its_logits(saved, monkeypatch):
 
 def test_documents_begin_where_the_token_does():
     tokens = np.array([5, 1, 5, 1, 1])
-    assert documents_of(tokens, 1).tolist() == [0, 1, 1, 2, 3]
-    assert documents_of(tokens, 5).tolist() == [0, 0, 1, 1, 1]
-    assert documents_of(tokens, None).tolist() == [0] * 5
+    assert document_index(tokens, 1).tolist() == [0, 1, 1, 2, 3]
+    assert document_index(tokens, 5).tolist() == [0, 0, 1, 1, 1]
+    assert document_index(tokens, None).tolist() == [0] * 5
 
 
 def test_refused_arguments(saved, tmp_path):

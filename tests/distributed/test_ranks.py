@@ -16,9 +16,7 @@ from eval.distributed import line, messages
 from eval.distributed.line import END, FAILED, GATHERED, GREETING, JOB, Line, LineError
 from eval.distributed.ranks import Leader, RankInfo, Ranks, find_rank, greeting
 from eval.models.wrap import wrap
-from eval.scoring.batch import Batch
-from eval.scoring.forward import Job, run
-from eval.scoring.tokenized import TokenizedPiece
+from eval.scoring.forward import ForwardRequest, run_forward
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix.logits import ModelLogprobs
 
@@ -36,14 +34,11 @@ def jobs(draw):
     n = int(is_scored.sum())
     targets = draw(arrays.arrays(np.int64, n, elements=TOKENS))
     asked = draw(
-        st.none()
-        | arrays.arrays(
+        arrays.arrays(
             np.int64, st.tuples(st.just(n), st.integers(0, 3)), elements=TOKENS | st.just(-1)
         )
     )
-    nothing = np.zeros(n, np.int64)
-    piece = TokenizedPiece(targets, nothing, nothing.astype(np.bool_), is_apart=True)
-    return Job(Batch(inputs, is_scored, [piece]), asked, draw(st.integers(0, 2**62)))
+    return ForwardRequest(inputs, is_scored, targets, asked, draw(st.integers(0, 2**62)))
 
 
 def same(ours, theirs):
@@ -57,16 +52,16 @@ def same(ours, theirs):
 def test_a_job_comes_as_it_went(job):
     message = messages.pack_job(job)
     came = messages.unpack_job(message)
-    same(job.batch.inputs, came.batch.inputs)
-    same(job.batch.is_scored, came.batch.is_scored)
-    same(job.batch.targets, came.batch.targets)
+    same(job.inputs, came.inputs)
+    same(job.is_scored, came.is_scored)
+    same(job.targets, came.targets)
     same(job.hint_tokens, came.hint_tokens)
     assert job.position == came.position
 
 
 @given(jobs(), st.data())
 def test_what_the_model_said_comes_to_the_bit(job, data):
-    n = len(job.batch.targets)
+    n = len(job.targets)
     log_p, entropy, log_top = (
         data.draw(arrays.arrays(np.float64, n, elements=NATS)) for _ in range(3)
     )
@@ -229,11 +224,8 @@ def job(rng, n_rows, position):
     inputs = rng.integers(0, 256, (n_rows, 9))
     is_scored = rng.random(inputs.shape) < 0.5
     n = int(is_scored.sum())
-    nothing = np.zeros(n, np.int64)
-    piece = TokenizedPiece(
-        rng.integers(0, 256, n), nothing, nothing.astype(np.bool_), is_apart=True
-    )
-    return Job(Batch(inputs, is_scored, [piece]), rng.integers(-1, 256, (n, 2)), position)
+    targets = rng.integers(0, 256, n)
+    return ForwardRequest(inputs, is_scored, targets, rng.integers(-1, 256, (n, 2)), position)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -243,12 +235,12 @@ def test_two_ranks_say_what_one_says(rng, n_jobs):
     served.start()
     ranks = Ranks(RankInfo(0, 2), [ours])
     leader = ranks.lead(model())
-    assert leader.width == 2
+    assert leader.n_parallel == 2
     work = [job(rng, 3, 0), job(rng, 2, 99)][:n_jobs]
     gathered = leader(work)
     assert len(gathered) == n_jobs
     for said, asked in zip(gathered, work, strict=True):
-        expected = run(model(), asked)
+        expected = run_forward(model(), asked)
         for name in ("log_p", "entropy", "top", "log_top", "log_hints"):
             same(getattr(expected, name), getattr(said, name))
     ours.send(END)
@@ -259,8 +251,8 @@ def test_two_ranks_say_what_one_says(rng, n_jobs):
 
 def test_a_leader_without_followers_is_one_wide(rng):
     work = [job(rng, 3, 0)]
-    assert Leader(model(), []).width == 1
-    same(Leader(model(), [])(work)[0].log_p, run(model(), work[0]).log_p)
+    assert Leader(model(), []).n_parallel == 1
+    same(Leader(model(), [])(work)[0].log_p, run_forward(model(), work[0]).log_p)
 
 
 @pytest.mark.parametrize(

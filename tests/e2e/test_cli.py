@@ -16,7 +16,6 @@ import pytest
 from tqdm import tqdm
 
 from eval.cli import main
-from eval.commands import score as command
 from eval.scoring.result import Result
 
 COMMAND = Path(sys.executable).with_name("ngrammix")
@@ -298,7 +297,7 @@ def test_progress_counts_every_token(text, monkeypatch, capsys, model):
         asked.update(options)
         return tqdm(**options | {"delay": 0, "disable": False, "file": screen, "mininterval": 0})
 
-    monkeypatch.setattr(command, "tqdm", watched)
+    monkeypatch.setattr("eval.scoring.progress.tqdm", watched)
     assert main(["score", "--data", str(text), "--model", model, "--json"]) == 0
     n_tokens = json.loads(capsys.readouterr().out)["tokens"]
     last = screen.getvalue().rstrip().rpartition("\r")[2]

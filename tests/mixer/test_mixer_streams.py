@@ -1,4 +1,4 @@
-"""Laws of the mixer on whole streams: long ones, hopeless ones, and real text beside its rivals."""
+"""Laws of the mixer on whole streams: long ones, hopeless ones, and real text beside its rules."""
 
 import math
 

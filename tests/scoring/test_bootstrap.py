@@ -88,27 +88,29 @@ def test_all_ratios_see_the_same_resamples(rng):
 def test_neither_cuts_nor_a_resume_change_a_bit(cuts, resumed_at):
     units = random_units(3, 300)
     whole = Bootstrap(2)
-    whole.add(units)
+    whole.update(units)
     pieces = Bootstrap(2)
     bounds = sorted({0, 300, resumed_at, *cuts})
     for start, stop in pairwise(bounds):
         if start == resumed_at:
-            pieces = Bootstrap.restore(json.loads(json.dumps(pieces.state())))
-        pieces.add(units[:, start:stop])
+            state = json.loads(json.dumps(pieces.state_dict()))
+            pieces = Bootstrap(2)
+            pieces.load_state_dict(state)
+        pieces.update(units[:, start:stop])
     np.testing.assert_array_equal(pieces.ratios(), whole.ratios())
-    assert pieces.state() == whole.state()
+    assert pieces.state_dict() == whole.state_dict()
 
 
 def test_unfinished_units_count_once_and_are_not_kept():
     units = random_units(4, 40)
     whole, part = Bootstrap(2), Bootstrap(2)
-    whole.add(units)
-    part.add(units[:, :39])
-    before = part.state()
+    whole.update(units)
+    part.update(units[:, :39])
+    before = part.state_dict()
     np.testing.assert_array_equal(part.ratios(units[:, 39:]), whole.ratios())
-    assert part.state() == before
+    assert part.state_dict() == before
     first = Bootstrap(2)
-    first.add(units[:, :1])
+    first.update(units[:, :1])
     assert first.ratios().shape == (2, 0)
     assert first.ratios(units[:, 1:2]).shape[1] > 0
 
@@ -121,7 +123,7 @@ def test_fewer_than_two_units_say_nothing():
 
 def test_resamples_without_a_byte_are_left_out():
     bootstrap = Bootstrap(1)
-    bootstrap.add(np.array([[1.0, 2.0], [1.0, 1.0]]))
+    bootstrap.update(np.array([[1.0, 2.0], [1.0, 1.0]]))
     ratios = bootstrap.ratios()[0]
     none = (weights(0, 2, 0) == 0).all(axis=0).sum()
     assert len(ratios) == RESAMPLES - none

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.scoring.copied import Copied
+from eval.scoring.copied import CopiedTracker
 
 
 def repeats(documents, n):
@@ -48,47 +48,49 @@ def test_it_is_the_plain_loops(stream, n, resumed):
     is_repeat = np.array(repeats(documents, n), np.bool_)
     begins = np.array([i == 0 for document in documents for i in range(len(document))], np.bool_)
     columns = np.arange(2 * len(begins)).reshape(2, -1)
-    splitter, flags, settled = Copied(n, 2), [], []
+    tracker, flags, decided = CopiedTracker(n, 2), [], []
     bounds = [0, *cuts, len(begins)]
     for start, stop in pairwise(bounds):
         piece = slice(start, stop)
-        done = splitter.add(columns[:, piece], is_repeat[piece], begins[piece])
+        done = tracker.update(columns[:, piece], is_repeat[piece], begins[piece])
         flags += done[0].tolist()
-        settled.append(done[1])
+        decided.append(done[1])
         assert stop - n < len(flags) <= stop
         if resumed:
-            splitter = Copied.restore(json.loads(json.dumps(splitter.state())))
-    rest = splitter.rest()
+            state = json.loads(json.dumps(tracker.state_dict()))
+            tracker = CopiedTracker(n, 2)
+            tracker.load_state_dict(state)
+    rest = tracker.remaining()
     assert flags + rest[0].tolist() == copied(documents, n)
-    np.testing.assert_array_equal(np.hstack([*settled, rest[1]]), columns)
+    np.testing.assert_array_equal(np.hstack([*decided, rest[1]]), columns)
 
 
-def add(splitter, is_repeat, begins):
+def add(tracker, is_repeat, begins):
     none = np.empty((0, len(is_repeat)), np.int64)
-    return splitter.add(none, np.array(is_repeat, bool), np.array(begins, bool))[0].tolist()
+    return tracker.update(none, np.array(is_repeat, bool), np.array(begins, bool))[0].tolist()
 
 
 def test_the_whole_ngram_is_copied_and_not_what_stands_beside_it():
     is_repeat = repeats([[7, 1, 2, 3, 8, 1, 2, 3, 9]], 3)
-    settled = add(Copied(3, 0), [*is_repeat, False, False], [True] + [False] * 10)
-    assert settled == [False] * 5 + [True] * 3 + [False]
+    decided = add(CopiedTracker(3, 0), [*is_repeat, False, False], [True] + [False] * 10)
+    assert decided == [False] * 5 + [True] * 3 + [False]
 
 
 def test_single_tokens_do_not_wait():
-    assert add(Copied(1, 0), [False, True], [True, False]) == [False, True]
+    assert add(CopiedTracker(1, 0), [False, True], [True, False]) == [False, True]
 
 
 def test_a_token_waits_for_the_ngrams_end():
-    splitter = Copied(3, 0)
-    assert add(splitter, [False, False], [True, False]) == []
-    assert add(splitter, [True], [False]) == [True]
-    assert splitter.rest()[0].tolist() == [True, True]
-    assert add(splitter, [False, False], [False, False]) == [True, True]
+    tracker = CopiedTracker(3, 0)
+    assert add(tracker, [False, False], [True, False]) == []
+    assert add(tracker, [True], [False]) == [True]
+    assert tracker.remaining()[0].tolist() == [True, True]
+    assert add(tracker, [False, False], [False, False]) == [True, True]
 
 
 @pytest.mark.parametrize("length", [2, 5])
 def test_a_document_that_ends_settles_its_tokens(length):
-    splitter = Copied(length, 0)
-    assert add(splitter, [False], [True]) == []
-    assert add(splitter, [False], [True]) == [False]
-    assert splitter.rest()[0].tolist() == [False]
+    tracker = CopiedTracker(length, 0)
+    assert add(tracker, [False], [True]) == []
+    assert add(tracker, [False], [True]) == [False]
+    assert tracker.remaining()[0].tolist() == [False]

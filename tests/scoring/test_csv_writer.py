@@ -152,7 +152,7 @@ def test_a_killed_and_resumed_run_leaves_the_same_files(tmp_path_factory, length
     checkpoint, killed = sorted([int(a * n_tokens), int(b * n_tokens)])
     with CsvWriter(folder, **ALL) as records:
         write(records, run, 0, checkpoint)
-        state = json.dumps(records.state())
+        state = json.dumps(records.state_dict())
         write(records, run, checkpoint, killed)
     with CsvWriter(folder, **ALL, state=json.loads(state)) as records:
         write(records, run, checkpoint, n_tokens)
@@ -164,7 +164,7 @@ def test_a_state_is_true_of_the_files_as_they_lie(tmp_path):
     run = make_run(4, [5, 5])
     with CsvWriter(tmp_path, **ALL) as records:
         write(records, run, 0, 7)
-        lengths = records.state()["lengths"]
+        lengths = records.state_dict()["lengths"]
         assert [len(content) for content in contents(tmp_path)] == list(lengths.values())
 
 
@@ -172,7 +172,7 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
     run = make_run(4, [5, 5])
     with CsvWriter(tmp_path, **ALL) as records:
         write(records, run, 0, 3)
-        state = records.state()
+        state = records.state_dict()
         before = contents(tmp_path)
         write(records, run, 3, 10)
         records.finish()
@@ -186,7 +186,7 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
     name = b"caf\xe9.txt".decode("utf-8", "surrogateescape")  # as a path of the system comes
     with CsvWriter(tmp_path, **ALL) as records:
         records.write(scored, b"".join(decoded), [name])
-        state = json.loads(json.dumps(records.state()))
+        state = json.loads(json.dumps(records.state_dict()))
     with CsvWriter(tmp_path, **ALL, state=state) as records:
         records.finish()
     assert read(tmp_path / "documents.csv")[0]["name"] == "caf\\udce9.txt"
@@ -198,7 +198,7 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
     run = make_run(6, [5, 5])
     with CsvWriter(tmp_path, **ALL) as records:
         write(records, run, 0, 7)
-        state = records.state()
+        state = records.state_dict()
     (tmp_path / name).unlink()
     if size is not None:
         (tmp_path / name).write_bytes(b"abc")
@@ -210,7 +210,7 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
         CsvWriter(tmp_path, **ALL, state=state)
     length = state["lengths"][name.removesuffix(".csv")]
     assert str(error.value) == (
-        f"records must hold the {length} bytes of the checkpoint, got {size or 0} in "
+        f"CSV files must have the {length} bytes of the checkpoint, got {size or 0} in "
         f"{tmp_path / name}; put the file back, or start again without the checkpoint"
     )
     assert (tmp_path / other).read_bytes() == before
@@ -240,12 +240,12 @@ def test_bytes_and_names_must_fit_the_tokens(tmp_path):
 def test_a_missing_column_is_named_before_anything_is_written(tmp_path):
     scored, decoded, names = make_run(8, [5, 5])
     with CsvWriter(tmp_path, **ALL) as records:
-        before = records.state()
+        before = records.state_dict()
         with pytest.raises(ValueError) as error:
             records.write(
                 Scored(**(vars(scored) | {"matched_order": None})), b"".join(decoded), names
             )
         assert str(error.value) == (
-            "tokens must come with matched_order, got None; give it, or ask for no figures of it"
+            "tokens must come with matched_order, got None; pass it, or ask for no figures of it"
         )
-        assert records.state() == before
+        assert records.state_dict() == before

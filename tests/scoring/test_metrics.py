@@ -1,4 +1,4 @@
-"""The tally: every figure against plain sums, whatever the batches, and after a resume."""
+"""The metrics: every figure against plain sums, whatever the batches, and after a resume."""
 
 import json
 from itertools import pairwise
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eval.scoring.bootstrap import BLOCK, standard_errors
 from eval.scoring.metrics import Scored, ScoreMetrics
-from eval.scoring.units import STEP, UnitSums, in_steps
+from eval.scoring.units import STEP, UnitSums, to_steps
 
 ALL = {"has_model": True, "has_cache": True, "length": 3}
 
@@ -35,14 +35,21 @@ def piece(scored, start, stop):
     return Scored(**{name: column[start:stop] for name, column in vars(scored).items()})
 
 
-def tally_of(scored, cuts=(), **options):
-    """The tally of the tokens in pieces, restored from JSON after each."""
-    tally = ScoreMetrics(**(options or ALL))
+def resumed(metrics, options):
+    """New metrics with the state of `metrics`, through JSON."""
+    new = ScoreMetrics(**options)
+    new.load_state_dict(json.loads(json.dumps(metrics.state_dict())))
+    return new
+
+
+def metrics_of(scored, cuts=(), **options):
+    """The metrics of the tokens in pieces, restored from JSON after each."""
+    metrics = ScoreMetrics(**(options or ALL))
     bounds = [0, *sorted(cuts), len(scored.tokens)]
     for start, stop in pairwise(bounds):
-        tally.add(piece(scored, start, stop))
-        tally = type(tally).restore(json.loads(json.dumps(tally.state())))
-    return tally
+        metrics.update(piece(scored, start, stop))
+        metrics = resumed(metrics, options or ALL)
+    return metrics
 
 
 @given(
@@ -52,18 +59,18 @@ def tally_of(scored, cuts=(), **options):
 )
 def test_neither_cuts_nor_a_resume_change_a_bit(lengths, cuts, seed):
     scored = make_scored(np.random.default_rng(seed), lengths)
-    whole, pieces = ScoreMetrics(**ALL), tally_of(scored, [int(c * sum(lengths)) for c in cuts])
-    whole.add(scored)
-    assert pieces.figures() == whole.figures()
-    assert pieces.state() == whole.state()
-    whole.figures()
-    assert pieces.state() == whole.state()
+    whole, pieces = ScoreMetrics(**ALL), metrics_of(scored, [int(c * sum(lengths)) for c in cuts])
+    whole.update(scored)
+    assert pieces.compute() == whole.compute()
+    assert pieces.state_dict() == whole.state_dict()
+    whole.compute()
+    assert pieces.state_dict() == whole.state_dict()
 
 
 def test_figures_are_those_of_plain_sums(rng):
     lengths = rng.integers(1, 200, 50).tolist()
     scored = make_scored(rng, lengths)
-    figures = tally_of(scored, [100, 1000, 2500]).figures()
+    figures = metrics_of(scored, [100, 1000, 2500]).compute()
     n_bytes = scored.n_bytes.sum()
     assert figures["tokens"] == sum(lengths)
     assert figures["bytes"] == n_bytes
@@ -79,7 +86,7 @@ def test_figures_are_those_of_plain_sums(rng):
 def test_standard_errors_are_of_documents_where_there_are_thirty(rng):
     lengths = [100] * 30
     scored = make_scored(rng, lengths)
-    figures = tally_of(scored, [50, 1234]).figures()
+    figures = metrics_of(scored, [50, 1234]).compute()
     expected = errors_of(scored, np.repeat(np.arange(30), 100))
     check_errors(figures, expected)
     assert figures["standard_error_unit"] == "documents"
@@ -88,7 +95,7 @@ def test_standard_errors_are_of_documents_where_there_are_thirty(rng):
 
 def test_fewer_give_way_to_blocks(rng):
     scored = make_scored(rng, [500] * 29)
-    figures = tally_of(scored, [50, 1234]).figures()
+    figures = metrics_of(scored, [50, 1234]).compute()
     check_errors(figures, errors_of(scored, np.arange(500 * 29) // BLOCK))
     assert figures["standard_error_unit"] == "blocks of 1,024 tokens"
 
@@ -115,7 +122,7 @@ def test_copied_and_novel_are_scored_apart(rng):
     for end in np.flatnonzero(scored.is_repeat):
         for i in range(max(0, end - 2), end + 1):
             copied[i] |= document[i] == document[end]
-    figures = tally_of(scored, [39, 41, 42]).figures()
+    figures = metrics_of(scored, [39, 41, 42]).compute()
     assert 0 < copied.sum() < 100
     assert figures["bytes_copied"] == scored.n_bytes[copied].sum()
     for part, inside in (("copied", copied), ("novel", ~copied)):
@@ -126,27 +133,27 @@ def test_copied_and_novel_are_scored_apart(rng):
 
 
 def test_what_a_run_does_not_have_is_none(rng):
-    figures = tally_of(make_scored(rng, [5]), length=None).figures()
+    figures = metrics_of(make_scored(rng, [5]), length=None).compute()
     assert {name for name, value in figures.items() if value is None} == {
         "bits_model", "bpb_model", "bits_cache", "bpb_cache", "bits_saved",
         "bpb_standard_error", "bpb_model_standard_error", "bpb_cache_standard_error",
         "saved_standard_error", "bytes_copied", "bpb_copied", "bpb_novel", "bpb_model_copied",
         "bpb_model_novel",
     }  # fmt: skip
-    assert set(figures) == set(tally_of(make_scored(rng, [5])).figures())
+    assert set(figures) == set(metrics_of(make_scored(rng, [5])).compute())
 
 
 def test_without_bytes_nothing_is_divided(rng):
     scored = make_scored(rng, [10] * 40)
     scored.n_bytes[:] = 0
-    figures = tally_of(scored).figures()
+    figures = metrics_of(scored).compute()
     assert figures["bits"] > 0
     assert figures["bytes_copied"] == 0
     assert {value for name, value in figures.items() if name.startswith(("bpb", "saved"))} == {None}
 
 
 def test_nothing_scored_is_no_error():
-    figures = ScoreMetrics(**ALL).figures()
+    figures = ScoreMetrics(**ALL).compute()
     assert figures["tokens"] == figures["documents"] == figures["bits"] == 0
     assert figures["bpb"] is figures["bpb_standard_error"] is None
 
@@ -160,57 +167,57 @@ def leaves(state):
 
 def test_memory_does_not_grow(rng):
     scored = make_scored(rng, [7] * 1000)
-    tally = tally_of(scored)
-    before = leaves(tally.state())
+    metrics = metrics_of(scored)
+    before = leaves(metrics.state_dict())
     for _ in range(5):
-        tally.add(scored)
-    assert leaves(tally.state()) == before
+        metrics.update(scored)
+    assert leaves(metrics.state_dict()) == before
 
 
 def test_a_document_may_cost_more_than_63_bits_of_steps():
     units = UnitSums([STEP])
-    units.add(np.zeros((1, 1), np.int64), np.array([0]))
+    units.update(np.zeros((1, 1), np.int64), np.array([0]))
     for _ in range(5):
-        units.add(np.full((1, 1), 2**62), np.array([], np.int64))
-    assert units.rest() == 5 * 2.0**62 * STEP
+        units.update(np.full((1, 1), 2**62), np.array([], np.int64))
+    assert units.remaining() == 5 * 2.0**62 * STEP
 
 
 @pytest.mark.parametrize("cost", [np.nan, np.inf, 1e8])
 def test_a_cost_that_cannot_be_added_is_refused(rng, cost):
-    tally, scored = ScoreMetrics(**ALL), make_scored(rng, [10])
-    tally.add(scored)
-    before = tally.state()
+    metrics, scored = ScoreMetrics(**ALL), make_scored(rng, [10])
+    metrics.update(scored)
+    before = metrics.state_dict()
     scored.nats_model[3] = cost
     with pytest.raises(ValueError) as error:
-        tally.add(scored)
+        metrics.update(scored)
     total = np.abs(scored.nats_model).sum()
     assert str(error.value) == (
         f"costs must be finite and a batch's sum below 67,108,864 nats, got {total:g} for 10 "
         "tokens; look at the logits, or score fewer tokens at a time"
     )
-    assert tally.state() == before
+    assert metrics.state_dict() == before
 
 
 def test_steps_lose_less_than_half_a_step(rng):
     nats = rng.exponential(2, 1000)
-    assert np.abs(in_steps(nats) * STEP - nats).max() <= STEP / 2
+    assert np.abs(to_steps(nats) * STEP - nats).max() <= STEP / 2
 
 
 def test_a_missing_cost_is_named(rng):
     scored = make_scored(rng, [10])
-    tally = ScoreMetrics(has_model=True)
-    tally.add(scored)
+    metrics = ScoreMetrics(has_model=True)
+    metrics.update(scored)
     with pytest.raises(ValueError) as error:
-        tally.add(Scored(**(vars(scored) | {"nats_model": None})))
+        metrics.update(Scored(**(vars(scored) | {"nats_model": None})))
     assert str(error.value) == (
-        "tokens must come with nats_model, got None; give it, or ask for no figures of it"
+        "tokens must come with nats_model, got None; pass it, or ask for no figures of it"
     )
 
 
 def test_a_stream_starts_with_a_document(rng):
     scored = make_scored(rng, [10])
     with pytest.raises(ValueError) as error:
-        ScoreMetrics().add(piece(scored, 1, 10))
+        ScoreMetrics().update(piece(scored, 1, 10))
     assert str(error.value) == (
         "a stream must start with a document, got a first token that begins none; set begins there"
     )

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
 from eval.models.load_model import load_demo
-from eval.scoring.ahead import ahead, stretches
-from eval.scoring.score import score
-from eval.tokenizers.byte_tokenizer import ByteTokenizer
+from eval.scoring.score import score, split_by_size
+from eval.tokenizers.load_tokenizer import ByteTokenizer
 from ngrammix import Mixer, NgramCache
 from tests.toy import ToyModel
 
@@ -189,7 +188,7 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eval.scoring.progress.SECONDS", -1.0)
-        patch.setattr("eval.scoring.dataloader.BLOCK", 7)
+        patch.setattr("eval.scoring.windows.CACHE_WINDOW", 7)
         straight = run(outs[0])
         for at in deaths:
             options = {"checkpoint": folder / "checkpoint", "checkpoint_every": every}
@@ -218,23 +217,23 @@ def test_a_resumed_run_does_not_ask_the_model_again(tmp_path):
     ("change", "text"),
     [
         ({"config": ScoreConfig(order=5)},
-         "a run goes on with the order it began with, got 5 where the checkpoint in {p} has 7; "
+         "a run must go on with the order it began with, got 5 where the checkpoint in {p} has 7; "
          "restore it, or delete the checkpoint"),
         ({"model": ToyModel(context=8)},
-         "a run goes on with the context it began with, got 8 where the checkpoint in {p} has 16; "
-         "restore it, or delete the checkpoint"),
+         "a run must go on with the context it began with, got 8 where the checkpoint in {p} has "
+         "16; restore it, or delete the checkpoint"),
         ({"documents": [Document("a", b"the dog"), *DOCUMENTS[1:]]},
-         "a run goes on with the data it began with, got others within the first 48 tokens; "
-         "restore them, or delete the checkpoint"),
+         "a run must go on with the data it began with, got other data within the first 48 tokens; "
+         "restore the data, or delete the checkpoint"),
         ({"documents": [Document("a", DOCUMENTS[0].raw[::-1]), *DOCUMENTS[1:]]},
-         "a run goes on with the data it began with, got others within the first 48 tokens; "
-         "restore them, or delete the checkpoint"),
+         "a run must go on with the data it began with, got other data within the first 48 tokens; "
+         "restore the data, or delete the checkpoint"),
         ({"documents": [Document("c", DOCUMENTS[0].raw), *DOCUMENTS[1:]]},
-         "a run goes on with the data it began with, got 'c, b' where the checkpoint in {p} has "
+         "a run must go on with the data it began with, got 'c, b' where the checkpoint in {p} has "
          "'a, b'; restore it, or delete the checkpoint"),
         ({"out": True},
-         "a run goes on with the --out it began with, got {p}; give it the same, or delete the "
-         "checkpoint"),
+         "a run must go on with the --out it began with, got {p}; pass the same, or delete "
+         "the checkpoint"),
     ],
 )  # fmt: skip
 def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, change, text):
@@ -335,28 +334,8 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
 
 
 @given(st.lists(st.integers(1, 9)), st.integers(1, 20))
-def test_stretches_are_the_same_items_in_long_enough_runs(sizes, least):
-    runs = [list(run) for run in stretches(sizes, lambda size: size, least)]
+def test_parts_between_checkpoints_are_the_same_items_in_large_enough_parts(sizes, least):
+    runs = [list(run) for run in split_by_size(sizes, lambda size: size, least)]
     assert [size for run in runs for size in run] == sizes
     assert all(sum(run) >= least for run in runs[:-1])
     assert all(sum(run[:-1]) < least for run in runs)
-
-
-def test_what_runs_ahead_stays_one_ahead_and_passes_errors_on():
-    made = []
-
-    def items():
-        for i in range(5):
-            made.append(i)
-            yield i
-        raise OSError("gone")
-
-    def consume():
-        for item in ahead(items()):
-            assert len(made) <= item + 2
-            seen.append(item)
-
-    seen = []
-    with pytest.raises(OSError, match="gone"):
-        consume()
-    assert seen == list(range(5))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.data.document import Document
-from eval.scoring.batch import batches
-from eval.scoring.tokenized import concatenate, encode, first_tokens, joined, split
+from eval.scoring.batch import batches, scored_logits
+from eval.scoring.tokenized import concatenate, encode, first_tokens, join_documents, split
 from eval.scoring.windows import windows
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
@@ -38,26 +38,28 @@ def test_every_token_is_scored_once_with_enough_context(parts, context, data):
     whole, pieces = parts
     stride = data.draw(st.integers(1, context))
     cover = list(windows(in_tokens(pieces), context, stride, BOS))
-    assert [w.new.raw for w in cover] == [
-        w.new.raw for w in windows(in_tokens(whole), context, stride, BOS)
+    assert [w.piece.raw for w in cover] == [
+        w.piece.raw for w in windows(in_tokens(whole), context, stride, BOS)
     ]
     found = [b"" for _ in whole]
     document = -1
     for window in cover:
-        n_new = len(window.new.tokens)
-        if window.new.is_apart:
+        n_new = len(window.piece.tokens)
+        if window.piece.is_context_start:
             document += 1
-            assert window.new.names == (str(document),)
+            assert window.piece.names == (str(document),)
             assert len(window.inputs) == n_new <= context
         else:
             assert n_new <= stride
             assert context - n_new >= context - stride
         before = [BOS, *found[document]][-context:]  # what can be seen before the first target
-        seen = [*before, *window.new.tokens]
+        seen = [*before, *window.piece.tokens]
         assert window.inputs.tolist() == seen[:-1][-context:]
-        assert window.new.tokens.tolist() == list(window.new.raw)
-        assert window.new.begins.tolist() == [window.new.is_apart] + [False] * (n_new - 1)
-        found[document] += window.new.raw
+        assert window.piece.tokens.tolist() == list(window.piece.raw)
+        assert window.piece.begins.tolist() == [window.piece.is_context_start] + [False] * (
+            n_new - 1
+        )
+        found[document] += window.piece.raw
     assert found == [d.raw for d in whole]
 
 
@@ -65,13 +67,17 @@ def test_every_token_is_scored_once_with_enough_context(parts, context, data):
 def test_batches_hold_the_windows_in_order(parts, context, size):
     cover = list(windows(in_tokens(parts[1]), context, context, BOS))
     runs = list(batches(iter(cover), size))
-    assert [len(batch.new) for batch in runs[:-1]] == [size] * (len(runs) - 1)
-    assert [piece for batch in runs for piece in batch.new] == [w.new for w in cover]
+    assert [len(batch.pieces) for batch in runs[:-1]] == [size] * (len(runs) - 1)
+    assert [piece for batch in runs for piece in batch.pieces] == [w.piece for w in cover]
     for start, batch in zip(range(0, len(cover), size), runs, strict=True):
         assert batch.inputs.shape == batch.is_scored.shape
         logits = np.stack([batch.inputs, batch.inputs], axis=-1)  # names what was read last
-        last = [w.inputs[len(w.inputs) - len(w.new.tokens) :] for w in cover[start : start + size]]
-        np.testing.assert_array_equal(batch.pick(logits)[:, 0], np.concatenate(last))
+        last = [
+            w.inputs[len(w.inputs) - len(w.piece.tokens) :] for w in cover[start : start + size]
+        ]
+        np.testing.assert_array_equal(
+            scored_logits(logits, batch.is_scored)[:, 0], np.concatenate(last)
+        )
 
 
 @given(documents(), st.integers(1, 20), st.integers(1, 4), st.integers(1, 60))
@@ -80,9 +86,9 @@ def test_a_batch_of_several_windows_has_no_more_tokens_than_there_is_room_for(
 ):
     cover = list(windows(in_tokens(parts[1]), context, context, BOS))
     runs = list(batches(iter(cover), size, room))
-    assert [piece for batch in runs for piece in batch.new] == [w.new for w in cover]
+    assert [piece for batch in runs for piece in batch.pieces] == [w.piece for w in cover]
     for batch in runs:
-        assert len(batch.new) == 1 or (len(batch.new) <= size and batch.inputs.size <= room)
+        assert len(batch.pieces) == 1 or (len(batch.pieces) <= size and batch.inputs.size <= room)
 
 
 @given(documents(), st.integers(1, 20), st.integers(1, 4))
@@ -92,14 +98,15 @@ def test_tensors_and_arrays_are_picked_alike(parts, context, size):
     for batch in batches(windows(in_tokens(parts[1]), context, context, BOS), size):
         logits = np.random.default_rng(0).normal(size=(*batch.inputs.shape, 3))
         np.testing.assert_array_equal(
-            batch.pick(torch.from_numpy(logits)).numpy(), batch.pick(logits)
+            scored_logits(torch.from_numpy(logits), batch.is_scored).numpy(),
+            scored_logits(logits, batch.is_scored),
         )
 
 
 @given(documents())
 def test_joined_documents_are_one_stream(parts):
     whole, pieces = parts
-    stream = list(joined(in_tokens(pieces), BOS))
+    stream = list(join_documents(in_tokens(pieces), BOS))
     tokens = np.concatenate([piece.tokens for piece in stream]).tolist()
     expected = [t for document in whole for t in (BOS, *document.raw)][1:]
     assert tokens == expected
@@ -107,7 +114,7 @@ def test_joined_documents_are_one_stream(parts):
     begins = np.concatenate([piece.begins for piece in stream])
     assert begins.sum() == len(whole)
     assert [tokens[i] for i in np.flatnonzero(begins)[1:]] == [BOS] * (len(whole) - 1)
-    assert [piece.is_apart for piece in stream] == [True] + [False] * (len(stream) - 1)
+    assert [piece.is_context_start for piece in stream] == [True] + [False] * (len(stream) - 1)
     assert [name for piece in stream for name in piece.names] == [d.name for d in whole]
 
 
