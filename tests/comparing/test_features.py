@@ -37,8 +37,8 @@ def test_raw_counts_are_those_of_a_loop(tokens):
 def test_the_other_counts_are_the_caches_own(tokens):
     evidence, raw = RawAndKnCounts(ORDER, vocab_size=V).observe(tokens)
     alone = NgramCache(order=ORDER, vocab_size=V).observe(tokens)
-    np.testing.assert_array_equal(evidence.fields, alone.fields)
-    np.testing.assert_array_equal(raw.fields[-1], alone.fields[-1])
+    np.testing.assert_array_equal(evidence._columns, alone._columns)
+    np.testing.assert_array_equal(raw._columns[-1], alone._columns[-1])
 
 
 def test_a_boundary_cuts_every_count():
