@@ -1,4 +1,4 @@
-"""What all reports share: aligned tables, signature lines, versions, the folder of the results."""
+"""What all reports share: tables, signature lines, versions, and the folder of the results."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -6,33 +6,36 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
+PACKAGES = ("ngrammix", "numpy", "numba", "torch", "tokenizers")
+
 
 def align(rows: Sequence[tuple[str, ...]], n_left: int = 1) -> list[str]:
-    """Lines of a table: `n_left` columns to the left, the others to the right, a rule below."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = [*[str.ljust] * n_left, *[str.rjust] * (len(widths) - n_left)]
-    lines = [
-        "  ".join(pad(cell, width) for pad, cell, width in zip(sides, row, widths, strict=True))
-        for row in rows
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    """Lines of a table whose first row is the header.
+
+    The first `n_left` columns are aligned to the left, the others to the right.
+    """
+    header, *body = rows
+    sides = ["left" if i < n_left else "right" for i in range(len(header))]
+    text: str = tabulate(body, header, disable_numparse=True, colalign=sides if body else None)
+    return text.splitlines()
 
 
 def sign(score: str, conditions: Mapping[str, Any]) -> str:
-    """One line: the conditions that a figure must not be quoted without; None is left out."""
-    given = [f"{key}:{value}" for key, value in conditions.items() if value is not None]
-    return "|".join([score, *given])
+    """The signature of a figure in one line: ``score|key:value|...``, without the None values."""
+    parts = [f"{key}:{value}" for key, value in conditions.items() if value is not None]
+    return "|".join([score, *parts])
 
 
 def versions() -> str:
-    """Versions of everything that can move a figure."""
-    packages = ["ngrammix", "numpy", "numba", "torch", "tokenizers"]
-    parts = [f"{package} {version(package)}" for package in packages]
+    """The versions of Python and of the packages that can change a figure, in one line."""
+    parts = [f"{package} {version(package)}" for package in PACKAGES]
     return ", ".join([*parts, f"python {platform.python_version()}"])
 
 
 def make_folder(out: Path | None) -> None:
-    """Make the folder that results go to, or raise ValueError if something else has its name."""
+    """Create the folder of the results; ValueError if a file has that name."""
     if out is None:
         return
     if out.exists() and not out.is_dir():

@@ -1,4 +1,4 @@
-"""The same text in every format that is read, and the tokenizers that spell it, for ``bench read``.
+"""The same text in every format, and the tokenizers that encode it, for ``bench read``.
 
 Each tokenizer comes with the library that it is made of, to be measured alone.
 """
@@ -104,7 +104,7 @@ def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Pat
     """A token shard of the rows of a table; none where the tokenizer does not fit into one.
 
     Its ids must be below 65,536, and one of them must stand where a document begins. ValueError if
-    it cannot spell the rows.
+    it cannot encode the rows.
     """
     parts: list[Any] = []
     for piece in encode(open_data([str(rows)]), tokenizer):
@@ -122,9 +122,9 @@ def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Pat
 def files_for(
     timed: TimedTokenizer, texts: dict[str, Path], folder: Path
 ) -> tuple[dict[str, Path], str | None]:
-    """(the files that the tokenizer can spell, why not the rows of tables).
+    """(the files that the tokenizer can encode, why not the rows of tables).
 
-    Some models drop the blank that a row begins or ends with, and spell the whole text none the
+    Some models drop the blank that a row begins or ends with, and encode the whole text none the
     less.
     """
     try:

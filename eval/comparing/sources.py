@@ -136,7 +136,7 @@ class SavedSource:
     tokens : path
         ``.npy`` (T,) of integers, or a Parameter Golf shard ``.bin``.
     n_bytes : int >= 1, optional
-        Raw bytes that all tokens spell. How many each one spells is not known: each is taken to
+        Raw bytes of all tokens. The number of each is not known: each is taken to
         stand for the same share.
     bos : int, optional
         The token that begins a document, for the standard errors alone.

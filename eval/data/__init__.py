@@ -1,1 +1,1 @@
-"""Data: each kind of file as one stream of documents."""
+"""Data sets: every supported format as a stream of documents."""

@@ -1,4 +1,4 @@
-"""Arrays in files, mapped into memory: token shards, ``.npy`` tokens, saved logits."""
+"""Memory-mapped arrays: token shards, ``.npy`` tokens, saved logits."""
 
 from pathlib import Path
 from tokenize import TokenError
@@ -15,13 +15,13 @@ SHARD_MAGIC, SHARD_VERSION = 20240520, 1
 
 
 def read_shard(path: str | Path) -> NDArray[np.uint16]:
-    """Token ids of a Parameter Golf shard, mapped into memory: (T,) uint16, T >= 1.
+    """Token ids (T,) uint16 of a Parameter Golf shard, memory-mapped; T >= 1.
 
     Raises
     ------
     ValueError
-        If the file is missing, its header is not that of a shard, or its size is not what the
-        header says.
+        If the file is missing, its header is not that of a shard, or its size differs from the
+        size in the header.
     """
     path = Path(path)
     if not path.is_file():
@@ -30,10 +30,12 @@ def read_shard(path: str | Path) -> NDArray[np.uint16]:
     if len(header) < SHARD_HEADER or header[0] != SHARD_MAGIC or header[1] != SHARD_VERSION:
         raise ValueError(
             f"shard must begin with {SHARD_MAGIC}, {SHARD_VERSION}, got "
-            f"{header[:2].tolist()} in {path}; is it a token shard?"
+            f"{header[:2].tolist()} in {path}; name a token shard"
         )
     if header[2] < 1:
-        raise ValueError(f"shard must hold at least one token, got {header[2]} in {path}; drop it")
+        raise ValueError(
+            f"shard must hold at least one token, got {header[2]} in {path}; leave it out"
+        )
     expected = 4 * SHARD_HEADER + 2 * int(header[2])
     if path.stat().st_size != expected:
         raise ValueError(
@@ -44,12 +46,13 @@ def read_shard(path: str | Path) -> NDArray[np.uint16]:
 
 
 def open_array(path: str | Path, name: str) -> NDArray[Any]:
-    """Array of a ``.npy`` file, mapped into memory and read as it is used; never a pickle.
+    """The array of a ``.npy`` file, memory-mapped; pickled objects are refused.
 
     Raises
     ------
     ValueError
-        If the file, `name` to the user, is missing, cut short, or holds no array of numbers.
+        If the file is missing or truncated, or holds no array of numbers. The error calls the file
+        `name`.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,12 +67,12 @@ def open_array(path: str | Path, name: str) -> NDArray[Any]:
 
 
 def open_integers(path: str | Path, name: str) -> NDArray[Any]:
-    """Integers (T,) of a shard ``.bin`` or of a ``.npy`` file, mapped into memory; T >= 1.
+    """Integers (T,) of a ``.bin`` shard or a ``.npy`` file, memory-mapped; T >= 1.
 
     Raises
     ------
     ValueError
-        If the file, `name` to the user, is missing or holds anything else.
+        If the file is missing or holds anything else. The error calls the file `name`.
     """
     if Path(path).suffix == ".bin":
         return read_shard(path)
@@ -80,19 +83,19 @@ def open_integers(path: str | Path, name: str) -> NDArray[Any]:
         )
     if array.ndim != 1 or array.size == 0:
         raise ValueError(
-            f"{name} must be one row of at least one, got shape {array.shape} in {path}; "
-            "save them 1-D, in stream order"
+            f"{name} must be a 1-D array of at least one, got shape {array.shape} in {path}; "
+            "save them in stream order"
         )
     return array
 
 
 def read_tokens(path: str | Path, vocab_size: int) -> NDArray[np.int64]:
-    """Token ids (T,) int64, each in [0, V), of a ``.npy`` file or of a ``.bin`` shard; T >= 1.
+    """Token ids (T,) int64 in [0, V) of a ``.npy`` file or a ``.bin`` shard; T >= 1.
 
     Raises
     ------
     ValueError
-        If the file is missing, is none of the two, or its ids are not in [0, V).
+        If the file is missing, is in neither format, or an id is not in [0, V).
     """
     is_shard = Path(path).suffix == ".bin"
     tokens = read_shard(path) if is_shard else open_array(path, "tokens")
@@ -100,7 +103,7 @@ def read_tokens(path: str | Path, vocab_size: int) -> NDArray[np.int64]:
 
 
 def open_logits(path: str | Path) -> NDArray[Any]:
-    """Saved logits (T, V), float16, float32 or float64, mapped into memory; V and T are >= 1.
+    """Saved logits (T, V) float16, float32 or float64, memory-mapped; T, V >= 1.
 
     Raises
     ------
@@ -111,11 +114,11 @@ def open_logits(path: str | Path) -> NDArray[Any]:
     if logits.dtype.kind != "f" or logits.itemsize > 8:
         raise ValueError(
             f"logits must be float16, float32 or float64, got {logits.dtype} in {path}; "
-            "save the model's output as one of them"
+            "save the output of the model in one of these dtypes"
         )
     if logits.ndim != 2 or logits.size == 0:
         raise ValueError(
             f"logits must have shape (tokens, vocabulary), got {logits.shape} in {path}; "
-            "save one row a token, in stream order"
+            "save one row per token, in stream order"
         )
     return logits

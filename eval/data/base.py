@@ -7,15 +7,18 @@ from eval.data.document import Document
 
 
 class Data(Protocol):
-    """A stream of documents, the same at every pass."""
+    """A stream of documents, the same in every iteration."""
 
     @property
     def name(self) -> str:
-        """What the user named, for the result: ``a.txt, b.txt``."""
+        """The names that the user gave, for the result: ``a.txt, b.txt``."""
 
     @property
     def size(self) -> int | None:
-        """All of it, in the unit of `Document.offset`; None if unknown: a pipe, the Hub."""
+        """Total size in the unit of `Document.offset`; None if unknown (a pipe, the Hub)."""
 
     def __iter__(self) -> Iterator[Document]:
-        """Documents from the first one on; long text in pieces. A pipe can be read once."""
+        """Iterate over the documents from the first one; long ones come in pieces.
+
+        A pipe can be read once only.
+        """

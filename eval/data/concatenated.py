@@ -8,19 +8,19 @@ from eval.data.document import Document
 
 
 class ConcatenatedData:
-    """Parts, one after the other, as one stream.
+    """Several data sets, one after the other, as one stream.
 
     Parameters
     ----------
     parts : sequence of Data
         At least one.
     skip_empty : bool
-        Whether documents of no bytes or tokens are left out; they are refused otherwise.
+        Skip documents without bytes or tokens. Otherwise such a document is an error.
 
     Raises
     ------
     ValueError
-        In the loop, if a document is empty, or there is none in all the parts.
+        While iterating, if a document is empty, or no part has any document.
     """
 
     def __init__(self, parts: Sequence[Data], *, skip_empty: bool = False) -> None:
@@ -40,7 +40,7 @@ class ConcatenatedData:
                     unit = "byte" if document.tokens is None else "token"
                     raise ValueError(
                         f"document must hold at least one {unit}, got the empty {document.name}; "
-                        "drop it, or pass --skip-empty"
+                        "remove it, or pass --skip-empty"
                     )
                 has_any = True
                 yield replace(document, offset=offset) if before else document
@@ -52,5 +52,5 @@ class ConcatenatedData:
 
 
 def is_empty(document: Document) -> bool:
-    """Whether the document, or its piece, has no bytes and no tokens."""
+    """Whether the document or piece has neither bytes nor tokens."""
     return not document.raw and (document.tokens is None or len(document.tokens) == 0)

@@ -1,4 +1,4 @@
-"""DataHash: what the signature knows the data by."""
+"""DataHash: the hash of the data in the signature of a score."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from eval.data.document import Document
 
 
 class DataHash:
-    """SHA-256 of documents as they go by, however they were cut into pieces.
+    """SHA-256 of a stream of documents, the same for every division into pieces.
 
-    Each document gives its raw bytes, then their number in 8 little-endian bytes and ``B``; or,
-    where it has none, its token ids in 8 little-endian bytes each, then their number and ``T``.
-    So documents differ from their concatenation, and text from tokens.
+    A document of text contributes its raw bytes, their number as 8 little-endian bytes, and ``B``;
+    a document of tokens contributes its ids as 8 little-endian bytes each, their number, and ``T``.
+    Two documents therefore never hash like their concatenation, nor text like tokens.
     """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._end = b""  # what closes the document under way; none yet
+        self._end = b""  # the length and unit that close the current document
         self._size = 0
 
     def update(self, document: Document) -> None:
-        """Add a document, or the next piece of one; the name does not count."""
+        """Add a document, or its next piece; the name is not part of the hash."""
         if document.begins:
             self._digest.update(self._end)
             self._size = 0
@@ -41,14 +41,14 @@ class DataHash:
         self._end = self._size.to_bytes(8, "little") + unit
 
     def hexdigest(self) -> str:
-        """64 hex digits of all documents so far, the last one taken to end here."""
+        """64 hex digits of all documents so far; the last one is taken as complete."""
         digest = self._digest.copy()
         digest.update(self._end)
         return digest.hexdigest()
 
 
 def sha256(documents: Iterable[Document]) -> str:
-    """`DataHash` of documents in order: 64 hex digits."""
+    """`DataHash` of the documents, in order: 64 hex digits."""
     digest = DataHash()
     for document in documents:
         digest.update(document)
@@ -56,7 +56,7 @@ def sha256(documents: Iterable[Document]) -> str:
 
 
 def tokens_sha256(tokens: NDArray[np.int64]) -> str:
-    """Hash of token ids, 8 little-endian bytes each: 64 hex digits."""
+    """SHA-256 of token ids (T,), 8 little-endian bytes each: 64 hex digits."""
     return hashlib.sha256(_ids(tokens)).hexdigest()
 
 

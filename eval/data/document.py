@@ -1,4 +1,4 @@
-"""Document: what is scored, as raw bytes or as token ids, whole or piece by piece."""
+"""Document: the unit of data, as raw bytes or as token ids, whole or in pieces."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A document, or the next piece of one that is long: its raw bytes, or its token ids.
+    """A document, or one piece of a long document: its raw bytes, or its token ids.
 
     Attributes
     ----------
     name : str
-        Where it stands, for errors: ``notes.txt``, ``pages.jsonl:17``, ``val.bin:3``.
+        Its location, for error texts: ``notes.txt``, ``pages.jsonl:17``, ``val.bin:3``.
     raw : bytes or None
-        Nothing was decoded, normalised or dropped; None where only tokens are known.
+        The bytes of the source, neither decoded nor normalised; None for a document of tokens.
     tokens : (T,) int64 or None
-        Ids without the token that begins a document; None where there is raw text.
+        Ids without the beginning-of-document token; None for a document of text.
     token_bytes : (T,) int64 or None
-        Raw bytes that each token stands for, where the data say so (a side-car file).
+        Number of raw bytes of each token, if a side-car file gives it.
     begins : bool
-        Whether a document begins here; False where it goes on from the piece before.
+        True for a document or its first piece, False for its later pieces.
     offset : int
-        How much of the data was read once this was, in the unit of their size.
+        How much of the data has been read after this piece, in the unit of `Data.size`.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Document:
 
 
 class Documents:
-    """Documents in memory as data to be scored; their offset counts documents.
+    """Documents in memory as a data set; offsets count documents.
 
     Parameters
     ----------
     documents : sequence of Document
-        In the order in which they are read.
+        In stream order.
     """
 
     def __init__(self, documents: Sequence[Document]) -> None:

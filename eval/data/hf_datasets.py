@@ -1,4 +1,4 @@
-"""DataSet: one document a row of a Hugging Face data set, from a folder or from the Hub."""
+"""Hugging Face data sets, from a folder or the Hub: one document per row."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,27 +9,28 @@ from eval.data.document import Document
 from eval.data.parquet import ROWS, check_column, texts
 from eval.data.text import row_documents
 
-# Their readers keep the strings as they are. That of plain text drops line breaks, and a script
-# of the data set's own is never run.
+# Formats whose readers keep strings unchanged. The reader of plain text drops line breaks, and
+# loading scripts are never run.
 READERS = ("arrow", "csv", "json", "parquet")
 
 
 class DataSet:
-    """The strings of one column as documents, in the order of the rows.
+    """One column of strings as documents, in row order.
 
     Parameters
     ----------
     name : str
-        For errors: ``folder:17``.
+        Used in error texts: ``folder:17``.
     data_set : datasets.Dataset or datasets.IterableDataset
-        Mapped into memory, or streamed.
+        Memory-mapped or streamed.
     column : str
-        Of strings.
+        The column of the text.
 
     Raises
     ------
     ValueError
-        If there is no such column. And in the loop, with its row, if a cell is null or too long.
+        If the column is missing. While iterating, if a cell is null or too long; the error names
+        the row.
     """
 
     def __init__(self, name: str, data_set: Any, column: str) -> None:
@@ -47,17 +48,17 @@ class DataSet:
             yield from row_documents(f"{self.name}:{row}", raw, row)
 
     def _batches(self) -> Iterator[Any]:
-        with whole(self.name):
+        with readable(self.name):
             yield from self._rows.iter(batch_size=ROWS)
 
 
 def open_folder(path: str, column: str, split: str | None) -> DataSet:
-    """A data set that was saved by ``save_to_disk``, or a folder of files that make one up.
+    """The data set of a folder: saved by ``save_to_disk``, or a set of data files.
 
     Raises
     ------
     ValueError
-        If there is none in the folder, or `split` or `column` is none of its own.
+        If the folder holds no data set, or the data set lacks `split` or `column`.
     """
     folder = Path(path)
     if (folder / "dataset_dict.json").is_file():
@@ -70,62 +71,62 @@ def open_folder(path: str, column: str, split: str | None) -> DataSet:
 
 
 def open_saved(path: str, column: str) -> DataSet:
-    """One saved split, mapped into memory."""
+    """One saved split, memory-mapped."""
     import datasets
 
-    with whole(path):
+    with readable(path):
         data_set = datasets.load_from_disk(path)
     return DataSet(path, data_set, column)
 
 
 def open_streaming(name: str, config: str | None, column: str, split: str | None) -> DataSet:
-    """The files of a folder or of the Hub, row by row; nothing is kept on disk."""
+    """The data set of a folder or the Hub, streamed row by row without a copy on disk."""
     import datasets
 
     shown = name if config is None else f"{name}:{config}"
-    with whole(shown):
+    with readable(shown):
         builder = datasets.load_dataset_builder(name, config)
     kind = type(builder).__module__.rpartition(".")[2]
     if kind not in READERS:
         raise ValueError(
             f"data set must be of {', '.join(READERS)} files, got {kind} in {shown}; "
-            "name the files themselves, and each is read byte for byte"
+            "pass the files themselves, which are read byte for byte"
         )
     chosen = choose([str(one) for one in builder.config.data_files], split, shown)
-    with whole(f"{shown}/{chosen}"):
+    with readable(f"{shown}/{chosen}"):
         data_set = builder.as_streaming_dataset(split=chosen)
     return DataSet(f"{shown}/{chosen}", data_set, column)
 
 
 def choose(splits: Sequence[str], split: str | None, name: str) -> str:
-    """The split that was asked for, or the only one; ValueError lists them."""
+    """The requested split, or the only one; the ValueError lists the splits."""
     if split is None and len(splits) == 1:
         return splits[0]
     if split is None or split not in splits:
         raise ValueError(
-            f"split must be one of {', '.join(splits) or 'those saved'}, got {split} for {name}; "
-            "choose one with --split"
+            f"split must be one of {', '.join(splits) or 'the saved ones'}, got {split} for "
+            f"{name}; choose one with --split"
         )
     return split
 
 
 def refuse_split(split: str | None, name: str) -> None:
-    """Raise ValueError if a split is asked for of what has none."""
+    """Raise ValueError if a split is requested of data without splits."""
     if split is not None:
         raise ValueError(
-            f"split goes with a data set of several, got {split} for {name}, which has none; "
+            f"split applies to data sets with splits, got {split} for {name}, which has none; "
             "leave --split out"
         )
 
 
 @contextmanager
-def whole(name: str) -> Iterator[None]:
-    """Whatever the readers of `datasets`, a damaged file or the network raise, as ValueError."""
+def readable(name: str) -> Iterator[None]:
+    """Turn any error of the library `datasets`, a damaged file or the network into ValueError."""
     try:
         yield
     except Exception as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"data must be a whole Hugging Face data set, got {name} ({why}); "
-            "check the name, or fetch it anew"
+            f"data must be a readable Hugging Face data set, got {name} ({why}); "
+            "check the name, or download it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Data: files, pipes, tables, data sets and token shards as one stream of documents."""
+"""open_data: files, pipes, tables, data sets and token shards as one stream of documents."""
 
 import re
 from collections.abc import Sequence
@@ -27,35 +27,36 @@ def open_data(
     skip_empty: bool = False,
     download: bool = False,
 ) -> Data:
-    """Everything under these names as one stream of documents, in constant memory.
+    """One stream of documents from all these sources, read in constant memory.
 
     Parameters
     ----------
     paths : sequence of str
-        Each is a table (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``, ``.parquet``: a document a
-        row), a folder with a Hugging Face data set, the name of one on the Hub (``org/name`` or
-        ``org/name:config``), or any other file, or ``-`` for standard input: one document of raw
-        text. Or all are token files: ``.bin`` shards and ``.npy`` arrays.
+        Each is a table with one document per row (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``,
+        ``.parquet``), a folder with a Hugging Face data set, the name of a data set on the Hub
+        (``org/name`` or ``org/name:config``), or any other file or ``-`` for standard input, which
+        is one document of raw text. Alternatively all paths are token files: ``.bin`` shards and
+        ``.npy`` arrays.
     column : str
-        That holds the text, in tables and data sets.
+        The column of the text in tables and data sets.
     split : str, optional
-        Of a data set that has several.
+        The split of a data set with several splits.
     bos : int, optional
-        Token that begins a document, in token files.
+        The token that begins a document in token files.
     vocab_size : int, optional
-        V: a token that is not below it is refused.
+        V. Token ids must be below it.
     token_bytes : str or sequence of str, optional
-        Side-car file for each token file: the raw bytes of each token, 0 for `bos`.
+        A side-car file for each token file: the number of raw bytes of each token, 0 for `bos`.
     skip_empty : bool
-        Leave empty documents out instead of refusing them.
+        Skip empty documents. Otherwise an empty document is an error.
     download : bool
-        Permit the Hub.
+        Allow data sets to be read from the Hub.
 
     Raises
     ------
     ValueError
-        If a name is missing, is not what it should be, or the options do not fit. What only shows
-        as the data are read is raised in the loop, with its file and row.
+        If a path does not exist, a file is in the wrong format, or the options do not fit. Errors
+        within the data are raised while iterating, with the file and the row.
     """
     if not paths:
         raise ValueError("data must be at least one name, got none; name a file")
@@ -66,7 +67,7 @@ def open_data(
     if any(map(is_tokens, paths)):
         raise ValueError(
             "data must be all text or all tokens, got both in "
-            f"{', '.join(paths)}; score them one by one"
+            f"{', '.join(paths)}; score them in separate runs"
         )
     if token_bytes is not None:
         raise ValueError(
@@ -77,12 +78,12 @@ def open_data(
 
 
 def is_tokens(path: str) -> bool:
-    """Whether a name is that of a token file."""
+    """Whether the path is that of a token file."""
     return path.endswith(TOKENS)
 
 
 def open_text(path: str, column: str, split: str | None, *, download: bool) -> Data:
-    """The part of the stream that one name stands for; ValueError if nothing does."""
+    """The data set of one path; ValueError if it does not exist."""
     if path == "-":
         return TextFile(path)
     if Path(path).is_dir():
@@ -97,7 +98,7 @@ def open_text(path: str, column: str, split: str | None, *, download: bool) -> D
         )
     refuse_split(split, path)
     if Path(path).is_file():
-        with Path(path).open("rb"):  # refused by the system here, not in the middle of a run
+        with Path(path).open("rb"):  # a file without permission fails here, not during the run
             pass
     if path.endswith(SUFFIXES):
         return JsonLines(path, column)

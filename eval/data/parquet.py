@@ -1,4 +1,4 @@
-"""ParquetFile: one document a row, read a few rows at a time."""
+"""ParquetFile: one document per row, read in small batches."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,25 +9,25 @@ from eval.data.document import Document
 from eval.data.jsonl import MAX_ROW
 from eval.data.text import row_documents
 
-ROWS = 64  # decoded at a time
-BUFFER = 1 << 16  # bytes read at a time; whole row groups otherwise, 260 MB against 96 seen
+ROWS = 64  # of a batch
+BUFFER = 1 << 16  # bytes of a read; without it whole row groups are read (260 MB against 96)
 
 
 class ParquetFile:
-    """The strings of one column as documents, in the order of the rows.
+    """One column of strings as documents, in row order.
 
     Parameters
     ----------
     path : str
         A ``.parquet`` file.
     column : str
-        Of strings.
+        The column of the text.
 
     Raises
     ------
     ValueError
-        If the file is damaged or has no such column. And in the loop, with its row, if a cell is
-        null or longer than 64 MiB.
+        If the file is damaged or lacks the column. While iterating, if a cell is null or longer
+        than 64 MiB; the error names the row.
     """
 
     def __init__(self, path: str, column: str) -> None:
@@ -57,35 +57,35 @@ class ParquetFile:
                 yield file
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(
-                f"{self.name} must be a whole Parquet file, got one that is damaged; fetch or "
-                "write it anew"
+                f"{self.name} must be a complete Parquet file, got a damaged one; download or "
+                "write it again"
             ) from error
 
 
 def check_column(schema: Any, column: str, name: str) -> None:
-    """Raise ValueError unless the Arrow schema has a column of strings under this name."""
+    """Raise ValueError unless the Arrow schema has this column, and it holds strings."""
     if column not in schema.names:
         raise ValueError(
             f"data must have column {column}, got {', '.join(schema.names)} in {name}; "
-            "name the one that holds the text with --column"
+            "name the column of the text with --column"
         )
     check_strings(schema.field(column).type, column, name)
 
 
 def check_strings(kind: Any, column: str, name: str) -> None:
-    """Raise ValueError unless the Arrow type is that of strings."""
+    """Raise ValueError unless the Arrow type is a string type."""
     from pyarrow import types
 
     plain = kind.value_type if types.is_dictionary(kind) else kind
     if not (types.is_string(plain) or types.is_large_string(plain) or types.is_string_view(plain)):
         raise ValueError(
             f"column {column} must hold strings, got {kind} in {name}; "
-            "name the one that holds the text with --column"
+            "name the column of the text with --column"
         )
 
 
 def texts(arrays: Iterable[Any], column: str, name: str) -> Iterator[bytes]:
-    """UTF-8 bytes of every cell of Arrow arrays of strings; ValueError names the row."""
+    """UTF-8 bytes of each cell of Arrow string arrays; the ValueError names the row."""
     import pyarrow
 
     row = 0
@@ -93,12 +93,12 @@ def texts(arrays: Iterable[Any], column: str, name: str) -> Iterator[bytes]:
         check_strings(array.type, column, name)
         if pyarrow.types.is_dictionary(array.type):
             array = array.cast(array.type.value_type)
-        for raw in array.cast(pyarrow.large_binary()).to_pylist():  # the bytes as they are stored
+        for raw in array.cast(pyarrow.large_binary()).to_pylist():  # without decoding
             row += 1
             if raw is None:
                 raise ValueError(
-                    f"column {column} must hold a string, got null in {name}:{row}; drop the row, "
-                    "or name another with --column"
+                    f"column {column} must hold a string, got null in {name}:{row}; remove "
+                    "the row, or name another column with --column"
                 )
             if len(raw) > MAX_ROW:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Raw text: byte for byte, in pieces that a tokenizer spells as it spells the whole."""
+"""Raw text in pieces that a tokenizer encodes as it encodes the whole text."""
 
 import re
 import sys
@@ -10,12 +10,13 @@ from typing import BinaryIO
 
 from eval.data.document import Document
 
-# Tokenizers measured over pieces of 1 KiB to 256 KiB: 4.7 to 4.9 MB/s at 16 KiB, 4.2 at 256 KiB.
+# Bytes of a piece at most. Tokenizers are fastest at 16 KiB: 4.7 to 4.9 MB/s, against 4.2 at
+# 256 KiB (sizes from 1 KiB to 256 KiB measured).
 PIECE = 1 << 14
-BLOCK = 1 << 20  # bytes read at a time
-WIDEST = 3  # bytes of the longest white space in UTF-8: so far a cut looks to either side
+READ_SIZE = 1 << 20  # bytes of a read
+MAX_SPACE = 3  # bytes of the longest white space in UTF-8; a cut looks so far to either side
 
-# The white space of Unicode in UTF-8, by length; a lookbehind wants one length each.
+# The white space of Unicode in UTF-8, by length: a lookbehind must have a fixed length.
 SPACE_2 = rb"\xc2[\x85\xa0]"
 SPACE_3 = rb"(?:\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80)"
 SPACE = rb"(?:\s|%b|%b)" % (SPACE_2, SPACE_3)
@@ -23,10 +24,10 @@ SPACE = rb"(?:\s|%b|%b)" % (SPACE_2, SPACE_3)
 
 @cache
 def rules(limit: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Patterns of the longest piece up to a lone line break, and up to and with a lone space.
+    """Patterns of the longest piece that ends with a single line break, or with a single space.
 
-    A run of white space is never cut: the pre-tokenizers of byte-level BPE treat its last
-    character in their own way, and "/" after a line break (o200k's does).
+    White space of several characters is never cut, because the pre-tokenizers of byte-level BPE
+    treat its last character differently; the one of o200k also joins "/" to a line break.
     """
     first = rb"(?s).{0,%d}\n" % (limit - 1), rb"(?s).{1,%d} " % limit
     ends = (
@@ -39,11 +40,11 @@ def rules(limit: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 
 
 def cut(raw: bytes, start: int = 0, limit: int = PIECE) -> int:
-    """Where the piece that begins at `start` ends; at most `limit` bytes later.
+    """End of the piece of `raw` that begins at `start`, at most `limit` bytes later.
 
-    All of `raw`, if it is short enough. Else after the last lone line break between two
-    characters that are no white space; without one, before the last such space; without one, at
-    the last character boundary of UTF-8; and at `limit` where the bytes are no UTF-8.
+    The end of `raw` if it is near enough. Otherwise the first of these that exists: after the last
+    single line break between two characters that are not white space; before the last such space;
+    at the last character boundary of UTF-8; at `limit`.
     """
     if len(raw) - start <= limit:
         return len(raw)
@@ -58,20 +59,20 @@ def cut(raw: bytes, start: int = 0, limit: int = PIECE) -> int:
     return start + limit
 
 
-def pieces(blocks: Iterable[bytes], limit: int = PIECE) -> Iterator[bytes]:
-    """Pieces of one document, cut by its content alone, whatever the blocks that it comes in.
+def pieces(reads: Iterable[bytes], limit: int = PIECE) -> Iterator[bytes]:
+    """Pieces of one document; the cuts depend on its bytes, not on how `reads` divides them.
 
-    At least one piece: that of an empty document is empty.
+    An empty document gives one empty piece.
     """
     rest, start = b"", 0
-    for block in blocks:
-        rest += block
-        while len(rest) - start >= limit + WIDEST:  # whatever comes, it ends there
+    for read in reads:
+        rest += read
+        while len(rest) - start >= limit + MAX_SPACE:  # later bytes cannot change this cut
             end = cut(rest, start, limit)
             yield rest[start:end]
             start = end
-        kept = max(0, start - WIDEST)  # whatever came, it is seen
-        rest, start = rest[kept:], start - kept
+        first = max(0, start - MAX_SPACE)  # the next cut looks back so far
+        rest, start = rest[first:], start - first
     is_first = True
     while is_first or start < len(rest):
         end = cut(rest, start, limit)
@@ -80,7 +81,7 @@ def pieces(blocks: Iterable[bytes], limit: int = PIECE) -> Iterator[bytes]:
 
 
 def row_documents(name: str, raw: bytes, offset: int) -> Iterator[Document]:
-    """A row of a table as pieces of one document; all of it was read at `offset`."""
+    """A row of a table as the pieces of one document, all with the same offset."""
     begins = True
     for piece in pieces([raw]):
         yield Document(name, piece, begins=begins, offset=offset)
@@ -88,17 +89,17 @@ def row_documents(name: str, raw: bytes, offset: int) -> Iterator[Document]:
 
 
 class TextFile:
-    """A file, or a pipe, as one document, byte for byte.
+    """A file or a pipe as one document, byte for byte.
 
     Parameters
     ----------
     path : str
-        Of something that is no folder; ``-`` is standard input.
+        A file or a pipe; ``-`` is standard input.
 
     Raises
     ------
     ValueError
-        In the loop, if a pipe is read a second time.
+        If a pipe is iterated a second time.
     """
 
     def __init__(self, path: str) -> None:
@@ -111,12 +112,13 @@ class TextFile:
     def __iter__(self) -> Iterator[Document]:
         if self.size is None and self._was_read:
             raise ValueError(
-                f"a pipe can be read once, got a second pass over {self.name}; save it to a file"
+                f"a pipe can be read once, got a second iteration over {self.name}; save it to a "
+                "file"
             )
         self._was_read = True
         offset, begins = 0, True
         with self._open() as file:
-            for piece in pieces(iter(lambda: file.read(BLOCK), b"")):
+            for piece in pieces(iter(lambda: file.read(READ_SIZE), b"")):
                 offset += len(piece)
                 yield Document(self.name, piece, begins=begins, offset=offset)
                 begins = False
@@ -131,11 +133,11 @@ def read_documents(paths: Iterable[str | Path]) -> list[Document]:
     Raises
     ------
     ValueError
-        If a file is missing, no file, or empty.
+        If a path does not exist, is a folder, or is an empty file.
     """
     documents = []
     for path in map(Path, paths):
-        if path.is_dir() or not path.exists():  # a pipe is as good as a file
+        if path.is_dir() or not path.exists():  # a pipe will do
             what = "a folder" if path.is_dir() else "missing"
             raise ValueError(f"text must be a file, got {path}, which is {what}; check the path")
         raw = path.read_bytes()

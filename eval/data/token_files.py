@@ -1,4 +1,4 @@
-"""TokenFiles: shards and ``.npy`` arrays as one stream of token ids, document by document."""
+"""TokenFiles: shards and ``.npy`` arrays as one stream of documents of tokens."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,28 +11,28 @@ from eval.data.document import Document
 from eval.types import Integers
 from ngrammix.checks import MAX_VOCAB_SIZE
 
-BLOCK = 1 << 20  # tokens held at a time; no piece is longer
+PIECE = 1 << 20  # tokens of a piece at most
 
 
 class TokenFiles:
-    """Token files as one stream; a file that does not begin with `bos` goes on with a document.
+    """Token files as one stream; a file that does not begin with `bos` continues a document.
 
     Parameters
     ----------
     paths : sequence of str
         Parameter Golf shards ``.bin`` or 1-D integer arrays ``.npy``, in stream order.
     bos : int, optional
-        The token that begins a document; it is no token of the document. Without it, all tokens
+        The token that begins a document; it is not part of the document. Without it, all tokens
         are one document.
     vocab_size : int, optional
-        V: a token that is not below it is refused.
+        V. Token ids must be below it.
     token_bytes : sequence of str
-        One side-car file for each of `paths`, or none: the raw bytes of each token, 0 for `bos`.
+        A side-car file for each of `paths`: the number of raw bytes of each token, 0 for `bos`.
 
     Raises
     ------
     ValueError
-        If a file is not what it should be. And in the loop, if a value is out of range.
+        If a file is in the wrong format. While iterating, if a value is out of range.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TokenFiles:
         if token_bytes and len(token_bytes) != len(paths):
             raise ValueError(
                 f"token bytes must be one file for each token file, got {len(token_bytes)} for "
-                f"{len(paths)}; name them in the same order"
+                f"{len(paths)}; pass them in the same order"
             )
         self._paths, self._sidecars = paths, token_bytes
         self._bos = -1 if bos is None else bos  # no token is -1
@@ -64,7 +64,7 @@ class TokenFiles:
             if len(sizes) != len(tokens):
                 raise ValueError(
                     f"token bytes must be as many as the tokens, got {len(sizes)} in {sidecar} for "
-                    f"{len(tokens)} in {path}; one that begins a document has its entry too"
+                    f"{len(tokens)} in {path}; include the tokens that begin documents"
                 )
         self.name = ", ".join(paths)
         self.size: int | None = sum(map(len, self._tokens))
@@ -76,9 +76,9 @@ class TokenFiles:
             numbers[path] += 1
             return path if self._bos < 0 else f"{path}:{numbers[path]}"
 
-        name, begins, offset = "", False, 0  # the document under way; is all of it yet to come?
-        for path, tokens, sizes in self._blocks():
-            if not name and tokens[0] != self._bos:  # the first document has no bos before it
+        name, begins, offset = "", False, 0  # of the current document
+        for path, tokens, sizes in self._pieces():
+            if not name and tokens[0] != self._bos:  # a document without bos
                 name, begins = next_name(path), True
             start = 0
             for edge in [*np.flatnonzero(tokens == self._bos).tolist(), len(tokens)]:
@@ -99,10 +99,10 @@ class TokenFiles:
         nothing = np.zeros(0, np.int64)
         return Document(name, None, nothing, nothing if self._sizes else None, True, offset)
 
-    def _blocks(self) -> Iterator[tuple[str, Integers, Integers | None]]:
-        """(file, tokens, their bytes if they are known), at most BLOCK tokens at a time."""
+    def _pieces(self) -> Iterator[tuple[str, Integers, Integers | None]]:
+        """(file, tokens, bytes of the tokens or None), at most PIECE tokens each."""
         for i, (path, array) in enumerate(zip(self._paths, self._tokens, strict=True)):
-            for start in range(0, len(array), BLOCK):
+            for start in range(0, len(array), PIECE):
                 tokens = checked(array, start, path, "token", self._limit)
                 sizes = None
                 if self._sizes:
@@ -110,22 +110,22 @@ class TokenFiles:
                     sizes = checked(self._sizes[i], start, sidecar, "token bytes", MAX_VOCAB_SIZE)
                     wrong = (tokens == self._bos) & (sizes != 0)
                     if wrong.any():
-                        place = int(wrong.argmax())
+                        first = int(wrong.argmax())
                         raise ValueError(
                             "token bytes must be 0 where a document begins, got "
-                            f"{sizes[place]} at {start + place} of {sidecar}; the token that "
-                            "begins it stands for none of its text"
+                            f"{sizes[first]} at {start + first} of {sidecar}; the token that "
+                            "begins a document is not part of its text"
                         )
                 yield path, tokens, sizes
 
 
 def checked(array: NDArray[np.integer], start: int, path: str, name: str, limit: int) -> Integers:
-    """The block of the array from `start` on; ValueError if a value is not in [0, limit)."""
-    block = array[start : start + BLOCK]
-    if block.min() < 0 or block.max() >= limit:
-        place = int(((block < 0) | (block >= limit)).argmax())
+    """Up to PIECE values of the array from `start`; ValueError if one is not in [0, limit)."""
+    values = array[start : start + PIECE]
+    if values.min() < 0 or values.max() >= limit:
+        first = int(((values < 0) | (values >= limit)).argmax())
         raise ValueError(
-            f"{name} must be in [0, {limit}), got {block[place]} at {start + place} of {path}; "
-            "is it another vocabulary's?"
+            f"{name} must be in [0, {limit}), got {values[first]} at {start + first} of {path}; "
+            "check that the file and the model have the same vocabulary"
         )
-    return np.asarray(block, np.int64)
+    return np.asarray(values, np.int64)

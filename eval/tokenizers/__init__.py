@@ -1,1 +1,1 @@
-"""Tokenizers of each kind, and the bytes of their tokens."""
+"""Tokenizers of each format, with the number of raw bytes of every token."""

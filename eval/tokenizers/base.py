@@ -8,46 +8,55 @@ from eval.types import Tokens
 
 
 class Tokenizer(Protocol):
-    """What the workbench asks of a tokenizer."""
+    """The interface of a tokenizer."""
 
     @property
     def name(self) -> str:
-        """Name for the signature, with a hash of its file."""
+        """Name in the signature, with a hash of the file."""
 
     @property
     def vocab_size(self) -> int:
-        """One more than the highest id."""
+        """V, one more than the highest id."""
 
-    bos: int | None  # token that stands before a document; None where nothing does
+    bos: int | None  # the token before each document, or None
 
     def encode(self, document: Document) -> tuple[Tokens, Tokens]:
-        """(tokens, bytes of each token), both (T,) int64, of a document or its next piece.
+        """Tokens of a document or its next piece, and the number of raw bytes of each token.
 
-        Raw text is encoded without special tokens; of a document of tokens the bytes are counted,
-        or taken from it. ValueError if they cannot be accounted for exactly.
+        Text is encoded without special tokens. The bytes of a document of tokens are counted,
+        or taken from its side-car file.
+
+        Returns
+        -------
+        tokens, n_bytes : (T,) int64
+
+        Raises
+        ------
+        ValueError
+            If the bytes of the tokens are not exactly those of the text, or are unknown.
         """
 
     def decode_bytes(self, tokens: Tokens) -> bytes:
-        """What these ids (T,) spell inside a text; those that mark something spell nothing."""
+        """The bytes of token ids (T,) within a text; special tokens have none."""
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Raise ValueError if the tokenizer has ids that the model, of `vocab_size`, lacks."""
+    """Raise ValueError if the tokenizer has ids beyond the vocabulary of the model."""
     if tokenizer.vocab_size > vocab_size:
         raise ValueError(
-            f"tokenizer must have at most the model's {vocab_size} tokens, got "
-            f"{tokenizer.vocab_size} in {tokenizer.name}: the wrong vocabulary; name the one that "
-            "the model was trained with"
+            f"tokenizer must have at most the {vocab_size} tokens of the model, got "
+            f"{tokenizer.vocab_size} in {tokenizer.name}; name the tokenizer that the model was "
+            "trained with"
         )
 
 
 def check_side_car(document: Document) -> Tokens:
-    """The bytes (T,) that the data give each token, or ValueError unless they fit the tokens."""
+    """The number of raw bytes (T,) of each token from the data; ValueError if it does not fit."""
     n_bytes, n_tokens = document.token_bytes, 0 if document.tokens is None else len(document.tokens)
     if n_bytes is None or n_bytes.shape != (n_tokens,) or (n_bytes < 0).any():
         shape = None if n_bytes is None else n_bytes.shape
         raise ValueError(
-            f"token bytes must be {n_tokens} counts >= 0, one a token, got shape {shape} for "
-            f"{location(document)}; they are the raw bytes that each token stands for"
+            f"token bytes must be {n_tokens} counts >= 0, one per token, got shape {shape} for "
+            f"{location(document)}; pass the number of raw bytes of each token"
         )
     return n_bytes

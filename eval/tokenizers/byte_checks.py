@@ -1,4 +1,4 @@
-"""Bits per byte: the one place where nats become bits and meet the raw bytes."""
+"""Bits per byte, and the checks that the bytes of the tokens are the raw bytes of the text."""
 
 import math
 import unicodedata
@@ -8,26 +8,26 @@ from numpy.typing import NDArray
 
 from eval.data.document import Document
 
-EXCERPT = 12  # bytes that an error shows
-BROKEN = "\ufffd".encode()  # what decoders write for bytes that are no UTF-8
+EXCERPT = 12  # bytes shown in an error
+BROKEN = "\ufffd".encode()  # written by decoders for invalid UTF-8
 
 
 def bits(nats: float) -> float:
-    """Bits from nats."""
+    """Convert nats to bits."""
     return nats / math.log(2)
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:
-    """Bits per byte of a text of `n_bytes` raw bytes whose tokens cost `nats` in all."""
+    """Bits per byte of a text of `n_bytes` raw bytes whose tokens cost `nats` in total."""
     return bits(nats) / n_bytes
 
 
 def check_token_bytes(token_bytes: NDArray[np.int64], document: Document) -> None:
     """Raise ValueError unless the bytes of the tokens (T,) sum to the document's raw bytes.
 
-    A wrong denominator is the commonest error of published BPB: bytes counted twice, dropped, or
-    normalised away by the tokenizer. Nothing is scored against a text that is not the user's. Of a
-    document of tokens no raw bytes are known: there is nothing to check.
+    A wrong denominator is the most common error in published bits per byte: bytes counted twice,
+    dropped, or changed by the normalizer of the tokenizer. A document of tokens has no raw bytes
+    and always passes.
     """
     total = int(token_bytes.sum())
     if document.raw is not None and total != len(document.raw):
@@ -38,9 +38,9 @@ def check_token_bytes(token_bytes: NDArray[np.int64], document: Document) -> Non
 
 
 def check_raw_bytes(decoded: bytes, document: Document) -> None:
-    """Raise ValueError unless tokens that spell `decoded` are the document's raw bytes.
+    """Raise ValueError unless the decoded bytes of the tokens are the raw bytes of the document.
 
-    The error says where the two part and what is the likely cause.
+    The error names the first difference and its likely cause.
     """
     raw = document.raw
     if raw is None or decoded == raw:
@@ -53,11 +53,10 @@ def check_raw_bytes(decoded: bytes, document: Document) -> None:
 
 
 def check_decoding(token_bytes: bytes, decoded: str, document: Document) -> None:
-    """Raise ValueError unless tokens of these bytes are decoded so by the tokenizer itself.
+    """Raise ValueError unless the bytes of the table are the text that the library decodes.
 
-    What is decoded may lack the blank that the tokenizer puts before a text. Where bytes are no
-    UTF-8, a decoder writes U+FFFD, three bytes, for one or several of them: only the rest is
-    compared.
+    The decoded text may lack the space that the tokenizer puts before a text. A decoder replaces
+    invalid UTF-8 by U+FFFD, one for one or several bytes; these parts are not compared.
     """
     text = token_bytes.decode("utf-8", "replace")
     if (broken := text.encode() != token_bytes) and "\ufffd" in decoded:
@@ -73,39 +72,39 @@ def check_decoding(token_bytes: bytes, decoded: str, document: Document) -> None
 
 
 def location(document: Document) -> str:
-    """Name of the document; positions of a later piece are counted from the piece's beginning."""
+    """Location for an error text; positions in a later piece count from the piece's start."""
     return document.name if document.begins else f"a later piece of {document.name}"
 
 
 def difference(decoded: bytes, raw: bytes) -> str:
-    """Where two different texts part, with what follows in each."""
-    at = first_difference(decoded, raw)
-    return f"{decoded[at : at + EXCERPT]!r} for {raw[at : at + EXCERPT]!r} at byte {at}"
+    """The first difference of two texts, with an excerpt of each."""
+    i = first_difference(decoded, raw)
+    return f"{decoded[i : i + EXCERPT]!r} for {raw[i : i + EXCERPT]!r} at byte {i}"
 
 
 def first_difference(a: bytes, b: bytes) -> int:
-    """Length of the longest common beginning of two texts."""
+    """Length of the longest common prefix of two texts."""
     n = min(len(a), len(b))
     unequal = np.frombuffer(a, np.uint8, n) != np.frombuffer(b, np.uint8, n) if n else np.zeros(0)
     return int(unequal.argmax()) if unequal.any() else n
 
 
 def likely_cause(decoded: bytes, raw: bytes) -> str:
-    """What a tokenizer that spells `decoded` for `raw` has probably done to the text."""
-    ours, theirs = decoded.decode("utf-8", "replace"), raw.decode("utf-8", "replace")
+    """The most likely reason why a tokenizer decodes `decoded` instead of `raw`."""
+    text, original = decoded.decode("utf-8", "replace"), raw.decode("utf-8", "replace")
     if decoded.removeprefix(b" ") == raw.removeprefix(b" "):
-        return "the blank before the text is counted twice, or lost"
+        return "the space before the text is counted twice, or lost"
     if decoded.count(BROKEN) > raw.count(BROKEN):
-        return "U+FFFD stands for bytes that are no UTF-8"
-    if ours.count("\u2581") > theirs.count("\u2581"):
-        return "U+2581 stands for a blank: the tokenizer has no piece for one"
-    if ours.split() == theirs.split():
+        return "U+FFFD replaces bytes that are not UTF-8"
+    if text.count("\u2581") > original.count("\u2581"):
+        return "U+2581 replaces a space: the tokenizer has no token for a space"
+    if text.split() == original.split():
         return "white space is dropped, merged or replaced"
-    if ours.lower() == theirs.lower():
+    if text.lower() == original.lower():
         return "upper case becomes lower case"
-    one, other = (" ".join(unicodedata.normalize("NFKC", text).split()) for text in (ours, theirs))
-    if one == other:
+    text, original = (" ".join(unicodedata.normalize("NFKC", t).split()) for t in (text, original))
+    if text == original:
         return "Unicode normalisation such as NFKC"
-    if one.lower() == other.lower():
+    if text.lower() == original.lower():
         return "upper case becomes lower case, with Unicode normalisation"
     return "bytes are lost" if len(decoded) < len(raw) else "the text is rewritten"

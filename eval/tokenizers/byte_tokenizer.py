@@ -10,24 +10,24 @@ from ngrammix.checks import as_tokens
 
 
 class ByteTokenizer:
-    """Each byte is the token of its value; any bytes can be decoded.
+    """Every byte is a token, with its value as id; any bytes can be encoded.
 
     Parameters
     ----------
     bos : int >= 0, optional
-        Token that stands before a document: 256, say, or one of the bytes.
+        Token before each document: 256, or one of the bytes.
     """
 
     name = "bytes"
 
     def __init__(self, bos: int | None = None) -> None:
         if bos is not None and bos < 0:
-            raise ValueError(f"bos must be >= 0, got {bos}; 256 is the first that is no byte")
+            raise ValueError(f"bos must be >= 0, got {bos}; 256 is the first id that is not a byte")
         self.bos = bos
         self.vocab_size = 256 if bos is None else max(256, bos + 1)
 
     def encode(self, document: Document) -> tuple[Tokens, Tokens]:
-        """(tokens, ones), both (T,) int64; a token that is no byte spells nothing."""
+        """(tokens, bytes of each token), both (T,) int64; an id >= 256 has no bytes."""
         if document.tokens is None:
             tokens = np.frombuffer(document.raw or b"", np.uint8).astype(np.int64)
             return tokens, np.ones_like(tokens)
@@ -37,5 +37,5 @@ class ByteTokenizer:
         return tokens, (tokens < 256).astype(np.int64)
 
     def decode_bytes(self, tokens: Tokens) -> bytes:
-        """The bytes of tokens (T,)."""
+        """The bytes of tokens (T,), without ids >= 256."""
         return tokens[tokens < 256].astype(np.uint8).tobytes()

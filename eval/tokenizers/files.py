@@ -5,29 +5,29 @@ import json
 from pathlib import Path
 from typing import Any
 
-MAX_FILE = 1 << 28  # bytes; the largest vocabularies in use take a fifth of it
-MAX_JSON = 1 << 24  # bytes
+MAX_FILE = 1 << 28  # bytes of a tokenizer; the largest in use have a fifth of it
+MAX_JSON = 1 << 24  # bytes of a configuration
 
 
 def read_tokenizer_file(path: Path) -> bytes:
-    """Bytes of a tokenizer's file; ValueError if it is missing or no tokenizer is so large."""
+    """The bytes of a tokenizer file; ValueError if it is missing or too large."""
     if not path.is_file():
         raise ValueError(f"tokenizer must be a file, got {path}; check the path")
     if (size := path.stat().st_size) > MAX_FILE:
         raise ValueError(
-            f"tokenizer must have at most {MAX_FILE} bytes, got {size} in {path}; is it one?"
+            f"tokenizer must have at most {MAX_FILE} bytes, got {size} in {path}; check the path"
         )
     return path.read_bytes()
 
 
 def name_tokenizer(path: Path, content: bytes) -> str:
-    """Name for the signature: of the file, or of its folder, with 8 digits of its hash."""
+    """Name in the signature: that of the file or its folder, with 8 hex digits of its hash."""
     stem = path.resolve().parent.name if path.stem == "tokenizer" else path.stem
     return f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """JSON object of a file, empty where there is none; ValueError if it holds anything else."""
+    """The JSON object of a file, empty if the file is missing; ValueError for other content."""
     if not path.is_file():
         return {}
     try:
@@ -37,5 +37,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         if not isinstance(config, dict):
             raise ValueError("no object")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must hold a JSON object ({error}); is it damaged?") from error
+        raise ValueError(
+            f"{path} must hold a JSON object, got {error}; download it again"
+        ) from error
     return config

@@ -1,4 +1,4 @@
-"""FastTokenizer: a tokenizer.json of Hugging Face, with the exact bytes of each of its tokens."""
+"""FastTokenizer: a tokenizer.json of Hugging Face, with the exact bytes of every token."""
 
 import json
 from pathlib import Path
@@ -11,33 +11,34 @@ from eval.tokenizers.files import name_tokenizer, read_tokenizer_file
 from eval.tokenizers.table_tokenizer import TableTokenizer
 
 MAX_VOCAB = 1 << 24
-BLANKS = ("\u2581", " ")
+SPACES = ("\u2581", " ")  # as a normalizer writes them
 
 
 class FastTokenizer(TableTokenizer):
     """A tokenizer of the library ``tokenizers``.
 
-    Its decoder says what each token spells: byte-level letters, a mark for the blank, bytes such
-    as ``<0x0A>``, or the token as it is written. That is exact where the tokens, so decoded, are
-    the text, and every text is checked.
+    The bytes of each token follow from the decoder of the file: byte-level letters, a mark for the
+    space, bytes such as ``<0x0A>``, or the token as it is written. Every text is checked: the bytes
+    of its tokens must be its raw bytes.
 
-    Ids are those of the library, but for a text that begins with a blank where the tokenizer puts
-    one before each text that has none: that text gets its blank too, lest it lose its own.
+    The ids are those of the library, with one exception. A tokenizer that puts a space before texts
+    without one puts it before every text here; otherwise a text with a leading space would lose it.
     Truncation, padding and dropout are switched off.
 
     Parameters
     ----------
     source : path or tokenizers.Tokenizer
-        The file, or what was read from one.
+        The file, or a loaded tokenizer.
     bos : int, optional
-        Token that stands before a document.
+        Token before each document.
     name : str, optional
-        For the signature. Default: of the file or its folder, with 8 digits of its hash.
+        Name in the signature. Default: that of the file or its folder, with 8 hex digits of its
+        hash.
 
     Raises
     ------
     ValueError
-        If the file is missing or is no tokenizer.json, or `bos` is not in the vocabulary.
+        If the file is missing or is not a tokenizer.json, or `bos` is not in the vocabulary.
     """
 
     def __init__(self, source: Any, *, bos: int | None = None, name: str | None = None) -> None:
@@ -47,22 +48,22 @@ class FastTokenizer(TableTokenizer):
             path, content = Path("tokenizer"), source.to_str().encode()
             name = name or name_tokenizer(Path("tokenizers.json"), content)
         spec = parse(content, path)
-        # One tokenizer that puts nothing before a text serves the pieces that go on, and, given
-        # the blank, those that begin.
-        self._puts_blank = take_blank(spec)
+        # The library's tokenizer puts no space before a text, so that it can encode later pieces.
+        # `_ids` puts it before the first piece.
+        self._puts_space = remove_prefix_space(spec)
         self._tokenizer = build(spec, path)
-        table = byte_table(spec, self._tokenizer.get_vocab(), self._puts_blank)
+        table = byte_table(spec, self._tokenizer.get_vocab(), self._puts_space)
         super().__init__(name or name_tokenizer(path, content), table, bos)
 
     def token_id(self, token: str) -> int | None:
-        """Id of a token as the vocabulary writes it, or None."""
-        found: int | None = self._tokenizer.token_to_id(token)
-        return found
+        """Id of a token as written in the vocabulary, or None."""
+        i: int | None = self._tokenizer.token_to_id(token)
+        return i
 
     def _ids(self, text: str, begins: bool) -> list[int]:
-        if begins and self._puts_blank:
+        if begins and self._puts_space:
             text = " " + text
-        # Without offsets: half as long again per second, and the table is exact.
+        # Without offsets, which take time (half as many texts a second) and are not needed.
         encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
         ids: list[int] = encoding.ids
         return ids
@@ -78,7 +79,7 @@ def parse(content: bytes, path: Path) -> dict[str, Any]:
         spec = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"tokenizer must be JSON, got {path} ({error}); is it cut short?"
+            f"tokenizer must be JSON, got {path} ({error}); check that it is complete"
         ) from error
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise ValueError(
@@ -91,48 +92,49 @@ def parse(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def build(spec: dict[str, Any], path: Path) -> Any:
-    """The library's tokenizer; text that looks like a special token is text to it."""
+    """The tokenizer of the library; it encodes the text of special tokens as text."""
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_str(json.dumps(spec))
-    except Exception as error:  # the library raises no other kind
+    except Exception as error:  # the library raises plain Exception
         raise ValueError(
             f"tokenizer must be a Hugging Face tokenizer.json, got {path} ({error}); "
             "save it with PreTrainedTokenizerFast.save_pretrained"
         ) from error
     if (highest := max(tokenizer.get_vocab().values(), default=-1)) not in range(MAX_VOCAB):
         raise ValueError(
-            f"tokenizer must have ids in [0, {MAX_VOCAB}), got {highest} in {path}; is it damaged?"
+            f"tokenizer must have ids in [0, {MAX_VOCAB}), got {highest} in {path}; download it "
+            "again"
         )
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
-def take_blank(spec: dict[str, Any]) -> bool:
-    """Whether the tokenizer puts a blank before a text; from now on it does not."""
-    found = False
-    kept = []
+def remove_prefix_space(spec: dict[str, Any]) -> bool:
+    """Edit the specification so that no space is put before a text; True if one was."""
+    puts_space = False
+    normalizers = []
     for step in steps(spec, "normalizer", "normalizers"):
-        if step["type"] == "Prepend" and step["prepend"] in BLANKS:
-            found = True
+        if step["type"] == "Prepend" and step["prepend"] in SPACES:
+            puts_space = True
         else:
-            kept.append(step)
-    spec["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+            normalizers.append(step)
+    spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
     for step in steps(spec, "pre_tokenizer", "pretokenizers"):
         if step["type"] == "Metaspace":
-            # Files of old have add_prefix_space; without either, the library puts one.
+            # Old files have add_prefix_space; without both keys the library puts a space.
             scheme = step.pop("prepend_scheme", "always")
-            found |= scheme != "never" and step.pop("add_prefix_space", True)
+            puts_space |= scheme != "never" and step.pop("add_prefix_space", True)
             step["prepend_scheme"] = "never"
         elif step["type"] == "ByteLevel":
-            found |= step.get("add_prefix_space", True)
+            puts_space |= step.get("add_prefix_space", True)
             step["add_prefix_space"] = False
-    return found
+    return puts_space
 
 
 def steps(spec: dict[str, Any], part: str, plural: str) -> list[dict[str, Any]]:
-    """The steps of a part of the tokenizer, those of sequences in their place."""
+    """The steps of one part of the tokenizer in order; nested sequences are flattened."""
     step = spec.get(part)
     if not isinstance(step, dict):
         return []
@@ -141,28 +143,28 @@ def steps(spec: dict[str, Any], part: str, plural: str) -> list[dict[str, Any]]:
     return [inner for item in step[plural] for inner in steps({part: item}, part, plural)]
 
 
-def byte_table(spec: dict[str, Any], vocab: dict[str, int], puts_blank: bool) -> ByteTable:
-    """What each token spells under the tokenizer's decoder; ids that are missing are unknown."""
+def byte_table(spec: dict[str, Any], vocab: dict[str, int], puts_space: bool) -> ByteTable:
+    """The bytes of each token under the decoder of the file; unused ids are unknown."""
     size = max(vocab.values()) + 1
-    spelling, unknown = [b""] * size, np.ones(size, bool)
+    token_bytes, unknown = [b""] * size, np.ones(size, bool)
     decoder = steps(spec, "decoder", "decoders")
     for token, i in vocab.items():
-        spelling[i], unknown[i] = bytes_of_token(token, decoder), False
+        token_bytes[i], unknown[i] = bytes_of_token(token, decoder), False
     boundary = np.zeros(size, bool)
     for added in spec.get("added_tokens") or ():
         i = added["id"]
         boundary[i] = added["special"]
-        spelling[i] = b"" if added["special"] else added["content"].encode()
+        token_bytes[i] = b"" if added["special"] else added["content"].encode()
     model = spec["model"]
     for unk in (vocab.get(model.get("unk_token") or ""), model.get("unk_id")):
         if unk is not None:
-            spelling[unk], unknown[unk] = b"", True
-    blank = np.array([puts_blank and token.startswith(b" ") for token in spelling])
-    return ByteTable(spelling, boundary=boundary, unknown=unknown, blank=blank)
+            token_bytes[unk], unknown[unk] = b"", True
+    space = np.array([puts_space and token.startswith(b" ") for token in token_bytes])
+    return ByteTable(token_bytes, boundary=boundary, unknown=unknown, space=space)
 
 
 def bytes_of_token(token: str, decoder: list[dict[str, Any]]) -> bytes:
-    """Bytes of one token of the vocabulary; steps that act on a whole text are left out."""
+    """Bytes of one token of the vocabulary; decoder steps on whole texts are skipped."""
     for step in decoder:
         if step["type"] == "ByteLevel":
             if all(letter in BYTE_OF for letter in token):
@@ -177,9 +179,9 @@ def bytes_of_token(token: str, decoder: list[dict[str, Any]]) -> bytes:
 
 
 def byte_letters() -> dict[str, int]:
-    """The byte that each letter of a byte-level vocabulary stands for.
+    """The byte of each letter of a byte-level vocabulary, as in GPT-2.
 
-    Bytes that print are themselves in Latin-1; the others follow from U+0100 on, in order.
+    A printable byte is its Latin-1 letter; the others are numbered from U+0100 in order.
     """
     prints = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in prints]

@@ -12,7 +12,7 @@ from eval.tokenizers.sentencepiece import SentencePieceTokenizer
 def load_tokenizer(
     path: str | Path, *, vocab_size: int | None = None, bos: int | None = None
 ) -> Tokenizer:
-    """The tokenizer of a file or folder, or of ``bytes``.
+    """The tokenizer of a file or folder, or ``bytes``.
 
     Parameters
     ----------
@@ -20,16 +20,16 @@ def load_tokenizer(
         ``bytes``; a SentencePiece ``.model``; a Hugging Face ``.json``; or a folder with
         ``tokenizer.json``, or else ``tokenizer.model``.
     vocab_size : int, optional
-        V of the model: the tokenizer's ids must be below.
+        V of the model. The ids of the tokenizer must be below it.
     bos : int, optional
-        Token that stands before a document. Default: the ``bos_id`` of a ``.model``; beside a
-        ``.json``, what ``tokenizer_config.json`` or ``config.json`` say of the beginning of a
-        text, else of its end; nothing for bytes.
+        Token before each document. Default: the ``bos_id`` of a ``.model``; for a ``.json``, the
+        bos token, else the eos token, in the ``tokenizer_config.json`` or ``config.json`` beside
+        it; none for bytes.
 
     Raises
     ------
     ValueError
-        If there is no such tokenizer, it is damaged, or its vocabulary is not the model's.
+        If the tokenizer is missing or damaged, or its vocabulary is larger than that of the model.
     """
     tokenizer: Tokenizer
     if str(path) == "bytes":
@@ -48,7 +48,7 @@ def load_tokenizer(
 
 
 def find_file(path: Path) -> Path:
-    """File of the tokenizer that `path` names, itself or as its folder."""
+    """The file of the tokenizer at `path`, a file or a folder."""
     if path.is_dir():
         for name in ("tokenizer.json", "tokenizer.model"):
             if (path / name).is_file():
@@ -65,14 +65,14 @@ def find_file(path: Path) -> Path:
 
 
 def find_bos(folder: Path, tokenizer: FastTokenizer) -> int | None:
-    """Id of the token before a document: what the folder's files call bos, else eos, else None."""
+    """Id of the bos token in the configuration files of the folder, else of eos, else None."""
     texts = read_json_object(folder / "tokenizer_config.json")
     model = read_json_object(folder / "config.json")
     for kind in ("bos", "eos"):
         token = texts.get(f"{kind}_token")
         token = token.get("content") if isinstance(token, dict) else token
-        found = tokenizer.token_id(token) if isinstance(token, str) else None
-        for i in (found, model.get(f"{kind}_token_id")):
+        named = tokenizer.token_id(token) if isinstance(token, str) else None
+        for i in (named, model.get(f"{kind}_token_id")):
             i = i[0] if isinstance(i, list) and i else i
             if isinstance(i, int) and 0 <= i < tokenizer.vocab_size:
                 return i

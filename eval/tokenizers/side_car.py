@@ -1,4 +1,4 @@
-"""SideCarTokenizer: token files whose token bytes stand in a side-car file."""
+"""SideCarTokenizer: for token files with a side-car file of byte counts."""
 
 from eval.data.document import Document
 from eval.tokenizers.base import check_side_car
@@ -8,14 +8,14 @@ from ngrammix.checks import as_tokens
 
 
 class SideCarTokenizer:
-    """No tokenizer: only documents of tokens, and the data say how many bytes each one has.
+    """A tokenizer for documents of tokens only; the data give the bytes of each token.
 
     Parameters
     ----------
     vocab_size : int
         V.
     bos : int, optional
-        Token that stands before a document.
+        Token before each document.
     """
 
     name = "none"
@@ -24,7 +24,7 @@ class SideCarTokenizer:
         self.vocab_size, self.bos = vocab_size, bos
 
     def encode(self, document: Document) -> tuple[Tokens, Tokens]:
-        """(tokens, bytes of each token), both (T,) int64; ValueError if the data lack either."""
+        """(tokens, bytes of each token), both (T,) int64; ValueError if the data lack one."""
         if document.tokens is None:
             raise ValueError(
                 f"text needs a tokenizer, got none for {location(document)}; "
@@ -33,11 +33,11 @@ class SideCarTokenizer:
         tokens = as_tokens(document.tokens, self.vocab_size, f"tokens of {location(document)}")
         if document.token_bytes is None:
             raise ValueError(
-                f"the bytes of tokens must be known, got none for {location(document)}; "
-                "name the tokenizer with --tokenizer, or the bytes of each token with --token-bytes"
+                f"the bytes of the tokens must be known, got none for {location(document)}; "
+                "name a tokenizer with --tokenizer, or a side-car file with --token-bytes"
             )
         return tokens, check_side_car(document)
 
     def decode_bytes(self, tokens: Tokens) -> bytes:
-        """Nothing: nobody knows."""
+        """Always empty: the bytes are unknown."""
         return b""

@@ -1,4 +1,4 @@
-"""TableTokenizer: tokens of a vocabulary whose bytes are known, checked against every text."""
+"""TableTokenizer: a tokenizer with a table of the bytes of its tokens, checked on every text."""
 
 import numpy as np
 
@@ -11,19 +11,19 @@ from ngrammix.checks import as_tokens
 
 
 class TableTokenizer:
-    """What tokenizers share whose every token spells the same bytes wherever it stands.
+    """Base class of tokenizers whose tokens have the same bytes in every context.
 
-    A subclass says how text becomes ids (`_ids`) and how its library turns ids into text
-    (`_decode`): the first is checked against the raw bytes, the second against the table.
+    A subclass implements `_ids`, from text to ids, and `_decode`, from ids to text. The bytes of
+    the ids are compared with the raw bytes, and the decoded text with the table.
 
     Parameters
     ----------
     name : str
-        For the signature.
+        Name in the signature.
     table : ByteTable
-        Of its vocabulary.
+        The bytes of the vocabulary.
     bos : int, optional
-        Token that stands before a document.
+        Token before each document.
 
     Raises
     ------
@@ -35,23 +35,23 @@ class TableTokenizer:
         if bos is not None and not 0 <= bos < len(table):
             raise ValueError(
                 f"bos must be in [0, {len(table)}), got {bos} for the tokenizer {name}; "
-                "it is the id of the token that begins a document"
+                "pass the id of the token that begins a document"
             )
         self.name, self.vocab_size, self.bos = name, len(table), bos
         self._table = table
-        # Whether the last token seen is a boundary: a piece that goes on begins after it.
+        # Whether the last token so far is a boundary: the next piece begins after it.
         self._at_boundary: bool | None = None
 
     def encode(self, document: Document) -> tuple[Tokens, Tokens]:
         """(tokens, bytes of each token), both (T,) int64, of a document or its next piece.
 
-        Pieces of a long document must come one after the other. Text is encoded piece by piece,
-        without special tokens: what looks like one is text.
+        The pieces of a document must be encoded in order. Text is encoded without special tokens:
+        a string such as ``<s>`` is text like any other.
 
         Raises
         ------
         ValueError
-            If the text is not UTF-8, or the bytes cannot be accounted for exactly.
+            If the text is not UTF-8, or the bytes of the tokens are not those of the text.
         """
         if document.tokens is None:
             return self._encode_text(document)
@@ -61,16 +61,16 @@ class TableTokenizer:
         self._check_known(tokens, document)
         self._check_decoding(tokens, document)
         after_boundary = True if document.begins else self._at_boundary
-        if after_boundary is None and self._table.blank[tokens[0]]:
+        if after_boundary is None and self._table.space[tokens[0]]:
             raise ValueError(
-                f"pieces of a document must come in order, got {location(document)} first; "
-                "whether its first blank counts depends on the token before"
+                f"the pieces of a document must be encoded in order, got {location(document)} "
+                "first; encode the document from its beginning"
             )
         self._at_boundary = bool(self._table.boundary[tokens[-1]])
         return tokens, self._table.count(tokens, after_boundary=bool(after_boundary))
 
     def decode_bytes(self, tokens: Tokens) -> bytes:
-        """What these ids (T,) spell inside a text; those that mark something spell nothing."""
+        """The bytes of token ids (T,) within a text; special tokens have none."""
         return self._table.decode_bytes(tokens)
 
     def _encode_text(self, document: Document) -> tuple[Tokens, Tokens]:
@@ -87,12 +87,12 @@ class TableTokenizer:
     def _check_known(self, tokens: Tokens, document: Document) -> None:
         unknown = self._table.unknown[tokens]
         if unknown.any():
-            at = int(unknown.argmax())
-            before = self._table.count(tokens[:at], after_boundary=document.begins).sum()
+            first = int(unknown.argmax())
+            before = self._table.count(tokens[:first], after_boundary=document.begins).sum()
             text = (document.raw or b"")[before : before + EXCERPT]
             raise ValueError(
-                f"every token must have known bytes, got the unknown token {tokens[at]} at "
-                f"position {at} of {location(document)}{f', at {text!r}' if text else ''}; "
+                f"every token must have known bytes, got the unknown token {tokens[first]} at "
+                f"position {first} of {location(document)}{f', at {text!r}' if text else ''}; "
                 "take a tokenizer that can encode every byte"
             )
 
@@ -112,7 +112,7 @@ class TableTokenizer:
 
 
 def decode_utf8(document: Document) -> str:
-    """Text of the document, or ValueError with the first byte that is not UTF-8."""
+    """The text of the document; the ValueError names the first byte that is not UTF-8."""
     raw = document.raw or b""
     try:
         return raw.decode("utf-8")

@@ -49,6 +49,6 @@ def test_a_peer_that_fails_is_named(monkeypatch):
     with pytest.raises(ValueError) as caught:
         bench.peer("faiss", np.zeros(3))
     assert str(caught.value) == (
-        "faiss must run in a process of its own, got 'no such thing'; mend its installation, or "
+        "faiss must run in a process of its own, got 'no such thing'; correct its installation, or "
         "remove it"
     )

@@ -26,7 +26,7 @@ def tokenizers():
 
 
 def raw_of(path, **options):
-    """What the documents of a file spell, all together."""
+    """The bytes of all documents of a file."""
     return b"".join(document.raw for document in open_data([str(path)], **options))
 
 
@@ -77,7 +77,7 @@ def test_a_tokenizer_that_drops_blanks_of_rows_reads_the_text_alone(shared, tmp_
     name = load_tokenizer(shared(PIECES)).name
     why = (
         "tokens must decode to the raw bytes, got 509 for 510 in text.jsonl:2, b'some words o' for "
-        "b' some words ' at byte 0 (the blank before the text is counted twice, or lost); take a "
+        "b' some words ' at byte 0 (the space before the text is counted twice, or lost); take a "
         "tokenizer that loses nothing, or score the raw bytes with --model none"
     )
     assert result["left_out"] == {name: why}

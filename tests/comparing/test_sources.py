@@ -120,7 +120,7 @@ def test_text_comes_window_by_window():
     }  # fmt: skip
 
 
-def test_text_that_the_tokens_do_not_spell_is_refused(monkeypatch):
+def test_text_that_is_not_the_bytes_of_the_tokens_is_refused(monkeypatch):
     def two_tokens(document):
         raise ValueError(f"lost in {document.name}")
 

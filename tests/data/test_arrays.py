@@ -27,13 +27,13 @@ def test_a_shard_is_read(tmp_path):
     ("header", "text"),
     [
         ({"magic": 1},
-         "shard must begin with 20240520, 1, got [1, 1] in {p}; is it a token shard?"),
+         "shard must begin with 20240520, 1, got [1, 1] in {p}; name a token shard"),
         ({"version": 2},
-         "shard must begin with 20240520, 1, got [20240520, 2] in {p}; is it a token shard?"),
+         "shard must begin with 20240520, 1, got [20240520, 2] in {p}; name a token shard"),
         ({"n": 4}, "shard of 4 tokens must have 1032 bytes, got 1030 in {p}; it is cut short or "
                    "damaged"),
-        ({"n": -1}, "shard must hold at least one token, got -1 in {p}; drop it"),
-        ({"n": 0}, "shard must hold at least one token, got 0 in {p}; drop it"),
+        ({"n": -1}, "shard must hold at least one token, got -1 in {p}; leave it out"),
+        ({"n": 0}, "shard must hold at least one token, got 0 in {p}; leave it out"),
     ],
 )  # fmt: skip
 def test_refused_shards(tmp_path, header, text):
@@ -99,16 +99,16 @@ def test_logits_are_mapped_not_read(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("array", "text"),
     [
-        (np.ones((3, 2), int), "logits must be float16, float32 or float64, got int64 in {p}; save "
-                               "the model's output as one of them"),
+        (np.ones((3, 2), int), "logits must be float16, float32 or float64, got int64 in {p}; "
+                               "save the output of the model in one of these dtypes"),
         (np.ones((3, 2), "c8"), "logits must be float16, float32 or float64, got complex64 in {p}; "
-                                "save the model's output as one of them"),
+                                "save the output of the model in one of these dtypes"),
         (np.ones((3, 2), "g"), f"logits must be float16, float32 or float64, got {np.dtype('g')} "
-                               "in {p}; save the model's output as one of them"),
+                               "in {p}; save the output of the model in one of these dtypes"),
         (np.ones(3), "logits must have shape (tokens, vocabulary), got (3,) in {p}; save one row "
-                     "a token, in stream order"),
+                     "per token, in stream order"),
         (np.ones((0, 3)), "logits must have shape (tokens, vocabulary), got (0, 3) in {p}; save "
-                          "one row a token, in stream order"),
+                          "one row per token, in stream order"),
     ],
 )  # fmt: skip
 def test_refused_logits(tmp_path, array, text):
@@ -155,10 +155,10 @@ def test_arrays_that_are_no_file(tmp_path, name):
     [
         ([0.5], "tokens must be integers, got float64 in {p}; save them as integers"),
         ([True], "tokens must be integers, got bool in {p}; save them as integers"),
-        ([[1, 2]], "tokens must be one row of at least one, got shape (1, 2) in {p}; save them "
-                   "1-D, in stream order"),
-        (np.zeros(0, int), "tokens must be one row of at least one, got shape (0,) in {p}; save "
-                           "them 1-D, in stream order"),
+        ([[1, 2]], "tokens must be a 1-D array of at least one, got shape (1, 2) in {p}; save "
+                   "them in stream order"),
+        (np.zeros(0, int), "tokens must be a 1-D array of at least one, got shape (0,) in {p}; "
+                           "save them in stream order"),
     ],
 )  # fmt: skip
 def test_refused_integers(tmp_path, array, text):

@@ -102,7 +102,7 @@ def no_saved_split(path):
     (path / "dataset_dict.json").write_text("{")
 
 
-NAME_IT = "; name the one that holds the text with --column"
+NAME_IT = "; name the column of the text with --column"
 CASES = {
     "several splits": (
         lambda p: lines(p, "train", "test"),
@@ -122,13 +122,13 @@ CASES = {
     "split of what has none": (
         save,
         {"split": "train"},
-        "split goes with a data set of several, got train for {p}, which has none; leave --split "
+        "split applies to data sets with splits, got train for {p}, which has none; leave --split "
         "out",
     ),
     "no saved split": (
         no_saved_split,
         {},
-        "split must be one of those saved, got None for {p}; choose one with --split",
+        "split must be one of the saved ones, got None for {p}; choose one with --split",
     ),
     "no column": (
         save,
@@ -144,38 +144,38 @@ CASES = {
     "null": (
         lambda p: save(p, ["a", None]),
         {},
-        "column text must hold a string, got null in {p}:2; drop the row, or name another with "
-        "--column",
+        "column text must hold a string, got null in {p}:2; remove the row, or name another "
+        "column with --column",
     ),
     "text files": (
         text_files,
         {},
-        "data set must be of arrow, csv, json, parquet files, got text in {p}; name the files "
-        "themselves, and each is read byte for byte",
+        "data set must be of arrow, csv, json, parquet files, got text in {p}; pass the files "
+        "themselves, which are read byte for byte",
     ),
     "empty folder": (
         lambda p: p.mkdir(),
         {},
-        "data must be a whole Hugging Face data set, got {p} ({why}); check the name, or fetch it "
-        "anew",
+        "data must be a readable Hugging Face data set, got {p} ({why}); check the name, or "
+        "download it again",
     ),
     "damaged saved data": (
         damaged_save,
         {},
-        "data must be a whole Hugging Face data set, got {p} ({why}); check the name, or fetch it "
-        "anew",
+        "data must be a readable Hugging Face data set, got {p} ({why}); check the name, or "
+        "download it again",
     ),
     "damaged parquet": (
         damaged_parquet,
         {},
-        "data must be a whole Hugging Face data set, got {p}/train ({why}); check the name, or "
-        "fetch it anew",
+        "data must be a readable Hugging Face data set, got {p}/train ({why}); check the name, or "
+        "download it again",
     ),
     "damaged lines": (
         damaged_lines,
         {},
-        "data must be a whole Hugging Face data set, got {p}/train ({why}); check the name, or "
-        "fetch it anew",
+        "data must be a readable Hugging Face data set, got {p}/train ({why}); check the name, or "
+        "download it again",
     ),
 }
 

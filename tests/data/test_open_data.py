@@ -127,7 +127,7 @@ def test_only_a_permitted_name_is_asked_of_the_hub(monkeypatch):
     assert len(asked) == 2
 
 
-DROP = "; drop it, or pass --skip-empty"
+DROP = "; remove it, or pass --skip-empty"
 NOT_NPY = "tokens must be a whole .npy file of numbers, got t.npy; save one array with numpy.save"
 CASES = {
     "no name": (lambda p: None, [], {}, "data must be at least one name, got none; name a file"),
@@ -184,7 +184,8 @@ CASES = {
         lambda p: None,
         ["a.txt", "b.bin"],
         {},
-        "data must be all text or all tokens, got both in a.txt, b.bin; score them one by one",
+        "data must be all text or all tokens, got both in a.txt, b.bin; score them in separate "
+        "runs",
     ),
     "side-car of text": (
         lambda p: None,
@@ -196,7 +197,7 @@ CASES = {
         lambda p: write(p / "a.txt", b"x"),
         ["a.txt"],
         {"split": "test"},
-        "split goes with a data set of several, got test for a.txt, which has none; leave --split "
+        "split applies to data sets with splits, got test for a.txt, which has none; leave --split "
         "out",
     ),
     "missing tokens": (
@@ -209,19 +210,19 @@ CASES = {
         lambda p: write_shard(p / "a.bin", [1, 2], magic=20240521),
         ["a.bin"],
         {},
-        "shard must begin with 20240520, 1, got [20240521, 1] in a.bin; is it a token shard?",
+        "shard must begin with 20240520, 1, got [20240521, 1] in a.bin; name a token shard",
     ),
     "wrong version": (
         lambda p: write_shard(p / "a.bin", [1, 2], version=2),
         ["a.bin"],
         {},
-        "shard must begin with 20240520, 1, got [20240520, 2] in a.bin; is it a token shard?",
+        "shard must begin with 20240520, 1, got [20240520, 2] in a.bin; name a token shard",
     ),
     "short header": (
         lambda p: write_shard(p / "a.bin", [1, 2], n_bytes=1000),
         ["a.bin"],
         {},
-        "shard must begin with 20240520, 1, got [20240520, 1] in a.bin; is it a token shard?",
+        "shard must begin with 20240520, 1, got [20240520, 1] in a.bin; name a token shard",
     ),
     "truncated shard": (
         lambda p: write_shard(p / "a.bin", [1, 2], n=3),
@@ -233,7 +234,7 @@ CASES = {
         lambda p: write_shard(p / "a.bin", []),
         ["a.bin"],
         {},
-        "shard must hold at least one token, got 0 in a.bin; drop it",
+        "shard must hold at least one token, got 0 in a.bin; leave it out",
     ),
     "pickle": (lambda p: np.save(p / "t.npy", np.array([{}])), ["t.npy"], {}, NOT_NPY),
     "truncated array": (
@@ -247,7 +248,7 @@ CASES = {
         lambda p: np.save(p / "t.npy", [[1, 2]]),
         ["t.npy"],
         {},
-        "tokens must be one row of at least one, got shape (1, 2) in t.npy; save them 1-D, in "
+        "tokens must be a 1-D array of at least one, got shape (1, 2) in t.npy; save them in "
         "stream order",
     ),
     "floats": (
@@ -260,20 +261,21 @@ CASES = {
         lambda p: write_shard(p / "a.bin", [1, 5, 8]),
         ["a.bin"],
         {"bos": 1, "vocab_size": 8},
-        "token must be in [0, 8), got 8 at 2 of a.bin; is it another vocabulary's?",
+        "token must be in [0, 8), got 8 at 2 of a.bin; check that the file and the model have the "
+        "same vocabulary",
     ),
     "side-car too long": (
         lambda p: (write_shard(p / "a.bin", [1, 5]), write_shard(p / "s.bin", [0, 5, 5])),
         ["a.bin"],
         {"bos": 1, "token_bytes": "s.bin"},
-        "token bytes must be as many as the tokens, got 3 in s.bin for 2 in a.bin; one that "
-        "begins a document has its entry too",
+        "token bytes must be as many as the tokens, got 3 in s.bin for 2 in a.bin; include the "
+        "tokens that begin documents",
     ),
     "one side-car for two": (
         lambda p: None,
         ["a.bin", "b.bin"],
         {"token_bytes": "s.bin"},
-        "token bytes must be one file for each token file, got 1 for 2; name them in the same "
+        "token bytes must be one file for each token file, got 1 for 2; pass them in the same "
         "order",
     ),
 }  # fmt: skip

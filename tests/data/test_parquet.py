@@ -101,49 +101,48 @@ def write(path, content):
 BAD_ROWS = {
     "broken": (
         b'{"text": "a"}\n{"text": "b"',
-        "row must be JSON in UTF-8, got {p}:2 (Expecting ',' delimiter); mend it",
+        "row must be JSON in UTF-8, got {p}:2 (Expecting ',' delimiter); correct it",
     ),
     "blank": (
         b'{"text": "a"}\n\n{"text": "b"}\n',
-        "row must be JSON in UTF-8, got {p}:2 (Expecting value); mend it",
+        "row must be JSON in UTF-8, got {p}:2 (Expecting value); correct it",
     ),
     "not UTF-8": (
         b'{"text": "\xff"}',
         "row must be JSON in UTF-8, got {p}:1 ('utf-8' codec can't decode byte 0xff in position "
-        "10: invalid start byte); mend it",
+        "10: invalid start byte); correct it",
     ),
     "too deep": (
         b"[" * 100_000,
         "row must be JSON in UTF-8, got {p}:1 (maximum recursion depth exceeded while decoding a "
-        "JSON array from a unicode string); mend it",
+        "JSON array from a unicode string); correct it",
     ),
     "no object": (
         b'{"text": "a"}\n["b"]\n',
-        "row must be a JSON object, got an array in {p}:2; mend it",
+        "row must be a JSON object, got an array in {p}:2; correct it",
     ),
     "no column": (
         b'{"url": "a", "content": "b"}',
-        "row must have column text, got url, content in {p}:1; name the one that holds the text "
-        "with --column",
+        "row must have column text, got url, content in {p}:1; name the column of the text with "
+        "--column",
     ),
     "no columns": (
         b"{}",
-        "row must have column text, got none in {p}:1; name the one that holds the text with "
-        "--column",
+        "row must have column text, got none in {p}:1; name the column of the text with --column",
     ),
     "null": (
         b'{"text": "a"}\n{"text": null}',
-        "column text must hold a string, got null in {p}:2; drop the row, or name another with "
-        "--column",
+        "column text must hold a string, got null in {p}:2; remove the row, or name another "
+        "column with --column",
     ),
     "number": (
         b'{"text": 1.5}',
-        "column text must hold a string, got a number in {p}:1; drop the row, or name another "
-        "with --column",
+        "column text must hold a string, got a number in {p}:1; remove the row, or name another "
+        "column with --column",
     ),
     "surrogate": (
         b'{"text": "a\\ud800"}',
-        "text must be Unicode, got the lone surrogate U+D800 at character 1 in {p}:1; mend it",
+        "text must be Unicode, got the lone surrogate U+D800 at character 1 in {p}:1; correct it",
     ),
 }
 
@@ -179,9 +178,8 @@ def test_damaged_compressed_files_are_refused(tmp_path, suffix, name):
     with pytest.raises(ValueError) as error:
         seen.extend(JsonLines(str(path), "text"))  # keeps what came before
     assert str(error.value) == (
-        f"{path} must be a whole compressed file, got one that breaks in or after line "
-        f"{len(seen) + 1}; "
-        "fetch or compress it anew"
+        f"{path} must be a complete compressed file, got an error in or after line "
+        f"{len(seen) + 1}; download or compress it again"
     )
 
 
@@ -204,7 +202,7 @@ def test_a_window_beyond_128_mib_is_refused(tmp_path):
     params = zstandard.ZstdCompressionParameters(window_log=28, write_content_size=False)
     press = zstandard.ZstdCompressor(compression_params=params).compressobj()
     path = write(tmp_path / "t.jsonl.zst", press.compress(json_lines(["a"])) + press.flush())
-    with pytest.raises(ValueError, match=f"^{path} must be a whole compressed file, got one that "):
+    with pytest.raises(ValueError, match=f"^{path} must be a complete compressed file, got "):
         list(JsonLines(str(path), "text"))
 
 
@@ -216,40 +214,40 @@ def table(path, **columns):
 BAD_TABLES = {
     "no column": (
         lambda p: table(p, url=["a"], content=["b"]),
-        "data must have column text, got url, content in {p}; name the one that holds the text "
-        "with --column",
+        "data must have column text, got url, content in {p}; name the column of the text with "
+        "--column",
     ),
     "numbers": (
         lambda p: table(p, text=[1, 2]),
-        "column text must hold strings, got int64 in {p}; name the one that holds the text with "
+        "column text must hold strings, got int64 in {p}; name the column of the text with "
         "--column",
     ),
     "bytes": (
         lambda p: table(p, text=[b"a"]),
-        "column text must hold strings, got binary in {p}; name the one that holds the text with "
+        "column text must hold strings, got binary in {p}; name the column of the text with "
         "--column",
     ),
     "lists": (
         lambda p: table(p, text=[["a"]]),
-        "column text must hold strings, got list<element: string> in {p}; name the one that holds "
-        "the text with --column",
+        "column text must hold strings, got list<element: string> in {p}; name the column of the "
+        "text with --column",
     ),
     "null": (
         lambda p: table(p, text=["a", None]),
-        "column text must hold a string, got null in {p}:2; drop the row, or name another with "
-        "--column",
+        "column text must hold a string, got null in {p}:2; remove the row, or name another "
+        "column with --column",
     ),
     "empty file": (
         lambda p: p.touch(),
-        "{p} must be a whole Parquet file, got one that is damaged; fetch or write it anew",
+        "{p} must be a complete Parquet file, got a damaged one; download or write it again",
     ),
     "cut short": (
         lambda p: write(p, table(p, text=["a"]).read_bytes()[:-3]),
-        "{p} must be a whole Parquet file, got one that is damaged; fetch or write it anew",
+        "{p} must be a complete Parquet file, got a damaged one; download or write it again",
     ),
     "damaged inside": (
         lambda p: write(p, b"PAR1" + bytes(60) + table(p, text=["a" * 99]).read_bytes()[64:]),
-        "{p} must be a whole Parquet file, got one that is damaged; fetch or write it anew",
+        "{p} must be a complete Parquet file, got a damaged one; download or write it again",
     ),
 }
 

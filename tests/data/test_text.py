@@ -190,7 +190,7 @@ def test_standard_input_is_read_once(monkeypatch):
     with pytest.raises(ValueError) as error:
         list(pipe)
     assert str(error.value) == (
-        "a pipe can be read once, got a second pass over standard input; save it to a file"
+        "a pipe can be read once, got a second iteration over standard input; save it to a file"
     )
 
 
@@ -204,7 +204,7 @@ def test_a_named_pipe_is_read_once(tmp_path):
     assert pipe.size is None
     assert b"".join(d.raw for d in pipe) == raw
     writer.join()
-    with pytest.raises(ValueError, match=f"got a second pass over {path}; save"):
+    with pytest.raises(ValueError, match=f"got a second iteration over {path}; save"):
         list(pipe)
 
 

@@ -66,7 +66,7 @@ def test_documents_do_not_see_files_and_blocks(folder, files, block):
         paths.append(write(folder / f"t{i}.{suffix}", tokens))
         sizes = [0 if token == BOS else 10 + token for token in tokens]
         sidecars.append(write(folder / f"s{i}.{suffix}", sizes))
-    with patch("eval.data.token_files.BLOCK", block):
+    with patch("eval.data.token_files.PIECE", block):
         data = TokenFiles(paths, bos=BOS, token_bytes=sidecars)
         pieces = list(data)
         assert join(data) == [(d, [10 + t for t in d]) for d in plain_documents(stream)]
@@ -122,16 +122,18 @@ def test_tokens_are_read_in_constant_memory(tmp_path):
 CASES = {
     "token beyond V": (
         lambda p: TokenFiles([write_array(p / "t.npy", [3, 0, 8])], vocab_size=8),
-        "token must be in [0, 8), got 8 at 2 of {p}/t.npy; is it another vocabulary's?",
+        "token must be in [0, 8), got 8 at 2 of {p}/t.npy; check that the file and the model have "
+        "the same vocabulary",
     ),
     "token beyond all": (
         lambda p: TokenFiles([write_array(p / "t.npy", [3, 2**63], np.uint64)]),
         "token must be in [0, 2147483648), got 9223372036854775808 at 1 of {p}/t.npy; "
-        "is it another vocabulary's?",
+        "check that the file and the model have the same vocabulary",
     ),
     "negative token": (
         lambda p: TokenFiles([write_array(p / "t.npy", [3, -1])]),
-        "token must be in [0, 2147483648), got -1 at 1 of {p}/t.npy; is it another vocabulary's?",
+        "token must be in [0, 2147483648), got -1 at 1 of {p}/t.npy; check that the file and the "
+        "model have the same vocabulary",
     ),
     "bos beyond V": (
         lambda p: TokenFiles([write_array(p / "t.npy", [3])], bos=8, vocab_size=8),
@@ -139,7 +141,7 @@ CASES = {
     ),
     "side-car for some": (
         lambda p: TokenFiles(["a.bin", "b.bin"], token_bytes=["c.bin"]),
-        "token bytes must be one file for each token file, got 1 for 2; name them in the same "
+        "token bytes must be one file for each token file, got 1 for 2; pass them in the same "
         "order",
     ),
     "side-car too short": (
@@ -147,7 +149,7 @@ CASES = {
             [write_array(p / "t.npy", [1, 2, 3])], token_bytes=[write_shard(p / "s.bin", [0, 4])]
         ),
         "token bytes must be as many as the tokens, got 2 in {p}/s.bin for 3 in {p}/t.npy; "
-        "one that begins a document has its entry too",
+        "include the tokens that begin documents",
     ),
     "side-car counts bos": (
         lambda p: TokenFiles(
@@ -156,14 +158,14 @@ CASES = {
             token_bytes=[write_array(p / "s.npy", [0, 4, 3])],
         ),
         "token bytes must be 0 where a document begins, got 3 at 2 of {p}/s.npy; the token that "
-        "begins it stands for none of its text",
+        "begins a document is not part of its text",
     ),
     "negative bytes": (
         lambda p: TokenFiles(
             [write_array(p / "t.npy", [1])], token_bytes=[write_array(p / "s.npy", [-4])]
         ),
         "token bytes must be in [0, 2147483648), got -4 at 0 of {p}/s.npy; "
-        "is it another vocabulary's?",
+        "check that the file and the model have the same vocabulary",
     ),
 }
 
@@ -172,6 +174,6 @@ CASES = {
 @pytest.mark.parametrize("block", [2, 1 << 20])
 def test_refused(tmp_path, name, block):
     make, text = CASES[name]
-    with pytest.raises(ValueError) as error, patch("eval.data.token_files.BLOCK", block):
+    with pytest.raises(ValueError) as error, patch("eval.data.token_files.PIECE", block):
         list(make(tmp_path))
     assert str(error.value) == text.format(p=tmp_path)

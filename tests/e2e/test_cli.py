@@ -170,33 +170,34 @@ REFUSED = [
      "--download if it is a data set of the Hugging Face Hub"),
     ([], "--data must name at least one file or data set, got none; name one"),
     (["--data", "empty"],
-     "document must hold at least one byte, got the empty empty; drop it, or pass --skip-empty"),
+     "document must hold at least one byte, got the empty empty; remove it, or pass --skip-empty"),
     (["--data", "empty", "--skip-empty"],
      "data must hold at least one document, got none in empty; name other files"),
     (["--data", "latin1"],
      "text must be UTF-8 for this model, got byte 0xe9 at 3 in latin1 (invalid continuation "
      "byte); convert the file, or score its raw bytes with --model none"),
     (["--data", "rows.jsonl"],
-     "document must hold at least one byte, got the empty rows.jsonl:2; drop it, or pass "
+     "document must hold at least one byte, got the empty rows.jsonl:2; remove it, or pass "
      "--skip-empty"),
     (["--data", "rows.jsonl", "--skip-empty"],
-     "row must have column text, got body in rows.jsonl:3; name the one that holds the text with "
+     "row must have column text, got body in rows.jsonl:3; name the column of the text with "
      "--column"),
     (["--data", "broken.jsonl"],
-     "row must be JSON in UTF-8, got broken.jsonl:2 (Expecting value); mend it"),
+     "row must be JSON in UTF-8, got broken.jsonl:2 (Expecting value); correct it"),
     (["--data", "short.bin"],
      "shard of 3 tokens must have 1030 bytes, got 1028 in short.bin; it is cut short or damaged"),
     (["--data", "magic.bin"],
-     "shard must begin with 20240520, 1, got [20240521, 1] in magic.bin; is it a token shard?"),
+     "shard must begin with 20240520, 1, got [20240521, 1] in magic.bin; name a token shard"),
     (["--data", "shard.bin"],
-     "token must be in [0, 1024), got 1030 at 2 of shard.bin; is it another vocabulary's?"),
+     "token must be in [0, 1024), got 1030 at 2 of shard.bin; check that the file and the model "
+     "have the same vocabulary"),
     (["--data", "floats.npy"],
      "tokens must be integers, got float64 in floats.npy; save them as integers"),
     (["--data", "ids.npy", "--token-bytes", "two_bytes.npy"],
-     "token bytes must be as many as the tokens, got 2 in two_bytes.npy for 3 in ids.npy; one that "
-     "begins a document has its entry too"),
+     "token bytes must be as many as the tokens, got 2 in two_bytes.npy for 3 in ids.npy; include "
+     "the tokens that begin documents"),
     (["--data", "ids.npy", "good"],
-     "data must be all text or all tokens, got both in ids.npy, good; score them one by one"),
+     "data must be all text or all tokens, got both in ids.npy, good; score them in separate runs"),
     (["--data", "good", "--model", "factories:number"],
      "context must be given, got none: factories:number has no attribute context; name the most "
      "tokens that it takes at once with --context"),

@@ -62,7 +62,7 @@ def factories(tmp_path, monkeypatch):
 
 @settings(max_examples=40)
 @given(st.text(min_size=1, max_size=60))
-def test_any_utf8_text_is_spelled_byte_for_byte(text):
+def test_any_utf8_text_is_encoded_byte_for_byte(text):
     raw = text.encode("utf-8")
     tokenizer = load_demo().tokenizer
     tokens, n_bytes = tokenizer.encode(Document("x", raw))
@@ -71,7 +71,7 @@ def test_any_utf8_text_is_spelled_byte_for_byte(text):
     assert tokenizer.decode_bytes(tokens) == raw
 
 
-def test_the_beginning_of_a_document_cannot_be_spelled_by_the_text():
+def test_the_beginning_of_a_document_cannot_be_encoded_from_text():
     tokenizer = load_demo().tokenizer
     name = tokenizer.decode_bytes(np.array([tokenizer.bos]))
     tokens, n_bytes = tokenizer.encode(Document("x", name))
@@ -184,8 +184,9 @@ def test_options_take_the_place_of_attributes(factories):
          "context must be an integer >= 1, got 0 for function.<locals>.<lambda>; it is the most "
          "tokens that the model takes at once (--context)"),
         ("{f}:function", {"context": 9, "tokenizer": "bytes"},
-         "tokenizer must have at most the model's 7 tokens, got 256 in bytes: the wrong "
-         "vocabulary; name the one that the model was trained with"),
+         "tokenizer must have at most the 7 tokens of the model, got 256 in bytes; name the "
+         "tokenizer "
+         "that the model was trained with"),
         ("{f}:function", {"context": 9, "device": "cpu"},
          "device and dtype are for modules of torch, got function from {f}:function; leave them "
          "out"),
@@ -222,8 +223,8 @@ def zeros(*shape):
          "context must be an integer >= 1, got 2.0 for m; it is the most tokens that the model "
          "takes at once (--context)"),
         (zeros(1, 1, 9), {"tokenizer": FastTokenizer(demo.TOKENIZER_PATH, name="t")},
-         "tokenizer must have at most the model's 9 tokens, got 1024 in t: the wrong vocabulary; "
-         "name the one that the model was trained with"),
+         "tokenizer must have at most the 9 tokens of the model, got 1024 in t; name the "
+         "tokenizer that the model was trained with"),
     ],
 )  # fmt: skip
 def test_refused_callables(network, options, text):

@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import FrozenInstanceError, asdict, fields
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from eval import config as module
 from eval.config import RunConfig, ScoreConfig, add_options, make_config
 from ngrammix.experts.chain import ALL, CHOICES
 
-NAMES = [its.name for its in fields(RunConfig)]
+NAMES = [field.name for field in fields(RunConfig)]
 DEFAULTS = asdict(RunConfig())
 LISTS = ("data", "log")
 FLAGS = ("skip_empty", "download", "trust_remote_code")
@@ -124,7 +125,7 @@ def test_a_memory_limit_is_a_number_in_toml_too(inside):
 
 
 def test_options_are_those_of_the_configuration_or_those_named():
-    score_names = {its.name for its in fields(ScoreConfig)}
+    score_names = {field.name for field in fields(ScoreConfig)}
     assert set(NAMES) > score_names
     for config, names in ((ScoreConfig, score_names), (RunConfig, set(NAMES))):
         parser = argparse.ArgumentParser(add_help=False)
@@ -161,6 +162,15 @@ def test_the_command_line_refuses_kinds_and_choices():
 
 def test_standard_input_is_a_name_like_any_other():
     assert make_config(RunConfig, parse(["--data", "-", "--order", "3"])).data == ("-",)
+
+
+def test_integers_of_numpy_are_integers():
+    config = RunConfig(order=np.int64(3), bos=np.uint16(0), memory_limit=np.int32(1 << 20))
+    assert config == RunConfig(order=3, bos=0, memory_limit=1 << 20)
+    assert {type(config.order), type(config.bos), type(config.memory_limit)} == {int}
+    with pytest.raises(ValueError) as raised:
+        RunConfig(order=np.float64(3))
+    assert str(raised.value) == "order must be int, got np.float64(3.0); correct the option"
 
 
 def test_it_is_frozen_and_by_keyword():
@@ -236,10 +246,10 @@ def test_what_is_no_choice_is_refused():
         assert str(raised.value) == text
 
 
-KNOWN = (
-    "known are mixer, order, memory_limit, windows, context, stride, batch, limit, model, data, "
-    "tokenizer, quantized, column, split, bos, token_bytes, skip_empty, device, dtype, download, "
-    "trust_remote_code, out, checkpoint, checkpoint_every, threads, log"
+NAMED = (
+    "the options are mixer, order, memory_limit, windows, context, stride, batch, limit, model, "
+    "data, tokenizer, quantized, column, split, bos, token_bytes, skip_empty, device, dtype, "
+    "download, trust_remote_code, out, checkpoint, checkpoint_every, threads, log"
 )
 
 
@@ -249,9 +259,9 @@ KNOWN = (
         ("ordr = 3", "a.toml must hold options alone, got ordr; did you mean order?"),
         ("token-bytes = 'b'", "a.toml must hold options alone, got token-bytes; did you mean "
          "token_bytes?"),
-        ("json = true", f"a.toml must hold options alone, got json; {KNOWN}"),
+        ("json = true", f"a.toml must hold options alone, got json; {NAMED}"),
         ("order = 3\n[xyz]\nwindows = 'stream'",
-         f"a.toml must hold options alone, got xyz; {KNOWN}"),
+         f"a.toml must hold options alone, got xyz; {NAMED}"),
         ("order 3", "--config must be TOML, got a.toml: Expected '=' after a key in a key/value "
          "pair (at line 1, column 7); correct it"),
         ("order = 3\norder = 4", "--config must be TOML, got a.toml: Cannot overwrite a value (at "
@@ -301,5 +311,5 @@ def test_a_file_that_is_missing_or_too_large_is_refused(inside, monkeypatch):
     with pytest.raises(ValueError) as raised:
         make_config(RunConfig, {}, "c.toml")
     assert str(raised.value) == (
-        "--config must have at most 9 bytes, got 10 in c.toml; is it the one?"
+        "--config must have at most 9 bytes, got 10 in c.toml; name a TOML file of options"
     )

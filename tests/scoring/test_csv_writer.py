@@ -18,7 +18,7 @@ TOKEN_BYTES = [b"a", b"", b",", b'"', b"\r\n", b"\n", b" ", b"%s", b"\xff", "é"
 
 
 def make_run(seed, lengths):
-    """(scored, spelling of each token, names) of documents of so many tokens."""
+    """(scored, bytes of each token, names) of documents of so many tokens."""
     rng = np.random.default_rng(seed)
     n_tokens = sum(lengths)
     tokens = rng.integers(0, len(TOKEN_BYTES), n_tokens)

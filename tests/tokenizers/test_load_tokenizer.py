@@ -88,7 +88,7 @@ def test_a_marked_blank_is_counted_as_often_as_it_is_in_the_text(text, begins, s
 
 @settings(max_examples=40)
 @given(TEXTS, st.booleans())
-def test_byte_level_tokens_spell_any_text(text, begins):
+def test_byte_level_tokens_encode_any_text(text, begins):
     tokenizer = FastTokenizer(TOKENIZER_PATH, bos=0)
     tokens, n_bytes = tokenizer.encode(Document("x", text.encode(), begins=begins))
     library = Tokenizer.from_file(str(TOKENIZER_PATH))
@@ -137,7 +137,7 @@ def test_bytes_of_a_side_car_are_taken():
     assert SideCarTokenizer(300).decode_bytes(np.array([5])) == b""
 
 
-def test_a_beginning_that_is_no_byte_spells_nothing():
+def test_a_beginning_that_is_no_byte_has_no_bytes():
     tokenizer = ByteTokenizer(256)
     assert (tokenizer.vocab_size, tokenizer.bos) == (257, 256)
     assert tokenizer.encode(Document("x", tokens=np.array([256, 65])))[1].tolist() == [0, 1]
@@ -220,25 +220,23 @@ def test_a_stream_is_counted_alike_however_it_is_cut(shared, pieces):
 def test_the_published_mistakes_have_their_published_size(pieces, head):
     table = pieces[1024]._table
     n_bytes = table.count(head, after_boundary=True)
-    twice = n_bytes + table.blank[head]  # 1.16713 on all of it, in tokens of another vocabulary
+    twice = n_bytes + table.space[head]  # 1.16713 on all of it, in tokens of another vocabulary
     assert twice.sum() / n_bytes.sum() == pytest.approx(1.16655, abs=1e-5)
     is_byte = (head >= 4) & (head < 260)  # undecodable alone: U+FFFD, three bytes
     assert (n_bytes + 2 * is_byte).sum() / n_bytes.sum() == pytest.approx(1.00263, abs=1e-5)
 
 
-def test_pieces_of_a_text_are_spelled_like_the_whole(shared, pieces):
+def test_pieces_of_a_text_are_encoded_like_the_whole(shared, pieces):
     documents = [" ".join(text.split()) for text in verified(shared)]
     for tokenizer in pieces.values():
         plain = [
-            text
-            for text in documents
-            if tokenizer._begins.normalize(text) == text.replace(" ", "▁")
+            text for text in documents if tokenizer._first.normalize(text) == text.replace(" ", "▁")
         ]
         assert len(plain) > 10
         for text in plain[:10]:
             raw, cut = text.encode(), text.encode().rindex(b" ")
             tokens, n_bytes = tokenizer.encode(Document("x", raw))
-            assert tokens.tolist() == tokenizer._begins.encode(text)
+            assert tokens.tolist() == tokenizer._first.encode(text)
             assert n_bytes.sum() == len(raw)
             decoded = [
                 tokenizer.decode_bytes(tokenizer.encode(Document("x", part, begins=not i))[0])
@@ -247,7 +245,7 @@ def test_pieces_of_a_text_are_spelled_like_the_whole(shared, pieces):
             assert b"".join(decoded).removeprefix(b" ") == raw
 
 
-def test_verified_documents_are_spelled_by_the_models_own_tokenizer(shared):
+def test_verified_documents_are_encoded_by_the_models_own_tokenizer(shared):
     tokenizer = load_tokenizer(shared("models/llama-sp1024-1m4"), vocab_size=1024)
     assert (tokenizer.bos, tokenizer.vocab_size) == (1, 1024)
     assert tokenizer.name == "llama-sp1024-1m4-91f34fbd"
@@ -325,7 +323,7 @@ def test_tokenizers_that_lose_bytes(tmp_path, spec, raw, text):
                               "space is dropped, merged or replaced)"),
         (b"one\ntwo", True, "7 for 7 in x, b' two' for b'\\ntwo' at byte 3 (white space is "
                             "dropped, merged or replaced)"),
-        (b" one", True, "3 for 4 in x, b'one' for b' one' at byte 0 (the blank before the text is "
+        (b" one", True, "3 for 4 in x, b'one' for b' one' at byte 0 (the space before the text is "
                         "counted twice, or lost)"),
         ("a ½".encode(), True, "7 for 4 in x, b'1\\xe2\\x81\\x842' for b'\\xc2\\xbd' at byte 2 "
                                "(Unicode normalisation such as NFKC)"),
@@ -344,8 +342,9 @@ def test_text_that_sentencepiece_normalises(pieces, raw, begins, text):
                           "vocab_size or check the tokenizer"),
         ([500, 3], True, "every token must have known bytes, got the unknown token 3 at position 1 "
                          "of x; take a tokenizer that can encode every byte"),
-        ([354], False, "pieces of a document must come in order, got a later piece of x first; "
-                       "whether its first blank counts depends on the token before"),
+        ([354], False, "the pieces of a document must be encoded in order, got a later piece of x "
+                       "first; "
+                       "encode the document from its beginning"),
     ],
 )  # fmt: skip
 def test_tokens_that_sentencepiece_cannot_account_for(pieces, tokens, begins, text):
@@ -360,14 +359,14 @@ def test_tokens_that_sentencepiece_cannot_account_for(pieces, tokens, begins, te
         (SideCarTokenizer(9), Document("x", b"a"),
          "text needs a tokenizer, got none for x; name one with --tokenizer"),
         (SideCarTokenizer(9), Document("x", tokens=np.array([1])),
-         "the bytes of tokens must be known, got none for x; name the tokenizer with --tokenizer, "
-         "or the bytes of each token with --token-bytes"),
+         "the bytes of the tokens must be known, got none for x; name a tokenizer with "
+         "--tokenizer, or a side-car file with --token-bytes"),
         (SideCarTokenizer(9), Document("x", tokens=np.array([9]), token_bytes=np.array([1])),
          "tokens of x must be in [0, 9), got 9 at position 0; raise vocab_size or check the "
          "tokenizer"),
         (SideCarTokenizer(9), Document("x", tokens=np.array([1]), token_bytes=np.array([1, 2])),
-         "token bytes must be 1 counts >= 0, one a token, got shape (2,) for x; they are the raw "
-         "bytes that each token stands for"),
+         "token bytes must be 1 counts >= 0, one per token, got shape (2,) for x; pass the number "
+         "of raw bytes of each token"),
         (ByteTokenizer(), Document("x", tokens=np.array([256])),
          "tokens of x must be in [0, 256), got 256 at position 0; raise vocab_size or check the "
          "tokenizer"),
@@ -390,20 +389,20 @@ SAVE = "save it with PreTrainedTokenizerFast.save_pretrained"
         ("t.txt", "x", {}, "tokenizer must be bytes, a .json, a .model or a folder, got {p}; check "
                            "the path"),
         ("t.json", '{"model', {}, "tokenizer must be JSON, got {p} (Unterminated string starting "
-                                  "at: line 1 column 2 (char 1)); is it cut short?"),
+                                  "at: line 1 column 2 (char 1)); check that it is complete"),
         ("t.json", "[]", {}, HF_FILE + ", which names no model; " + SAVE),
         ("t.json", letters(version="7"), {},
          HF_FILE + " (Unknown tokenizer version '7' at line 1 column 15); " + SAVE),
         ("t.json", letters(), {"vocab_size": 7},
-         "tokenizer must have at most the model's 7 tokens, got 8 in t-8718d644: the wrong "
-         "vocabulary; name the one that the model was trained with"),
+         "tokenizer must have at most the 7 tokens of the model, got 8 in t-8718d644; name the "
+         "tokenizer that the model was trained with"),
         ("t.json", letters(), {"bos": 8},
-         "bos must be in [0, 8), got 8 for the tokenizer t-8718d644; it is the id of the token "
+         "bos must be in [0, 8), got 8 for the tokenizer t-8718d644; pass the id of the token "
          "that begins a document"),
         ("t.json", letters(model={"type": "BPE", "vocab": {"a": 1 << 24}, "merges": []}), {},
-         "tokenizer must have ids in [0, 16777216), got 16777216 in {p}; is it damaged?"),
-        ("t.model", "no model", {}, "tokenizer must be a SentencePiece model, got {p}; is it cut "
-                                    "short?"),
+         "tokenizer must have ids in [0, 16777216), got 16777216 in {p}; download it again"),
+        ("t.model", "no model", {}, "tokenizer must be a SentencePiece model, got {p}; check that "
+                                    "it is complete"),
     ],
 )  # fmt: skip
 def test_refused_tokenizers(tmp_path, name, content, options, text):
@@ -427,11 +426,11 @@ def test_refused_folders_and_settings(tmp_path):
     with pytest.raises(ValueError) as error:
         load_tokenizer(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path / 'config.json'} must hold a JSON object (no object); is it damaged?"
+        f"{tmp_path / 'config.json'} must hold a JSON object, got no object; download it again"
     )
     with pytest.raises(ValueError) as error:
         ByteTokenizer(-1)
-    assert str(error.value) == "bos must be >= 0, got -1; 256 is the first that is no byte"
+    assert str(error.value) == "bos must be >= 0, got -1; 256 is the first id that is not a byte"
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
@@ -441,7 +440,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
         load_tokenizer(tmp_path / "t.json")
     assert str(error.value) == (
         f"tokenizer must have at most 268435456 bytes, got 268435457 in {tmp_path / 't.json'}; "
-        "is it one?"
+        "check the path"
     )
 
 

@@ -41,7 +41,7 @@ def train_tokenizer(documents: list[StdlibText], vocab_size: int) -> Tokenizer:
     sources = [d.text for d in documents if d.kind == "source"]
     prose = [d.text for d in documents if d.kind in ("docstring", "prose", "comment")]
     tokenizer.train_from_iterator(prose + sources[: len(sources) // 8], trainer)
-    # As an added token BOS would be cut out of texts that spell it; as a plain entry it is not.
+    # As an added token BOS would be cut out of texts that contain it; as a plain entry it is not.
     plain = json.loads(tokenizer.to_str())
     plain["added_tokens"] = []
     return Tokenizer.from_str(json.dumps(plain))
