@@ -1,14 +1,17 @@
-"""The checks of the face: rule, value, place and mend, before any state changes."""
+"""Checks of arguments, before any state changes; each error names rule, value and remedy."""
 
+import operator
 import re
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ngrammix.types import Floats, Tokens
+
 MAX_ORDER = 32
 MAX_VOCAB_SIZE = 2**31
-MAX_POSITION = 2**30 - 64  # an n-gram has 30 bits for where it was last seen
+MAX_POSITION = 2**30 - 64  # the tables have 30 bits for the position of an n-gram
 MAX_BYTES = 2**62
 UNITS = {"B": 1} | {
     f"{letter}{infix}B": base**power
@@ -19,69 +22,82 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?(B|[KMGT]I?B)")
 
 
 class NotCopyable:
-    """A stream has one state: a copy that shares its tables would corrupt both."""
+    """Base of classes with one state a stream, whose tables a copy would share and corrupt."""
 
     def __reduce__(self) -> NoReturn:
         name = type(self).__name__
         raise TypeError(f"a {name} cannot be copied or pickled; let a new one learn the tokens")
 
 
-def check_order(order: object) -> int:
-    """Return `order` as int, or raise ValueError unless it is in 1..32."""
-    if isinstance(order, bool) or not isinstance(order, int | np.integer):
-        raise ValueError(f"order must be an integer in 1..{MAX_ORDER}, got {order!r}; pass an int")
-    if not 1 <= order <= MAX_ORDER:
-        raise ValueError(
-            f"order must be in 1..{MAX_ORDER}, got {order}; "
-            "it is the length of the longest n-gram, the predicted token included"
-        )
-    return int(order)
+def as_int(value: object) -> int | None:
+    """Return `value` as int if it is an integer of any type, else None; a bool is no integer."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
-def check_vocab_size(vocab_size: object) -> int:
-    """Return `vocab_size` as int, or raise ValueError unless it is in 1..2**31."""
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int | np.integer):
-        raise ValueError(f"vocab_size must be an integer >= 1, got {vocab_size!r}; pass an int")
-    if not 1 <= vocab_size <= MAX_VOCAB_SIZE:
-        raise ValueError(
-            f"vocab_size must be in 1..2**31, got {vocab_size}; it is the width of the logits"
-        )
-    return int(vocab_size)
-
-
-def check_integer(value: object, name: str, lowest: int, highest: int) -> int:
+def check_int(value: object, name: str, lowest: int, highest: int) -> int:
     """Return `value` as int, or raise ValueError unless it is an integer in lowest..highest."""
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or not lowest <= value <= highest:  # type: ignore[operator]
+    number = as_int(value)
+    if number is None or not lowest <= number <= highest:
         raise ValueError(
             f"{name} must be an integer in {lowest}..{highest}, got {value!r}; "
             "leave it out for the default"
         )
-    return int(value)  # type: ignore[call-overload,no-any-return]
+    return number
+
+
+def check_order(order: object) -> int:
+    """Return `order` as int, or raise ValueError unless it is in 1..32."""
+    number = as_int(order)
+    if number is None:
+        raise ValueError(f"order must be an integer in 1..{MAX_ORDER}, got {order!r}; pass an int")
+    if not 1 <= number <= MAX_ORDER:
+        raise ValueError(
+            f"order must be in 1..{MAX_ORDER}, got {order}; "
+            "it is the length of the longest n-gram, the predicted token included"
+        )
+    return number
+
+
+def check_vocab_size(vocab_size: object) -> int:
+    """Return `vocab_size` as int, or raise ValueError unless it is in 1..2**31."""
+    number = as_int(vocab_size)
+    if number is None:
+        raise ValueError(f"vocab_size must be an integer >= 1, got {vocab_size!r}; pass an int")
+    if not 1 <= number <= MAX_VOCAB_SIZE:
+        raise ValueError(
+            f"vocab_size must be in 1..2**31, got {vocab_size}; it is the width of the logits"
+        )
+    return number
 
 
 def check_threads(n_threads: object) -> int:
     """Return `n_threads` as int, or raise ValueError unless it is 1 or 2."""
-    if isinstance(n_threads, bool) or n_threads not in (1, 2):
+    number = as_int(n_threads)
+    if number not in (1, 2):
         raise ValueError(f"n_threads must be 1 or 2, got {n_threads!r}; the bits are the same")
-    return int(n_threads)
+    return number
 
 
 def as_bytes(memory_limit: object) -> int:
-    """Return a size in bytes, given so or as text such as "512 MiB", or raise ValueError."""
-    size = memory_limit
-    if isinstance(size, str) and (match := _SIZE.fullmatch(size.strip().upper())):
+    """Return a number of bytes, or a text such as "512 MiB", as int, or raise ValueError."""
+    size = as_int(memory_limit)
+    if isinstance(memory_limit, str) and (match := _SIZE.fullmatch(memory_limit.strip().upper())):
         size = int(float(match[1]) * UNITS[match[2]])
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 0 < size < MAX_BYTES:
+    if size is None or not 0 < size < MAX_BYTES:
         raise ValueError(
             f"memory_limit must be a number of bytes > 0, got {memory_limit!r}; "
             'pass an int, or text such as "2GiB"'
         )
-    return int(size)
+    return size
 
 
 def check_capacity(position: int, n_tokens: int) -> None:
-    """Raise ValueError if `n_tokens` after `position` are more than a cache can number."""
+    """Raise ValueError if a cache at `position` cannot take `n_tokens` more."""
     if position + n_tokens > MAX_POSITION:
         raise ValueError(
             f"a cache learns at most {MAX_POSITION} tokens, got {n_tokens} after {position}; "
@@ -89,8 +105,8 @@ def check_capacity(position: int, n_tokens: int) -> None:
         )
 
 
-def as_integers(values: ArrayLike, name: str, what: str = "token ids") -> NDArray[np.int64]:
-    """Return `values`, any shape, as int64, or raise ValueError; an empty list is integers."""
+def as_integers(values: ArrayLike, name: str, what: str = "token ids") -> Tokens:
+    """Return `values` of any shape as int64, or raise ValueError; an empty list is accepted."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:  # ragged lists, tensors on another device
@@ -109,22 +125,25 @@ def as_integers(values: ArrayLike, name: str, what: str = "token ids") -> NDArra
 
 
 def check_ids(
-    ids: NDArray[np.int64], vocab_size: int, name: str, places: NDArray[np.int64] | None = None
+    ids: Tokens, vocab_size: int, name: str, positions: NDArray[np.int64] | None = None
 ) -> None:
-    """Raise ValueError unless ids (N,) are in [0, V); places (N,) says where each one stands."""
-    outside = (ids < 0) | (ids >= vocab_size)
-    if outside.any():
-        i = int(np.argmax(outside))
+    """Raise ValueError unless ids (N,) are in [0, V).
+
+    positions (N,): the position of each id that the error reports; by default its index.
+    """
+    is_outside = (ids < 0) | (ids >= vocab_size)
+    if is_outside.any():
+        i = int(np.argmax(is_outside))
         raise ValueError(
             f"{name} must be in [0, {vocab_size}), got {ids[i]} at position "
-            f"{i if places is None else places[i]}; raise vocab_size or check the tokenizer"
+            f"{i if positions is None else positions[i]}; raise vocab_size or check the tokenizer"
         )
 
 
 def as_tokens(
     tokens: ArrayLike, vocab_size: int, name: str = "tokens", *, may_be_empty: bool = False
-) -> NDArray[np.int64]:
-    """Return `tokens` as (T,) int64, or raise ValueError if they are no 1-D ids in [0, V)."""
+) -> Tokens:
+    """Return `tokens` as (T,) int64, or raise ValueError unless they are 1-D ids in [0, V)."""
     array = as_integers(tokens, name)
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {array.shape}; pass them in stream order")
@@ -135,11 +154,11 @@ def as_tokens(
 
 
 def as_nats(
-    values: ArrayLike, name: str, shape: tuple[int, ...], places: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return those of `values` at `places` (N,) of their C order, or raise ValueError.
+    values: ArrayLike, name: str, shape: tuple[int, ...], positions: NDArray[np.int64]
+) -> Floats:
+    """Return `values` at positions (N,) of their C order: (N,) float64, nats.
 
-    They must have `shape`, and be numbers >= 0 and below infinity at the places.
+    ValueError unless they have `shape`, and are >= 0 and finite at those positions.
     """
     array = np.asarray(values)
     if array.dtype.kind != "f" or array.shape != shape:
@@ -147,19 +166,19 @@ def as_nats(
             f"{name} must be floating point and of shape {shape}, that of targets, got dtype "
             f"{array.dtype} and shape {array.shape}; pass one number a target, in nats"
         )
-    nats: NDArray[np.float64] = array.reshape(-1)[places].astype(np.float64)
-    wrong = ~((nats >= 0) & (nats < np.inf))
-    if wrong.any():
-        i = int(np.argmax(wrong))
+    nats: Floats = array.reshape(-1)[positions].astype(np.float64)
+    is_wrong = ~((nats >= 0) & (nats < np.inf))
+    if is_wrong.any():
+        i = int(np.argmax(is_wrong))
         raise ValueError(
-            f"{name} must be >= 0 and finite, got {nats[i]} at position {places[i]}; "
+            f"{name} must be >= 0 and finite, got {nats[i]} at position {positions[i]}; "
             "it is in nats and positive: -log p"
         )
     return nats
 
 
-def as_token(next_token: int, vocab_size: int) -> NDArray[np.int64]:
-    """Return `next_token` as (1,) int64, or raise ValueError if it is no single id in [0, V)."""
+def as_token(next_token: int, vocab_size: int) -> Tokens:
+    """Return `next_token` as (1,) int64, or raise ValueError unless it is one id in [0, V)."""
     array = as_integers(next_token, "next_token")
     if array.ndim != 0:
         raise ValueError(f"next_token must be one integer, got shape {array.shape}; pass an int")

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ngrammix.checks import check_integer
+from ngrammix.checks import check_int
 
 Item = TypeVar("Item")
 
@@ -48,7 +48,7 @@ def prefetch(iterable: Iterable[Item], n_ahead: int = 2) -> Generator[Item, None
     [2 2 2]
     """
     items = (item for item in iterable)  # a generator: it ends at its first error
-    return _prefetched(items, check_integer(n_ahead, "n_ahead", 1, 1024))
+    return _prefetched(items, check_int(n_ahead, "n_ahead", 1, 1024))
 
 
 def _prefetched(items: Iterator[Item], n_ahead: int) -> Generator[Item, None, None]:

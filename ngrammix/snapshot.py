@@ -18,6 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ngrammix.types import StateDict
+
 MAGIC = b"NGRAMMIX"
 VERSION = 2
 PAGE = 4096
@@ -26,65 +28,65 @@ START = len(MAGIC) + 8 + DIGEST_BYTES  # of the header
 MAX_HEADER = 1 << 20
 DTYPES = {name: np.dtype(f"<{name}") for name in ("u4", "i4", "i8", "f8")}
 
-Contents = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values for JSON, and arrays
+Contents = tuple[dict[str, Any], StateDict]  # (values for JSON, arrays)
 
 
 class SnapshotError(ValueError):
-    """A file that is no whole, unaltered snapshot of what was asked for."""
+    """Raised for a file that is not a complete, unaltered snapshot of the expected kind."""
 
 
-class _Described(NamedTuple):
-    """What a header says of one array."""
+class _ArrayHeader(NamedTuple):
+    """Dtype, shape and BLAKE2b digest of one array, from the header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     digest: str
 
 
-def write(path: Path, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write `values` (JSON) and `arrays` (of `DTYPES`) to `path`.
+def write(path: Path, values: dict[str, Any], arrays: StateDict) -> None:
+    """Write `values` (JSON) and `arrays` (of `DTYPES`) to `path`, whole or not at all.
 
-    The bytes go to a file beside it and reach the disk before that takes the name: a reader, or a
-    process killed at any moment, leaves the old file whole or the new one.
+    The bytes are written to a second file and synced to disk before it is renamed to `path`. So a
+    process that is killed at any moment leaves the old file or the new one.
     """
-    plain = {name: np.ascontiguousarray(array, _little(array)) for name, array in arrays.items()}
-    described = {
-        name: _Described(array.dtype, array.shape, _digest(array))._asdict()
+    little = {name: np.ascontiguousarray(array, _little(array)) for name, array in arrays.items()}
+    headers = {
+        name: _ArrayHeader(array.dtype, array.shape, _digest(array))._asdict()
         | {"dtype": array.dtype.str[1:]}
-        for name, array in plain.items()
+        for name, array in little.items()
     }
-    header = json.dumps({"values": values, "arrays": described}).encode()
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    header = json.dumps({"values": values, "arrays": headers}).encode()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("wb") as file:
+        with part.open("wb") as file:
             file.write(MAGIC + np.array([VERSION, len(header)], "<u4").tobytes())
             file.write(blake2b(header, digest_size=DIGEST_BYTES).digest() + header)
-            for array in plain.values():
+            for array in little.values():
                 file.write(bytes(-file.tell() % PAGE))
                 file.write(array.data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        part.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Contents:
-    """(values, arrays) of the snapshot at `path`.
+    """Return (values, arrays) of the snapshot at `path`.
 
     Raises
     ------
     SnapshotError
-        If the file is missing, no snapshot, of another version, cut short, longer than it says, or
-        altered by a bit.
+        If the file is missing, not a snapshot, of another version, truncated, longer than its
+        header says, or altered in any bit.
     """
     if not path.is_file():
         raise SnapshotError(f"snapshot must be a file, got {path}; check the path")
     size = path.stat().st_size
     with path.open("rb") as file:
-        values, described = _read_header(path, file, size)
+        values, headers = _read_header(path, file, size)
         arrays = {}
-        for name, (dtype, shape, digest) in described.items():
+        for name, (dtype, shape, digest) in headers.items():
             pad = -file.tell() % PAGE
             _check(file.read(pad) == bytes(pad), path, f"the zeros before {name} are not zero")
             left = size - file.tell()
@@ -99,21 +101,21 @@ def read(path: Path) -> Contents:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Contents]:
-    """What `read` gives; what is raised while it is put to use means that the file is damaged."""
-    parts = read(path)
+    """(values, arrays) of the snapshot; errors of the `with` block become a `SnapshotError`."""
+    contents = read(path)
     try:
-        yield parts
+        yield contents
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise damaged(path, error) from error
 
 
-def load_arrays(into: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) -> None:
-    """Copy `arrays` into those of the same names, or raise ValueError if they are not alike.
+def load_arrays(into: StateDict, arrays: StateDict) -> None:
+    """Copy `arrays` into the arrays `into` of the same names.
 
-    Floats must be finite.
+    ValueError unless names, dtypes and shapes are equal and all floats are finite.
     """
     if arrays.keys() != into.keys():
-        raise ValueError(f"arrays {sorted(arrays)} where {sorted(into)} belong")
+        raise ValueError(f"arrays must be {sorted(into)}, got {sorted(arrays)}")
     for name, array in arrays.items():
         if array.dtype != into[name].dtype or array.shape != into[name].shape:
             raise ValueError(f"{name} has the wrong shape or dtype")
@@ -122,30 +124,37 @@ def load_arrays(into: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) 
         into[name][:] = array
 
 
-def join(parts: dict[str, dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Arrays of several parts under one name each: "part array"."""
-    return {f"{part} {name}": array for part, its in parts.items() for name, array in its.items()}
+def join(groups: dict[str, StateDict]) -> StateDict:
+    """Arrays of several groups in one dict, each under the name "group array"."""
+    return {
+        f"{group} {name}": array
+        for group, arrays in groups.items()
+        for name, array in arrays.items()
+    }
 
 
-def split(arrays: dict[str, NDArray[Any]], parts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What was joined, by part; taken out of `arrays`. ValueError if an array is of no part."""
-    found: dict[str, dict[str, Any]] = {part: {} for part in parts}
+def split(arrays: StateDict, groups: Sequence[str]) -> dict[str, StateDict]:
+    """Arrays that `join` put together, by group; they are taken out of `arrays`.
+
+    ValueError if an array belongs to none of the groups.
+    """
+    by_group: dict[str, StateDict] = {group: {} for group in groups}
     for name in list(arrays):
-        part, _, rest = name.partition(" ")
-        if part not in found:
-            raise ValueError(f"array {name} is of no part")
-        found[part][rest] = arrays.pop(name)
-    return found
+        group, _, rest = name.partition(" ")
+        if group not in by_group:
+            raise ValueError(f"array {name} belongs to none of {sorted(by_group)}")
+        by_group[group][rest] = arrays.pop(name)
+    return by_group
 
 
-def damaged(path: Path, what: object) -> SnapshotError:
-    """Error of a file whose content cannot be what was saved."""
-    return SnapshotError(f"{path} is damaged: {what}; use another copy, or learn the tokens anew")
+def damaged(path: Path, reason: object) -> SnapshotError:
+    """The error for a file whose content differs from what was saved."""
+    return SnapshotError(f"{path} is damaged: {reason}; use another copy, or learn the tokens anew")
 
 
 def _read_header(
     path: Path, file: BinaryIO, size: int
-) -> tuple[dict[str, Any], dict[str, _Described]]:
+) -> tuple[dict[str, Any], dict[str, _ArrayHeader]]:
     start = file.read(START)
     if start[: len(MAGIC)] != MAGIC:
         raise SnapshotError(
@@ -165,16 +174,16 @@ def _read_header(
     _check(digest == start[-DIGEST_BYTES:], path, "its header is not what was saved")
     try:
         content = json.loads(header)
-        described = {str(name): _described(**array) for name, array in content["arrays"].items()}
-        return dict(content["values"]), described
+        headers = {str(name): _array_header(**array) for name, array in content["arrays"].items()}
+        return dict(content["values"]), headers
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, f"its header makes no sense ({error!r})") from error
+        raise damaged(path, f"its header is not valid ({error!r})") from error
 
 
-def _described(dtype: str, shape: list[int], digest: str) -> _Described:
+def _array_header(dtype: str, shape: list[int], digest: str) -> _ArrayHeader:
     if not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"shape {shape}")
-    return _Described(DTYPES[dtype], tuple(shape), digest)
+    return _ArrayHeader(DTYPES[dtype], tuple(shape), digest)
 
 
 def _digest(array: NDArray[Any]) -> str:
@@ -185,6 +194,6 @@ def _little(array: NDArray[Any]) -> np.dtype[Any]:
     return array.dtype.newbyteorder("<")
 
 
-def _check(is_whole: bool, path: Path, what: str) -> None:
-    if not is_whole:
-        raise damaged(path, what)
+def _check(is_intact: bool, path: Path, reason: str) -> None:
+    if not is_intact:
+        raise damaged(path, reason)

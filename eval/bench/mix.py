@@ -21,7 +21,7 @@ from eval.tables import make_folder
 from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.kneser_ney import MIXING_DISCOUNT, log_target_probability
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.candidates.proposer import ROWS, Proposer
+from ngrammix.candidates.proposer import N_FOLLOWER_ROWS, Proposer
 from ngrammix.experts.gate import Gate
 from ngrammix.experts.guard import Guard
 from ngrammix.experts.tilt import Tilt
@@ -74,7 +74,7 @@ def measure(tokens: Tokens, vocab_size: int, order: int, runs: int) -> dict[str,
         stage: 1e9 * median(seconds[stage] for seconds in walks["score"]) / len(tokens)
         for stage in walks["score"][0]
     }
-    state_bytes = Tilt().nbytes + Gate(order).nbytes + 8 * ROWS
+    state_bytes = Tilt().nbytes + Gate(order).nbytes + 8 * N_FOLLOWER_ROWS
     return {
         "order": order,
         "runs": runs,

@@ -1,12 +1,12 @@
-"""What a full cache forgets: the stalest half of its n-grams, and half of what the others count.
+"""Eviction from a full cache: the least recently used n-grams go, and counts are halved.
 
-Most n-grams of a text come once, and of those that one token made, the shortest knows all that the
-longer ones know. So of n-grams seen at the same time, the longer ones go first, and those that came
-again go last.
+Most n-grams of a text occur once, and of the n-grams that one token inserts, the shortest carries
+all counts of the longer ones. So of n-grams last seen at the same time, the longer ones are evicted
+first, and those that occurred more than once are evicted last.
 
-The counts of those that stay are halved. A forgotten n-gram that comes back is new, so it raises
-the Kneser-Ney count of its suffix once more; unhalved, such counts outgrow the honest ones sweep by
-sweep, and the estimator gets worse than one that begins anew each time.
+The counts of the n-grams that stay are halved. An evicted n-gram that comes back is new again, so
+it raises the Kneser-Ney count of its suffix once more. Without halving, such counts would grow with
+every eviction, and the estimator would become worse than that of a cache emptied each time.
 """
 
 from collections.abc import Sequence
@@ -14,59 +14,62 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix.cache.table import Nodes, Table
+from ngrammix.cache.table import Table
 from ngrammix.kernels import eviction as kernel
 from ngrammix.kernels import find
+from ngrammix.types import Nodes
 
-LEVELS = 4096  # of staleness: how finely the oldest are told from the newest
+N_LEVELS = 4096  # bins of the histogram of eviction keys
 # Chosen by the bits of the cache alone at 1/2, 1/4 and 1/8 of the memory that it takes without a
-# limit (`ngrammix bench memory`), on FineWeb, Darwin and the Linux kernel; 0.4 to 0.6, and all
-# weights from 4 and 16 to 32 and 128, are within 0.04 BPB of these.
-KEPT = 0.5  # of the n-grams, at most, after a sweep
-SHORTEST, REPEATED = 8, 64  # how many times as long such n-grams stay as the others
+# limit (`ngrammix bench memory`), on FineWeb, Darwin and the Linux kernel; fractions from 0.4 to
+# 0.6, and all divisors from 4 and 16 to 32 and 128, are within 0.04 BPB of these.
+KEPT_FRACTION = 0.5  # of the n-grams, at most, stay after an eviction
+# The age of an n-gram is divided by these before ages are compared: n-grams that carry counts of
+# their own, and n-grams that occurred more than once.
+DIVISOR, DIVISOR_REPEATED = 8, 64
 
 
-def forget(
+def evict(
     tables: Sequence[Table],
     counts_of_counts: NDArray[np.int64],
     nodes: Nodes,
     position: int,
     n_kept: int,
 ) -> NDArray[np.int64]:
-    """Forget all but the `n_kept` n-grams that are least stale, or a few less; halve their counts.
+    """Evict all but the `n_kept` most recently used n-grams, or a few fewer; halve their counts.
 
-    Every sum holds: what a context lost is taken off it. nodes (order + 1,), the last k
-    tokens of the stream, follow their n-grams, and are NONE where those are forgotten.
+    Every sum stays exact: what a context loses is subtracted from it. nodes (order + 1,), the nodes
+    of the last k tokens of the stream, are updated; NONE if evicted.
 
     Returns
     -------
     (order + 1,) int64
-        How many n-grams of each length were forgotten.
+        The number of n-grams of each length that were evicted.
     """
-    width = (position + 3 * find.BEFORE_FIRST) // LEVELS + 1
-    histogram = np.zeros(LEVELS, np.int64)
+    width = (position + 3 * find.BEFORE_FIRST) // N_LEVELS + 1
+    histogram = np.zeros(N_LEVELS, np.int64)
     for k, table in enumerate(tables[1:], start=1):
-        kernel.count_stale(
-            table.rows, len(table), k, position, SHORTEST, REPEATED, width, histogram
+        kernel.add_to_histogram(
+            table.rows, len(table), k, position, DIVISOR, DIVISOR_REPEATED, width, histogram
         )
     cutoff = int(np.sum(histogram.cumsum() <= n_kept)) * width
 
-    forgotten = np.zeros(len(tables), np.int64)
-    moved_contexts = np.zeros(1, np.uint32)  # the root stays
+    n_evicted = np.zeros(len(tables), np.int64)
+    new_contexts = np.zeros(1, np.uint32)  # the root stays
     for k in range(1, len(tables)):
         contexts, table = tables[k - 1], tables[k]
-        moved = table.slots  # the index is made anew at the end: until then, room for this
-        kept = kernel.forget(
-            table.rows, len(table), k, position, SHORTEST, REPEATED, cutoff, contexts.rows,
-            moved_contexts, moved, counts_of_counts[k - 1],
+        new_rows = table.slots  # free memory until the index is rebuilt at the end
+        n_rows = kernel.evict(
+            table.rows, len(table), k, position, DIVISOR, DIVISOR_REPEATED, cutoff, contexts.rows,
+            new_contexts, new_rows, counts_of_counts[k - 1],
         )  # fmt: skip
-        kernel.find_hints(contexts.rows, len(contexts), table.rows, kept)
-        forgotten[k] = len(table) - kept
-        is_known = nodes[k] != find.NONE and nodes[k - 1] != find.NONE
-        nodes[k] = moved[nodes[k]] if is_known else find.NONE
+        kernel.choose_hints(contexts.rows, len(contexts), table.rows, n_rows)
+        n_evicted[k] = len(table) - n_rows
+        is_stored = nodes[k] != find.NONE and nodes[k - 1] != find.NONE
+        nodes[k] = new_rows[nodes[k]] if is_stored else find.NONE
         if k > 1:
             contexts.reindex()
-        table.truncate(kept)
-        moved_contexts = moved
+        table.truncate(n_rows)
+        new_contexts = new_rows
     tables[-1].reindex()
-    return forgotten
+    return n_evicted

@@ -1,88 +1,87 @@
-"""Evidence: what the cache knew at each position before its token came."""
+"""Evidence: what the counts said at each position before its token came."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.kernels import count as kernel
-
-Counts = NDArray[np.uint32]
+from ngrammix.types import Counts, Tokens
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the strict prefix says about each of T tokens; row k is the context of k tokens.
+    """Counts before each of T tokens; row k of every array belongs to the context of k tokens.
 
-    Everything but `target_count` depends on the tokens before the position alone, so a gate may be
-    addressed by it. Where a context has no followers, `age` may still say that it was seen (before
-    a boundary); every longer context has no followers either.
+    Every array but `target_count` depends on the earlier tokens alone, so a gate may be addressed
+    by it. `age` can be above 0 for a context without followers: one that was last seen just before
+    a boundary. All longer contexts have no followers either.
 
     Attributes
     ----------
-    _columns : (order, T, 6) uint32
-        The six columns below.
     discounts : (order, T) float32, in (0, 1]
-        Absolute discount of each order at that moment.
+        Absolute discount of each order before the token.
     """
 
-    _columns: Counts
+    _columns: Counts  # (order, T, 6): the counts below, side by side
     discounts: NDArray[np.float32]
 
     @classmethod
-    def allocate(cls, order: int, n_tokens: int) -> "Evidence":
-        """Evidence with room for `n_tokens`, not yet written."""
-        fields = np.empty((order, n_tokens, kernel.N_FIELDS), np.uint32)
-        return cls(fields, np.empty((order, n_tokens), np.float32))
+    def allocate(cls, order: int, n_tokens: int) -> Self:
+        """Uninitialized evidence of `n_tokens` positions."""
+        columns = np.empty((order, n_tokens, kernel.N_COLUMNS), np.uint32)
+        return cls(columns, np.empty((order, n_tokens), np.float32))
 
     @classmethod
-    def from_longest(cls, evidence: Sequence["Evidence"]) -> "Evidence":
-        """Evidence whose row k is the row of the longest contexts of evidence[k]."""
+    def from_longest(cls, evidence: Sequence["Evidence"]) -> Self:
+        """Evidence whose row k is the last row of evidence[k], all of the same T tokens."""
         return cls(
-            np.stack([piece._columns[-1] for piece in evidence]),
-            np.stack([piece.discounts[-1] for piece in evidence]),
+            np.stack([each._columns[-1] for each in evidence]),
+            np.stack([each.discounts[-1] for each in evidence]),
         )
 
     def __len__(self) -> int:
-        """Return the number of positions."""
+        """Return T, the number of positions."""
         return int(self._columns.shape[1])
 
     @property
     def followers(self) -> Counts:
-        """(order, T): n, how many counts the context has; the sum over its followers."""
-        return self._columns[:, :, kernel.SEEN_FOLLOWERS]
+        """(order, T) uint32: n, the sum of the counts of all tokens after the context."""
+        return self._columns[:, :, kernel.EVIDENCE_FOLLOWERS]
 
     @property
     def n_distinct(self) -> Counts:
-        """(order, T): u, how many different tokens were counted after the context."""
-        return self._columns[:, :, kernel.SEEN_DISTINCT]
+        """(order, T) uint32: u, the number of distinct tokens counted after the context."""
+        return self._columns[:, :, kernel.EVIDENCE_DISTINCT]
 
     @property
     def target_count(self) -> Counts:
-        """(order, T): c, the count of the token that came; the only field that sees the target."""
-        return self._columns[:, :, kernel.SEEN_TARGET_COUNT]
+        """(order, T) uint32: c, the count of the token that came; only this depends on it."""
+        return self._columns[:, :, kernel.EVIDENCE_TARGET_COUNT]
 
     @property
     def hint(self) -> Counts:
-        """(order, T): h, the most frequent follower; of equals, the one counted last."""
-        return self._columns[:, :, kernel.SEEN_HINT]
+        """(order, T) uint32: h, the most frequent follower; a tie goes to the latest counted."""
+        return self._columns[:, :, kernel.EVIDENCE_HINT]
 
     @property
     def hint_count(self) -> Counts:
-        """(order, T): the hint's count."""
-        return self._columns[:, :, kernel.SEEN_HINT_COUNT]
+        """(order, T) uint32: the count of the hint."""
+        return self._columns[:, :, kernel.EVIDENCE_HINT_COUNT]
 
     @property
     def age(self) -> Counts:
-        """(order, T): tokens since the context was last seen; 0 if never, and for the empty one."""
-        return self._columns[:, :, kernel.SEEN_AGE]
+        """(order, T) uint32: tokens since the context was last seen; 0 if never, and for k = 0."""
+        return self._columns[:, :, kernel.EVIDENCE_AGE]
 
     @property
-    def matched_order(self) -> NDArray[np.int64]:
-        """(T,) int64: length of the longest n-gram that can answer, the predicted token included.
+    def matched_order(self) -> Tokens:
+        """(T,) int64: order of the longest n-grams whose context has followers.
 
-        1 if only the empty context has followers, 0 if nothing was learned before.
+        The predicted token is included: 1 if only the empty context has followers, 0 if nothing
+        was learned before.
         """
-        matched: NDArray[np.int64] = (self.followers > 0).sum(axis=0, dtype=np.int64)
+        matched: Tokens = (self.followers > 0).sum(axis=0, dtype=np.int64)
         return matched

@@ -1,4 +1,4 @@
-"""The sums that make every estimator exact, verified over whole tables."""
+"""Verification: the sums that make the estimators exact, and the addresses in a saved state."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -10,41 +10,41 @@ from numpy.typing import NDArray
 from ngrammix.cache.table import FIRST_BITS, Table, bits_for
 from ngrammix.kernels import find
 
-MOST_RESERVED = 1 << 17  # rows that a table may have room for beyond those in use
+MAX_SPARE_ROWS = 1 << 17  # rows that a saved index may have room for beyond those in use
 
 
 def check_tables(tables: Sequence[Table], counts_of_counts: NDArray[np.int64]) -> None:
-    """Raise RuntimeError at the first broken sum.
+    """Raise RuntimeError at the first wrong sum.
 
-    tables: the n-grams of 0, 1, ..., order tokens; counts_of_counts (order, 2): how many n-grams of
-    each order were counted once and twice.
+    tables: the n-grams of 0, 1, ..., order tokens. counts_of_counts (order, 2): n-grams of each
+    order counted once, and twice.
     """
-    for k, (parents, children) in enumerate(pairwise(tables)):
-        contexts = parents.rows[: len(parents)]
-        grams = children.rows[: len(children)]
-        prefix, count = grams[:, find.PREFIX], grams[:, find.COUNT]
-        nodes = np.arange(len(contexts), dtype=np.uint32)
-        hints = contexts[:, find.HINT].astype(np.int64)
-        largest = np.zeros(len(contexts), np.uint32)
-        np.maximum.at(largest, prefix, count)
+    for k, (context_table, table) in enumerate(pairwise(tables)):
+        contexts = context_table.rows[: len(context_table)]
+        rows = table.rows[: len(table)]
+        prefix, count = rows[:, find.PREFIX], rows[:, find.COUNT]
         n = len(contexts)
-        broken = {
+        nodes = np.arange(n, dtype=np.uint32)
+        hints = contexts[:, find.HINT].astype(np.int64)
+        largest = np.zeros(n, np.uint32)
+        np.maximum.at(largest, prefix, count)
+        wrong = {
             "followers is not the sum of counts": contexts[:, find.FOLLOWERS]
             != np.bincount(prefix, weights=count, minlength=n),
             "distinct is not the number of counts above 0": contexts[:, find.DISTINCT]
             != np.bincount(prefix, weights=count > 0, minlength=n),
             "hint_count is not the largest count": contexts[:, find.HINT_COUNT] != largest,
             "the hint's count is not hint_count": contexts[:, find.HINT_COUNT]
-            != children.token_counts(nodes, hints),
-            "an n-gram is not found under its key": np.arange(len(grams))
-            != children.lookup(prefix, grams[:, find.TOKEN].astype(np.int64)),
-            "counts of counts are off": counts_of_counts[k]
+            != table.token_counts(nodes, hints),
+            "an n-gram is not found under its key": np.arange(len(rows))
+            != table.lookup(prefix, rows[:, find.TOKEN].astype(np.int64)),
+            "counts of counts are wrong": counts_of_counts[k]
             != [np.sum(count == 1), np.sum(count == 2)],
         }
-        for verdict, where in broken.items():
-            if where.any():
+        for rule, is_wrong in wrong.items():
+            if is_wrong.any():
                 raise RuntimeError(
-                    f"broken table: {verdict}, row {np.argmax(where)}, contexts of {k} tokens"
+                    f"broken table: {rule}, row {np.argmax(is_wrong)}, contexts of {k} tokens"
                 )
 
 
@@ -54,20 +54,21 @@ def check_state(
     vocab_size: int,
     position: int,
 ) -> None:
-    """Raise ValueError unless `state` has the arrays of `empty` and every address leads somewhere.
+    """Raise ValueError unless `state` has the arrays of `empty` and every address is valid.
 
-    empty, state: what Stream.state gives; of the rows, the number may differ. What is verified here
-    is what the kernels would follow unseen: the rest is for `check_tables`.
+    empty, state: what `NgramCache` saves; tables may have different numbers of rows. This verifies
+    what the kernels use as an address; `check_tables` verifies the sums.
     """
     if type(position) is not int or position < 0:
-        raise ValueError(f"position must be an integer >= 0, not {position!r}")
+        raise ValueError(f"position must be an integer >= 0, got {position!r}")
     if empty.keys() != state.keys():
-        raise ValueError(f"it must hold {sorted(empty)}, not {sorted(state)}")
+        raise ValueError(f"arrays must be {sorted(empty)}, got {sorted(state)}")
     for name, expected in empty.items():
-        shape = (*state[name].shape[:1], *expected.shape[1:])
         is_table = name.startswith("rows ") and name != "rows 0"
+        n_rows = state[name].shape[:1] if is_table else expected.shape[:1]
         if state[name].dtype != expected.dtype or state[name].shape != (
-            shape if is_table else expected.shape
+            *n_rows,
+            *expected.shape[1:],
         ):
             raise ValueError(f"{name} has the wrong shape or dtype")
     for name in ("sweeps", "forgotten"):
@@ -76,16 +77,18 @@ def check_state(
     tables = [state[f"rows {k}"] for k in range(len(state["nodes"]))]
     latest = position + find.BEFORE_FIRST
     for k, rows in enumerate(tables):
-        node, seen, bits = (int(state[name][k]) for name in ("nodes", "seen", "bits"))
-        if (node != find.NONE and node >= len(rows)) or seen > latest or (k == 0 and node != 0):
-            raise ValueError(f"the context of {k} tokens leads nowhere")
-        if not bits_for(len(rows), FIRST_BITS) <= bits <= bits_for(len(rows) + MOST_RESERVED):
-            raise ValueError(f"an index of 2**{bits} slots is none for {len(rows)} rows")
+        node, last_seen, bits = (int(state[name][k]) for name in ("nodes", "seen", "bits"))
+        is_node = node == find.NONE or node < len(rows)
+        if not is_node or last_seen > latest or (k == 0 and node != 0):
+            raise ValueError(f"the context of {k} tokens has an invalid node or position")
+        if not bits_for(len(rows), FIRST_BITS) <= bits <= bits_for(len(rows) + MAX_SPARE_ROWS):
+            raise ValueError(f"2**{bits} slots do not fit {len(rows)} rows")
         limits: dict[int, int] = {}
         if k > 0:
             limits |= {find.PREFIX: len(tables[k - 1]), find.TOKEN: vocab_size}
         if k < len(tables) - 1:
             limits[find.HINT] = vocab_size
-        is_off = any(len(rows) and int(rows[:, c].max()) >= limit for c, limit in limits.items())
-        if is_off or (len(rows) and int((rows[:, find.LAST] & find.LAST_MASK).max()) > latest):
-            raise ValueError(f"rows {k} lead out of the tables")
+        is_out = any(len(rows) and int(rows[:, c].max()) >= limit for c, limit in limits.items())
+        mask = find.LAST_SEEN_MASK
+        if is_out or (len(rows) and int((rows[:, find.LAST_SEEN] & mask).max()) > latest):
+            raise ValueError(f"rows {k} have an invalid value")

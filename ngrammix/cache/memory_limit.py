@@ -1,60 +1,64 @@
-"""Budget: the bytes that a cache may take, and when it must forget to stay within them."""
+"""MemoryLimit: the bytes that a cache may take, and how many tokens it learns between checks."""
 
 from collections.abc import Sequence
 
 from ngrammix.cache.table import Table
 from ngrammix.checks import MAX_POSITION
 
-LARGEST_BLOCK = 1 << 16  # tokens between two looks at the budget
-SHARE = 8  # of the limit, that one block may take
+MAX_BLOCK_SIZE = 1 << 16  # tokens between two checks of the limit
+BLOCK_SHARE = 8  # one block may add at most 1 / BLOCK_SHARE of the limit
 
 
-class Budget:
-    """Bytes that the tables and what goes with them may take, looked at before each block.
+class MemoryLimit:
+    """The bytes that tables and work buffers may take; checked before each block of tokens.
 
-    Blocks lie at fixed places of the stream, and room is made for a whole one. So when something is
-    forgotten depends on the stream alone, not on the calls that it came in.
+    Blocks begin at fixed positions of the stream, and room is made for a whole block. So when
+    n-grams are evicted depends on the stream alone, not on how it is cut into calls.
 
     Parameters
     ----------
     tables : sequence of Table
-        Empty ones.
+        The tables, still empty.
     limit : int or None
-        Bytes never to be exceeded, or no limit.
-    chunk : int
-        Most tokens at a time on their way through the tables.
-    chunk_bytes : int
-        What the buffers take for each of them.
+        Bytes, or None for no limit.
+    chunk_size : int
+        Tokens that go through the tables at once, at most.
+    bytes_a_token : int
+        Bytes of the work buffers for each token of a chunk.
 
     Attributes
     ----------
-    block : int
-        Tokens between two looks, a power of two; all that a cache can number without a limit.
-    least : int
-        The smallest limit there can be for such tables.
+    block_size : int
+        Tokens between two checks, a power of two; without a limit, all tokens a cache can take.
+    chunk_size : int
+        Tokens of a chunk, at most; not above `block_size`.
+    minimum : int
+        The smallest limit for such tables, bytes.
     """
 
     def __init__(
-        self, tables: Sequence[Table], limit: int | None, chunk: int, chunk_bytes: int
+        self, tables: Sequence[Table], limit: int | None, chunk_size: int, bytes_a_token: int
     ) -> None:
         self.limit = limit
 
-        def need(block: int) -> int:
-            buffers = (min(chunk, block) + 1) * chunk_bytes
-            n_rows = block + len(tables)  # an n-gram beside the stream takes one a length
+        def needed(block_size: int) -> int:
+            buffers = (min(chunk_size, block_size) + 1) * bytes_a_token
+            n_rows = block_size + len(tables)  # `update` adds up to one n-gram of each length
             return buffers + sum(table.nbytes_with(n_rows) for table in tables)
 
-        self.least = SHARE * need(1)
-        self.block = LARGEST_BLOCK if limit is not None else MAX_POSITION
-        while limit is not None and self.block > 1 and SHARE * need(self.block) > limit:
-            self.block //= 2
-        self.chunk = min(chunk, self.block)
-        self._buffers = (self.chunk + 1) * chunk_bytes
+        self.minimum = BLOCK_SHARE * needed(1)
+        self.block_size = MAX_BLOCK_SIZE if limit is not None else MAX_POSITION
+        while limit is not None and self.block_size > 1:
+            if BLOCK_SHARE * needed(self.block_size) <= limit:
+                break
+            self.block_size //= 2
+        self.chunk_size = min(chunk_size, self.block_size)
+        self._buffer_bytes = (self.chunk_size + 1) * bytes_a_token
 
     def nbytes_with(self, tables: Sequence[Table], n_more: int) -> int:
-        """Bytes of everything with room for `n_more` n-grams of each order."""
-        return self._buffers + sum(table.nbytes_with(n_more) for table in tables)
+        """Bytes of tables and buffers with `n_more` more n-grams of each order."""
+        return self._buffer_bytes + sum(table.nbytes_with(n_more) for table in tables)
 
     def has_room(self, tables: Sequence[Table], n_more: int) -> bool:
-        """Whether `n_more` n-grams of each order can be added within the limit."""
+        """Whether `n_more` more n-grams of each order fit within the limit."""
         return self.limit is None or self.nbytes_with(tables, n_more) <= self.limit

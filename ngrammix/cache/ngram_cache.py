@@ -1,6 +1,8 @@
-"""NgramCache: the streaming face of the tables."""
+"""NgramCache: exact counts of all n-grams of a stream, with the evidence before each token."""
 
 import os
+from collections.abc import Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,10 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ngrammix import snapshot
+from ngrammix.cache import eviction, pipeline
 from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.integrity import check_tables
-from ngrammix.cache.table import Table, Tokens
-from ngrammix.cache.tables import Stream
+from ngrammix.cache.integrity import check_state, check_tables
+from ngrammix.cache.kneser_ney import token_probabilities
+from ngrammix.cache.memory_limit import MemoryLimit
+from ngrammix.cache.pipeline import Chunk, TwoThreadPipeline
+from ngrammix.cache.table import Table, context_nodes
 from ngrammix.checks import (
     NotCopyable,
     as_bytes,
@@ -22,29 +27,38 @@ from ngrammix.checks import (
     check_threads,
     check_vocab_size,
 )
+from ngrammix.kernels import find
+from ngrammix.kernels.count import discount as discount_of
+from ngrammix.types import Floats, Nodes, StateDict, Tokens
 
 
 class NgramCache(NotCopyable):
-    """An exact streaming n-gram cache: every n-gram up to `order`, no hash ever trusted.
+    """Exact counts of every n-gram of a stream up to `order`; no hash is ever trusted.
 
-    Counts are Kneser-Ney's continuation counts, kept up as the tokens go by (update exclusion: an
-    n-gram is counted only where the next longer one is new). `observe` says what was known before
-    each token and then learns it; the same tokens in one call or in a thousand give the same bits.
-    One thread at a time.
+    Counts are Kneser-Ney's continuation counts, kept up to date by update exclusion: an n-gram is
+    counted only where the next longer one is new. `observe` returns the counts before each token
+    and then counts the token. One call or many calls on the same tokens give the same bits. Use a
+    cache from one thread at a time.
 
     Parameters
     ----------
     vocab_size : int >= 1
         V; token ids are in [0, V).
     order : int in 1..32
-        Length of the longest n-gram, the predicted token included (KenLM's sense; PPM counts the
-        context only, so its order 6 is our 7).
+        Length of the longest n-gram, the predicted token included (as in KenLM; PPM counts the
+        context only, so its order 6 is order 7 here).
     memory_limit : int or str, optional
-        Bytes, or text such as ``"2GiB"``, that the tables never exceed: the stalest n-grams are
-        forgotten, and every sum still holds (forget.py). One call or a thousand forget the same.
-        (Outside Linux, a table that grows is held twice for a moment.)
+        Bytes, or text such as ``"2GiB"``, that the tables never exceed: the least recently used
+        n-grams are evicted, and every sum stays exact (cache/eviction.py). What is evicted does not
+        depend on how the stream is cut into calls. (Outside Linux, a table that grows is briefly
+        held twice.)
     n_threads : 1 or 2
-        How many threads walk a call of many tokens. The bits are the same.
+        Threads for a call of many tokens. The bits are the same.
+
+    Attributes
+    ----------
+    position : int
+        Number of tokens learned.
 
     Raises
     ------
@@ -69,64 +83,62 @@ class NgramCache(NotCopyable):
         memory_limit: int | str | None = None,
         n_threads: int = 1,
     ) -> None:
-        order, vocab_size = check_order(order), check_vocab_size(vocab_size)
-        limit = None if memory_limit is None else as_bytes(memory_limit)
-        self._stream = Stream(order, vocab_size, limit, check_threads(n_threads))
-        least = self._stream.budget.least
-        if limit is not None and limit < least:
+        self.vocab_size = check_vocab_size(vocab_size)
+        self.order = check_order(order)
+        self.memory_limit = None if memory_limit is None else as_bytes(memory_limit)
+        self.position = 0
+        n_threads = check_threads(n_threads)
+
+        # The n-grams of 0, 1, ..., order tokens; how many of each order are counted once, twice.
+        self._tables = [Table(is_longest=k == self.order) for k in range(self.order + 1)]
+        self._tables[0].add_root()
+        self._counts_of_counts = np.zeros((self.order, 2), np.int64)
+        # Node of the last k tokens of the stream, and when that n-gram was seen before.
+        self._nodes = np.full(self.order + 1, find.NONE, np.uint32)
+        self._nodes[0] = 0
+        self._last_seen = np.zeros(self.order + 1, np.uint32)
+        self._n_evictions = np.zeros(1, np.int64)
+        self._n_evicted = np.zeros(self.order + 1, np.int64)
+
+        # Buffers are counted as for two threads, so that one and two threads evict the same.
+        bytes_a_token = pipeline.MAX_IN_FLIGHT * (self._nodes.nbytes + self._last_seen.nbytes)
+        self._limit = MemoryLimit(
+            self._tables, self.memory_limit, pipeline.CHUNK_SIZE, bytes_a_token
+        )
+        if self.memory_limit is not None and self.memory_limit < self._limit.minimum:
             raise ValueError(
-                f"memory_limit must be at least {least} bytes at order {order}, got {limit}; "
-                "raise it, or lower the order"
+                f"memory_limit must be at least {self._limit.minimum} bytes at order {self.order}, "
+                f"got {self.memory_limit}; raise it, or lower the order"
             )
-
-    @property
-    def order(self) -> int:
-        """Length of the longest n-gram, the predicted token included."""
-        return self._stream.order
-
-    @property
-    def vocab_size(self) -> int:
-        """V: token ids are in [0, V)."""
-        return self._stream.vocab_size
-
-    @property
-    def position(self) -> int:
-        """How many tokens were learned."""
-        return self._stream.position
-
-    @property
-    def _tables(self) -> tuple[Table, ...]:
-        """The n-grams of 0, 1, ..., order tokens; to look at, not to touch."""
-        return tuple(self._stream.tables)
-
-    @property
-    def memory_limit(self) -> int | None:
-        """Bytes that `nbytes` never exceeds, or None."""
-        return self._stream.budget.limit
+        n_chunks = pipeline.MAX_IN_FLIGHT if n_threads > 1 else 1
+        self._buffers = [Chunk(self.order, self._limit.chunk_size) for _ in range(n_chunks)]
+        self._pipeline = TwoThreadPipeline(
+            self._tables, self._nodes, self._last_seen, self._counts_of_counts
+        )
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tables, indexes and buffers, in whole pages."""
-        return self._stream.nbytes
+        return self._limit.nbytes_with(self._tables, 0)
 
     @property
     def discounts(self) -> NDArray[np.float32]:
-        """(order,) float32 in (0, 1]: the absolute discount of each order now."""
-        return self._stream.discounts
+        """(order,) float32 in (0, 1]: the current absolute discount of each order."""
+        return np.array([discount_of(counts) for counts in self._counts_of_counts], np.float32)
 
     def __len__(self) -> int:
-        """Return the number of n-grams stored, of all orders, contexts never followed included."""
-        return sum(len(table) for table in self._tables[1:])
+        """Return the number of n-grams stored, of all orders, contexts without followers too."""
+        return sum(map(len, self._tables[1:]))
 
     def __repr__(self) -> str:
         limit = "" if self.memory_limit is None else f", memory_limit={self.memory_limit}"
         return (
-            f"NgramCache(order={self.order}, vocab_size={self.vocab_size}{limit}): "
+            f"NgramCache(vocab_size={self.vocab_size}, order={self.order}{limit}): "
             f"{self.position:,} tokens, {len(self):,} n-grams, {self.nbytes:,} bytes"
         )
 
     def observe(self, tokens: ArrayLike) -> Evidence:
-        """Evidence of each position from the tokens before it; then the tokens are learned.
+        """Counts before each token, from earlier tokens alone; then the tokens are learned.
 
         Parameters
         ----------
@@ -141,57 +153,72 @@ class NgramCache(NotCopyable):
         Raises
         ------
         ValueError
-            If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
+            If tokens are not 1-D integers in [0, V), or empty. Then nothing is learned.
         MemoryError
-            If the tables cannot grow; the first tokens may have been learned.
+            If the tables cannot grow. The first tokens may have been learned.
         """
         return self._observe(as_tokens(tokens, self.vocab_size))
 
     def learn(self, tokens: ArrayLike) -> None:
-        """Learn tokens that are not to be scored; takes and raises what `observe` does."""
+        """Learn tokens without evidence; parameters and errors are those of `observe`."""
         self._learn(as_tokens(tokens, self.vocab_size))
 
     def boundary(self) -> None:
-        """Begin a new document: no context reaches back over this point."""
-        self._stream.boundary()
+        """Begin a new document: contexts do not reach back over this point."""
+        self._nodes[1:] = find.NONE
 
     def clear(self) -> None:
-        """Forget everything, as if new; without a limit, the memory stays for the next stream."""
-        self._stream.clear()
+        """Return to the state of a new cache; without a limit, the memory is kept for reuse."""
+        for table in self._tables:
+            table.clear(keeps_pages=self.memory_limit is None)
+        self._tables[0].add_root()
+        for array in (self._counts_of_counts, self._last_seen, self._n_evictions, self._n_evicted):
+            array[:] = 0
+        self.boundary()
+        self.position = 0
 
     def stats(self) -> dict[str, Any]:
-        """What the cache holds and what it forgot, ready for JSON.
+        """Sizes and evictions, ready for JSON.
 
         Returns
         -------
         dict
-            ``position``, tokens learned; ``ngrams``, stored now, of 1, 2, ..., order tokens;
-            ``evicted``, the same of those evicted so far; ``n_evictions``, how often the cache was
-            full; ``nbytes`` and ``memory_limit``, bytes.
+            ``position``, tokens learned; ``ngrams``, n-grams of 1, 2, ..., order tokens stored now;
+            ``evicted``, the same of those evicted so far; ``n_evictions``, how many times the cache
+            was full; ``nbytes`` and ``memory_limit``, bytes.
         """
         return {
             "position": self.position,
             "ngrams": [len(table) for table in self._tables[1:]],
-            "evicted": self._stream.forgotten[1:].tolist(),
-            "n_evictions": int(self._stream.sweeps[0]),
+            "evicted": self._n_evicted[1:].tolist(),
+            "n_evictions": int(self._n_evictions[0]),
             "nbytes": self.nbytes,
             "memory_limit": self.memory_limit,
         }
 
     def peek(self) -> Evidence:
-        """Evidence of the one position to come; its token is not known: target_count is 0."""
-        return self._stream.peek()
+        """Evidence of the next position; its token is unknown, so target_count is 0."""
+        evidence = Evidence.allocate(self.order, 1)
+        evidence._columns[:] = 0
+        evidence.discounts[:, 0] = self.discounts
+        now = self.position + find.BEFORE_FIRST
+        for k, node in enumerate(self._nodes[:-1]):
+            if node != find.NONE:
+                n, u, hint, hint_count = self._tables[k].rows[node, find.FOLLOWERS :]
+                age = now - self._last_seen[k] if self._last_seen[k] > 0 else 0
+                evidence._columns[k, 0] = n, u, 0, hint, hint_count, age
+        return evidence
 
     def update(self, context: ArrayLike, next_token: int) -> None:
-        """Count one n-gram, beside the stream: `next_token` after each suffix of `context`.
+        """Count one n-gram apart from the stream: `next_token` after each suffix of `context`.
 
-        The stream's own context does not move. Updating a stream's tokens one by one, each after
-        all tokens before it, leaves the same counts as one `learn`.
+        The stream's own context does not move. Updating the tokens of a stream one by one, each
+        after all tokens before it, leaves the same counts as one `learn`.
 
         Parameters
         ----------
         context : (C,) int
-            The tokens before; the last ``order - 1`` count, none are needed.
+            The tokens before; only the last ``order - 1`` are used, and C may be 0.
         next_token : int
             The token that followed.
 
@@ -200,29 +227,40 @@ class NgramCache(NotCopyable):
         ValueError
             If an id is not an integer in [0, V).
         """
-        context = self._checked_context(context)
+        context = self._as_context(context)
         token = as_token(next_token, self.vocab_size)
         check_capacity(self.position, 1)
-        self._stream.update(context, token)
+        self._make_room()
+        nodes = context_nodes(self._tables, context, insert=True, position=self.position)
+        nothing = Evidence.allocate(self.order, 0)
+        self._walk(
+            self._buffers[0].begin(token, self.position, nothing, 0), nodes, np.zeros_like(nodes)
+        )
+        self.position += 1
+        self._make_room()
 
     def log_prob(self, context: ArrayLike, next_token: int) -> float:
-        """Nats: the cache's own log-probability of `next_token` after `context`; as `update`."""
-        context = self._checked_context(context)
+        """The cache's own log-probability of `next_token` after `context`, in nats.
+
+        Parameters and errors are those of `update`.
+        """
+        context = self._as_context(context)
         token = as_token(next_token, self.vocab_size)
-        nodes = self._stream.walk(context)[:, -1]
-        return float(np.log(self._stream.backoff(nodes, token)[0]))
+        nodes = context_nodes(self._tables, context)
+        return float(np.log(self._probabilities(nodes, token, self.discounts)[0]))
 
     def distribution(
         self, context: ArrayLike | None = None, *, discount: float | None = None
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         """Probability of every next token: (V,) float64, each > 0, sum 1.
 
         Parameters
         ----------
         context : (C,) int, optional
-            The tokens before; the last ``order - 1`` count. Without it: the stream's own context.
+            The tokens before; only the last ``order - 1`` are used. By default the stream's own
+            context.
         discount : float in (0, 1), optional
-            One absolute discount for all orders. Without it: `discounts`, learned from the counts.
+            One absolute discount for all orders. By default `discounts`, learned from the counts.
 
         Raises
         ------
@@ -231,70 +269,161 @@ class NgramCache(NotCopyable):
         """
         if discount is not None and not 0 < np.float32(discount) < 1:
             raise ValueError(f"discount must be in (0, 1), got {discount}; or leave it out")
-        if context is None:
-            nodes = self._stream.nodes
-        else:
-            nodes = self._stream.walk(self._checked_context(context))[:, -1]
-        return self._stream.backoff(nodes, np.arange(self.vocab_size), discount)
+        nodes = self._nodes
+        if context is not None:
+            nodes = context_nodes(self._tables, self._as_context(context))
+        discounts = self.discounts
+        if discount is not None:
+            discounts[:] = discount
+        return self._probabilities(nodes, np.arange(self.vocab_size), discounts)
 
     def check(self) -> None:
-        """Verify the tables: every sum that makes the estimators exact, every n-gram findable.
+        """Verify the tables: every sum that makes the estimators exact, and every index entry.
 
-        RuntimeError if a context's followers are not the sum of its children's counts, its distinct
-        followers not their number, its hint not a largest one, or an n-gram stored twice or lost.
+        Raises
+        ------
+        RuntimeError
+            If the followers of a context are not the sum of its n-grams' counts, its distinct
+            followers not their number, its hint not one of the largest count, or an n-gram is not
+            found under its key.
         """
         try:
-            check_tables(self._stream.tables, self._stream.counts_of_counts)
+            check_tables(self._tables, self._counts_of_counts)
         except RuntimeError as error:
             text = f"{error}; this is a bug of ngrammix: please report it with the stream"
             raise RuntimeError(text) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to one file; the old one or the new one is there, whatever happens."""
+        """Write the state to one file, which is replaced whole or not at all."""
         snapshot.write(Path(path), *self._state())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, n_threads: int = 1) -> Self:
-        """Cache that goes on where the saved one stood, to the bit, within the same memory limit.
+        """Cache that continues where the saved one stopped, with the same bits and memory limit.
 
         Raises
         ------
         SnapshotError
-            If the file is missing, no snapshot, of another version, cut short or altered, or if no
-            stream can have had the state that it holds.
+            If the file is missing, not a snapshot, of another version, truncated or altered, or if
+            no stream can lead to its state.
         """
         check_threads(n_threads)
         with snapshot.opened(Path(path)) as (values, arrays):
             return cls._from_state(values, arrays, n_threads=n_threads)
 
     def _state(self) -> snapshot.Contents:
-        """What `save` writes: values, and arrays that are still in use."""
-        names = ("order", "vocab_size", "memory_limit", "position")
-        return {name: getattr(self, name) for name in names}, self._stream.state()
+        """(values, arrays) that `save` writes; the arrays are still in use."""
+        values = {
+            "order": self.order,
+            "vocab_size": self.vocab_size,
+            "memory_limit": self.memory_limit,
+            "position": self.position,
+        }
+        arrays: StateDict = {
+            "nodes": self._nodes,
+            "seen": self._last_seen,
+            "counts of counts": self._counts_of_counts,
+            "bits": np.array([table.bits for table in self._tables], np.uint32),
+            "sweeps": self._n_evictions,
+            "forgotten": self._n_evicted,
+        }
+        rows = {f"rows {k}": table.rows[: len(table)] for k, table in enumerate(self._tables)}
+        return values, arrays | rows
 
     @classmethod
-    def _from_state(
-        cls, values: dict[str, Any], arrays: dict[str, NDArray[Any]], *, n_threads: int = 1
-    ) -> Self:
-        """Cache of such parts; ValueError and the like if they are none."""
+    def _from_state(cls, values: dict[str, Any], arrays: StateDict, *, n_threads: int = 1) -> Self:
+        """Cache with the state that `_state` returned; tables are taken out of `arrays`.
+
+        ValueError or RuntimeError unless every address and every sum is valid.
+        """
         position = values.pop("position")
         check_capacity(0, position)
         cache = cls(**values, n_threads=n_threads)
-        cache._stream.restore(position, arrays)
+        _, empty = cache._state()
+        check_state(empty, arrays, cache.vocab_size, position)
+        cache.position = position
+        for name in ("nodes", "seen", "counts of counts", "sweeps", "forgotten"):
+            empty[name][:] = arrays[name]
+        for k, table in enumerate(cache._tables[1:], start=1):
+            table.load_rows(arrays.pop(f"rows {k}"), int(arrays["bits"][k]))
+        cache._tables[0].rows[:1] = arrays["rows 0"]
+        check_tables(cache._tables, cache._counts_of_counts)
         return cache
 
     def _observe(self, tokens: Tokens) -> Evidence:
         """`observe` for ids that are checked already."""
-        check_capacity(self.position, len(tokens))
         evidence = Evidence.allocate(self.order, len(tokens))
-        self._stream.learn(tokens, evidence)
+        self._walk_blocks(tokens, evidence)
         return evidence
 
     def _learn(self, tokens: Tokens) -> None:
         """`learn` for ids that are checked already."""
-        check_capacity(self.position, len(tokens))
-        self._stream.learn(tokens, None)
+        self._walk_blocks(tokens, Evidence.allocate(self.order, 0))
 
-    def _checked_context(self, context: ArrayLike) -> Tokens:
+    def _walk_blocks(self, tokens: Tokens, evidence: Evidence) -> None:
+        """Learn tokens (T,), in blocks between two checks of the memory limit."""
+        check_capacity(self.position, len(tokens))
+        start = 0
+        while start < len(tokens):
+            n_tokens = min(len(tokens) - start, self._make_room())
+            if self._can_use_two_threads(n_tokens):
+                sizes = pipeline.pipeline_chunk_sizes(n_tokens, self._limit.chunk_size)
+                try:
+                    self._pipeline.run(self._chunks(tokens, evidence, start, sizes))
+                except MemoryError:  # chunks were found, but not counted by all orders
+                    self.boundary()
+                    raise
+            else:
+                sizes = pipeline.chunk_sizes(n_tokens, self._limit.chunk_size)
+                for chunk in self._chunks(tokens, evidence, start, sizes):
+                    self._walk(chunk, self._nodes, self._last_seen)
+            start += n_tokens
+        self._make_room()  # evict now, so that `peek` sees what the next token will meet
+
+    def _chunks(
+        self, tokens: Tokens, evidence: Evidence, start: int, sizes: Iterable[int]
+    ) -> Iterator[Chunk]:
+        """Chunks of these sizes from tokens[start] on, in the work buffers by turns."""
+        for chunk, size in zip(cycle(self._buffers), sizes, strict=False):
+            yield chunk.begin(tokens[start : start + size], self.position, evidence, start)
+            self.position += size
+            start += size
+
+    def _walk(self, chunk: Chunk, nodes: Nodes, last_seen: Nodes) -> None:
+        """Find and count one chunk; nodes, last_seen (order + 1,): the state before it, updated."""
+        chunk.find(self._tables, range(1, self.order + 1), nodes, last_seen)
+        chunk.count(self._tables, range(self.order), self._counts_of_counts)
+
+    def _can_use_two_threads(self, n_tokens: int) -> bool:
+        """Whether two threads may walk `n_tokens`: writes would be lost if a table moved."""
+        is_worth_it = len(self._buffers) > 1 and n_tokens > self._limit.chunk_size
+        return is_worth_it and all(table.grows_in_place(n_tokens) for table in self._tables)
+
+    def _make_room(self) -> int:
+        """Make room up to the next check of the limit, and return how many tokens that is.
+
+        Evicts if necessary. The room includes what one `update` adds: at most `order` n-grams of
+        each length.
+        """
+        n_tokens = self._limit.block_size - self.position % self._limit.block_size
+        n_more = self.order + (n_tokens if self.memory_limit is not None else 0)
+        n_kept = sum(map(len, self._tables))
+        while n_kept > 0 and not self._limit.has_room(self._tables, n_more):
+            n_kept = int(eviction.KEPT_FRACTION * n_kept)
+            self._n_evicted += eviction.evict(
+                self._tables, self._counts_of_counts, self._nodes, self.position, n_kept
+            )
+            self._n_evictions += 1
+        for table in self._tables[1:]:
+            table.reserve(n_more)
+        return n_tokens
+
+    def _probabilities(
+        self, nodes: Nodes, tokens: Tokens, discounts: NDArray[np.float32]
+    ) -> Floats:
+        return token_probabilities(self._tables, nodes, tokens, discounts.tolist(), self.vocab_size)
+
+    def _as_context(self, context: ArrayLike) -> Tokens:
+        """The last ``order - 1`` ids of a context, checked."""
         context = as_tokens(context, self.vocab_size, "context", may_be_empty=True)
         return context[len(context) - min(len(context), self.order - 1) :]

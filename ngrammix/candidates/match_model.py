@@ -1,9 +1,9 @@
-"""MatchModel: the longest earlier match of the last tokens, beyond what the tables hold."""
+"""MatchModel: the longest earlier match of the last tokens, of any length."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,56 +14,51 @@ from ngrammix.checks import (
     NotCopyable,
     as_tokens,
     check_capacity,
-    check_integer,
+    check_int,
     check_vocab_size,
 )
 from ngrammix.kernels import match as kernel
 from ngrammix.types import StateDict, Tokens
 
-CHUNK = 1 << 14  # tokens whose buckets are held at a time
+CHUNK_SIZE = 1 << 14  # tokens hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What followed the longest earlier match before each of T tokens; known before they came.
+    """The longest earlier match before each of T tokens, from earlier tokens alone."""
 
-    Attributes
-    ----------
-    _columns : (T, 3) uint32
-        The three columns below.
-    """
-
-    _columns: NDArray[np.uint32]
+    _columns: NDArray[np.uint32]  # (T, 3): the properties below, side by side
 
     def __len__(self) -> int:
-        """Return the number of positions."""
+        """Return T, the number of positions."""
         return len(self._columns)
 
     @property
     def length(self) -> NDArray[np.uint32]:
-        """(T,): tokens before the position that also stand before the hint; 0 for no match."""
+        """(T,) uint32: number of tokens that match; 0 for no match."""
         return self._columns[:, kernel.LENGTH]
 
     @property
     def hint(self) -> NDArray[np.uint32]:
-        """(T,): the token that followed there."""
+        """(T,) uint32: the token that followed the earlier occurrence."""
         return self._columns[:, kernel.HINT]
 
     @property
     def distance(self) -> NDArray[np.uint32]:
-        """(T,): how many tokens ago the hint stood."""
+        """(T,) uint32: how many tokens before the position the hint stands."""
         return self._columns[:, kernel.DISTANCE]
 
 
 class MatchModel(NotCopyable):
-    """Hints from the longest earlier match, of any length from `min_length` tokens on.
+    """Hints from the longest earlier match of at least `min_length` tokens.
 
-    The tokens of the stream are stored, and for each hash of `min_length` tokens where they came
-    last. What is found there is compared with the stored stream before it is believed, and a token
-    is stored only after its own position was answered. A match is followed token by token; while it
-    is shorter than 32 tokens, the latest place with the same last `min_length` tokens replaces it
-    if it matches as far or farther (a match that begins is compared over 1,024 tokens at most).
-    The same tokens in one call or in a thousand give the same bits. One thread at a time.
+    The model stores the tokens of the stream and, for each hash of `min_length` tokens, the
+    position of its most recent occurrence. That position is compared with the stored tokens before
+    it is used, and a token is stored only after its own position was answered. A match is followed
+    token by token. While it is shorter than 32 tokens, the most recent occurrence of the last
+    `min_length` tokens replaces it if it matches at least as far (at most 1,024 tokens are compared
+    when a match begins). One call or many calls on the same tokens give the same bits. Use a model
+    from one thread at a time.
 
     Parameters
     ----------
@@ -72,9 +67,15 @@ class MatchModel(NotCopyable):
     min_length : int in 1..1024
         Tokens of the shortest match; by default one more than the contexts of a cache of order 7.
     table_bits : int in 4..30
-        Log2 of the slots, 4 bytes each; a place is lost when another context takes its slot.
+        Log2 of the number of slots, 4 bytes each. A position is lost when another hash takes its
+        slot.
     window : int, a power of two in 2,048..2**30
-        Tokens kept, 4 bytes each; older ones are never matched.
+        Tokens that are stored, 4 bytes each; older ones are never matched.
+
+    Attributes
+    ----------
+    position : int
+        Number of tokens learned.
 
     Raises
     ------
@@ -99,27 +100,27 @@ class MatchModel(NotCopyable):
         window: int = 1 << 26,
     ) -> None:
         self.vocab_size = check_vocab_size(vocab_size)
-        self.min_length = check_integer(min_length, "min_length", 1, kernel.MOST_COMPARED)
-        self.table_bits = check_integer(table_bits, "table_bits", 4, 30)
-        self.window = check_integer(window, "window", 2 * kernel.MOST_COMPARED, 1 << 30)
-        if window & (window - 1):
+        self.min_length = check_int(min_length, "min_length", 1, kernel.MAX_COMPARED)
+        self.table_bits = check_int(table_bits, "table_bits", 4, 30)
+        self.window = check_int(window, "window", 2 * kernel.MAX_COMPARED, 1 << 30)
+        if self.window & (self.window - 1):
             raise ValueError(
-                f"window must be a power of two, got {window}; round it to "
-                f"{1 << window.bit_length() - 1} or {1 << window.bit_length()}"
+                f"window must be a power of two, got {self.window}; round it to "
+                f"{1 << self.window.bit_length() - 1} or {1 << self.window.bit_length()}"
             )
         self.position = 0
         self._history = GrowingArray(self.window, 1)
         self._slots = GrowingArray(1 << self.table_bits, 1)
-        self._cursor = np.zeros(kernel.N_STATE, np.int64)
+        self._match_state = np.zeros(kernel.N_STATE, np.int64)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored tokens so far and of the slots, in whole pages."""
+        """Bytes of the tokens stored so far and of the slots, in whole pages."""
         return self._history.nbytes_of(min(self.position, self.window)) + self._slots.nbytes
 
     @property
     def history(self) -> NDArray[np.uint32]:
-        """(window,): ring of the stored tokens, token t at t modulo window; not to be touched."""
+        """(window,) uint32: ring of the stored tokens, token t at t modulo window; read only."""
         return self._history.array.reshape(-1)
 
     def __repr__(self) -> str:
@@ -129,7 +130,7 @@ class MatchModel(NotCopyable):
         )
 
     def observe(self, tokens: ArrayLike) -> Matches:
-        """Match before each position; then its token is learned.
+        """Match before each position, from earlier tokens alone; then the tokens are learned.
 
         Parameters
         ----------
@@ -139,40 +140,42 @@ class MatchModel(NotCopyable):
         Raises
         ------
         ValueError
-            If tokens are not 1-D integers in [0, V), or none; nothing is learned then.
+            If tokens are not 1-D integers in [0, V), or empty. Then nothing is learned.
         """
         return self._observe(as_tokens(tokens, self.vocab_size))
 
     def learn(self, tokens: ArrayLike) -> None:
-        """Learn tokens that need no answer; takes and raises what `observe` does."""
+        """Learn tokens without matches; parameters and errors are those of `observe`."""
         self._learn(as_tokens(tokens, self.vocab_size))
 
     def boundary(self) -> None:
-        """Begin a new document: no match reaches back over this point."""
-        self._cursor[:] = 0
+        """Begin a new document: matches do not reach back over this point."""
+        self._match_state[:] = 0
 
     def peek(self) -> Matches:
-        """Match before the one position to come."""
-        pointer, length, _ = self._cursor
-        matches = Matches(np.zeros((1, kernel.N_FIELDS), np.uint32))
+        """Match before the next position."""
+        pointer, length, _ = self._match_state
+        matches = Matches(np.zeros((1, kernel.N_COLUMNS), np.uint32))
         if length > 0:
             hint = self._history.array[pointer % self.window, 0]
             matches._columns[0] = length, hint, self.position - pointer
         return matches
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to one file; the old one or the new one is there, whatever happens."""
-        snapshot.write(Path(path), *self._state())
+        """Write the state to one file, which is replaced whole or not at all."""
+        names = ("vocab_size", "min_length", "table_bits", "window", "position")
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        snapshot.write(Path(path), values, self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Model that goes on where the saved one stood, to the bit.
+        """Model that continues where the saved one stopped, with the same bits.
 
         Raises
         ------
         SnapshotError
-            If the file is missing, no snapshot, of another version, cut short or altered, or if no
-            stream can have had the state that it holds.
+            If the file is missing, not a snapshot, of another version, truncated or altered, or if
+            no stream can lead to its state.
         """
         with snapshot.opened(Path(path)) as (values, arrays):
             position = values.pop("position")
@@ -180,51 +183,49 @@ class MatchModel(NotCopyable):
             model.load_state_dict(arrays, position=position)
             return model
 
-    def _state(self) -> snapshot.Contents:
-        """What `save` writes: values, and arrays that are still in use."""
-        names = ("vocab_size", "min_length", "table_bits", "window", "position")
-        return {name: getattr(self, name) for name in names}, self.state_dict()
-
     def state_dict(self) -> StateDict:
-        """Everything but `position` that the matches to come depend on, by name; still in use."""
+        """Arrays that the next matches depend on, by name; still in use."""
         return {
             "history": self._history.array[: min(self.position, self.window), 0],
             "slots": self._slots.array[:, 0],
-            "state": self._cursor,
+            "state": self._match_state,
         }
 
-    def load_state_dict(self, arrays: StateDict, *, position: int) -> None:
-        """Go on at `position`; ValueError unless the arrays can be those of such a model."""
-        check_integer(position, "position", 0, 1 << 30)
-        n_stored = min(position, self.window)
+    def load_state_dict(self, state: StateDict, *, position: int) -> None:
+        """Continue at `position` from what `state_dict` of an equal model returned.
+
+        ValueError unless such a model can have this state.
+        """
+        n_stored = min(check_int(position, "position", 0, 1 << 30), self.window)
         history = self._history.array[:n_stored, 0]
         snapshot.load_arrays(
-            {"history": history, "slots": self._slots.array[:, 0], "state": self._cursor}, arrays
+            {"history": history, "slots": self._slots.array[:, 0], "state": self._match_state},
+            state,
         )
-        pointer, length, since = self._cursor.tolist()
+        pointer, length, since_boundary = self._match_state.tolist()
         is_lost = length > 0 and not max(position - self.window, 0) < pointer < position
-        if is_lost or not 0 <= length <= since <= position:
-            raise ValueError("the match leads nowhere")
-        if (history >= self.vocab_size).any() or (arrays["slots"] > position).any():
-            raise ValueError("a token or a slot leads nowhere")
+        if is_lost or not 0 <= length <= since_boundary <= position:
+            raise ValueError("the match has an invalid position or length")
+        if (history >= self.vocab_size).any() or (state["slots"] > position).any():
+            raise ValueError("a token or a slot is out of range")
         self.position = position
 
     def _observe(self, tokens: Tokens) -> Matches:
         """`observe` for ids that are checked already."""
-        matches = Matches(np.empty((len(tokens), kernel.N_FIELDS), np.uint32))
+        matches = Matches(np.empty((len(tokens), kernel.N_COLUMNS), np.uint32))
         self._match(tokens, matches._columns)
         return matches
 
     def _learn(self, tokens: Tokens) -> None:
         """`learn` for ids that are checked already."""
-        self._match(tokens, np.empty((0, kernel.N_FIELDS), np.uint32))
+        self._match(tokens, np.empty((0, kernel.N_COLUMNS), np.uint32))
 
-    def _match(self, tokens: Tokens, fields: NDArray[np.uint32]) -> None:
+    def _match(self, tokens: Tokens, columns: NDArray[np.uint32]) -> None:
         check_capacity(self.position, len(tokens))
-        for start in range(0, len(tokens), CHUNK):
-            piece = slice(start, start + CHUNK)
+        for start in range(0, len(tokens), CHUNK_SIZE):
+            chunk = slice(start, start + CHUNK_SIZE)
             kernel.match(
-                tokens[piece], self.history, self._slots.array.reshape(-1),
-                self.table_bits, self.min_length, self._cursor, self.position, fields[piece],
+                tokens[chunk], self.history, self._slots.array.reshape(-1), self.table_bits,
+                self.min_length, self._match_state, self.position, columns[chunk],
             )  # fmt: skip
-            self.position += len(tokens[piece])
+            self.position += len(tokens[chunk])

@@ -1,4 +1,4 @@
-"""What the contexts of one order knew before each token, and then the token counted."""
+"""The evidence of one order before each token, then the count of the token."""
 
 import numpy as np
 
@@ -14,100 +14,104 @@ from ngrammix.kernels.find import (
 )
 from ngrammix.kernels.jit import jit, prefetch
 
-# Columns of the evidence.
-SEEN_FOLLOWERS, SEEN_DISTINCT, SEEN_TARGET_COUNT, SEEN_HINT, SEEN_HINT_COUNT, SEEN_AGE = range(6)
-N_FIELDS = 6
+# Columns of the evidence of one context.
+EVIDENCE_FOLLOWERS, EVIDENCE_DISTINCT, EVIDENCE_TARGET_COUNT = range(3)
+EVIDENCE_HINT, EVIDENCE_HINT_COUNT, EVIDENCE_AGE = range(3, 6)
+N_COLUMNS = 6
 
 
 @jit
-def discount(counts_of_counts):
+def discount(count_of_counts):
     """Absolute discount of one order from n1 and n2, the n-grams counted once and twice: float32.
 
     n1 / (n1 + 2 n2) (Ney, Essen and Kneser 1994), with 3 and 4 added so that it starts at 0.75 and
-    stays in (0, 1] whatever the counts are.
+    stays in (0, 1] for any counts.
     """
-    n1 = counts_of_counts[0]
-    n2 = counts_of_counts[1]
+    n1 = count_of_counts[0]
+    n2 = count_of_counts[1]
     return np.float32((n1 + 3.0) / (n1 + 2.0 * n2 + 4.0))
 
 
 @jit
 def count(
-    tokens, k, contexts, children, seen, context_entries, entries, fresh, once_twice,
-    fields, discounts, position,
+    tokens, contexts, nodes, last_seen, context_rows, rows, is_first_count, count_of_counts,
+    evidence, discounts, position,
 ):  # fmt: skip
-    """Write down what each k-token context knew, then count its token, position by position.
+    """Write the evidence of the k-token contexts and count their tokens, position by position.
 
-    tokens (T,) int64; contexts, children (T + 1,) uint32: node of the last k, and of the last
-    k + 1, tokens before each position; seen (T + 1,) uint32: what LAST said of the last k tokens;
-    fresh (T,) bool: on entry whether the next longer n-gram is absent or had no count, on exit the
-    same of this one (one that is absent leaves it True); once_twice (2,) int64: n-grams of k + 1
-    tokens that were counted once, twice; position: of tokens[0] in the stream. fields (T, 6) uint32
-    and discounts (T,) float32 are written, unless they are empty.
+    tokens (T,) int64. contexts, nodes (T + 1,) uint32: node of the last k and of the last k + 1
+    tokens before each position. last_seen (T + 1,) uint32: LAST_SEEN of the last k tokens without
+    flags. context_rows, rows: the tables of k and of k + 1 tokens. is_first_count (T,) bool,
+    updated in place: whether the (k + 2)-token n-gram was uncounted before this token (update
+    exclusion); on return, the same for the (k + 1)-token n-gram; unchanged where that is NONE.
+    count_of_counts (2,) int64, updated: n-grams of k + 1 tokens counted once, and twice. evidence
+    (T, 6) uint32 and discounts (T,) float32 are written, unless they are empty. position: of
+    tokens[0] in the stream.
 
     Update exclusion: an n-gram is counted only where the next longer one had no count, so its count
-    is the number of its distinct left extensions, Kneser and Ney's (1995) continuation count.
+    is the number of its distinct left extensions, the continuation count of Kneser and Ney (1995).
     """
     n_tokens = len(tokens)
-    records = len(fields) > 0
+    has_evidence = len(evidence) > 0
     now = position + BEFORE_FIRST
-    d = discount(once_twice)
+    d = discount(count_of_counts)
     for i in range(n_tokens):
-        ahead = min(i + PREFETCH_DISTANCE, n_tokens - 1)
-        if children[ahead + 1] != NONE:
-            prefetch(entries, children[ahead + 1])
-            prefetch(context_entries, contexts[ahead])
+        later = min(i + PREFETCH_DISTANCE, n_tokens - 1)
+        if nodes[later + 1] != NONE:
+            prefetch(rows, nodes[later + 1])
+            prefetch(context_rows, contexts[later])
 
         context = contexts[i]
-        gram = children[i + 1]
-        if gram == NONE:  # too few tokens since the boundary: there is no such context
-            if records:
-                for field in range(N_FIELDS):
-                    fields[i, field] = 0
+        node = nodes[i + 1]
+        if node == NONE:  # fewer than k tokens since the boundary: there is no context
+            if has_evidence:
+                for column in range(N_COLUMNS):
+                    evidence[i, column] = 0
                 discounts[i] = d
             continue
-        before = entries[gram, COUNT]
-        if records:
-            fields[i, SEEN_FOLLOWERS] = context_entries[context, FOLLOWERS]
-            fields[i, SEEN_DISTINCT] = context_entries[context, DISTINCT]
-            fields[i, SEEN_TARGET_COUNT] = before
-            fields[i, SEEN_HINT] = context_entries[context, HINT]
-            fields[i, SEEN_HINT_COUNT] = context_entries[context, HINT_COUNT]
-            fields[i, SEEN_AGE] = now + i - seen[i] if seen[i] > 0 else 0
+        before = rows[node, COUNT]
+        if has_evidence:
+            evidence[i, EVIDENCE_FOLLOWERS] = context_rows[context, FOLLOWERS]
+            evidence[i, EVIDENCE_DISTINCT] = context_rows[context, DISTINCT]
+            evidence[i, EVIDENCE_TARGET_COUNT] = before
+            evidence[i, EVIDENCE_HINT] = context_rows[context, HINT]
+            evidence[i, EVIDENCE_HINT_COUNT] = context_rows[context, HINT_COUNT]
+            evidence[i, EVIDENCE_AGE] = now + i - last_seen[i] if last_seen[i] > 0 else 0
             discounts[i] = d
 
-        is_counted = fresh[i]
-        fresh[i] = before == 0
+        is_counted = is_first_count[i]
+        is_first_count[i] = before == 0
         if not is_counted:
             continue
-        entries[gram, COUNT] = before + 1
-        context_entries[context, FOLLOWERS] += 1
+        rows[node, COUNT] = before + 1
+        context_rows[context, FOLLOWERS] += 1
         if before == 0:
-            context_entries[context, DISTINCT] += 1
-        if before + 1 >= context_entries[context, HINT_COUNT]:  # of equals, the latest
-            context_entries[context, HINT] = tokens[i]
-            context_entries[context, HINT_COUNT] = before + 1
-        if before <= 2:  # n1 and n2 move only here, and the discount with them
+            context_rows[context, DISTINCT] += 1
+        if before + 1 >= context_rows[context, HINT_COUNT]:  # a tie goes to the latest token
+            context_rows[context, HINT] = tokens[i]
+            context_rows[context, HINT_COUNT] = before + 1
+        if before <= 2:  # only these counts change n1, n2 and the discount
             if before > 0:
-                once_twice[before - 1] -= 1
+                count_of_counts[before - 1] -= 1
             if before < 2:
-                once_twice[before] += 1
-            d = discount(once_twice)
+                count_of_counts[before] += 1
+            d = discount(count_of_counts)
 
 
 @jit
 def count_orders(
-    tokens, longest, shortest, grams, seen, entries, fresh, counts_of_counts, fields, discounts,
-    start, position,
+    tokens, longest, shortest, nodes, last_seen, rows, is_first_count, counts_of_counts, evidence,
+    discounts, start, position,
 ):  # fmt: skip
-    """Count what follows the contexts of `longest` down to `shortest` tokens, after longer ones.
+    """Count the tokens after their contexts of `longest` down to `shortest` tokens.
 
-    grams, seen, entries, counts_of_counts: for each order what `count` takes; fields (order, N, 6)
-    and discounts (order, N), of which [start, start + T) is written, or N is 0.
+    The contexts of more than `longest` tokens are counted already. nodes, last_seen, rows,
+    counts_of_counts: for each order, what `count` takes. evidence (order, N, 6) and discounts
+    (order, N): [start, start + T) is written, or N is 0.
     """
     stop = min(start + len(tokens), discounts.shape[1])
     for k in range(longest, shortest - 1, -1):
         count(
-            tokens, k, grams[k], grams[k + 1], seen[k], entries[k], entries[k + 1], fresh,
-            counts_of_counts[k], fields[k][start:stop], discounts[k][start:stop], position,
+            tokens, nodes[k], nodes[k + 1], last_seen[k], rows[k], rows[k + 1], is_first_count,
+            counts_of_counts[k], evidence[k][start:stop], discounts[k][start:stop], position,
         )  # fmt: skip

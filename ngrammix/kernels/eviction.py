@@ -1,4 +1,4 @@
-"""Which n-grams of a full table are kept, and how every sum is left as it must be."""
+"""Eviction from full tables: which n-grams stay, with every sum kept exact."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from ngrammix.kernels.find import (
     FOLLOWERS,
     HINT,
     HINT_COUNT,
-    LAST,
-    LAST_MASK,
+    LAST_SEEN,
+    LAST_SEEN_MASK,
     NONE,
     PREFETCH_DISTANCE,
     PREFIX,
@@ -20,98 +20,103 @@ from ngrammix.kernels.find import (
 )
 from ngrammix.kernels.jit import jit, prefetch
 
-_UNKNOWN = np.uint32(0x80000000)  # in HINT, beside the row of a candidate: no token is that large
+# Flag in HINT: no hint is chosen yet. The other bits hold the row of a candidate, if HINT_COUNT is
+# above 0. No token has this bit set.
+_UNKNOWN = np.uint32(0x80000000)
 
 
 @jit
-def staleness(last, k, position, shortest, repeated):
-    """Drop the n-gram of k tokens with the larger one: int64.
+def eviction_key(last_seen, k, position, divisor, divisor_repeated):
+    """Eviction key of a k-gram: int64; larger keys are evicted first.
 
-    The tokens since its last sight began; if it was seen twice, a `repeated`-th of that; else, if
-    no suffix of it was made with it, a `shortest`-th. In a stream no n-gram is less stale than its
-    prefix or its suffix, which are seen wherever it is: so what is kept has all its contexts, and a
-    longer context is never known where a shorter one is not.
+    The key is the number of tokens since the most recent occurrence began, divided by
+    `divisor_repeated` if the k-gram occurred more than once, else by `divisor` if its suffix was
+    not inserted with it. In a stream, a prefix or a suffix never has a larger key than the n-gram,
+    because it occurs wherever the n-gram does. So an n-gram that stays keeps all its contexts, and
+    a longer context is never stored without the shorter ones.
     """
-    age = position + BEFORE_FIRST + k - np.int64(last & np.uint32(LAST_MASK))
-    if last & np.uint32(REPEATED):
-        return age // repeated
-    return age if last & np.uint32(REDUNDANT) else age // shortest
+    age = position + BEFORE_FIRST + k - np.int64(last_seen & np.uint32(LAST_SEEN_MASK))
+    if last_seen & np.uint32(REPEATED):
+        return age // divisor_repeated
+    return age if last_seen & np.uint32(REDUNDANT) else age // divisor
 
 
 @jit
-def count_stale(entries, n_rows, k, position, shortest, repeated, width, histogram):
-    """Add the n-grams of k tokens to histogram (L,) int64: their staleness, by `width`."""
+def add_to_histogram(rows, n_rows, k, position, divisor, divisor_repeated, width, histogram):
+    """Count the k-grams by eviction key, `width` keys a bin, in histogram (N,) int64."""
     for row in range(n_rows):
-        level = staleness(entries[row, LAST], k, position, shortest, repeated) // width
-        histogram[level] += 1
+        key = eviction_key(rows[row, LAST_SEEN], k, position, divisor, divisor_repeated)
+        histogram[key // width] += 1
 
 
 @jit
-def forget(
-    entries, n_rows, k, position, shortest, repeated, cutoff, contexts, moved_contexts, moved,
-    once_twice,
+def evict(
+    rows, n_rows, k, position, divisor, divisor_repeated, cutoff, context_rows, new_contexts,
+    new_rows, count_of_counts,
 ):  # fmt: skip
-    """Drop the n-grams of k tokens that are stale from `cutoff` on, close up the others: how many.
+    """Evict the k-grams whose key is `cutoff` or more, and return how many stay.
 
-    One whose prefix was dropped goes too, however fresh. The counts of the others are halved,
-    rounded up. entries: the n-grams; contexts: those of k - 1 tokens, closed up before;
-    moved_contexts, moved (at least n_rows,) uint32: new row of each old one, NONE if dropped;
-    `moved` is written; once_twice (2,) int64: n-grams of k tokens counted once, twice.
+    A k-gram whose prefix was evicted is evicted as well, whatever its key. The counts of those that
+    stay are halved, rounded up, and their rows are moved together. context_rows: the table of
+    k - 1 tokens, already evicted from. new_contexts, new_rows (at least n_rows,) uint32: new row
+    of each old row of k - 1 and of k tokens, NONE if evicted; new_rows is written. count_of_counts
+    (2,) int64, updated: k-grams counted once, and twice.
     """
-    kept = 0
+    n_kept = 0
     for row in range(n_rows):
-        prefetch(moved_contexts, entries[min(row + PREFETCH_DISTANCE, n_rows - 1), PREFIX])
-        context = moved_contexts[entries[row, PREFIX]]
-        age = staleness(entries[row, LAST], k, position, shortest, repeated)
-        is_kept = context != NONE and age < cutoff
-        before = entries[row, COUNT]
-        after = before - (before >> np.uint32(1)) if is_kept else np.uint32(0)
+        prefetch(new_contexts, rows[min(row + PREFETCH_DISTANCE, n_rows - 1), PREFIX])
+        context = new_contexts[rows[row, PREFIX]]
+        key = eviction_key(rows[row, LAST_SEEN], k, position, divisor, divisor_repeated)
+        stays = context != NONE and key < cutoff
+        before = rows[row, COUNT]
+        after = before - (before >> np.uint32(1)) if stays else np.uint32(0)
         if after != before:
             if before <= 2:
-                once_twice[before - 1] -= 1
+                count_of_counts[before - 1] -= 1
             if 0 < after <= 2:
-                once_twice[after - 1] += 1
+                count_of_counts[after - 1] += 1
             if context != NONE:
-                contexts[context, FOLLOWERS] -= before - after
-                contexts[context, DISTINCT] -= after == 0
-                if contexts[context, HINT] == entries[row, TOKEN]:
-                    contexts[context, HINT_COUNT] = after
+                context_rows[context, FOLLOWERS] -= before - after
+                context_rows[context, DISTINCT] -= after == 0
+                if context_rows[context, HINT] == rows[row, TOKEN]:
+                    context_rows[context, HINT_COUNT] = after
                     if after == 0:
-                        contexts[context, HINT] = _UNKNOWN
-        moved[row] = NONE
-        if is_kept:
-            moved[row] = kept
-            entries[row, PREFIX] = context
-            entries[row, COUNT] = after
-            for column in range(entries.shape[1]):
-                entries[kept, column] = entries[row, column]
-            kept += 1
-    return kept
+                        context_rows[context, HINT] = _UNKNOWN
+        new_rows[row] = NONE
+        if stays:
+            new_rows[row] = n_kept
+            rows[row, PREFIX] = context
+            rows[row, COUNT] = after
+            for column in range(rows.shape[1]):
+                rows[n_kept, column] = rows[row, column]
+            n_kept += 1
+    return n_kept
 
 
 @jit
-def find_hints(contexts, n_contexts, entries, n_rows):
-    """Give each context whose hint was dropped the next: the largest count; of equals, the latest.
+def choose_hints(context_rows, n_contexts, rows, n_rows):
+    """Give each context whose hint was evicted its follower of the largest count.
 
-    contexts, entries: the n-grams of k - 1 and of k tokens, both closed up.
+    A tie goes to the follower seen last. context_rows, rows: the tables of k - 1 and of k tokens,
+    both already evicted from.
     """
     for row in range(n_rows):
-        prefetch(contexts, entries[min(row + PREFETCH_DISTANCE, n_rows - 1), PREFIX])
-        context = entries[row, PREFIX]
-        hint = contexts[context, HINT]
+        prefetch(context_rows, rows[min(row + PREFETCH_DISTANCE, n_rows - 1), PREFIX])
+        context = rows[row, PREFIX]
+        hint = context_rows[context, HINT]
         if hint < _UNKNOWN:
             continue
-        best = contexts[context, HINT_COUNT]
-        count = entries[row, COUNT]
-        if count > best or (
-            0 < count == best
-            and entries[row, LAST] & np.uint32(LAST_MASK)
-            > entries[hint & ~_UNKNOWN, LAST] & np.uint32(LAST_MASK)
+        largest = context_rows[context, HINT_COUNT]
+        count = rows[row, COUNT]
+        if count > largest or (
+            0 < count == largest
+            and rows[row, LAST_SEEN] & np.uint32(LAST_SEEN_MASK)
+            > rows[hint & ~_UNKNOWN, LAST_SEEN] & np.uint32(LAST_SEEN_MASK)
         ):
-            contexts[context, HINT] = _UNKNOWN | np.uint32(row)
-            contexts[context, HINT_COUNT] = count
+            context_rows[context, HINT] = _UNKNOWN | np.uint32(row)
+            context_rows[context, HINT_COUNT] = count
     for context in range(n_contexts):
-        hint = contexts[context, HINT]
+        hint = context_rows[context, HINT]
         if hint >= _UNKNOWN:
-            is_known = contexts[context, HINT_COUNT] > 0
-            contexts[context, HINT] = entries[hint & ~_UNKNOWN, TOKEN] if is_known else 0
+            has_followers = context_rows[context, HINT_COUNT] > 0
+            context_rows[context, HINT] = rows[hint & ~_UNKNOWN, TOKEN] if has_followers else 0

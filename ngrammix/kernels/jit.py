@@ -1,8 +1,8 @@
-"""One decorator for every kernel: compiled, cached on disk, without the GIL; and the prefetch.
+"""The decorator of every kernel, and instructions that Numba lacks: prefetch, lane comparison.
 
-Numba takes a kernel from its disk cache if the kernel's own file is unchanged; constants and
-kernels that it took from other files are frozen into it all the same. So the name under which a
-kernel is cached holds a digest of every file of this folder.
+Numba loads a kernel from its disk cache if the kernel's own file is unchanged, but the cached code
+also contains constants and kernels of other files. So the name under which a kernel is cached holds
+a digest of every file of this folder.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 
 def _digest():
-    """Hash of all sources of this folder, also inside a zip file: 8 hex digits."""
+    """Hash of all sources in this folder: 8 hex digits. Works inside a zip file too."""
     sources = sorted(files(__package__).iterdir(), key=lambda file: file.name)
     contents = [source.read_bytes() for source in sources if source.name.endswith(".py")]
     return blake2b(b"\0".join(contents), digest_size=4).hexdigest()
@@ -28,13 +28,14 @@ DIGEST = _digest()
 
 
 def jit(function=None, *, fastmath=False, inline="never", error_model="python"):
-    """Return `function` compiled; cached on disk if its source is a file and a folder writable.
+    """Return `function` compiled without the GIL, and cached on disk where that is possible.
 
-    inline="always" puts it into its callers, where many arrays are passed: each is seven words.
-    error_model="numpy" leaves divisions unchecked, so that loops with one can run in vectors.
+    inline="always" inlines the function into its callers: worth it where many arrays are passed,
+    because each takes seven words. error_model="numpy" leaves divisions unchecked, so that loops
+    with a division can be vectorized.
 
-    Numba refuses to decorate where no folder is writable (read-only installs without a home);
-    there, and in zip files, a kernel is compiled anew in each process.
+    Numba raises an error where no cache folder is writable (read-only installs without a home).
+    There, and in zip files, each process compiles its kernels again.
     """
     options = {"fastmath": fastmath, "inline": inline, "error_model": error_model}
     if function is None:
@@ -52,26 +53,26 @@ LANES = 16  # words of a line: 64 bytes, one cache line and one vector register
 if getattr(config, "DISABLE_JIT", False):
 
     def prefetch(array, row):
-        """Do nothing: plain Python has no cache lines to fetch."""
+        """Do nothing: plain Python has no prefetch."""
 
     def lanes_equal(words, first, shift, value):
-        """Return bit j set where ``words[first + j] >> shift == value``, j < LANES."""
+        """Return a mask whose bit j says whether ``words[first + j] >> shift == value``."""
         equal = words[int(first) : int(first) + LANES] >> np.uint32(shift) == value
         return np.uint64(np.dot(equal, 1 << np.arange(LANES)))
 
     def lowest(bits):
-        """Return the number of the lowest bit that is set; some must be."""
+        """Return the index of the lowest set bit of `bits`, which must not be 0."""
         return np.uint64((int(bits) & -int(bits)).bit_length() - 1)
 
     def bit_length(number):
-        """Return how many bits `number` >= 0 has without leading zeros."""
+        """Return the number of bits of `number` >= 0 without leading zeros."""
         return int(number).bit_length()
 
 else:
 
     @intrinsic
     def prefetch(typing_context, array, row):
-        """Ask the memory system for ``array[row]``, C-contiguous, and do not wait for it."""
+        """Load ``array[row]`` of a C-contiguous array into the caches, without waiting."""
 
         def codegen(context, builder, signature, args):
             array_type, row_type = signature.args
@@ -96,9 +97,9 @@ else:
 
     @intrinsic
     def lanes_equal(typing_context, words, first, shift, value):
-        """Bit j set where ``words[first + j] >> shift == value``, j < LANES: one comparison.
+        """Mask whose bit j says whether ``words[first + j] >> shift == value``, in one comparison.
 
-        words (N,) uint32, begun on a cache line; first a multiple of LANES; shift < 32.
+        words (N,) uint32, aligned to a cache line; first: a multiple of LANES; shift < 32.
         """
 
         def codegen(context, builder, signature, args):
@@ -126,7 +127,7 @@ else:
 
     @intrinsic
     def lowest(typing_context, bits):
-        """Return the number of the lowest bit that is set; some must be."""
+        """Return the index of the lowest set bit of `bits`, which must not be 0."""
 
         def codegen(context, builder, signature, args):
             return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -135,7 +136,7 @@ else:
 
     @intrinsic
     def bit_length(typing_context, number):
-        """Return how many bits `number` >= 0 has without leading zeros."""
+        """Return the number of bits of `number` >= 0 without leading zeros."""
 
         def codegen(context, builder, signature, args):
             zeros = builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))

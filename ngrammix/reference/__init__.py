@@ -1,7 +1,7 @@
-"""The same cache and mixer in slow, plain Python: the specification, and the judge in the tests.
+"""The cache and the mixer in slow, plain Python: the specification, and the judge in the tests.
 
-It knows no kernel, table or index, and a probability is a loop. Where a file here and the fast one
-disagree, this one is right.
+Nothing here uses a kernel, a table or an index, and every probability is computed in a loop. Where
+a file here and its fast counterpart disagree, the file here is right.
 """
 
 from ngrammix.reference.cache import ReferenceCache

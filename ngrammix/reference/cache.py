@@ -1,17 +1,18 @@
-"""NgramCache in plain Python: an n-gram's count lies in a dict of dicts."""
+"""NgramCache in plain Python: the counts are a dict of dicts."""
 
 from collections.abc import Sequence
 from struct import pack, unpack
 from typing import NamedTuple
 
 Context = tuple[int, ...]
+Ngram = tuple[int, ...]
 
 
-class Known(NamedTuple):
-    """What one context knows before a token comes; the fields of `Evidence`."""
+class ContextEvidence(NamedTuple):
+    """Counts of one context before a token comes; the fields of `Evidence`."""
 
     followers: int
-    distinct: int
+    n_distinct: int
     target_count: int
     hint: int
     hint_count: int
@@ -20,24 +21,26 @@ class Known(NamedTuple):
 
 
 class ReferenceCache:
-    """NgramCache, word for word."""
+    """The specification of `NgramCache`."""
 
-    SHORTEST, REPEATED = 8, 64  # times as long such n-grams are kept as the others
+    DIVISOR, DIVISOR_REPEATED = 8, 64  # of the age of an n-gram, in `eviction_key`
+    N_LEVELS = 4096  # of eviction keys
 
-    def __init__(self, order: int, vocab_size: int) -> None:
-        self.order = order
+    def __init__(self, vocab_size: int, order: int) -> None:
         self.vocab_size = vocab_size
+        self.order = order
         self.position = 0
-        self.history: list[int] = []  # since the boundary
+        self.history: list[int] = []  # tokens since the boundary
         self.counts: dict[Context, dict[int, int]] = {}  # context -> token -> count
         self.hints: dict[Context, int] = {}  # context -> its most frequent follower
-        self.seen: dict[Context, int] = {}  # n-gram -> tokens learned when it last ended
-        self.repeated: set[Context] = set()  # n-grams that ended at two places
-        self.redundant: set[Context] = set()  # n-grams whose suffix was as new as they were
-        self.seen_before: dict[int, int] = {}  # k -> the same of the last k tokens, once earlier
+        self.last_seen: dict[Ngram, int] = {}  # n-gram -> position after its last occurrence
+        self.repeated: set[Ngram] = set()  # n-grams that occurred at more than one position
+        self.redundant: set[Ngram] = set()  # n-grams inserted together with their suffix
+        # k -> last_seen of the last k tokens of the stream, before their occurrence there.
+        self.context_last_seen: dict[int, int] = {}
 
     def contexts(self, history: Sequence[int]) -> list[Context]:
-        """Return the last k tokens for k = 0, 1, ... as far as history and order reach."""
+        """Return the last k tokens for k = 0, 1, ..., order - 1, as far as history reaches."""
         return [
             tuple(history[len(history) - k :]) for k in range(min(self.order, len(history) + 1))
         ]
@@ -49,18 +52,20 @@ class ReferenceCache:
         (rounded,) = unpack("f", pack("f", (n1 + 3) / (n1 + 2 * n2 + 4)))
         return float(rounded)
 
-    def evidence(self, token: int | None) -> list[Known]:
-        """Return what each context of k = 0..order - 1 tokens knows before `token`."""
+    def evidence(self, token: int | None) -> list[ContextEvidence]:
+        """Return the evidence of each context of k = 0..order - 1 tokens before `token`."""
         rows = []
         contexts = self.contexts(self.history)
         for k in range(self.order):
             row = self.counts.get(contexts[k], {}) if k < len(contexts) else {}
             hint = self.hints.get(contexts[k], 0) if row else 0
             target_count = 0 if token is None else row.get(token, 0)
-            last = self.seen_before.get(k) if k < len(contexts) else None
-            age = 0 if last is None else self.position - last
+            last_seen = self.context_last_seen.get(k) if k < len(contexts) else None
+            age = 0 if last_seen is None else self.position - last_seen
             n, u = sum(row.values()), len(row)
-            rows.append(Known(n, u, target_count, hint, row.get(hint, 0), age, self.discount(k)))
+            rows.append(
+                ContextEvidence(n, u, target_count, hint, row.get(hint, 0), age, self.discount(k))
+            )
         return rows
 
     def count(self, context: Sequence[int], token: int) -> None:
@@ -73,76 +78,78 @@ class ReferenceCache:
             if row[token] > 1:
                 break
         self.position += 1
-        self.see(context, token, self.position)
+        self.record(context, token, self.position)
 
     def update(self, context: Sequence[int], token: int) -> None:
-        """Count `token` after a context that ends where the stream has arrived."""
+        """Count `token` after a context that ends at the current position of the stream."""
         context = context[len(context) - min(len(context), self.order - 1) :]
-        for i, last in enumerate(context):
-            self.see(context[:i], last, self.position - (len(context) - 1 - i))
+        for i, previous in enumerate(context):
+            self.record(context[:i], previous, self.position - (len(context) - 1 - i))
         self.count(context, token)
 
-    def see(self, context: Sequence[int], token: int, now: int) -> None:
-        """Note that the n-grams of `context` and `token` ended where `now` tokens were learned."""
+    def record(self, context: Sequence[int], token: int, now: int) -> None:
+        """Record that each n-gram that ends with `context` and `token` occurred before `now`."""
         suffix_is_new = False
         for a in self.contexts(context):
-            gram = (*a, token)
-            if gram not in self.seen:
-                self.seen[gram] = now
+            ngram = (*a, token)
+            if ngram not in self.last_seen:
+                self.last_seen[ngram] = now
                 if suffix_is_new:
-                    self.redundant.add(gram)
+                    self.redundant.add(ngram)
                 suffix_is_new = True
                 continue
             suffix_is_new = False
-            if self.seen[gram] != now:
-                self.repeated.add(gram)
-            self.seen[gram] = max(self.seen[gram], now)
+            if self.last_seen[ngram] != now:
+                self.repeated.add(ngram)
+            self.last_seen[ngram] = max(self.last_seen[ngram], now)
 
     def learn(self, token: int) -> None:
         """Learn the next token of the stream."""
-        grams = [(*a, token) for a in self.contexts(self.history)]
-        self.seen_before = {len(gram): self.seen[gram] for gram in grams if gram in self.seen}
+        ngrams = [(*a, token) for a in self.contexts(self.history)]
+        self.context_last_seen = {
+            len(ngram): self.last_seen[ngram] for ngram in ngrams if ngram in self.last_seen
+        }
         self.count(self.history, token)
         self.history.append(token)
 
     def boundary(self) -> None:
         """Begin a new document."""
         self.history = []
-        self.seen_before = {}
+        self.context_last_seen = {}
 
-    def staleness(self, gram: Context) -> int:
-        """Return what decides which n-grams are forgotten: those with the largest."""
-        age = self.position + len(gram) - self.seen[gram]  # since its first token
-        if gram in self.repeated:
-            return age // self.REPEATED
-        return age if gram in self.redundant else age // self.SHORTEST
+    def eviction_key(self, ngram: Ngram) -> int:
+        """Return the key by which n-grams are evicted: the largest first."""
+        age = self.position + len(ngram) - self.last_seen[ngram]  # since its first token
+        if ngram in self.repeated:
+            return age // self.DIVISOR_REPEATED
+        return age if ngram in self.redundant else age // self.DIVISOR
 
-    def forget(self, n_kept: int) -> None:
-        """Forget all but the `n_kept` least stale n-grams, by levels; halve the others' counts."""
-        width = (self.position + 96) // 4096 + 1
-        levels = {gram: self.staleness(gram) // width for gram in self.seen}
+    def evict(self, n_kept: int) -> None:
+        """Evict all but the `n_kept` n-grams of the smallest keys, by levels; halve the counts."""
+        width = (self.position + 96) // self.N_LEVELS + 1
+        levels = {ngram: self.eviction_key(ngram) // width for ngram in self.last_seen}
         cutoff = 0
-        while cutoff < 4096 and sum(level <= cutoff for level in levels.values()) <= n_kept:
+        while cutoff < self.N_LEVELS and sum(x <= cutoff for x in levels.values()) <= n_kept:
             cutoff += 1
-        kept: set[Context] = {()}
-        for gram in sorted(levels, key=len):
-            if levels[gram] < cutoff and gram[:-1] in kept:
-                kept.add(gram)
-        self.seen = {gram: last for gram, last in self.seen.items() if gram in kept}
-        self.repeated &= kept
-        self.redundant &= kept
+        stored: set[Ngram] = {()}
+        for ngram in sorted(levels, key=len):
+            if levels[ngram] < cutoff and ngram[:-1] in stored:
+                stored.add(ngram)
+        self.last_seen = {ngram: t for ngram, t in self.last_seen.items() if ngram in stored}
+        self.repeated &= stored
+        self.redundant &= stored
         for a, row in list(self.counts.items()):
-            self.counts[a] = {x: c - c // 2 for x, c in row.items() if (*a, x) in kept}
+            self.counts[a] = {x: c - c // 2 for x, c in row.items() if (*a, x) in stored}
             if not self.counts[a]:
                 del self.counts[a]
-            elif (*a, self.hints[a]) not in kept:  # the next: the largest count, then the latest
+            elif (*a, self.hints[a]) not in stored:  # the largest count; a tie to the latest
                 self.hints[a] = max(
-                    self.counts[a], key=lambda x: (self.counts[a][x], self.seen[(*a, x)])
+                    self.counts[a], key=lambda x: (self.counts[a][x], self.last_seen[(*a, x)])
                 )
         self.hints = {a: hint for a, hint in self.hints.items() if a in self.counts}
-        known = [a in kept for a in self.contexts(self.history)]
-        if not all(known):
-            self.history = self.history[len(self.history) - known.index(False) + 1 :]
+        is_stored = [a in stored for a in self.contexts(self.history)]
+        if not all(is_stored):
+            self.history = self.history[len(self.history) - is_stored.index(False) + 1 :]
 
     def distribution(self, context: Sequence[int], discount: float | None = None) -> list[float]:
         """Return the probability of every token after `context`."""

@@ -39,28 +39,30 @@ class ReferenceTilt:
         self.line = []
         if not votes:
             return list(p)
-        speakers: dict[int, str] = {}
+        sources: dict[int, str] = {}
         for vote in votes:
-            speakers.setdefault(vote.token, vote.speaker)
+            sources.setdefault(vote.token, vote.source)
         own = max(range(len(p)), key=lambda a: p[a])
-        hints = list(speakers)
+        hints = list(sources)
         left, kept = 1.0, 1.0
         mixed = list(p)
-        for token in hints if own in speakers else [*hints, own]:
+        for token in hints if own in sources else [*hints, own]:
             rest = left - p[token]
             if p[token] == 0 or rest < self.LEAST:
                 continue
             left = rest
             odds = math.log(p[token] / rest)
             odds_bin = min(max(math.floor(odds) + 8, 0), 15)
-            speaker = speakers.get(token, "nobody")
-            slope: Row = ("slope", hints.index(token) if token in speakers else "own")
+            source = sources.get(token, "nobody")
+            slope: Row = ("slope", hints.index(token) if token in sources else "own")
             rows: list[Row] = [
                 ("token", (token * 16 + odds_bin) % 2**18),
                 ("pair", self.pair(token, previous)),
-                ("speaker", speaker, odds_bin, min(int(entropy), 7)),
+                ("source", source, odds_bin, min(int(entropy), 7)),
             ]
-            rows += [("vote", vote.speaker, *vote.known) for vote in votes if vote.token == token]
+            rows += [
+                ("vote", vote.source, *vote.confidence) for vote in votes if vote.token == token
+            ]
             z = self.weight(slope) * odds
             for row in rows:
                 z += self.weight(row)

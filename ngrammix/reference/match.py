@@ -1,22 +1,22 @@
-"""MatchModel in plain Python: the stream is a list, a slot an entry of a dict."""
+"""MatchModel in plain Python: the stream is a list, and the slots are a dict."""
 
 
 class ReferenceMatch:
-    """MatchModel, word for word."""
+    """The specification of `MatchModel`."""
 
     RADIX, MURMUR = 6364136223846793005, 0xC4CEB9FE1A85EC53
-    LONG, MOST_COMPARED = 32, 1024
+    LONG_MATCH, MAX_COMPARED = 32, 1024
 
     def __init__(self, min_length: int, table_bits: int, window: int) -> None:
         self.min_length = min_length
         self.table_bits = table_bits
         self.window = window
         self.tokens: list[int] = []
-        self.start = 0  # of the document
-        self.places: dict[int, int] = {}  # bucket -> where the token after that context stands
-        self.pointer, self.length = 0, 0
+        self.document_start = 0
+        self.slots: dict[int, int] = {}  # hash of min_length tokens -> position after the last ones
+        self.pointer, self.length = 0, 0  # position of the hint; length of the match, 0 for none
 
-    def bucket(self) -> int:
+    def slot(self) -> int:
         """Return the slot of the last `min_length` tokens."""
         code = 0
         for token in self.tokens[-self.min_length :]:
@@ -29,12 +29,16 @@ class ReferenceMatch:
             return 0, 0, 0
         return self.length, self.tokens[self.pointer], len(self.tokens) - self.pointer
 
-    def compare(self, place: int) -> int:
-        """Return how many tokens before `place` are as those before the next one."""
-        here = len(self.tokens)
-        reach = min(place - max(here - self.window, 0), here - self.start, self.MOST_COMPARED)
+    def compare(self, position: int) -> int:
+        """Return how many tokens before `position` equal those before the next token."""
+        end = len(self.tokens)
+        longest = min(
+            position - max(end - self.window, 0), end - self.document_start, self.MAX_COMPARED
+        )
         length = 0
-        while length < reach and self.tokens[place - 1 - length] == self.tokens[here - 1 - length]:
+        while (
+            length < longest and self.tokens[position - 1 - length] == self.tokens[end - 1 - length]
+        ):
             length += 1
         return length
 
@@ -44,16 +48,17 @@ class ReferenceMatch:
             self.length = self.length + 1 if self.tokens[self.pointer] == token else 0
             self.pointer += 1
         self.tokens.append(token)
-        if len(self.tokens) - self.start < self.min_length:
+        if len(self.tokens) - self.document_start < self.min_length:
             return
-        place = self.places.get(self.bucket(), 0)
-        self.places[self.bucket()] = len(self.tokens)
-        if place > 0 and self.length < self.LONG and not (self.length and place == self.pointer):
-            length = self.compare(place)
+        candidate = self.slots.get(self.slot(), 0)
+        self.slots[self.slot()] = len(self.tokens)
+        is_followed = self.length > 0 and candidate == self.pointer
+        if candidate > 0 and self.length < self.LONG_MATCH and not is_followed:
+            length = self.compare(candidate)
             if length >= max(self.min_length, self.length):
-                self.pointer, self.length = place, length
+                self.pointer, self.length = candidate, length
 
     def boundary(self) -> None:
         """Begin a new document."""
-        self.start = len(self.tokens)
+        self.document_start = len(self.tokens)
         self.length = 0

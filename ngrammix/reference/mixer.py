@@ -13,7 +13,7 @@ class ReferenceMixer:
 
     def __init__(self, vocab_size: int, order: int, experts: str = "tilt+gate+guard") -> None:
         chosen = experts.split("+")
-        self.cache = ReferenceCache(order, vocab_size)
+        self.cache = ReferenceCache(vocab_size, order)
         self.hints = ReferenceHints(order)
         self.tilt = ReferenceTilt() if "tilt" in chosen else None
         self.gate = ReferenceGate() if "gate" in chosen else None

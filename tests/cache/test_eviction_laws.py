@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrammix import NgramCache
-from ngrammix.cache import chunk
-from ngrammix.cache import eviction as forget
-from ngrammix.cache import growing_array as memory
-from ngrammix.cache import memory_limit as budget
-from ngrammix.cache import pipeline as relay
+from ngrammix.cache import eviction, growing_array, memory_limit, pipeline
 from ngrammix.reference import ReferenceCache
 
 pytestmark = pytest.mark.kernels
@@ -24,13 +20,13 @@ VOCAB_SIZE = 4
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny():
-    """Count bytes one by one and look at the budget often, so that few tokens fill a cache."""
+    """Count single bytes and check the limit often, so that few tokens fill a cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunk, "SIZE", 3)
-        patch.setattr(relay, "IN_FLIGHT", 2)
-        patch.setattr(budget, "LARGEST_BLOCK", 8)
-        patch.setattr(budget, "SHARE", 1)
-        patch.setattr(memory, "PAGE", 16)
+        patch.setattr(pipeline, "CHUNK_SIZE", 3)
+        patch.setattr(pipeline, "MAX_IN_FLIGHT", 2)
+        patch.setattr(memory_limit, "MAX_BLOCK_SIZE", 8)
+        patch.setattr(memory_limit, "BLOCK_SHARE", 1)
+        patch.setattr(growing_array, "PAGE", 16)
         yield
 
 
@@ -51,23 +47,23 @@ orders = st.integers(1, 6)
 
 
 def columns(evidence, i):
-    """Field by field what a position's evidence says, k = 0..order - 1."""
+    """The evidence of one position, column by column, k = 0..order - 1."""
     return [getattr(evidence, field)[:, i].tolist() for field in FIELDS]
 
 
-def forget_too(slow, n_sweeps):
-    """Let the reference forget as often as the cache has just done."""
-    n_kept = len(slow.seen) + 1  # and the root
-    for _ in range(n_sweeps):
-        n_kept = int(forget.KEPT * n_kept)
-        slow.forget(n_kept)
+def evict_too(slow, n_evictions):
+    """Let the reference evict as often as the cache just did."""
+    n_kept = len(slow.last_seen) + 1  # and the root
+    for _ in range(n_evictions):
+        n_kept = int(eviction.KEPT_FRACTION * n_kept)
+        slow.evict(n_kept)
 
 
 @given(st.data(), orders)
-def test_forgetting_equals_the_reference_bit_for_bit(data, order):
+def test_eviction_equals_the_reference_bit_for_bit(data, order):
     limit = data.draw(limits(order))
     fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
-    slow = ReferenceCache(order, VOCAB_SIZE)
+    slow = ReferenceCache(VOCAB_SIZE, order)
     for _ in range(data.draw(st.integers(1, 3))):
         for token in data.draw(tokens):
             before = fast.stats()["n_evictions"]
@@ -75,9 +71,9 @@ def test_forgetting_equals_the_reference_bit_for_bit(data, order):
             known = slow.evidence(token)
             assert columns(evidence, 0) == [list(column) for column in zip(*known, strict=True)]
             slow.learn(token)
-            forget_too(slow, fast.stats()["n_evictions"] - before)
+            evict_too(slow, fast.stats()["n_evictions"] - before)
             assert fast.nbytes <= limit
-            assert len(fast) == len(slow.seen)
+            assert len(fast) == len(slow.last_seen)
         fast.check()
         q = fast.distribution()
         np.testing.assert_allclose(q, slow.distribution(slow.history), rtol=1e-12)
@@ -88,7 +84,7 @@ def test_forgetting_equals_the_reference_bit_for_bit(data, order):
 
 @given(st.data(), orders, tokens)
 def test_what_is_asked_of_the_next_position_is_what_it_meets(data, order, stream):
-    """Forgetting comes after a token, never between the question and the answer."""
+    """Eviction comes after a token, never between `peek` and `observe`."""
     fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=data.draw(limits(order)))
     for token in stream:
         asked = fast.peek()
@@ -98,7 +94,7 @@ def test_what_is_asked_of_the_next_position_is_what_it_meets(data, order, stream
 
 
 @given(st.data(), orders, tokens)
-def test_what_is_forgotten_depends_on_the_stream_alone(data, order, stream):
+def test_what_is_evicted_depends_on_the_stream_alone(data, order, stream):
     limit = data.draw(limits(order))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(stream)))) | {0, len(stream)})
     whole, pieces, threaded = (
@@ -118,32 +114,32 @@ def test_what_is_forgotten_depends_on_the_stream_alone(data, order, stream):
 def test_updates_beside_the_stream_stay_within_the_limit(data, order):
     limit = data.draw(limits(order))
     fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
-    slow = ReferenceCache(order, VOCAB_SIZE)
+    slow = ReferenceCache(VOCAB_SIZE, order)
     for token in data.draw(tokens):
         before = fast.stats()["n_evictions"]
         context = data.draw(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=8))
         is_update = data.draw(st.booleans())
         fast.update(context, token) if is_update else fast.learn([token])
         slow.update(context, token) if is_update else slow.learn(token)
-        forget_too(slow, fast.stats()["n_evictions"] - before)
+        evict_too(slow, fast.stats()["n_evictions"] - before)
         assert fast.nbytes <= limit
-        assert len(fast) == len(slow.seen)
+        assert len(fast) == len(slow.last_seen)
         ahead = [list(column) for column in zip(*slow.evidence(None), strict=True)]
         assert columns(fast.peek(), 0) == ahead
     fast.check()
 
 
 @given(st.data(), orders, tokens, tokens)
-def test_a_saved_cache_forgets_the_same(tmp_path_factory, data, order, before, after):
+def test_a_saved_cache_evicts_the_same(tmp_path_factory, data, order, before, after):
     limit = data.draw(limits(order))
-    kept = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
-    kept.learn(before)
+    cache = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
+    cache.learn(before)
     path = tmp_path_factory.getbasetemp() / "limited"
-    kept.save(path)
+    cache.save(path)
     resumed = NgramCache.load(path)
     assert resumed.memory_limit == limit
-    np.testing.assert_array_equal(kept.observe(after)._columns, resumed.observe(after)._columns)
-    assert kept.stats() == resumed.stats()
+    np.testing.assert_array_equal(cache.observe(after)._columns, resumed.observe(after)._columns)
+    assert cache.stats() == resumed.stats()
 
 
 @given(st.data(), orders, tokens)
@@ -163,7 +159,7 @@ def test_a_cleared_cache_is_a_new_one(data, order, stream):
     cleared.check()
 
 
-def test_these_tests_do_forget(rng):
+def test_these_tests_do_evict(rng):
     for order in (2, 4, 6):
         cache = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=int(1.2 * least(order)))
         cache.learn(rng.integers(0, VOCAB_SIZE, 120))
@@ -189,7 +185,7 @@ def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
     path = tmp_path_factory.getbasetemp() / "killed"
     limit = data.draw(st.none() | limits(order))
     fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit, n_threads=n_threads)
-    slow = ReferenceCache(order, VOCAB_SIZE)
+    slow = ReferenceCache(VOCAB_SIZE, order)
     fast.save(path)
     saved = copy.deepcopy(slow)
     for verb, tokens in steps:
@@ -197,17 +193,17 @@ def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
             before = NgramCache.load(save(fast, path.with_suffix(".now")))
             evidence = fast.observe(tokens)
             for i, token in enumerate(tokens):
-                n_sweeps = before.stats()["n_evictions"]
+                n_evictions = before.stats()["n_evictions"]
                 before.learn([token])
                 known = zip(*slow.evidence(token), strict=True)
                 assert columns(evidence, i) == [list(column) for column in known]
                 slow.learn(token)
-                forget_too(slow, before.stats()["n_evictions"] - n_sweeps)
+                evict_too(slow, before.stats()["n_evictions"] - n_evictions)
         elif verb == "update":
-            n_sweeps = fast.stats()["n_evictions"]
+            n_evictions = fast.stats()["n_evictions"]
             fast.update(tokens, tokens[0])
             slow.update(tokens, tokens[0])
-            forget_too(slow, fast.stats()["n_evictions"] - n_sweeps)
+            evict_too(slow, fast.stats()["n_evictions"] - n_evictions)
         elif verb == "boundary":
             fast.boundary()
             slow.boundary()
@@ -217,7 +213,7 @@ def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
         else:  # killed: all since the last save is lost
             fast = NgramCache.load(path, n_threads=n_threads)
             slow = copy.deepcopy(saved)
-        assert len(fast) == len(slow.seen)
+        assert len(fast) == len(slow.last_seen)
         assert limit is None or fast.nbytes <= limit
     fast.check()
     ahead = [list(column) for column in zip(*slow.evidence(None), strict=True)]

@@ -30,6 +30,6 @@ def test_damage_is_found(order, row, column, verdict):
 def test_damaged_counts_of_counts_are_found():
     cache = NgramCache(vocab_size=9, order=2)
     cache.learn(np.arange(9))
-    cache._stream.counts_of_counts[1, 0] += 1
-    with pytest.raises(RuntimeError, match="counts of counts are off"):
+    cache._counts_of_counts[1, 0] += 1
+    with pytest.raises(RuntimeError, match="counts of counts are wrong"):
         cache.check()

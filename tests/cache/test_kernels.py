@@ -12,14 +12,14 @@ import pytest
 from numba import config, uint64
 from numba.core import caching
 
-from ngrammix.cache import growing_array as memory
+from ngrammix.cache import growing_array
 from ngrammix.cache.table import Table
 from ngrammix.kernels import find
 from ngrammix.kernels.jit import jit
 
 pytestmark = pytest.mark.kernels
 
-SOURCES = Path(memory.__file__).parents[1]
+SOURCES = Path(growing_array.__file__).parents[1]
 
 
 def test_the_hash_is_unsigned_whatever_integers_come_in():
@@ -51,11 +51,13 @@ def filled(keys):
     table = Table(is_longest=True)
     table.reserve(len(keys))
     prefixes, tokens = np.array(keys).T
-    rows, seen = np.empty((2, len(keys) + 1), np.uint32)
+    nodes, last_seen = np.empty((2, len(keys) + 1), np.uint32)
     is_new = np.zeros(len(keys), np.bool_)
-    tokens, prefixes = tokens.astype(np.int64), prefixes.astype(np.uint32)
-    table.find(tokens, prefixes, rows, seen, is_new, 0, True)
-    return table, rows[1:]
+    find.find(
+        tokens.astype(np.int64), prefixes.astype(np.uint32), nodes, last_seen, is_new, table.slots,
+        table.bits, table.rows, table.n_rows, 0, True,
+    )  # fmt: skip
+    return table, nodes[1:]
 
 
 def test_a_table_as_full_as_it_gets_still_ends_every_search(rng):
@@ -87,8 +89,8 @@ def test_rows_keep_their_numbers_through_growth(rng):
 @pytest.mark.parametrize("reserves", [True, False])
 def test_rows_grow_in_place_or_are_copied_where_nothing_is_reserved(monkeypatch, reserves):
     if not reserves:
-        monkeypatch.setattr(memory, "NO_RESERVE", None)
-    rows = memory.GrowingArray(4, 8)
+        monkeypatch.setattr(growing_array, "NO_RESERVE", None)
+    rows = growing_array.GrowingArray(4, 8)
     view = rows.array
     view[:] = 7
     for capacity in (5, 1000, 300_000):
@@ -101,8 +103,8 @@ def test_rows_grow_in_place_or_are_copied_where_nothing_is_reserved(monkeypatch,
 
 
 def test_rows_that_outgrow_what_was_reserved_are_copied(monkeypatch):
-    monkeypatch.setattr(memory, "RESERVED", 8 << 20)
-    rows = memory.GrowingArray(4, 8)
+    monkeypatch.setattr(growing_array, "RESERVED", 8 << 20)
+    rows = growing_array.GrowingArray(4, 8)
     rows.array[:] = 7
     rows.grow(1 << 20)
     assert rows.array.shape == (1 << 20, 8)
@@ -111,8 +113,9 @@ def test_rows_that_outgrow_what_was_reserved_are_copied(monkeypatch):
 
 
 def test_large_arrays_begin_on_a_huge_page():
-    for array in (memory.GrowingArray(1 << 21, 1).array, memory.GrowingArray(1 << 18, 8).array):
-        assert array.ctypes.data % memory.HUGE_PAGE == 0
+    for shape in ((1 << 21, 1), (1 << 18, 8)):
+        array = growing_array.GrowingArray(*shape).array
+        assert array.ctypes.data % growing_array.HUGE_PAGE == 0
         assert not array.any()
 
 
@@ -128,13 +131,13 @@ def test_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch):
 
 
 def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
-    monkeypatch.setattr(memory, "RESERVED", 0)
+    monkeypatch.setattr(growing_array, "RESERVED", 0)
     table, _ = filled([(0, token) for token in range(12)])
 
     def no_memory(n_bytes, **_):
         raise MemoryError(f"no {n_bytes} bytes")
 
-    monkeypatch.setattr(memory, "map_pages", no_memory)
+    monkeypatch.setattr(growing_array, "map_pages", no_memory)
     with pytest.raises(MemoryError):
         table.reserve(1_000_000)
     np.testing.assert_array_equal(
@@ -144,7 +147,7 @@ def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
 
 def test_memory_that_is_not_there_is_named():
     with pytest.raises(MemoryError, match=r"no [0-9,]+ bytes of memory are left for the tables"):
-        memory.GrowingArray(1 << 52, 1)
+        growing_array.GrowingArray(1 << 52, 1)
 
 
 SCRIPT = """

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrammix import NgramCache
-from ngrammix.cache import chunk
+from ngrammix.cache import pipeline
 from ngrammix.reference import ReferenceCache
 
 pytestmark = pytest.mark.kernels
@@ -31,7 +31,7 @@ def documents(draw, min_size=1):
 def chunk_size(request):
     """Walk few tokens at a time too: then every table stays as small as its content allows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunk, "SIZE", request.param)
+        patch.setattr(pipeline, "CHUNK_SIZE", request.param)
         yield
 
 
@@ -43,7 +43,7 @@ def columns(evidence, i):
 @given(documents())
 def test_observe_equals_the_reference_bit_for_bit(case):
     order, docs = case
-    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(order, VOCAB_SIZE)
+    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(VOCAB_SIZE, order)
     for doc in docs:
         evidence = fast.observe(doc)
         for i, token in enumerate(doc):
@@ -53,7 +53,7 @@ def test_observe_equals_the_reference_bit_for_bit(case):
         fast.check()
         fast.boundary()
         slow.boundary()
-    assert len(fast) == len(slow.seen)
+    assert len(fast) == len(slow.last_seen)
     assert fast.position == slow.position
 
 
@@ -125,7 +125,7 @@ contexts = st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=10)
 
 @given(st.integers(1, 8), st.lists(st.tuples(contexts, st.integers(0, VOCAB_SIZE - 1))), contexts)
 def test_free_updates_equal_the_reference_and_sum_to_one(order, updates, context):
-    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(order, VOCAB_SIZE)
+    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(VOCAB_SIZE, order)
     for before, token in updates:
         fast.update(before, token)
         slow.update(before, token)
@@ -177,7 +177,7 @@ steps = st.lists(
 
 @given(st.integers(1, 6), steps)
 def test_any_interplay_of_calls_equals_the_reference(order, steps):
-    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(order, VOCAB_SIZE)
+    fast, slow = NgramCache(vocab_size=VOCAB_SIZE, order=order), ReferenceCache(VOCAB_SIZE, order)
     for verb, tokens in steps:
         ahead = columns(fast.peek(), 0)
         assert ahead == [list(column) for column in zip(*slow.evidence(None), strict=True)]

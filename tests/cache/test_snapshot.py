@@ -127,30 +127,36 @@ def with_cell(row, column, value):
 @pytest.mark.parametrize(
     ("forged", "text"),
     [
-        (forge(rows_2=with_cell(0, find.PREFIX, 99)), "rows 2 lead out of the tables"),
-        (forge(rows_2=with_cell(0, find.TOKEN, 4)), "rows 2 lead out of the tables"),
-        (forge(rows_1=with_cell(0, find.HINT, 2**32 - 1)), "rows 1 lead out of the tables"),
-        (forge(rows_3=with_cell(0, find.LAST, 42)), "rows 3 lead out of the tables"),
-        (forge(bits=lambda bits: bits + 16), "an index of 2**20 slots is none for 1 rows"),
-        (forge(bits=lambda bits: bits - 1), "an index of 2**3 slots is none for 1 rows"),
+        (forge(rows_2=with_cell(0, find.PREFIX, 99)), "rows 2 have an invalid value"),
+        (forge(rows_2=with_cell(0, find.TOKEN, 4)), "rows 2 have an invalid value"),
+        (forge(rows_1=with_cell(0, find.HINT, 2**32 - 1)), "rows 1 have an invalid value"),
+        (forge(rows_3=with_cell(0, find.LAST_SEEN, 42)), "rows 3 have an invalid value"),
+        (forge(bits=lambda bits: bits + 16), "2**20 slots do not fit 1 rows"),
+        (forge(bits=lambda bits: bits - 1), "2**3 slots do not fit 1 rows"),
         (forge(sweeps=lambda sweeps: sweeps - 1), "sweeps must be >= 0"),
         (forge({"memory_limit": 5}), "memory_limit must be at least "),
         (forge({"memory_limit": "much"}), "memory_limit must be a number of bytes > 0, got 'much'"),
         (forge({"n_threads": 2}), "multiple values for keyword argument 'n_threads'"),
-        (forge(nodes=lambda nodes: nodes + 50), "the context of 0 tokens leads nowhere"),
-        (forge(seen=lambda seen: seen + 50), "the context of 0 tokens leads nowhere"),
+        (
+            forge(nodes=lambda nodes: nodes + 50),
+            "the context of 0 tokens has an invalid node or position",
+        ),
+        (
+            forge(seen=lambda seen: seen + 50),
+            "the context of 0 tokens has an invalid node or position",
+        ),
         (forge(nodes=lambda nodes: nodes[:-1]), "nodes has the wrong shape or dtype"),
         (forge(rows_3=lambda rows: rows[:, :3]), "rows 3 has the wrong shape or dtype"),
         (forge(rows_2=lambda rows: np.repeat(rows, 2, axis=0)), "broken table: "),
         (forge(rows_1=with_cell(0, find.FOLLOWERS, 7)), "broken table: followers is not"),
-        (forge({"order": 2}), "it must hold "),
+        (forge({"order": 2}), "arrays must be "),
         (forge({"order": 99}), "order must be in 1..32, got 99"),
-        (forge({"vocab_size": 3}), "lead out of the tables"),
-        (forge({"position": 3}), "rows 1 lead out of the tables"),
+        (forge({"vocab_size": 3}), "have an invalid value"),
+        (forge({"position": 3}), "rows 1 have an invalid value"),
         (forge({"position": 2**40}), "a cache learns at most"),
         (forge({"position": "9"}), ""),
-        (forge({"position": 9.0}), "position must be an integer >= 0, not 9.0"),
-        (forge({"position": -1}), "position must be an integer >= 0, not -1"),
+        (forge({"position": 9.0}), "position must be an integer >= 0, got 9.0"),
+        (forge({"position": -1}), "position must be an integer >= 0, got -1"),
     ],
 )
 def test_a_forged_state_is_refused_before_it_is_followed(folder, forged, text):
@@ -164,7 +170,7 @@ def test_a_forged_header_is_refused(folder):
         digest = snapshot.blake2b(header, digest_size=snapshot.DIGEST_BYTES).digest()
         sizes = np.array([snapshot.VERSION, len(header)], "<u4").tobytes()
         (folder / "header").write_bytes(snapshot.MAGIC + sizes + digest + header)
-        assert "its header makes no sense" in refusal(folder / "header")
+        assert "its header is not valid" in refusal(folder / "header")
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(folder, monkeypatch):

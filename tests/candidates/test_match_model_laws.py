@@ -20,7 +20,7 @@ WINDOW = 2048
 @pytest.fixture(autouse=True, scope="module", params=[3, 1 << 14], ids=["chunks of 3", "whole"])
 def chunk(request):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(match, "CHUNK", request.param)
+        patch.setattr(match, "CHUNK_SIZE", request.param)
         yield
 
 
@@ -150,10 +150,10 @@ def test_any_damage_to_a_saved_model_is_refused(saved, data):
         ("history", lambda a: a.astype(np.int64) - 9, "has the wrong shape or dtype"),
         ("slots", lambda a: a.astype(np.int64) - 9, "has the wrong shape or dtype"),
         ("state", lambda a: a.astype(np.uint32), "has the wrong shape or dtype"),
-        ("history", lambda a: a + 4, "a token or a slot leads nowhere"),
-        ("slots", lambda a: a + 6, "a token or a slot leads nowhere"),
-        ("state", lambda a: a + np.array([5, 0, 0]), "the match leads nowhere"),
-        ("state", lambda a: a + np.array([0, 9, 0]), "the match leads nowhere"),
+        ("history", lambda a: a + 4, "a token or a slot is out of range"),
+        ("slots", lambda a: a + 6, "a token or a slot is out of range"),
+        ("state", lambda a: a + np.array([5, 0, 0]), "the match has an invalid position or length"),
+        ("state", lambda a: a + np.array([0, 9, 0]), "the match has an invalid position or length"),
         ("position", lambda n: -1, "position must be an integer in 0..1073741824, got -1"),
         ("window", lambda n: 3000, "window must be a power of two, got 3000; round it to 2048"),
         ("vocab", lambda n: 1, "unexpected keyword argument 'vocab'"),

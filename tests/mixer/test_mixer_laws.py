@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numba import config
 
 from ngrammix import Mixer, mixer
-from ngrammix.cache import chunk
+from ngrammix.cache import pipeline
 from ngrammix.candidates import proposer as hints
 from ngrammix.experts.chain import CHOICES
 from ngrammix.experts.guard import Guard, SwitchingGuard, Unguarded
@@ -25,9 +25,9 @@ VOCAB_SIZE = 90  # uniform logits have an entropy of 4.5 nats: every cell of the
 def block(request):
     """Walk and mix few tokens at a time too: every edge of a chunk or block is crossed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunk, "SIZE", min(request.param, chunk.SIZE))
+        patch.setattr(pipeline, "CHUNK_SIZE", min(request.param, pipeline.CHUNK_SIZE))
         patch.setattr(mixer, "BLOCK", request.param)
-        patch.setattr(hints, "PIECE", min(request.param, hints.PIECE))
+        patch.setattr(hints, "CHUNK_SIZE", min(request.param, hints.CHUNK_SIZE))
         yield
 
 

@@ -10,12 +10,12 @@ from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.growing_array import GrowingArray
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.kernels.count import (
-    SEEN_AGE,
-    SEEN_DISTINCT,
-    SEEN_FOLLOWERS,
-    SEEN_HINT,
-    SEEN_HINT_COUNT,
-    SEEN_TARGET_COUNT,
+    EVIDENCE_AGE,
+    EVIDENCE_DISTINCT,
+    EVIDENCE_FOLLOWERS,
+    EVIDENCE_HINT,
+    EVIDENCE_HINT_COUNT,
+    EVIDENCE_TARGET_COUNT,
     discount,
 )
 from ngrammix.kernels.find import (
@@ -25,8 +25,8 @@ from ngrammix.kernels.find import (
     FOLLOWERS,
     HINT,
     HINT_COUNT,
-    LAST,
-    LAST_MASK,
+    LAST_SEEN,
+    LAST_SEEN_MASK,
     PREFIX,
     REDUNDANT,
     REPEATED,
@@ -66,12 +66,12 @@ def walk(
                 slots[k][slot] = word_of(code, bits[k], row)
                 entries[k][row, PREFIX] = prefix
                 entries[k][row, TOKEN] = token
-                entries[k][row, LAST] = now | (REDUNDANT if is_new else 0)
+                entries[k][row, LAST_SEEN] = now | (REDUNDANT if is_new else 0)
                 ended[k] = 0
                 is_new = True
             else:
-                ended[k] = entries[k][row, LAST] & np.uint32(LAST_MASK)
-                entries[k][row, LAST] = now | REPEATED
+                ended[k] = entries[k][row, LAST_SEEN] & np.uint32(LAST_SEEN_MASK)
+                entries[k][row, LAST_SEEN] = now | REPEATED
                 is_new = False
             rows[k] = row
         is_counted = True
@@ -84,12 +84,12 @@ def walk(
             context = entries[k][nodes[k]]
             gram = entries[k + 1][rows[k + 1]]
             before = gram[COUNT]
-            fields[k, i, SEEN_FOLLOWERS] = context[FOLLOWERS]
-            fields[k, i, SEEN_DISTINCT] = context[DISTINCT]
-            fields[k, i, SEEN_TARGET_COUNT] = before
-            fields[k, i, SEEN_HINT] = context[HINT]
-            fields[k, i, SEEN_HINT_COUNT] = context[HINT_COUNT]
-            fields[k, i, SEEN_AGE] = position + BEFORE_FIRST - seen[k] if seen[k] > 0 else 0
+            fields[k, i, EVIDENCE_FOLLOWERS] = context[FOLLOWERS]
+            fields[k, i, EVIDENCE_DISTINCT] = context[DISTINCT]
+            fields[k, i, EVIDENCE_TARGET_COUNT] = before
+            fields[k, i, EVIDENCE_HINT] = context[HINT]
+            fields[k, i, EVIDENCE_HINT_COUNT] = context[HINT_COUNT]
+            fields[k, i, EVIDENCE_AGE] = position + BEFORE_FIRST - seen[k] if seen[k] > 0 else 0
             if is_counted:
                 gram[COUNT] = before + 1
                 context[FOLLOWERS] += 1
