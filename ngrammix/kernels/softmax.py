@@ -1,4 +1,4 @@
-"""From rows of logits the log-probability of targets and hints, the entropy, the top token."""
+"""Rows of logits: log-probabilities of targets and hints, entropy, and most probable token."""
 
 import math
 
@@ -8,17 +8,17 @@ from ngrammix.kernels.jit import jit
 
 _LOG2_E = 1 / math.log(2)
 _LN_2 = math.log(2)
-_SMALLEST = -708.0  # e**-708 is about the smallest normal float64; below it a weight counts as 0
+_SMALLEST = -708.0  # e**-708 is about the smallest normal float64; smaller weights are taken as 0
 _TAYLOR = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 
 
-@jit(fastmath={"reassoc", "contract"})  # sums may be vectorised; NaN and inf keep their meaning
+@jit(fastmath={"reassoc", "contract"})  # sums can be vectorized; NaN and inf keep their meaning
 def read(logits, targets, log_p, entropy, largest, log_total, top):
-    """Read each row twice; no array of its size is made.
+    """Read each row twice, without a temporary array of its size.
 
-    logits (N, V) float32 or float64; targets (N,) int64; log_p, entropy, log_total (N,) float64
-    nats, largest (N,) float64 and top (N,) int64 are written: log_total is the log-sum-exp above
-    the largest logit, which is NaN where a row holds one, and top is where that stands first.
+    logits (N, V) float32 or float64; targets (N,) int64. Written: log_p, entropy (N,) float64 nats;
+    largest (N,) float64, the largest logit, NaN if one is NaN; log_total (N,) float64 nats, the
+    log-sum-exp minus `largest`; top (N,) int64, the first token with the largest logit.
     """
     n_rows, vocab_size = logits.shape
     for i in range(n_rows):
@@ -38,15 +38,15 @@ def read(logits, targets, log_p, entropy, largest, log_total, top):
             continue
         total = 0.0
         weighted = 0.0  # sum of weight times logit, from which the entropy follows
-        after = 0  # how many tokens stand from the first peak to the end
+        after = 0  # number of tokens from the first peak to the end
         for a in range(vocab_size):
             x = np.float64(row[a]) - peak
             after = max(after, (vocab_size - a) * (x == 0.0))
             is_counted = x > _SMALLEST
             x = x if is_counted else _SMALLEST
-            # e**x = 2**k e**r with |r| <= ln(2) / 2: math.exp would keep the loop from being
-            # vectorised. Taylor's remainder is below 1e-17; ln 2's rounding, times k, below 1e-15
-            # wherever the weight itself is not negligible.
+            # e**x = 2**k e**r with |r| <= ln(2) / 2: with math.exp the loop is not vectorized.
+            # The remainder of the Taylor series is below 1e-17; the rounding error of ln 2, times
+            # k, is below 1e-15 wherever the weight is not negligible.
             k = math.floor(x * _LOG2_E + 0.5)
             r = x - k * _LN_2
             power = 0.0
@@ -64,10 +64,10 @@ def read(logits, targets, log_p, entropy, largest, log_total, top):
 
 @jit
 def look_up(logits, tokens, largest, log_total, log_p):
-    """Log-probability of more tokens of rows that were read.
+    """Log-probabilities of more tokens of rows that `read` has read.
 
     logits (N, V) float32 or float64; tokens (N, M) int64, -1 for none; largest, log_total (N,)
-    float64; log_p (N, M) float64 nats is written: -inf where there is none.
+    float64, from `read`; log_p (N, M) float64 nats is written: -inf where there is no token.
     """
     for i in range(len(tokens)):
         for j in range(tokens.shape[1]):

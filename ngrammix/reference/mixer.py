@@ -1,4 +1,4 @@
-"""Mixer in plain Python: whole distributions, mixed before the token is looked at."""
+"""Mixer in plain Python: whole distributions are mixed before the token is read."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from ngrammix.reference.hints import ReferenceHints
 
 
 class ReferenceMixer:
-    """Mixer, word for word."""
+    """`Mixer`, one token at a time."""
 
     def __init__(self, vocab_size: int, order: int, experts: str = "tilt+gate+guard") -> None:
         chosen = experts.split("+")
@@ -18,7 +18,7 @@ class ReferenceMixer:
         self.tilt = ReferenceTilt() if "tilt" in chosen else None
         self.gate = ReferenceGate() if "gate" in chosen else None
         self.guard = ReferenceGuard(chosen[-1] if chosen[-1] in ("guard", "switch") else "")
-        self.knows_entropy = True  # of the model, as the gate does without saved entropies
+        self.knows_entropy = True  # False: `Mixer.score_nll` without entropies
         self.nats = 0.0
         self.nats_model = 0.0
 
@@ -37,7 +37,7 @@ class ReferenceMixer:
         return [p, tilted, q, gated, self.guard.mix(p, gated)]
 
     def score(self, logits: Sequence[float], token: int) -> float:
-        """Price the next token in nats, then learn it."""
+        """Return the cost of the next token in nats, then learn the token."""
         p, tilted, q, gated, guarded = (mixture[token] for mixture in self.mixtures(logits))
         if self.gate is not None:
             self.gate.learn(tilted, q, gated, self.cell(softmax(logits)))
@@ -50,29 +50,29 @@ class ReferenceMixer:
         return -math.log(guarded)
 
     def cell(self, p: Sequence[float]) -> tuple[object, ...] | None:
-        """Return the address of the gate's weight."""
+        """Return the gate's cell of the next position."""
         gate = self.gate or ReferenceGate()
         return gate.cell(self.cache, entropy(p) if self.knows_entropy else None)
 
     def learn(self, tokens: Iterable[int]) -> None:
-        """Learn tokens that are not scored."""
+        """Learn tokens without scoring them."""
         for token in tokens:
             self.cache.learn(token)
             self.hints.learn(token)
 
     def boundary(self) -> None:
-        """Begin a new document."""
+        """Start a new document."""
         self.cache.boundary()
         self.hints.match.boundary()
 
     @property
     def regret_bits(self) -> float:
-        """Bits spent minus the model's own."""
+        """Bits of the scored tokens minus the model's own bits."""
         return (self.nats - self.nats_model) / math.log(2)
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
-    """Return the model's distribution."""
+    """Return the softmax of one row of logits."""
     weights = [math.exp(z - max(logits)) for z in logits]
     return [w / sum(weights) for w in weights]
 
