@@ -1,9 +1,10 @@
-"""One file of named arrays: written whole or not at all, and checked before anything is trusted.
+"""Snapshot files of named arrays: written whole or not at all, verified before they are used.
 
-Layout: ``NGRAMMIX``, format version and header length (both u32), BLAKE2b-128 of the header, the
-header (JSON: values, and of each array its dtype, shape and BLAKE2b-128), then the arrays' raw
-bytes, little-endian, C order, each begun on a page after zeros. The file ends with the last array.
-No pickle, and no length is believed that does not add up to the size of the file.
+Layout: ``NGRAMMIX``; format version and header length, both u32; BLAKE2b-128 of the header; the
+header, which is JSON with the values and the dtype, shape and BLAKE2b-128 of each array; then the
+raw bytes of the arrays, little-endian and in C order, each padded with zeros to begin on a page.
+The file ends with the last array. There is no pickle, and every length is checked against the size
+of the file before it is used.
 """
 
 import json

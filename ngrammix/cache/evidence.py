@@ -1,4 +1,4 @@
-"""Evidence: what the counts said at each position before its token came."""
+"""Evidence: the counts at each position before its token was learned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ BLOCK_SHARE = 8  # one block may add at most 1 / BLOCK_SHARE of the limit
 class MemoryLimit:
     """The bytes that tables and work buffers may take; checked before each block of tokens.
 
-    Blocks begin at fixed positions of the stream, and room is made for a whole block. So when
+    Blocks begin at fixed positions of the stream, and space is reserved for a whole block. So when
     n-grams are evicted depends on the stream alone, not on how it is cut into calls.
 
     Parameters

@@ -406,14 +406,16 @@ class NgramCache(NotCopyable):
         each length.
         """
         n_tokens = self._limit.block_size - self.position % self._limit.block_size
-        n_more = self.order + (n_tokens if self.memory_limit is not None else 0)
-        n_kept = sum(map(len, self._tables))
-        while n_kept > 0 and not self._limit.has_room(self._tables, n_more):
-            n_kept = int(eviction.KEPT_FRACTION * n_kept)
-            self._n_evicted += eviction.evict(
-                self._tables, self._counts_of_counts, self._nodes, self.position, n_kept
-            )
-            self._n_evictions += 1
+        n_more = self.order
+        if self.memory_limit is not None:
+            n_more += n_tokens
+            n_kept = sum(map(len, self._tables))
+            while n_kept > 0 and not self._limit.has_room(self._tables, n_more):
+                n_kept = int(eviction.KEPT_FRACTION * n_kept)
+                self._n_evicted += eviction.evict(
+                    self._tables, self._counts_of_counts, self._nodes, self.position, n_kept
+                )
+                self._n_evictions += 1
         for table in self._tables[1:]:
             table.reserve(n_more)
         return n_tokens

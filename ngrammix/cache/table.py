@@ -58,7 +58,7 @@ class Table:
     @property
     def bits(self) -> int:
         """Log2 of the number of slots."""
-        return len(self._slots).bit_length() - 1
+        return len(self.slots).bit_length() - 1
 
     def nbytes_with(self, n_more: int) -> int:
         """Bytes of the rows in use and of the index, with `n_more` more n-grams, in whole pages."""
@@ -72,8 +72,8 @@ class Table:
 
     def reserve(self, n_more: int) -> None:
         """Make room for `n_more` more n-grams; after a MemoryError nothing has changed."""
-        n_rows, n_slots = len(self) + n_more, len(self._slots)
-        if n_rows > len(self._rows):
+        n_rows, n_slots = len(self) + n_more, len(self.slots)
+        if n_rows > len(self.rows):
             self._rows.grow(self._capacity_for(n_rows))
         if n_rows > MAX_LOAD * n_slots:
             self._slots.grow(1 << bits_for(n_rows, self.bits))

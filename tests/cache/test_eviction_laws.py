@@ -68,8 +68,8 @@ def test_eviction_equals_the_reference_bit_for_bit(data, order):
         for token in data.draw(tokens):
             before = fast.stats()["n_evictions"]
             evidence = fast.observe([token])
-            known = slow.evidence(token)
-            assert columns(evidence, 0) == [list(column) for column in zip(*known, strict=True)]
+            expected = slow.evidence(token)
+            assert columns(evidence, 0) == [list(column) for column in zip(*expected, strict=True)]
             slow.learn(token)
             evict_too(slow, fast.stats()["n_evictions"] - before)
             assert fast.nbytes <= limit
@@ -195,8 +195,8 @@ def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
             for i, token in enumerate(tokens):
                 n_evictions = before.stats()["n_evictions"]
                 before.learn([token])
-                known = zip(*slow.evidence(token), strict=True)
-                assert columns(evidence, i) == [list(column) for column in known]
+                expected = zip(*slow.evidence(token), strict=True)
+                assert columns(evidence, i) == [list(column) for column in expected]
                 slow.learn(token)
                 evict_too(slow, before.stats()["n_evictions"] - n_evictions)
         elif verb == "update":

@@ -36,8 +36,8 @@ def test_the_process_takes_no_more_memory_than_the_limit():
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300, check=True
     )
-    grown, nbytes, sweeps = map(int, run.stdout.split())
-    assert sweeps > 3
+    grown, nbytes, n_evictions = map(int, run.stdout.split())
+    assert n_evictions > 3
     # Beside the tables: a piece as int64 (1 MiB), the kernels' own arrays, and the check.
     assert nbytes // 2 < grown < (64 + 24) << 20
 

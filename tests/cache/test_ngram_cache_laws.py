@@ -36,7 +36,7 @@ def chunk_size(request):
 
 
 def columns(evidence, i):
-    """Field by field what a position's evidence says, k = 0..order - 1."""
+    """The evidence of one position, column by column, k = 0..order - 1."""
     return [getattr(evidence, field)[:, i].tolist() for field in FIELDS]
 
 
@@ -47,8 +47,8 @@ def test_observe_equals_the_reference_bit_for_bit(case):
     for doc in docs:
         evidence = fast.observe(doc)
         for i, token in enumerate(doc):
-            known = slow.evidence(token)
-            assert columns(evidence, i) == [list(column) for column in zip(*known, strict=True)]
+            expected = slow.evidence(token)
+            assert columns(evidence, i) == [list(column) for column in zip(*expected, strict=True)]
             slow.learn(token)
         fast.check()
         fast.boundary()
@@ -91,7 +91,7 @@ def test_the_target_and_the_future_never_change_the_past(case, data):
     b = NgramCache(vocab_size=VOCAB_SIZE, order=order).observe(other)
     for i in range(t + 1):
         seen_a, seen_b = columns(a, i), columns(b, i)
-        if i == t:  # the one field that may see x_t
+        if i == t:  # the only column that may depend on x_t
             seen_a[2] = seen_b[2] = None
         assert seen_a == seen_b
 
@@ -138,14 +138,14 @@ def test_free_updates_equal_the_reference_and_sum_to_one(order, updates, context
         assert (q > 0).all()
     logs = [fast.log_prob(context, token) for token in range(VOCAB_SIZE)]
     np.testing.assert_array_equal(logs, np.log(fast.distribution(context)))
-    known = {
+    ngrams = {
         tuple(walked[i : i + n])
         for before, token in updates
         for walked in [(*before[len(before) - min(len(before), order - 1) :], token)]
         for n in range(1, order + 1)
         for i in range(len(walked) - n + 1)
     }
-    assert len(fast) == len(known)
+    assert len(fast) == len(ngrams)
 
 
 @given(documents(), contexts)
@@ -191,8 +191,8 @@ def test_any_interplay_of_calls_equals_the_reference(order, steps):
             evidence = getattr(fast, verb)(tokens)
             for i, token in enumerate(tokens):
                 if verb == "observe":
-                    known = zip(*slow.evidence(token), strict=True)
-                    assert columns(evidence, i) == [list(column) for column in known]
+                    expected = zip(*slow.evidence(token), strict=True)
+                    assert columns(evidence, i) == [list(column) for column in expected]
                 slow.learn(token)
     fast.check()
 

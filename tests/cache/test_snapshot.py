@@ -25,19 +25,19 @@ def folder(tmp_path_factory):
 
 @given(st.integers(1, 6), tokens, st.booleans(), tokens)
 def test_a_resumed_stream_continues_with_the_same_bits(folder, order, before, cut, after):
-    kept = NgramCache(vocab_size=4, order=order)
-    kept.learn(before)
+    original = NgramCache(vocab_size=4, order=order)
+    original.learn(before)
     if cut:
-        kept.boundary()
-    kept.save(folder / "a")
+        original.boundary()
+    original.save(folder / "a")
     resumed = NgramCache.load(folder / "a")
     assert resumed.position == len(before)
-    assert len(resumed) == len(kept)
-    one, other = kept.observe(after), resumed.observe(after)
+    assert len(resumed) == len(original)
+    one, other = original.observe(after), resumed.observe(after)
     np.testing.assert_array_equal(one._columns, other._columns)
     np.testing.assert_array_equal(one.discounts, other.discounts)
     resumed.check()
-    kept.save(folder / "a")
+    original.save(folder / "a")
     resumed.save(folder / "b")
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
 
@@ -54,12 +54,12 @@ def saved(folder):
 @given(st.data())
 def test_any_damage_is_refused(folder, saved, data):
     _, whole = saved
-    place = data.draw(st.integers(0, len(whole) - 1))
+    i = data.draw(st.integers(0, len(whole) - 1))
     damage = data.draw(st.sampled_from(["flip", "cut", "insert", "append"]))
     changed = {
-        "flip": whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :],
-        "cut": whole[:place],
-        "insert": whole[:place] + b"\x07" + whole[place:],
+        "flip": whole[:i] + bytes([whole[i] ^ (1 << i % 8)]) + whole[i + 1 :],
+        "cut": whole[:i],
+        "insert": whole[:i] + b"\x07" + whole[i:],
         "append": whole + b"\0",
     }[damage]
     (folder / "damaged").write_bytes(changed)

@@ -135,10 +135,10 @@ def saved(tmp_path_factory):
 @given(st.data())
 def test_any_damage_to_a_saved_model_is_refused(saved, data):
     whole = saved.read_bytes()
-    place = data.draw(st.integers(0, len(whole) - 1))
-    damaged = whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :]
+    i = data.draw(st.integers(0, len(whole) - 1))
+    damaged = whole[:i] + bytes([whole[i] ^ (1 << i % 8)]) + whole[i + 1 :]
     path = saved.with_name("damaged")
-    path.write_bytes(data.draw(st.sampled_from([damaged, whole[:place], whole + b"\0"])))
+    path.write_bytes(data.draw(st.sampled_from([damaged, whole[:i], whole + b"\0"])))
     with pytest.raises(SnapshotError):
         MatchModel.load(path)
 
