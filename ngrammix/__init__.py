@@ -5,11 +5,10 @@ from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.candidates.match_model import Matches, MatchModel
 from ngrammix.candidates.proposer import Hints
 from ngrammix.logits import LogitsReader, ModelLogprobs, read_logits
-from ngrammix.mixer import Mixer
+from ngrammix.mixer import Mixer, TokenScores
 from ngrammix.observed import Observed
 from ngrammix.prefetching import prefetch
 from ngrammix.snapshot import SnapshotError
-from ngrammix.token_scores import TokenScores
 
 __version__ = "0.1.0"
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ngrammix.checks import as_integers
 from ngrammix.kernels import softmax
 from ngrammix.types import Floats, Tokens
 
@@ -91,6 +92,27 @@ def as_logits(logits: Any) -> Any:
             "pass the model's output unquantized"
         )
     return logits
+
+
+def as_targets(targets: ArrayLike) -> Tokens:
+    """Return targets of any shape as int64; ValueError if not integers, or none."""
+    ids = as_integers(to_numpy(targets), "targets")
+    if ids.size == 0:
+        raise ValueError("targets must hold at least one token, got none; skip empty batches")
+    return ids
+
+
+def as_logits_and_targets(logits: Any, targets: ArrayLike, vocab_size: int) -> tuple[Any, Tokens]:
+    """Logits (..., V) as tensor or array and targets (...) as int64; ValueError if they differ."""
+    ids = as_targets(targets)
+    logits = as_logits(logits)
+    shape = (*ids.shape, vocab_size)
+    if tuple(logits.shape) != shape:
+        raise ValueError(
+            f"logits must have shape {shape}, the shape of targets and then vocab_size, "
+            f"got {tuple(logits.shape)}; set vocab_size to the width of the model's output"
+        )
+    return logits, ids
 
 
 def like(logits: Any, values: Floats) -> Any:

@@ -1,4 +1,4 @@
-"""Arguments and reductions of a loss with the meaning of `torch.nn.functional.cross_entropy`."""
+"""Positions and reductions of `Mixer.cross_entropy`, with the meaning that torch gives them."""
 
 from typing import Any
 
@@ -6,31 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ngrammix.checks import as_integers
-from ngrammix.logits import as_logits, like, to_numpy
-from ngrammix.types import Flags, Floats, Tokens
+from ngrammix.logits import like, to_numpy
+from ngrammix.types import Flags, Floats
 
 REDUCTIONS = ("none", "mean", "sum")
-
-
-def as_targets(targets: ArrayLike) -> Tokens:
-    """Return targets of any shape as int64; ValueError if not integers, or none."""
-    ids = as_integers(to_numpy(targets), "targets")
-    if ids.size == 0:
-        raise ValueError("targets must hold at least one token, got none; skip empty batches")
-    return ids
-
-
-def as_pair(logits: Any, targets: ArrayLike, vocab_size: int) -> tuple[Any, Tokens]:
-    """Logits (..., V) as tensor or array and targets (...) as int64; ValueError if they differ."""
-    ids = as_targets(targets)
-    logits = as_logits(logits)
-    shape = (*ids.shape, vocab_size)
-    if tuple(logits.shape) != shape:
-        raise ValueError(
-            f"logits must have shape {shape}, the shape of targets and then vocab_size, "
-            f"got {tuple(logits.shape)}; set vocab_size to the width of the model's output"
-        )
-    return logits, ids
 
 
 def check_reduction(reduction: object) -> None:

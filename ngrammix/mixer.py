@@ -1,20 +1,22 @@
 """Mixer: tokens scored under the mixture of a language model and an n-gram cache.
 
 The distribution of the token at position t depends on the tokens before t alone. With p the model's
-distribution and q the cache's (interpolated Kneser-Ney), docs/mixer.md derives
+distribution and q the cache's, it is (docs/explanation/mixer.md)
 
-    tilt    p'(h_j) = r'_j (1 - r'_1) ... (1 - r'_(j-1))
-            r'_j = sigmoid(slope_j logit r_j + weights)
-    gate    p'' = (1 - w) p' + w q
-    guard   p''' = a p + (1 - a) p''
+    tilt    r'_j = sigmoid(slope_j logit r_j + weights_j)                   (1)
+            p'(h_j) = r'_j (1 - r'_1) ... (1 - r'_(j-1))                    (2)
+            p'(a) = p(a) (1 - r'_1) ... (1 - r'_m) / R_(m+1), other a       (3)
+    gate    p'' = (1 - w) p' + w q                                          (4)
+    guard   P = v p + (1 - v) p''                                           (5)
 
-where h_1, h_2, ... are the hints, r_j is the model's share of hint j in the mass that the hints
-before it leave, w is learned for each cell of contexts, and a is the posterior of the model. Each
-line turns distributions that sum to 1 into another one. The experts learn from each token after it
-is scored.
+where h_1, ..., h_m are the hints, R_j is the model's mass beside the first j - 1 of them, and
+r_j = p(h_j) / R_j; w is learned in each cell of contexts; v is the posterior of the model. Tilt,
+gate and guard each map distributions that sum to 1 to another one. The experts learn from a token
+after it is scored.
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,16 +40,47 @@ from ngrammix.logits import (
     ModelLogprobs,
     SavedReader,
     as_logits,
+    as_logits_and_targets,
+    as_targets,
     probabilities,
     read_logits,
     to_numpy,
 )
-from ngrammix.losses import as_pair, as_targets, check_positions, check_reduction, reduce
+from ngrammix.losses import check_positions, check_reduction, reduce
 from ngrammix.observed import Observed
-from ngrammix.token_scores import TokenScores
 from ngrammix.types import Flags, Floats, StateDict, Tokens
 
 BLOCK = 1 << 16  # tokens whose evidence is in memory at once: 12 MB at order 7
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """Costs of tokens, as arrays of one shape: the shape of the targets.
+
+    Attributes
+    ----------
+    nats, nats_model : (...) float64, nats
+        Negative log-probability under the mixture and under the model alone; 0.0 where the target
+        was ignored.
+    matched_order : (...) int64
+        Length of the longest n-gram that the cache could use, the predicted token included: 1 if
+        only the empty context was seen, 0 before the first token and where the target was ignored.
+    """
+
+    nats: Floats
+    nats_model: Floats
+    matched_order: Tokens
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...]) -> Self:
+        """Scores of `shape` that are all 0."""
+        return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
+
+    def put(self, positions: Tokens, scores: "TokenScores") -> None:
+        """Write `scores` (N,) at the flat (C order) `positions` (N,)."""
+        np.put(self.nats, positions, scores.nats)
+        np.put(self.nats_model, positions, scores.nats_model)
+        np.put(self.matched_order, positions, scores.matched_order)
 
 
 class Mixer(NotCopyable):
@@ -176,7 +209,7 @@ class Mixer(NotCopyable):
 
     def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> TokenScores:
         """Cost of each target under the mixture and under the model; otherwise as `score`."""
-        rows, ids = as_pair(logits, targets, self.vocab_size)
+        rows, ids = as_logits_and_targets(logits, targets, self.vocab_size)
         return self._score_logits(rows, ids, ids != ignore_index)
 
     def cross_entropy(
@@ -212,7 +245,7 @@ class Mixer(NotCopyable):
             then.
         """
         check_reduction(reduction)
-        rows, ids = as_pair(logits, targets, self.vocab_size)
+        rows, ids = as_logits_and_targets(logits, targets, self.vocab_size)
         is_scored = ids != ignore_index
         if positions is not None:
             check_positions(positions, is_scored, self.position)

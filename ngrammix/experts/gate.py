@@ -13,7 +13,7 @@ PRIOR_TRIALS = 2.0
 
 
 class Gate:
-    """Linear mixture p''(a) = (1 - w) p'(a) + w q(a); w is learned after each token.
+    """Linear mixture p''(a) = (1 - w) p'(a) + w q(a), equation (4); w is learned after each token.
 
     The cell of a position is chosen by the matched order, the cache's confidence in its hint, the
     model's entropy, and whether the cache has recently predicted better than the model: none of

@@ -2,8 +2,7 @@
 
 The chain of a position is its hints, longest context first, and then the model's most probable
 token. Link j has the model's share r_j of the mass that the links before it leave; the tilt makes
-it r'_j = sigmoid(slope_j logit r_j + weights), and the probability of token h_j is
-r'_j (1 - r'_1) ... (1 - r'_(j-1)): see docs/mixer.md.
+it r'_j = sigmoid(slope_j logit r_j + weights_j): equations (1) to (3) of docs/explanation/mixer.md.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The cache and the mixer in slow, plain Python: the specification, and the judge in the tests.
+"""The cache and the mixer in slow, plain Python: the specification that the tests compare with.
 
 Nothing here uses a kernel, a table or an index, and every probability is computed in a loop. Where
 a file here and its fast counterpart disagree, the file here is right.

@@ -1,4 +1,4 @@
-"""Every error of the centre: its whole text, and that nothing changed when it was raised."""
+"""Every error of ngrammix: the whole text, and that nothing changed when it was raised."""
 
 import copy
 import pickle
@@ -314,18 +314,18 @@ def test_a_refused_call_of_many_blocks_learns_none_of_them(monkeypatch):
 
 @pytest.mark.parametrize("order", [np.uint8(20), np.int8(10), np.int64(3)])
 def test_integers_of_any_width_are_integers(order):
-    made = Mixer(vocab_size=np.uint16(V), order=order)
-    made.score(np.zeros((60, V)), np.arange(60, dtype=np.uint8) % V)
-    assert (made.order, made.vocab_size) == (int(order), V)
-    assert made.regret_bits <= made.bound_bits
+    mixer = Mixer(vocab_size=np.uint16(V), order=order)
+    mixer.score(np.zeros((60, V)), np.arange(60, dtype=np.uint8) % V)
+    assert (mixer.order, mixer.vocab_size) == (int(order), V)
+    assert mixer.regret_bits <= mixer.bound_bits
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
-@pytest.mark.parametrize("made", [NgramCache(vocab_size=V), Mixer(vocab_size=V)])
-def test_a_stream_is_not_copied(made, copied):
-    text = f"a {type(made).__name__} cannot be copied or pickled; let a new one learn the tokens"
+@pytest.mark.parametrize("stream", [NgramCache(vocab_size=V), Mixer(vocab_size=V)])
+def test_a_stream_is_not_copied(stream, copied):
+    text = f"a {type(stream).__name__} cannot be copied or pickled; let a new one learn the tokens"
     with pytest.raises(TypeError, match=text):
-        copied(made)
+        copied(stream)
 
 
 def test_ragged_lists_and_nested_tokens_are_refused():

@@ -1,4 +1,4 @@
-"""Gathering: numpy and torch agree, dtypes widen exactly, rows do not feel their neighbours."""
+"""Log-probabilities from logits: numpy and torch agree, and rows are independent."""
 
 import math
 
@@ -21,9 +21,9 @@ def logits_and_targets(rng, n, v):
 
 def test_log_probability_and_entropy_are_what_the_softmax_says(rng):
     logits, targets = logits_and_targets(rng, 20, 7)
-    gathered = lookup_logprobs(logits, targets, np.arange(20))
+    logprobs = lookup_logprobs(logits, targets, np.arange(20))
     for row, target, log_p, entropy in zip(
-        logits, targets, gathered.log_p, gathered.entropy, strict=True
+        logits, targets, logprobs.log_p, logprobs.entropy, strict=True
     ):
         p, reader = probabilities(row)
         same_entropy = reader.lookup(np.empty((1, 0), np.int64)).entropy
@@ -41,8 +41,8 @@ def test_hints_are_targets_that_may_be_impossible(rng):
     for m in range(3):
         is_possible = (hints[:, m] >= 0) & (logits[np.arange(200), hints[:, m]] > -np.inf)
         assert (log_hints[~is_possible, m] == -np.inf).all()
-        rows, asked = logits[is_possible], hints[is_possible, m]
-        as_targets = lookup_logprobs(rows, asked, np.arange(len(rows)))
+        rows, tokens = logits[is_possible], hints[is_possible, m]
+        as_targets = lookup_logprobs(rows, tokens, np.arange(len(rows)))
         np.testing.assert_array_equal(log_hints[is_possible, m], as_targets.log_p)
 
 
@@ -66,10 +66,10 @@ def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng, monkeypatch,
     host = _HostReader(logits, targets, np.arange(n))
     device = _DeviceReader(torch.from_numpy(logits), targets, np.arange(n))
     for rows in (slice(None), slice(3, 20)):
-        expected, found = host.lookup(hints[rows], rows), device.lookup(hints[rows], rows)
-        np.testing.assert_array_equal(found.top, expected.top)
+        expected, actual = host.lookup(hints[rows], rows), device.lookup(hints[rows], rows)
+        np.testing.assert_array_equal(actual.top, expected.top)
         for name in ("log_p", "entropy", "log_top", "log_hints"):
-            array = getattr(found, name)
+            array = getattr(actual, name)
             assert array.flags.c_contiguous
             np.testing.assert_allclose(array, getattr(expected, name), rtol=1e-12)
 
@@ -77,10 +77,10 @@ def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng, monkeypatch,
 @pytest.mark.parametrize("pack", [_HostReader, lambda z, *a: _DeviceReader(torch.tensor(z), *a)])
 def test_the_top_token_is_the_first_of_the_largest(pack):
     logits = np.array([[1.0, 3.0, 3.0, -np.inf], [2.0, 0.0, 0.0, 2.0]])
-    gathered = pack(logits, np.array([0, 1]), np.arange(2)).lookup(np.empty((2, 0), np.int64))
-    assert gathered.top.tolist() == [1, 0]
+    logprobs = pack(logits, np.array([0, 1]), np.arange(2)).lookup(np.empty((2, 0), np.int64))
+    assert logprobs.top.tolist() == [1, 0]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(gathered.log_top, np.log(p.max(axis=1)), rtol=1e-14)
+    np.testing.assert_allclose(logprobs.log_top, np.log(p.max(axis=1)), rtol=1e-14)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -111,17 +111,17 @@ def test_narrow_floats_are_widened_not_computed_with(rng, dtype):
     tensor = torch.from_numpy(rng.normal(size=(9, 12))).to(dtype).requires_grad_()
     targets = rng.integers(0, 12, 9)
     expected = lookup_logprobs(tensor.detach().double().numpy(), targets, np.arange(9))
-    gathered = lookup_logprobs(tensor, targets, np.arange(9))
-    np.testing.assert_array_equal(gathered.log_p, expected.log_p)
-    np.testing.assert_array_equal(gathered.entropy, expected.entropy)
+    logprobs = lookup_logprobs(tensor, targets, np.arange(9))
+    np.testing.assert_array_equal(logprobs.log_p, expected.log_p)
+    np.testing.assert_array_equal(logprobs.entropy, expected.entropy)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 def test_numpy_floats_of_any_width(rng, dtype):
     logits = rng.normal(size=(9, 12)).astype(dtype)[:, ::2]
     targets = rng.integers(0, 6, 9)
-    gathered = lookup_logprobs(logits, targets, np.arange(9))
-    for row, target, log_p in zip(logits, targets, gathered.log_p, strict=True):
+    logprobs = lookup_logprobs(logits, targets, np.arange(9))
+    for row, target, log_p in zip(logits, targets, logprobs.log_p, strict=True):
         expected = float(row[target]) - math.log(math.fsum(math.exp(z) for z in row.tolist()))
         assert log_p == pytest.approx(expected, rel=1e-13)
 
@@ -133,18 +133,18 @@ def test_numpy_floats_of_any_width(rng, dtype):
 )
 def test_any_row_agrees_with_exact_sums(others, target):
     logits = np.array([[target, *others]])
-    gathered = lookup_logprobs(logits, np.array([0]), np.array([0]))
+    logprobs = lookup_logprobs(logits, np.array([0]), np.array([0]))
     top = max(target, *others)
     weights = [math.exp(z - top) for z in [target, *others]]
     log_total = math.log(math.fsum(weights))
-    assert gathered.log_p[0] == pytest.approx(target - top - log_total, rel=1e-13, abs=1e-13)
+    assert logprobs.log_p[0] == pytest.approx(target - top - log_total, rel=1e-13, abs=1e-13)
     terms = [w * (z - top) for w, z in zip(weights, [target, *others], strict=True) if w > 0]
     entropy = log_total - math.fsum(terms) / math.fsum(weights)
-    assert gathered.entropy[0] == pytest.approx(entropy, rel=1e-13, abs=1e-13)
+    assert logprobs.entropy[0] == pytest.approx(entropy, rel=1e-13, abs=1e-13)
 
 
 def test_huge_logits_do_not_overflow():
     logits = np.array([[1e30, 0.0, -1e30]])
-    gathered = lookup_logprobs(logits, np.array([0]), np.array([0]))
-    assert gathered.log_p[0] == 0.0
-    assert gathered.entropy[0] == 0.0
+    logprobs = lookup_logprobs(logits, np.array([0]), np.array([0]))
+    assert logprobs.log_p[0] == 0.0
+    assert logprobs.entropy[0] == 0.0

@@ -85,7 +85,7 @@ def test_the_target_never_changes_its_own_distribution(stream, data):
     a, b = Mixer(vocab_size=VOCAB_SIZE, order=order), Mixer(vocab_size=VOCAB_SIZE, order=order)
     nats_a, nats_b = a.score(logits, tokens), b.score(logits, other)
     np.testing.assert_array_equal(nats_a[:t], nats_b[:t])
-    # The prices of x_t and of its substitute are prices of one distribution, fixed by the prefix.
+    # The costs of x_t and of its substitute are those of one distribution, fixed by the prefix.
     prefix = Mixer(vocab_size=VOCAB_SIZE, order=order)
     if t > 0:
         prefix.score(logits[:t], tokens[:t])
@@ -109,26 +109,35 @@ def test_pieces_cost_what_the_whole_costs(stream, experts, data):
 @given(streams(), st.data())
 def test_ignored_positions_are_as_if_absent(stream, data):
     order, logits, tokens = stream
-    kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens))))
+    is_scored = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens)))
+    )
     ignored = data.draw(st.sampled_from([-100, -1, 50]))  # one of them is a token that never comes
-    targets = np.where(kept, tokens, ignored)
+    targets = np.where(is_scored, tokens, ignored)
     mixed = Mixer(vocab_size=VOCAB_SIZE, order=order)
     with_holes = (
         mixed.score(logits, targets)
         if ignored == -100
         else mixed.score(logits, targets, ignore_index=ignored)
     )
-    assert (with_holes[~kept] == 0).all()
+    assert (with_holes[~is_scored] == 0).all()
     trace = Mixer(vocab_size=VOCAB_SIZE, order=order).trace(
         logits[None], targets[None], ignore_index=ignored
     )
-    assert trace.nats.shape == trace.nats_model.shape == trace.matched_order.shape == (1, len(kept))
+    assert (
+        trace.nats.shape
+        == trace.nats_model.shape
+        == trace.matched_order.shape
+        == (1, len(is_scored))
+    )
     np.testing.assert_array_equal(trace.nats[0], with_holes)
-    assert not trace.nats_model[0, ~kept].any()
-    assert not trace.matched_order[0, ~kept].any()
-    if kept.any():
-        dense = Mixer(vocab_size=VOCAB_SIZE, order=order).score(logits[kept], tokens[kept])
-        np.testing.assert_array_equal(with_holes[kept], dense)
+    assert not trace.nats_model[0, ~is_scored].any()
+    assert not trace.matched_order[0, ~is_scored].any()
+    if is_scored.any():
+        dense = Mixer(vocab_size=VOCAB_SIZE, order=order).score(
+            logits[is_scored], tokens[is_scored]
+        )
+        np.testing.assert_array_equal(with_holes[is_scored], dense)
 
 
 @given(streams())

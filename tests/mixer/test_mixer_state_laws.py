@@ -31,7 +31,7 @@ def make(experts=ALL):
     return Mixer(vocab_size=VOCAB_SIZE, order=4, experts=experts, memory_limit=LIMIT)
 
 
-def ask(logits, observed):
+def lookup(logits, observed):
     return lookup_logprobs(logits, observed.tokens, np.arange(len(observed)), observed.hint_tokens)
 
 
@@ -45,8 +45,10 @@ def test_tokens_may_be_observed_ahead_of_the_model(stream, experts, ahead):
         waiting.append((logits[start:stop], halves.observe(tokens[start:stop])))
         while len(waiting) > ahead:
             rows, observed = waiting.pop(0)
-            traces.append(halves.score_observed(observed, ask(rows, observed)))
-    traces += [halves.score_observed(observed, ask(rows, observed)) for rows, observed in waiting]
+            traces.append(halves.score_observed(observed, lookup(rows, observed)))
+    traces += [
+        halves.score_observed(observed, lookup(rows, observed)) for rows, observed in waiting
+    ]
     for name in ("nats", "nats_model", "matched_order"):
         parts = np.concatenate([getattr(trace, name) for trace in traces])
         np.testing.assert_array_equal(parts, getattr(expected, name))
@@ -103,8 +105,8 @@ def test_halves_out_of_order_are_refused(rng):
         "observe returned to score_observed"
     )
     calls = {
-        order.format(0, 2): lambda: mixer.score_observed(second, ask(logits[2:], second)),
-        lengths: lambda: mixer.score_observed(first, ask(logits[2:], second)),
+        order.format(0, 2): lambda: mixer.score_observed(second, lookup(logits[2:], second)),
+        lengths: lambda: mixer.score_observed(first, lookup(logits[2:], second)),
     }
     for call in (
         lambda: mixer.probs(logits[0]),
@@ -119,11 +121,11 @@ def test_halves_out_of_order_are_refused(rng):
         with pytest.raises(ValueError) as error:
             call()
         assert str(error.value) == text
-    mixer.score_observed(first, ask(logits[:2], first))
+    mixer.score_observed(first, lookup(logits[:2], first))
     with pytest.raises(ValueError) as error:
-        mixer.score_observed(first, ask(logits[:2], first))
+        mixer.score_observed(first, lookup(logits[:2], first))
     assert str(error.value) == order.format(2, 0)
-    mixer.score_observed(second, ask(logits[2:], second))
+    mixer.score_observed(second, lookup(logits[2:], second))
     assert mixer.position == 3
     straight = make()
     straight.score(logits, [0, 1, 2])

@@ -1,4 +1,4 @@
-"""Laws of the mixer on whole streams: long ones, hopeless ones, and real text beside its rules."""
+"""Laws of the mixer on long streams, hopeless streams, and real text beside published rules."""
 
 import math
 
