@@ -1,4 +1,4 @@
-"""Model, tokenizer and data as a configuration names them."""
+"""The model, tokenizer and data of a configuration."""
 
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -16,15 +16,15 @@ from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from eval.tokenizers.load_tokenizer import load_tokenizer
 from quant import QuantizedModel
 
-QUANTIZED = "model.ngq"  # in the folder that ``ngrammix quantize`` writes
+QUANTIZED = "model.ngq"  # the file that ``ngrammix quantize`` writes
 
 
 def load_model_of(config: RunConfig) -> Model | None:
-    """The model, or None for the cache alone; ValueError if there is none such."""
+    """The model, or None for the cache alone; ValueError if it does not exist."""
     if config.model == MODEL_NONE:
         for name in ("stride", "context", "device", "dtype", "quantized"):
             if getattr(config, name) is not None:
-                raise ValueError(f"--{name} is for a model, got --model none; leave it out")
+                raise ValueError(f"--{name} needs a model, got --model none; leave it out")
         return None
     model = load_model(
         config.model,
@@ -38,7 +38,7 @@ def load_model_of(config: RunConfig) -> Model | None:
 
 
 def tokenizer_of(config: RunConfig, model: Model | None) -> Tokenizer:
-    """The tokenizer that is named, or the model's, or raw bytes; ValueError if it does not fit."""
+    """The named tokenizer, else that of the model, else raw bytes; ValueError on a mismatch."""
     if config.tokenizer is not None:
         vocab_size = None if model is None else model.vocab_size
         return load_tokenizer(config.tokenizer, vocab_size=vocab_size, bos=config.bos)
@@ -48,8 +48,8 @@ def tokenizer_of(config: RunConfig, model: Model | None) -> Tokenizer:
         return model.tokenizer
     if config.bos >= model.vocab_size:
         raise ValueError(
-            f"--bos must be below the model's {model.vocab_size} tokens, got {config.bos}; "
-            "it is the id of a token"
+            f"--bos must be below the {model.vocab_size} tokens of the model, got {config.bos}; "
+            "pass the id of a token"
         )
     tokenizer = copy(model.tokenizer)
     tokenizer.bos = config.bos
@@ -57,7 +57,7 @@ def tokenizer_of(config: RunConfig, model: Model | None) -> Tokenizer:
 
 
 def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
-    """The data; ValueError if they are missing or not what they should be."""
+    """The data set; ValueError if it is missing or in the wrong format."""
     if not config.data:
         raise ValueError("--data must name at least one file or data set, got none; name one")
     return open_data(
@@ -73,7 +73,7 @@ def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
 
 
 def load_quantized(config: RunConfig, model: Model) -> Model:
-    """The model with the weights that ``--quantized`` names, if it names any."""
+    """The model with the weights of ``--quantized``, or unchanged without the option."""
     if config.quantized is None:
         return model
     folder = Path(config.quantized)
@@ -82,23 +82,23 @@ def load_quantized(config: RunConfig, model: Model) -> Model:
 
 
 def network_of(model: Model) -> Any:
-    """The module of torch inside a model; ValueError if there is none."""
+    """The torch module of a model; ValueError if there is none."""
     import torch
 
     network = getattr(model, "network", None)
     if not isinstance(network, torch.nn.Module):
         raise ValueError(
-            f"weights are those of a module of torch, got none in {model.name}; "
-            "let the factory return the module itself"
+            f"weights need a torch module, got none in {model.name}; let the factory return the "
+            "module"
         )
     return network
 
 
 def with_weights(model: Model, quantized: QuantizedModel, path: Path) -> Model:
-    """A copy of the model with dequantized weights, named by the hash of their file too."""
+    """A copy of the model with dequantized weights; its name has the hash of their file."""
     network = deepcopy(network_of(model))
     quantized.load_into(network)
-    held: Any = model  # a WrappedModel: it has a network
+    wrapped: Any = model  # a WrappedModel, since it has a network
     name = f"{model.name}+quantized-{hash_files([path])}"
-    changed: Model = replace(held, network=network, name=name)
-    return changed
+    quantized_model: Model = replace(wrapped, network=network, name=name)
+    return quantized_model

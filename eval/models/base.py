@@ -7,11 +7,11 @@ from eval.types import Tokens
 
 
 class Model(Protocol):
-    """What the workbench asks of a language model."""
+    """The interface of a language model."""
 
     @property
     def name(self) -> str:
-        """Name for the signature, with a hash of the weights."""
+        """Name in the signature, with a hash of the weights."""
 
     @property
     def vocab_size(self) -> int:
@@ -19,11 +19,11 @@ class Model(Protocol):
 
     @property
     def context(self) -> int:
-        """The most tokens that `logits` takes at once."""
+        """Largest T of `logits`."""
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What turns documents into tokens; its ids are below V."""
+        """The tokenizer of the model, with ids below V."""
 
     def logits(self, tokens: Tokens) -> Any:
-        """Logits (B, T, V) of the token after each of tokens (B, T), T <= context."""
+        """Logits (B, T, V) for tokens (B, T): row t is for token t + 1."""

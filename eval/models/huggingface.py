@@ -1,4 +1,4 @@
-"""Hugging Face causal language models: from a folder, or by name; safetensors only."""
+"""Hugging Face causal language models, from a folder or the Hub; safetensors only."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.files import read_json_object
 from eval.tokenizers.load_tokenizer import load_tokenizer
 
-FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.py"]  # of a model on the Hub
+FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.py"]  # downloaded from the Hub
 LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 
 
@@ -30,27 +30,27 @@ def load_hf(
     Parameters
     ----------
     spec : str
-        A folder with ``config.json`` and ``.safetensors``, or a name on the Hub.
+        A folder with ``config.json`` and ``.safetensors`` files, or a name on the Hub.
     tokenizer : str, optional
-        What `load_tokenizer` takes. Default: that of the folder, if any.
+        See `load_tokenizer`. Default: that of the folder, if any.
     context : int, optional
-        The most tokens at once. Default: what its config says.
+        Tokens that the model reads at once. Default: the maximum in its config.
     device : str, optional
-        Default: ``cuda`` where there is one, else ``cpu``.
+        Default: ``cuda`` if available, else ``cpu``.
     dtype : str, optional
-        Such as ``bfloat16``. Default: the weights' own on cuda, ``float32`` on the CPU.
+        Such as ``bfloat16``. Default: that of the file on cuda, ``float32`` on the CPU.
     download : bool
-        Whether a name may be fetched from the Hub; it must be in the local cache otherwise.
+        Allow a download from the Hub. Otherwise the model must be in the local cache.
     trust_remote_code : bool
-        Whether code that comes with the model may run.
+        Let the model run its own code.
 
     Raises
     ------
     ValueError
-        If the library is missing, the model is missing, damaged or kept as pickles, or an argument
-        does not fit it.
+        If the library is missing, the model is missing, damaged or pickled, or an argument does not
+        fit it.
     """
-    folder = Path(spec) if Path(spec).is_dir() else fetch(spec, download)
+    folder = Path(spec) if Path(spec).is_dir() else find_in_hub(spec, download)
     weights = check_folder(folder)
     try:
         import torch
@@ -82,11 +82,11 @@ def load_hf(
             f"a model must be a causal language model of Hugging Face, got {spec}, which "
             f"transformers cannot load: {first_line(error)}"
         ) from error
-    config.use_cache = False  # nobody goes on from the keys and values of a window
+    config.use_cache = False  # windows do not share keys and values
     vocab_size = config.get_text_config().vocab_size
-    moved: Any = network
+    module: Any = network  # the stubs of transformers lack this form of `to`
     return wrap(
-        moved.to(device),
+        module.to(device),
         context=context,
         tokenizer=choose_tokenizer(tokenizer, folder, vocab_size),
         vocab_size=vocab_size,
@@ -97,7 +97,7 @@ def load_hf(
 
 @contextmanager
 def quiet(logging: Any) -> Iterator[None]:
-    """No bars of transformers: they come even where nobody watches."""
+    """Switch off the progress bars of transformers, which appear without a terminal too."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -107,8 +107,8 @@ def quiet(logging: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def fetch(name: str, download: bool) -> Path:
-    """Folder of a model of the Hub in the local cache; ValueError if it is not, or cannot be."""
+def find_in_hub(name: str, download: bool) -> Path:
+    """Local folder of a model of the Hub, downloaded if allowed; ValueError if there is none."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -118,19 +118,20 @@ def fetch(name: str, download: bool) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=not download, allow_patterns=FILES))
     except (OSError, ValueError) as error:
-        how = "check the name" if download else "check the name, or permit it with --download"
+        status, mend = "not in the local cache", "check the name, or pass --download"
+        if download:
+            status, mend = "cannot be downloaded", "check the name"
         raise ValueError(
             "a model must be demo, package.module:factory, a folder or a name on the Hub, got "
-            f"{name!r}, which is no folder and {'cannot be had' if download else 'not at hand'}; "
-            f"{how}"
+            f"{name!r}, which is no folder and {status}; {mend}"
         ) from error
 
 
 def check_folder(folder: Path) -> list[Path]:
-    """The files of weights, sorted; ValueError unless there are a config and safetensors."""
+    """The weight files, sorted; ValueError if config.json or .safetensors are missing."""
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"a model's folder must hold config.json, got none in {folder}; "
+            f"the folder of a model must hold config.json, got none in {folder}; "
             "save the model with save_pretrained"
         )
     weights = sorted(folder.glob("*.safetensors"))
@@ -145,42 +146,42 @@ def check_folder(folder: Path) -> list[Path]:
 
 
 def check_dtype(dtype: str | None, device: str) -> Any:
-    """The dtype of torch that `dtype` names, or "auto" for the weights' own."""
+    """The torch dtype of this name, or "auto" for that of the file."""
     import torch
 
     if dtype is None:
         return torch.float32 if device == "cpu" else "auto"
-    found = getattr(torch, dtype, None)
-    if dtype != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
+    value = getattr(torch, dtype, None)
+    if dtype != "auto" and not (isinstance(value, torch.dtype) and value.is_floating_point):
         raise ValueError(
             f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}; leave it out for "
             "the default"
         )
-    return "auto" if dtype == "auto" else found
+    return "auto" if dtype == "auto" else value
 
 
 def choose_context(config: Any, context: int | None, spec: str) -> int:
-    """The context to read with: `context`, or the model's limit; ValueError if it is beyond."""
+    """`context`, or by default the limit of the model; ValueError if it exceeds the limit."""
     config = config.get_text_config()
     limits = [getattr(config, name, None) for name in LIMITS]
     limit = next((n for n in limits if isinstance(n, int) and n > 0), None)
     if context is None:
         if limit is None:
             raise ValueError(
-                f"context must be given, got none: {spec} has no limit; name one with --context"
+                f"context must be given, got none: {spec} has no limit; pass one with --context"
             )
         return limit
     context = check_context(context, spec)
     if limit is not None and context > limit:
         raise ValueError(
             f"context must be at most the {limit} that {spec} allows, got {context}; "
-            "take a shorter one"
+            "pass a smaller one"
         )
     return context
 
 
 def choose_tokenizer(tokenizer: str | None, folder: Path, vocab_size: int) -> Tokenizer | None:
-    """The tokenizer named, else the folder's, else None."""
+    """The named tokenizer, else that of the folder, else None."""
     if tokenizer is None and not any(
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")
     ):
@@ -189,15 +190,15 @@ def choose_tokenizer(tokenizer: str | None, folder: Path, vocab_size: int) -> To
 
 
 def hash_files(paths: list[Path]) -> str:
-    """8 hex digits of the SHA-256 of files, one after the other."""
+    """8 hex digits of the SHA-256 of the concatenated files."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            while data := file.read(1 << 20):
+                digest.update(data)
     return digest.hexdigest()[:8]
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
+    """The first line of the text of an error, or its type if the text is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

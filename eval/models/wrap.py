@@ -1,4 +1,4 @@
-"""WrappedModel: any callable from tokens to logits as a model to score."""
+"""wrap: any callable from tokens to logits as a `Model`."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from ngrammix.checks import MAX_VOCAB_SIZE
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WrappedModel:
-    """A callable (B, T) -> (B, T, V), and what the workbench must know of it; `wrap` makes one.
+    """A callable from tokens (B, T) to logits (B, T, V) with its metadata; see `wrap`.
 
     Attributes
     ----------
     name : str
-        For the signature, with a hash of the weights where there are any.
+        Name in the signature, with a hash of the weights if there are any.
     vocab_size, context : int
-        V; the most tokens that `logits` takes at once.
+        V, and the largest T of `logits`.
     tokenizer : Tokenizer
-        Of the text.
+        The tokenizer of the model.
     network : callable
-        What was wrapped.
+        The wrapped callable.
     device : Any
-        Where its input must be, for torch.
+        The torch device of its input.
     """
 
     name: str
@@ -38,9 +38,9 @@ class WrappedModel:
     device: Any = "cpu"
 
     def logits(self, tokens: Tokens) -> Any:
-        """Logits (B, T, V), of the kind that comes, of the token after each of tokens (B, T).
+        """Logits (B, T, V) for tokens (B, T), as the network returns them.
 
-        ValueError if there are more tokens than the context, or the shape is another.
+        ValueError if T exceeds the context, or the shape of the logits is wrong.
         """
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.context:
             raise ValueError(
@@ -52,7 +52,7 @@ class WrappedModel:
         if shape_of(logits) != expected:
             raise ValueError(
                 f"logits must be (B, T, V) = {expected}, got {describe(logits)} from "
-                f"{self.name}; return those of every position and of the whole vocabulary"
+                f"{self.name}; return the logits of every position and of the whole vocabulary"
             )
         return logits
 
@@ -66,38 +66,39 @@ def wrap(
     name: str | None = None,
     device: Any = None,
 ) -> WrappedModel:
-    """Any callable from tokens (B, T) to logits (B, T, V) as a model.
+    """A `Model` of any callable from tokens (B, T) to logits (B, T, V).
 
-    It is called with a torch int64 tensor, which ``numpy.asarray`` takes as it is where it lies on
-    the CPU, under ``torch.no_grad``; a module is put in eval mode before. What it returns may also
-    be an object with ``.logits``, or a tuple that begins with them, such as (logits, loss).
+    The callable gets a torch int64 tensor, under ``torch.no_grad``; a module is set to eval mode
+    first. On the CPU, ``numpy.asarray`` of the tensor makes no copy. The callable may return a
+    tensor, an array, an object with ``.logits``, or a tuple such as (logits, loss).
 
     Parameters
     ----------
     network : callable
-        Row t of its logits, from tokens 0..t alone, is for token t + 1.
+        Row t of its logits is for token t + 1, and depends on tokens 0..t only.
     context : int >= 1
-        The most tokens that it takes at once.
+        Largest T.
     tokenizer : Tokenizer or None
-        Of the text; None where the data are tokens whose bytes are known.
+        None if the data are tokens with a side-car file.
     vocab_size : int, optional
-        V. Default: what it returns for one token.
+        V. Default: the size of the logits of one token.
     name : str, optional
-        For the signature. Default: its own, with 8 digits of a hash of a module's weights.
+        Name in the signature. Default: that of the function or class, and for a module 8 hex digits
+        of the hash of its weights.
     device : optional
-        Where its input must be. Default: where a module's first parameter is, else the CPU.
+        Device of its input. Default: that of the first parameter of a module, else the CPU.
 
     Raises
     ------
     ValueError
-        If it is no callable, the context is out of range, what it returns are no logits, or the
-        tokenizer has ids beyond V.
+        If the network is not callable, the context is out of range, the logits have the wrong
+        shape, or the tokenizer has ids beyond V.
     """
     name = name or name_network(network)
     if not callable(network):
         raise ValueError(
             f"a model must be callable, got {type(network).__name__} as {name}; "
-            "give a module, or a function from tokens to logits"
+            "pass a module, or a function from tokens to logits"
         )
     context = check_context(context, name)
     device = device or device_of(network)
@@ -107,7 +108,7 @@ def wrap(
         if len(shape) != 3 or shape[:2] != (1, 1) or not 1 <= shape[2] <= MAX_VOCAB_SIZE:
             raise ValueError(
                 f"logits must be (B, T, V) = (1, 1, V), got {describe(logits)} from {name}; "
-                "return those of every position and of the whole vocabulary"
+                "return the logits of every position and of the whole vocabulary"
             )
         vocab_size = shape[2]
     tokenizer = SideCarTokenizer(vocab_size) if tokenizer is None else tokenizer
@@ -128,18 +129,18 @@ def check_context(context: object, name: str) -> int:
     if not is_integer or context < 1:  # type: ignore[operator]
         raise ValueError(
             f"context must be an integer >= 1, got {context!r} for {name}; "
-            "it is the most tokens that the model takes at once (--context)"
+            "pass the tokens that the model reads at once (--context)"
         )
     return int(context)  # type: ignore[call-overload,no-any-return]
 
 
 def call(network: Any, tokens: Tokens, device: Any) -> Any:
-    """What the network says of tokens (B, T): its logits, whatever they come in."""
+    """The logits of the network for tokens (B, T), taken from whatever it returns."""
     import torch
 
     if isinstance(network, torch.nn.Module) and network.training:
         network.eval()
-    # Not inference_mode: what a module keeps from such a call it cannot train with later.
+    # Not inference_mode: a module could not train with the tensors that it keeps from such a call.
     with torch.no_grad():
         output = network(torch.from_numpy(np.ascontiguousarray(tokens)).to(device))
     if isinstance(output, tuple) and output and not hasattr(output, "logits"):
@@ -148,17 +149,17 @@ def call(network: Any, tokens: Tokens, device: Any) -> Any:
 
 
 def shape_of(logits: Any) -> tuple[int, ...]:
-    """Shape of an array or tensor; empty for anything else."""
+    """Shape of an array or tensor; () for other objects."""
     return tuple(getattr(logits, "shape", ()))
 
 
 def describe(logits: Any) -> str:
-    """What came instead of logits, in words."""
+    """The shape or the type of an object, for an error text."""
     return f"shape {shape_of(logits)}" if hasattr(logits, "shape") else type(logits).__name__
 
 
 def device_of(network: Any) -> Any:
-    """Where the first parameter of a module is; the CPU for anything else."""
+    """Device of the first parameter of a module; the CPU for other objects."""
     import torch
 
     parameter = next(iter(network.parameters()), None) if is_module(network) else None
@@ -166,14 +167,14 @@ def device_of(network: Any) -> Any:
 
 
 def is_module(network: Any) -> bool:
-    """Whether it is a module of torch."""
+    """Whether the object is a torch module."""
     import torch
 
     return isinstance(network, torch.nn.Module)
 
 
 def name_network(network: Any) -> str:
-    """Name of a function or class; for a module with 8 digits of a hash of its weights."""
+    """Name of a function or class; for a module with 8 hex digits of the hash of its weights."""
     name = getattr(network, "__qualname__", type(network).__qualname__)
     if not is_module(network):
         return str(name)

@@ -1,1 +1,1 @@
-"""The mixture inside other people's tools; each file needs its tool, and nothing else needs it."""
+"""The mixer inside other tools; each module needs the package that it extends."""

@@ -1,4 +1,4 @@
-"""Hugging Face generation: each next token drawn from the mixture, which learns as it is drawn."""
+"""Hugging Face generation from the mixture, which learns every generated token."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,35 +14,33 @@ Tokens = NDArray[np.int64]
 
 
 class MixedLogits:
-    """A logits processor: scores become the log of the mixture, which learns prompt and output.
+    """A logits processor that turns the scores of a model into log-probabilities of the mixture.
 
-    For ``model.generate(..., logits_processor=[MixedLogits(mixer, model=model)])``. A prompt is
-    learned once, when it is first seen. Of a generated token the price is fixed first, from the
-    model's scores and the tokens before it; once it is drawn, cache and experts learn it, by
-    `Mixer.score`. A prompt that goes on where the tokens before it ended, as in a chat, is learned
-    from there. Any other prompt is a new document: no context reaches back over its beginning, but
-    what the cache learned before, it uses. What repeats becomes likelier, the model's own loops
-    too.
+    Use it as ``model.generate(..., logits_processor=[MixedLogits(mixer, model=model)])``. The mixer
+    learns a prompt once. The probability of a generated token is fixed before the token is drawn,
+    by the scores of the model and the tokens before it; then cache and experts learn the token by
+    `Mixer.score`. A prompt that begins with all tokens so far, as in a chat, continues the stream.
+    Any other prompt is a new document: no context crosses its start, but the counts of the cache
+    are kept. Repeated text becomes more likely, also where the model itself repeats.
 
-    It stands after the processors that forbid tokens and before temperature, top-k and top-p, where
-    `generate` puts it by itself. A score of -inf stays -inf. Give one processor to one `generate`
-    at a time.
+    `generate` runs the processor after those that forbid tokens, and before temperature, top-k and
+    top-p. A score of -inf stays -inf. Use a processor in one `generate` call at a time.
 
     Parameters
     ----------
-    mixers : Mixer, or a list of as many as there are rows
-        Each row of the batch is a stream of its own.
+    mixers : Mixer or sequence of Mixer
+        One for each row of the batch; each row is a separate stream.
     model : callable (1, T) int64 tensor -> (1, T, V) logits, or an output that has them, optional
-        The model that generates. It reads each prompt once more, so that the experts learn there
-        how far to trust the cache; without it they begin to learn with the first token generated.
+        The model that generates. It computes the logits of each prompt once more, so that the
+        experts can learn from the prompt; without it they learn from generated tokens only.
     pad_token_id : int, optional
-        This token is left out of the streams, wherever it stands: needed where rows of unlike
-        length are padded, or end before others.
+        This token is removed from the streams, at every position: needed if rows are padded, or end
+        before others.
 
     Raises
     ------
     ValueError
-        If there is no mixer, one stands for two rows, or their vocabularies differ in size.
+        If there is no mixer, a mixer is used for two rows, or the vocabulary sizes differ.
     """
 
     def __init__(
@@ -56,8 +54,8 @@ class MixedLogits:
         n_streams = len({id(mixer) for mixer in mixers})
         if n_streams == 0 or n_streams < len(mixers):
             raise ValueError(
-                f"mixers must be one Mixer for each row, got {len(mixers)} of which {n_streams} "
-                "are different ones; each row is a stream of its own"
+                f"mixers must be one Mixer for each row, got {len(mixers)} with {n_streams} "
+                "different ones; make a Mixer for each row"
             )
         sizes = sorted({mixer.vocab_size for mixer in mixers})
         if len(sizes) > 1:
@@ -67,25 +65,26 @@ class MixedLogits:
         self._pad = pad_token_id
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Log of the mixture's probabilities; what came since the last call is learned first.
+        """Log-probabilities of the mixture, once it has learned the tokens since the last call.
 
         Parameters
         ----------
         input_ids : (B, T) int64 tensor
             All tokens so far, the prompt included.
         scores : (B, V) float tensor on any device
-            The model's logits for the next token.
+            Logits of the model for the next token.
 
         Returns
         -------
-        (B, V) tensor, nats, of the dtype and on the device of scores
+        (B, V) tensor, nats, with the dtype and device of `scores`
 
         Raises
         ------
         ValueError
-            If there is not one mixer a row, the scores are not as wide as its vocabulary or are not
-            numbers, or a row does not go on from the one before: beams, which change places, and
-            drafts, which are taken back, cannot be mixed. Nothing is learned then.
+            If the shape of the scores is not (number of mixers, V), a row of scores has NaN, +inf
+            or no finite value, or a row does not continue the row of the last call. Beam search
+            reorders rows and speculative decoding removes tokens: neither can be mixed. The mixers
+            stay unchanged.
         """
         import torch
 
@@ -97,17 +96,17 @@ class MixedLogits:
         mixed = []
         for row, text, row_logits in zip(self._rows, texts, logits, strict=True):
             row.learn(text, row_logits)
-            mixed.append(row.score_observed(row_logits))
+            mixed.append(row.log_probs(row_logits))
         return torch.from_numpy(np.stack(mixed)).to(device=scores.device, dtype=scores.dtype)
 
     def _check_scores(self, logits: NDArray[Any]) -> None:
-        """Raise ValueError unless logits (B, V) fit the mixers and leave some token possible."""
+        """Raise ValueError unless logits (B, V) fit the mixers, each row with a finite maximum."""
         if logits.shape != self._shape:
             raise ValueError(
                 f"scores must have shape {self._shape}, a row for each Mixer and its vocab_size, "
-                f"got {logits.shape}; pass a list with one Mixer a row, and leave num_beams at 1"
+                f"got {logits.shape}; pass a list with one Mixer per row, and leave num_beams at 1"
             )
-        largest = logits.max(axis=1)  # NaN if one is
+        largest = logits.max(axis=1)  # NaN if any is NaN
         wrong = ~np.isfinite(largest)
         if wrong.any():
             i = int(np.argmax(wrong))
@@ -118,7 +117,7 @@ class MixedLogits:
 
 
 class _Row:
-    """One stream: its mixer, the tokens that it learned, and the model's logits after them."""
+    """One row: its mixer, the tokens learned so far, and the logits for the next token."""
 
     def __init__(self, mixer: Mixer, model: Callable[[Any], Any] | None) -> None:
         self._mixer, self._model = mixer, model
@@ -127,12 +126,12 @@ class _Row:
         self._logits: NDArray[Any] | None = None
 
     def check(self, text: Tokens, i: int) -> None:
-        """Raise ValueError if text (T,) is row i of beams, or of a draft that was taken back.
+        """Raise ValueError if text (T,), row i, comes from beam search or speculative decoding.
 
-        Such a row keeps the prompt, but not all that came after it.
+        Such a row keeps the prompt but changes tokens after it.
         """
         check_ids(text, self._mixer.vocab_size, "input_ids")
-        if self._tokens is None or self._goes_on(text):
+        if self._tokens is None or self._continues(text):
             return
         n = self._n_prompt
         if n < len(text) <= len(self._tokens) + 1 and np.array_equal(text[:n], self._tokens[:n]):
@@ -143,35 +142,36 @@ class _Row:
             )
 
     def learn(self, text: Tokens, logits: NDArray[Any]) -> None:
-        """Learn what is new in text (T,), and keep logits (V,), which price what comes next."""
-        known = len(self._tokens) if self._tokens is not None and self._goes_on(text) else 0
-        new = text[known:]
-        if known > 0 and len(new) == 0:
-            return  # the row has ended, or the same prompt is asked again
-        if known > 0 and len(new) == 1 and self._logits is not None:
+        """Learn the new tokens of text (T,), and keep logits (V,) to score the next token."""
+        n_learned = len(self._tokens) if self._tokens is not None and self._continues(text) else 0
+        new = text[n_learned:]
+        if n_learned > 0 and len(new) == 0:
+            return  # the row has ended, or the same prompt comes again
+        if n_learned > 0 and len(new) == 1 and self._logits is not None:
             if self._logits[new[0]] > -np.inf:
                 self._mixer.score(self._logits[None], new)
-            else:  # drawn although it was forbidden: no price, so nothing for the experts
+            else:  # a forbidden token was forced: its probability is 0, so the experts skip it
                 self._mixer.learn(new)
         else:
-            self._read(text, known)
+            self._read(text, n_learned)
             self._n_prompt = len(text)
         self._tokens, self._logits = text, logits.copy()
 
-    def _read(self, text: Tokens, known: int) -> None:
-        """Learn a prompt, text (T,), of which the first tokens are known, or none."""
-        first = max(known, 1)  # no logits are for the first token of a document
-        asked = self._ask(text)[first - 1 : -1] if self._model and first < len(text) else None
-        if known == 0:
+    def _read(self, text: Tokens, n_learned: int) -> None:
+        """Learn a prompt, text (T,), whose first `n_learned` tokens were learned before."""
+        first = max(n_learned, 1)  # the first token of a document has no logits
+        has_logits = self._model is not None and first < len(text)
+        logits = self._forward(text)[first - 1 : -1] if has_logits else None
+        if n_learned == 0:
             self._mixer.boundary()
-        plain = text[known:] if asked is None else text[known:first]
-        if len(plain) > 0:
-            self._mixer.learn(plain)
-        if asked is not None:
-            self._mixer.score(asked, text[first:])
+        unscored = text[n_learned:] if logits is None else text[n_learned:first]
+        if len(unscored) > 0:
+            self._mixer.learn(unscored)
+        if logits is not None:
+            self._mixer.score(logits, text[first:])
 
-    def _ask(self, text: Tokens) -> Any:
-        """The model's logits (T, V) after each token of text (T,)."""
+    def _forward(self, text: Tokens) -> Any:
+        """Logits (T, V) of the model for text (T,): row t is for token t + 1."""
         import torch
 
         device = getattr(self._model, "device", None)
@@ -179,13 +179,13 @@ class _Row:
             output = self._model(torch.from_numpy(text[None]).to(device))  # type: ignore[misc]
         return getattr(output, "logits", output)[0]
 
-    def score_observed(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """Log of the mixture of the next token: (V,) float64 nats, by the model's logits (V,)."""
+    def log_probs(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """Log-probabilities of the mixture for the next token: (V,) float64, nats."""
         with np.errstate(divide="ignore"):
             mixed = np.log(self._mixer.probs(logits))
-        mixed[np.isneginf(logits)] = -np.inf  # forbidden by someone else, and it stays so
+        mixed[np.isneginf(logits)] = -np.inf  # a token that another processor forbids
         return mixed
 
-    def _goes_on(self, text: Tokens) -> bool:
+    def _continues(self, text: Tokens) -> bool:
         """Whether text (T,) begins with all tokens learned so far."""
         return self._tokens is not None and np.array_equal(text[: len(self._tokens)], self._tokens)

@@ -1,7 +1,7 @@
 """lm-evaluation-harness: rolling log-likelihoods of a Hugging Face model, mixed with the cache.
 
-Importing this file registers the model as ``ngrammix``. As a program it is the harness's own
-command line with that model in it::
+Importing this module registers the model as ``ngrammix``. Run as a program, it is the command line
+of the harness with this model::
 
     python -m eval.plugins.lm_eval run --model ngrammix --model_args pretrained=DIR,order=7 ...
 """
@@ -29,46 +29,47 @@ except ModuleNotFoundError as error:
         f"the lm-eval plugin needs {package}, which is missing; pip install 'ngrammix[lm-eval]'"
     ) from error
 
-logger = logging.getLogger("lm_eval.ngrammix")  # below the harness's own, whose level it keeps
+logger = logging.getLogger("lm_eval.ngrammix")  # inherits the level of the harness
 
-Window = tuple[int, list[int], list[int]]  # document, inputs, the targets that are scored
+Window = tuple[int, list[int], list[int]]  # document, inputs, scored targets
 
 
 @register_model("ngrammix")
 class MixedLM(HFLM):  # type: ignore[misc]
-    """A Hugging Face model whose `loglikelihood_rolling` is mixed with an n-gram cache.
+    """A Hugging Face model with `loglikelihood_rolling` mixed with an n-gram cache.
 
-    The documents of a task, in the order of the requests, are one stream: what the cache learned of
-    one it uses in the next, but no context reaches across. Each task, and each call, begins with an
-    empty cache, so that no score depends on what was run before. The windows are the harness's;
-    every token is scored once, in float64. All other requests are the model's own.
+    The documents of a task, in request order, are one stream. The cache keeps its counts from one
+    document to the next, but no context crosses a document boundary. Each task and each call starts
+    with an empty cache, so that a score never depends on earlier runs. The windows are those of the
+    harness; every token is scored once, in float64. All other requests are passed to the model.
 
-    The harness divides by the bytes of what the task calls the document. For its WikiText that is
-    the page before detokenising, longer than the text that is scored: its bits per byte are too low
-    by about 4 %, with the cache and without. Compare them with each other, not with ``score``'s.
+    The harness divides by the number of bytes that the task reports. For its WikiText these are the
+    bytes before detokenization, which are more than those of the scored text: its bits per byte are
+    about 4 % too low, with the cache and without. Compare them with each other only, not with the
+    figures of ``ngrammix score``.
 
     Parameters
     ----------
     pretrained : str or transformers.PreTrainedModel
-        A directory, a name, or a model.
+        A directory, a name on the Hub, or a model.
     cache : bool
-        False leaves everything to the harness: the number is its own, bit for bit.
+        If False, the model is that of the harness, bit for bit.
     order, memory_limit, experts
-        Of the `Mixer`.
+        See `Mixer`.
     **model_args
-        Of the harness's ``HFLM``: device, batch_size, max_length, ...
+        Arguments of ``HFLM`` of the harness: device, batch_size, max_length, ...
 
     Attributes
     ----------
     regret_bits, bound_bits : float or None
-        Of the last call, summed over its tasks: bits beyond the model's own, and what they cannot
-        exceed. None before it.
+        Bits of the mixture minus bits of the model, and their upper bound, summed over the tasks of
+        the last call. None before the first call.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, the model is no causal one, or there is more than one
-        process: caches that see a part of the stream each give another number.
+        If an argument is out of range, the model is not causal, or there are several processes:
+        a cache must see the whole stream.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
         if not isinstance(cache, bool):
             raise ValueError(f"cache must be True or False, got {cache!r}; leave it out for True")
         self._new_mixer = partial(Mixer, order=order, memory_limit=memory_limit, experts=experts)
-        self._new_mixer(vocab_size=1)  # what it refuses is refused before a model is loaded
+        self._new_mixer(vocab_size=1)  # checks the arguments before the model is loaded
         super().__init__(pretrained, **model_args)
         if cache and self.world_size > 1:
             raise ValueError(
@@ -100,23 +101,25 @@ class MixedLM(HFLM):  # type: ignore[misc]
         self.bound_bits: float | None = None
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Take the harness's database of answers; ValueError if the scores are mixed.
+        """Set the database of answers of the harness; ValueError if the scores are mixed.
 
-        It knows a document by its text alone, and a mixed score depends on those before it.
+        The database identifies a document by its text alone, but a mixed score also depends on the
+        documents before it.
         """
         if self.cache:
             raise ValueError(
-                "use_cache must be off for a mixed score, got a database; a document's score "
-                "depends on the documents before it: leave use_cache out, or pass cache=False"
+                "use_cache must be off for a mixed score, got a database; the score of a "
+                "document depends on the documents before it: leave use_cache out, or "
+                "pass cache=False"
             )
         super().set_cache_hook(cache_hook)
 
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[float]:
-        """Log-probability of each request's text in nats, mixed; the stream is in their order.
+        """Mixed log-probability of the text of each request, in nats, in request order.
 
-        ValueError if a request is to be repeated: the cache would know its text.
+        ValueError if a request has repeats: the cache would know the text the second time.
         """
         if not self.cache:
             return list(super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
@@ -126,12 +129,12 @@ class MixedLM(HFLM):  # type: ignore[misc]
                     f"a mixed score needs repeats 1, got {request.repeats} in task "
                     f"{request.task_name}; the cache would know the text the second time"
                 )
-        width = self._logits([[self.prefix_token_id]]).shape[-1]  # may be padded beyond the tokens
+        vocab_size = self._logits([[self.prefix_token_id]]).shape[-1]  # with padding tokens
         self.regret_bits = self.bound_bits = 0.0
         totals: list[float] = []
-        with tqdm(total=len(requests), disable=disable_tqdm, desc="Scorer documents") as bar:
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="Scoring documents") as bar:
             for task, group in groupby(requests, key=lambda request: request.task_name):
-                mixer = self._new_mixer(vocab_size=width)
+                mixer = self._new_mixer(vocab_size=vocab_size)
                 totals += self._mix([request.args[0] for request in group], mixer, bar)
                 self.regret_bits += mixer.regret_bits
                 self.bound_bits += mixer.bound_bits
@@ -143,7 +146,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
         return totals
 
     def _mix(self, texts: Sequence[str], mixer: Mixer, bar: tqdm) -> list[float]:
-        """Log-probability of each text in nats; the mixer's stream goes on through them all."""
+        """Log-probability of each text in nats; the texts are one stream of the mixer."""
         size = self._detect_batch_size() if self.batch_size == "auto" else self.batch_size
         totals = np.zeros(len(texts))
         windows = self._windows(texts)
@@ -161,7 +164,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
         return [float(total) for total in totals]
 
     def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
-        """The harness's own windows of all texts, in stream order; none of an empty text."""
+        """The windows of the harness for all texts, in stream order."""
         for document, text in enumerate(texts):
             for inputs, targets in get_rolling_token_windows(
                 self.tok_encode(text), self.prefix_token_id, self.max_length, context_len=1
@@ -169,13 +172,13 @@ class MixedLM(HFLM):  # type: ignore[misc]
                 yield document, inputs, targets
 
     def _logits(self, inputs: Sequence[list[int]]) -> Any:
-        """Logits (B, T, V) of the token after each of inputs; shorter ones are padded behind."""
+        """Logits (B, T, V) for the inputs; shorter rows are padded on the right."""
         import torch
 
         rows = [torch.tensor(row, device=self.device) for row in inputs]
         longest = max(map(len, rows))
         logits = self._model_call(pad_and_concat(longest, rows, padding_side="right"))
-        return logits[:, -longest:]  # a prompt that was tuned stands before the text
+        return logits[:, -longest:]  # without the positions of a tuned prompt
 
 
 if __name__ == "__main__":

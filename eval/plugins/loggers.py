@@ -1,16 +1,16 @@
-"""Progress of a score told to Weights & Biases, MLflow or TensorBoard, by one kind of callback."""
+"""Callbacks that log the progress of a score to Weights & Biases, MLflow or TensorBoard."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Called with the tokens scored so far, and with values by their names, such as eval/bpb.
+# Called with the number of scored tokens and the values by name, such as eval/bpb.
 Callback = Callable[[int, Mapping[str, float]], None]
 
 
 def make_callback(name: str) -> Callback:
-    """The callback of that name, for the command line.
+    """The callback of this name, for ``--log``.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def make_callback(name: str) -> Callback:
     Raises
     ------
     ValueError
-        If it is none of them, or its package is missing.
+        If the name is not one of these, or the package is missing.
     """
     kind, _, directory = name.partition(":")
     if name == "wandb":
@@ -40,12 +40,12 @@ def to_wandb(run: Any = None) -> Callback:
     Parameters
     ----------
     run : wandb.Run, optional
-        By default the run that is open, or else a new one, set up by wandb's own environment.
+        Default: the current run, or a new one with the settings of the environment.
 
     Raises
     ------
     ValueError
-        If wandb is needed and missing.
+        If wandb is missing and no run is passed.
     """
     if run is None:
         wandb = _load("wandb", "wandb")
@@ -63,7 +63,7 @@ def to_mlflow(run_id: str | None = None) -> Callback:
     Parameters
     ----------
     run_id : str, optional
-        By default the run that is active, or else a new one, which MLflow starts.
+        Default: the active run, or a new one.
 
     Raises
     ------
@@ -79,17 +79,17 @@ def to_mlflow(run_id: str | None = None) -> Callback:
 
 
 def to_tensorboard(writer: Any) -> Callback:
-    """Callback that writes to a TensorBoard directory, and flushes each time.
+    """Callback that writes to a TensorBoard directory and flushes every time.
 
     Parameters
     ----------
     writer : str, path or SummaryWriter
-        A directory gets a writer of torch's.
+        The directory, or an open writer.
 
     Raises
     ------
     ValueError
-        If tensorboard is needed and missing.
+        If tensorboard is missing and a directory is passed.
     """
     if isinstance(writer, str | Path):
         writer = _load("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(writer))
@@ -97,13 +97,13 @@ def to_tensorboard(writer: Any) -> Callback:
     def log(step: int, values: Mapping[str, float]) -> None:
         for tag, value in values.items():
             writer.add_scalar(tag, value, step)
-        writer.flush()  # a run that is killed keeps what it logged
+        writer.flush()  # a killed run keeps its log
 
     return log
 
 
 def _load(module: str, package: str) -> Any:
-    """The module, or ValueError that names the package to install."""
+    """Import a module; the ValueError names the package to install."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

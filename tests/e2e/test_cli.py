@@ -199,23 +199,23 @@ REFUSED = [
     (["--data", "ids.npy", "good"],
      "data must be all text or all tokens, got both in ids.npy, good; score them in separate runs"),
     (["--data", "good", "--model", "factories:number"],
-     "context must be given, got none: factories:number has no attribute context; name the most "
-     "tokens that it takes at once with --context"),
+     "context must be given, got none: factories:number has no attribute context; pass the tokens "
+     "that it reads at once with --context"),
     (["--data", "good", "--model", "factories:none"],
-     "a model's factory must be a function, got 'factories:none': factories has no 'none'; name a "
+     "a model factory must be a function, got 'factories:none': factories has no 'none'; name a "
      "function that returns the model"),
     (["--data", "good", "--model", "nowhere:make"],
-     "a model must be importable, got 'nowhere:make': No module named 'nowhere'; check the name, "
-     "and the directory that you are in"),
+     "a model must be importable, got 'nowhere:make': No module named 'nowhere'; check the name "
+     "and the current directory"),
     (["--data", "good", "--model", "pickled"],
      "weights must be .safetensors, got pytorch_model.bin in pickled; pickles can run code: save "
      "the model with save_pretrained(safe_serialization=True)"),
     (["--data", "good", "--model", "nobody/model"],
      "a model must be demo, package.module:factory, a folder or a name on the Hub, got "
-     "'nobody/model', which is no folder and not at hand; check the name, or permit it with "
+     "'nobody/model', which is no folder and not in the local cache; check the name, or pass "
      "--download"),
     (["--data", "latin1", "--model", "none", "--stride", "4"],
-     "--stride is for a model, got --model none; leave it out"),
+     "--stride needs a model, got --model none; leave it out"),
     (["--data", "good", "--out", "good"],
      "--out must be a folder, got the file good; choose another name"),
     (["--data", "good", "--order", "0"],
@@ -225,11 +225,11 @@ REFUSED = [
      "memory_limit must be a number of bytes > 0, got 'much'; pass an int, or text such as "
      '"2GiB"'),
     (["--data", "good", "--context", "513"],
-     "context must be at most the 512 that demo allows, got 513; take a shorter one"),
+     "context must be at most the 512 that demo allows, got 513; pass a smaller one"),
     (["--data", "good", "--stride", "513"],
      "stride must be in 1..512 (the context), got 513; a longer one would skip tokens"),
     (["--data", "good", "--bos", "1024"],
-     "--bos must be below the model's 1024 tokens, got 1024; it is the id of a token"),
+     "--bos must be below the 1024 tokens of the model, got 1024; pass the id of a token"),
     (["--data", "good", "--limit", "0"], "limit must be >= 1, got 0; leave it out for the default"),
     (["--data", "good", "--tokenizer", "good"],
      "tokenizer must be bytes, a .json, a .model or a folder, got good; check the path"),

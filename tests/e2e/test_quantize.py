@@ -94,8 +94,7 @@ def test_data_calibrate_too(folder, capsys):
         (["quantize", "--model", "none", "--recipe", "int8", "--out", "o"],
          "--model must name a model to quantize, got none; name one"),
         (["quantize", "--model", "plain_models:plain", "--recipe", "int8", "--out", "o"],
-         "weights are those of a module of torch, got none in plain; let the factory return the "
-         "module itself"),
+         "weights need a torch module, got none in plain; let the factory return the module"),
         (["quantize", "--recipe", "int8", "--calibrate", "missing", "--out", "o"],
          "data must be a file or a folder, got missing, which is missing; check the path, or pass "
          "--download if it is a data set of the Hugging Face Hub"),
@@ -105,7 +104,7 @@ def test_data_calibrate_too(folder, capsys):
         (["score", "--data", "code.py", "--quantized", "missing"],
          "quantized tensors must be a file, got missing; check the path"),
         (["score", "--data", "code.py", "--model", "none", "--quantized", "small"],
-         "--quantized is for a model, got --model none; leave it out"),
+         "--quantized needs a model, got --model none; leave it out"),
         (["pipeline", "--data", "code.py", "--model", "none"],
          "--model must name a model to quantize, got none; name one"),
     ],

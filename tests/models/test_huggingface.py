@@ -115,7 +115,7 @@ def damage(name, content):
     ("spoil", "options", "text"),
     [
         (remove("config.json"), {},
-         "a model's folder must hold config.json, got none in {p}; save the model with "
+         "the folder of a model must hold config.json, got none in {p}; save the model with "
          "save_pretrained"),
         (pickles, {},
          "weights must be .safetensors, got pytorch_model.bin in {p}; pickles can run code: save "
@@ -126,12 +126,12 @@ def damage(name, content):
         (damage("config.json", "[1]"), {},
          "{p}/config.json must hold a JSON object, got no object; download it again"),
         (without_limit, {},
-         "context must be given, got none: {p} has no limit; name one with --context"),
+         "context must be given, got none: {p} has no limit; pass one with --context"),
         (None, {"context": 1025},
-         "context must be at most the 1024 that {p} allows, got 1025; take a shorter one"),
+         "context must be at most the 1024 that {p} allows, got 1025; pass a smaller one"),
         (None, {"context": 0},
-         "context must be an integer >= 1, got 0 for {p}; it is the most tokens that the model "
-         "takes at once (--context)"),
+         "context must be an integer >= 1, got 0 for {p}; pass the tokens that the model reads at "
+         "once (--context)"),
         (None, {"dtype": "int8"},
          "dtype must be auto, float32, bfloat16 or float16, got 'int8'; leave it out for the "
          "default"),
@@ -176,8 +176,8 @@ def test_names_are_looked_for_in_the_cache_alone(name, monkeypatch, tmp_path):
         load_model(name)
     assert str(error.value) == (
         "a model must be demo, package.module:factory, a folder or a name on the Hub, got "
-        f"{name!r}, which is no folder and not at hand; check the name, or permit it with "
-        "--download"
+        f"{name!r}, which is no folder and not in the local cache; check the name, or pass "
+        f"--download"
     )
 
 

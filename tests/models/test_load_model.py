@@ -103,7 +103,7 @@ def test_a_demo_without_its_files_says_what_to_do(monkeypatch, tmp_path):
     with pytest.raises(ValueError) as error:
         load_demo.__wrapped__()
     assert str(error.value) == (
-        "the demo needs weights.safetensors, which is missing; install ngrammix anew"
+        "the demo needs weights.safetensors, which is missing; reinstall ngrammix"
     )
 
 
@@ -168,32 +168,32 @@ def test_options_take_the_place_of_attributes(factories):
     [
         ("no_such_module:make", {},
          "a model must be importable, got 'no_such_module:make': No module named "
-         "'no_such_module'; check the name, and the directory that you are in"),
+         "'no_such_module'; check the name and the current directory"),
         ("{f}:none", {},
-         "a model's factory must be a function, got '{f}:none': {f} has no 'none'; name a function "
+         "a model factory must be a function, got '{f}:none': {f} has no 'none'; name a function "
          "that returns the model"),
         ("{f}:number", {},
-         "a model's factory must be a function, got '{f}:number': its number is a int; name a "
+         "a model factory must be a function, got '{f}:number': number is a int; name a "
          "function that returns the model"),
         ("{f}:bare", {},
-         "context must be given, got none: {f}:bare has no attribute context; name the most tokens "
-         "that it takes at once with --context"),
+         "context must be given, got none: {f}:bare has no attribute context; pass the tokens "
+         "that it reads at once with --context"),
         ("{f}:whole", {"context": 33},
-         "context must be at most the 32 that {f}:whole allows, got 33; take a shorter one"),
+         "context must be at most the 32 that {f}:whole allows, got 33; pass a smaller one"),
         ("{f}:function", {"context": 0},
-         "context must be an integer >= 1, got 0 for function.<locals>.<lambda>; it is the most "
-         "tokens that the model takes at once (--context)"),
+         "context must be an integer >= 1, got 0 for function.<locals>.<lambda>; pass the tokens "
+         "that the model reads at once (--context)"),
         ("{f}:function", {"context": 9, "tokenizer": "bytes"},
          "tokenizer must have at most the 7 tokens of the model, got 256 in bytes; name the "
          "tokenizer "
          "that the model was trained with"),
         ("{f}:function", {"context": 9, "device": "cpu"},
-         "device and dtype are for modules of torch, got function from {f}:function; leave them "
+         "device and dtype need a torch module, got function from {f}:function; leave them "
          "out"),
         ("{f}:whole", {"dtype": "float33"},
-         "dtype must be one of torch's, got 'float33'; leave it out"),
+         "dtype must be a dtype of torch, got 'float33'; leave it out"),
         ("demo", {"context": 513},
-         "context must be at most the 512 that demo allows, got 513; take a shorter one"),
+         "context must be at most the 512 that demo allows, got 513; pass a smaller one"),
         ("demo", {"dtype": "bfloat16"},
          "dtype of the demo must be float32, got 'bfloat16'; leave it out"),
     ],
@@ -211,17 +211,17 @@ def zeros(*shape):
 @pytest.mark.parametrize(
     ("network", "options", "text"),
     [
-        (3, {}, "a model must be callable, got int as int; give a module, or a function from "
+        (3, {}, "a model must be callable, got int as int; pass a module, or a function from "
                 "tokens to logits"),
         (zeros(1, 1), {"name": "m"},
-         "logits must be (B, T, V) = (1, 1, V), got shape (1, 1) from m; return those of every "
-         "position and of the whole vocabulary"),
+         "logits must be (B, T, V) = (1, 1, V), got shape (1, 1) from m; return the logits of "
+         "every position and of the whole vocabulary"),
         (lambda tokens: None, {"name": "m"},
-         "logits must be (B, T, V) = (1, 1, V), got NoneType from m; return those of every "
+         "logits must be (B, T, V) = (1, 1, V), got NoneType from m; return the logits of every "
          "position and of the whole vocabulary"),
         (zeros(1, 1, 9), {"context": 2.0, "name": "m"},
-         "context must be an integer >= 1, got 2.0 for m; it is the most tokens that the model "
-         "takes at once (--context)"),
+         "context must be an integer >= 1, got 2.0 for m; pass the tokens that the model reads at "
+         "once (--context)"),
         (zeros(1, 1, 9), {"tokenizer": FastTokenizer(demo.TOKENIZER_PATH, name="t")},
          "tokenizer must have at most the 9 tokens of the model, got 1024 in t; name the "
          "tokenizer that the model was trained with"),
@@ -237,8 +237,8 @@ def test_refused_callables(network, options, text):
     ("tokens", "text"),
     [
         (np.zeros((1, 3), np.int64),
-         "logits must be (B, T, V) = (1, 3, 9), got shape (1, 1, 9) from m; return those of every "
-         "position and of the whole vocabulary"),
+         "logits must be (B, T, V) = (1, 3, 9), got shape (1, 1, 9) from m; return the logits of "
+         "every position and of the whole vocabulary"),
         (np.zeros((1, 5), np.int64),
          "tokens must be (B, T) with 1 <= T <= 4, got shape (1, 5) for m; cut the text into "
          "windows"),

@@ -153,13 +153,13 @@ def test_a_row_that_ended_keeps_the_logits_of_what_comes_next():
 ERRORS = {
     "no mixer": (
         lambda: MixedLogits([]),
-        "mixers must be one Mixer for each row, got 0 of which 0 are different ones; "
-        "each row is a stream of its own",
+        "mixers must be one Mixer for each row, got 0 with 0 different ones; make a Mixer for "
+        "each row",
     ),
     "one mixer twice": (
         lambda: MixedLogits([Mixer(vocab_size=V)] * 2),
-        "mixers must be one Mixer for each row, got 2 of which 1 are different ones; "
-        "each row is a stream of its own",
+        "mixers must be one Mixer for each row, got 2 with 1 different ones; make a Mixer for "
+        "each row",
     ),
     "two vocabularies": (
         lambda: MixedLogits([Mixer(vocab_size=V), Mixer(vocab_size=7)]),
@@ -168,12 +168,12 @@ ERRORS = {
     "a batch for one mixer": (
         lambda: MixedLogits(Mixer(vocab_size=V))(torch.tensor([[1], [2]]), logits_of(2)),
         "scores must have shape (1, 5), a row for each Mixer and its vocab_size, got (2, 5); "
-        "pass a list with one Mixer a row, and leave num_beams at 1",
+        "pass a list with one Mixer per row, and leave num_beams at 1",
     ),
     "another width": (
         lambda: MixedLogits(Mixer(vocab_size=V))(torch.tensor([[1]]), logits_of(1, v=6)),
         "scores must have shape (1, 5), a row for each Mixer and its vocab_size, got (1, 6); "
-        "pass a list with one Mixer a row, and leave num_beams at 1",
+        "pass a list with one Mixer per row, and leave num_beams at 1",
     ),
     "NaN": (
         lambda: MixedLogits(Mixer(vocab_size=V))(torch.tensor([[1]]), logits_of(1) * torch.nan),

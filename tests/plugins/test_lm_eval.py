@@ -190,8 +190,8 @@ def test_a_database_of_answers_is_refused(plugin, folder):
     with pytest.raises(ValueError) as error:
         plugin.MixedLM(folder, **SETTINGS).set_cache_hook(CacheHook(None))
     assert str(error.value) == (
-        "use_cache must be off for a mixed score, got a database; a document's score depends on "
-        "the documents before it: leave use_cache out, or pass cache=False"
+        "use_cache must be off for a mixed score, got a database; the score of a document depends "
+        "on the documents before it: leave use_cache out, or pass cache=False"
     )
     hook = CacheHook(None)
     off = plugin.MixedLM(folder, cache=False, **SETTINGS)
