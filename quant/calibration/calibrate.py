@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.base.config import check_int
+from quant.base.memory import parse_bytes
 from quant.numerics.hessian import Hessian
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def calibrate(
     names: Iterable[str] | None = None,
     fisher: bool = False,
     seed: int = 0,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     progress: bool = False,
 ) -> Calibration:
     """Hessians of the inputs of a model's weights, collected in one pass over the batches.
@@ -200,9 +201,10 @@ def calibrate(
         must return logits, an object with ``.logits``, or a tuple whose first item is logits.
     seed : int >= 0
         Seed of the labels that are sampled for the Fisher information.
-    memory_limit : int >= 1, optional
-        Most bytes of Hessians in memory. Hessians beyond the limit are collected in further
-        passes, when they are needed. The batches must then be iterable more than once.
+    memory_limit : int or str, optional
+        Most bytes of Hessians in memory, as an int or a text such as ``"2GiB"``. Hessians beyond
+        the limit are collected in further passes, when they are needed. The batches must then be
+        iterable more than once.
     progress : bool
         Whether to show a bar on stderr, if it is a terminal.
 
@@ -222,8 +224,9 @@ def calibrate(
             f"model must be a torch.nn.Module, got {type(model).__name__}; pass the module itself"
         )
     check_int(seed, "seed", 0, 2**63 - 1)
+    limit = None
     if memory_limit is not None:
-        check_int(memory_limit, "memory_limit", 1, 2**63 - 1)
+        limit = parse_bytes(memory_limit, "memory_limit")
         if iter(batches) is batches:
             raise ValueError(
                 "batches must be iterable more than once when memory_limit is set, got "
@@ -239,7 +242,7 @@ def calibrate(
         )
 
     def collect(names: Collection[str], seed: int | None = None) -> StatisticsCollector:
-        collector = StatisticsCollector(names, memory_limit)
+        collector = StatisticsCollector(names, limit)
         bar = tqdm(batches, "calibrate", unit=" batches", disable=None if progress else True)
         if not collector.run(model, weights, bar, seed):
             raise ValueError("batches must hold at least one batch, got none; check the iterable")
@@ -249,7 +252,7 @@ def calibrate(
     reached = tuple(name for name in weights if name in {*first.columns, *first.lookups})
     later = {name: n for name, n in first.columns.items() if name not in first.hessians}
     passes = [tuple(name for name in reached if name not in later)]
-    passes.extend(split_into_passes(later, memory_limit or 0))
+    passes.extend(split_into_passes(later, limit or 0))
     return Calibration(
         _first_pass=first,
         _names=reached,

@@ -33,7 +33,7 @@ def quantize_model(
     recipe: Recipe | str | Mapping[str, Any],
     calibration: Calibration | Iterable[Any] | None = None,
     *,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     progress: bool = False,
 ) -> QuantizedModel:
     """Quantize the tensors of a model as a recipe says; the model itself is left as it was.
@@ -49,7 +49,7 @@ def quantize_model(
     calibration : Calibration, or batches as `calibrate` takes them, optional
         Needed for GPTQ. With any quantizer, the report then has errors too. Batches are
         calibrated with Fisher information.
-    memory_limit : int, optional
+    memory_limit : int or str, optional
         As in `calibrate`; only together with batches.
     progress : bool
         Whether to show a bar on stderr, if it is a terminal.

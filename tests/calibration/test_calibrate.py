@@ -351,7 +351,7 @@ def test_short_memory_takes_passes():
     model[0].register_forward_hook(lambda *_: seen.append(1))
     whole = calibrate(model, batches, fisher=True)
     assert len(seen) == 2
-    short = calibrate(model, batches, fisher=True, memory_limit=8 * (25 + 9))
+    short = calibrate(model, batches, fisher=True, memory_limit="0.272 kB")  # 8 * (25 + 9)
     names = ("0.weight", "1.weight"), ("2.weight", "3.weight")
     assert short.passes == names
     assert whole.passes == ((*names[0], *names[1]),)
@@ -398,8 +398,8 @@ ONES = torch.ones(1, 2)
          "0..9223372036854775807, got -1; correct it"),
         (lambda: calibrate(LINEAR, [ONES], names=["weight", "head"]), "names must be "
          "parameters of the model, got head; use the first name of a tied parameter"),
-        (lambda: calibrate(LINEAR, [ONES], memory_limit=0), "memory_limit must be an integer in "
-         "1..9223372036854775807, got 0; correct it"),
+        (lambda: calibrate(LINEAR, [ONES], memory_limit=0), "memory_limit must be a number of "
+         "bytes > 0, got 0; pass an int, or text such as \"2GiB\""),
         (lambda: calibrate(LINEAR, iter([ONES]), memory_limit=99), "batches must be iterable more "
          "than once when memory_limit is set, got list_iterator; pass a list"),
         (lambda: calibrate(LINEAR, [ONES], memory_limit=31), "memory_limit must be at least 32 "
