@@ -1,4 +1,4 @@
-"""The demo language model: a small causal transformer and its weights in one int8 file."""
+"""The demo language model: a small causal transformer with int8 weights in one file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ class DemoConfig:
     Parameters
     ----------
     vocab_size : int
-        Tokens, the one that begins a document included.
+        V, including the token that begins a document.
     context : int
-        The most tokens that `DemoModel.forward` reads at once.
+        Largest T of `DemoModel.forward`.
     bos : int
         Id of the token that begins a document.
     layers, width, heads, hidden : int
-        Blocks; channels; attention heads (each of an even number of channels); MLP channels.
+        Number of blocks; channels; attention heads, each with an even number of channels; channels
+        of the MLP.
     """
 
     vocab_size: int = 1024
@@ -41,7 +42,7 @@ class DemoConfig:
 
 
 class Block(nn.Module):
-    """Causal attention with rotary positions and normed queries and keys, then a ReLU^2 MLP."""
+    """Causal attention with rotary positions and query-key norm, then a ReLU^2 MLP."""
 
     def __init__(self, config: DemoConfig) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class Block(nn.Module):
         self.first_layer = nn.Parameter(torch.zeros(config.width))
 
     def forward(self, x: Tensor, x0: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """The residual stream after this block; x, x0 (B, T, width) float32."""
+        """The residual stream after this block; x and x0, the embedding, (B, T, width) float32."""
         x = x + self.first_layer * x0
         q, k, v = self.qkv(norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q = rotate(norm(q), rotary) * self.sharpness[:, None, None]
@@ -65,7 +66,7 @@ class Block(nn.Module):
 
 
 class DemoModel(nn.Module):
-    """A decoder-only transformer whose output head is its embedding.
+    """A decoder-only transformer with tied embedding and output head.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ class DemoModel(nn.Module):
         self.final_gain = nn.Parameter(torch.ones(config.width))
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                # Zero at each branch's end: the model starts as its embedding.
+                # Each branch ends with zeros, so that the model starts as its embedding.
                 zero = name.endswith(("attention_out.weight", "mlp_out.weight"))
                 nn.init.normal_(parameter, std=0.0 if zero else parameter.shape[1] ** -0.5)
 
@@ -97,7 +98,7 @@ class DemoModel(nn.Module):
         Returns
         -------
         (B, T, vocab_size) float32
-            Row t, from tokens 0..t alone, is for token t + 1.
+            Row t is for token t + 1, and depends on tokens 0..t only.
         """
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.config.context:
             raise ValueError(
@@ -105,7 +106,7 @@ class DemoModel(nn.Module):
                 f"got shape {tuple(tokens.shape)}; cut the text into windows"
             )
         x = norm(self.embedding(tokens))
-        # A gated look at the token before: bigrams cost no attention head.
+        # Add a gated embedding of the previous token: bigrams need no attention head.
         x = x0 = x + self.previous * F.pad(x[:, :-1], (0, 0, 1, 0))
         rotary = rotary_table(tokens.shape[1], self.config.width // self.config.heads, x.device)
         for block in self.blocks:
@@ -115,7 +116,7 @@ class DemoModel(nn.Module):
 
 
 def norm(x: Tensor) -> Tensor:
-    """Each last-axis vector scaled to a root mean square of one."""
+    """Vectors of the last axis scaled to a root mean square of one."""
     return F.rms_norm(x, (x.shape[-1],))
 
 
@@ -127,14 +128,14 @@ def rotary_table(length: int, channels: int, device: torch.device) -> tuple[Tens
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Queries or keys (B, heads, T, channels), each pair of channels turned by its position."""
+    """Rotate each pair of channels of queries or keys (B, heads, T, channels) by its position."""
     cos, sin = rotary
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
 def load_network(path: Path = WEIGHTS_PATH) -> DemoModel:
-    """The trained model in eval mode, its int8 weights made float32 (codes times row scale).
+    """Load the trained model in eval mode; its int8 weights become float32.
 
     Parameters
     ----------
@@ -148,9 +149,9 @@ def load_network(path: Path = WEIGHTS_PATH) -> DemoModel:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file is missing.
     ValueError
-        If the file holds no config.
+        If the metadata of the file lacks the config.
     """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}

@@ -1,4 +1,4 @@
-"""The reference text that the demo scores: the Python language reference."""
+"""The text that the demo scores: the Python language reference."""
 
 import sys
 
@@ -6,8 +6,8 @@ import sys
 def reference_text() -> bytes:
     """The Python language reference as plain text, in UTF-8 bytes.
 
-    The topics of ``pydoc_data.topics`` in the order of their sorted names, each followed by
-    one newline. The text is that of the running Python, so its length differs by version.
+    The topics of ``pydoc_data.topics``, sorted by name, each followed by a newline. The text is
+    that of the running Python, so that its length differs by version.
 
     Returns
     -------
@@ -17,7 +17,7 @@ def reference_text() -> bytes:
     Raises
     ------
     FileNotFoundError
-        If the running Python ships no ``pydoc_data``.
+        If the running Python has no ``pydoc_data``.
     """
     try:
         from pydoc_data.topics import topics

@@ -1,4 +1,4 @@
-"""The training text of the demo model, without copies of the reference text."""
+"""Corpus: the training and held-out text of the demo, without copies of the reference text."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from dataclasses import dataclass
 from eval.demo.reference_text import reference_text
 from eval.demo.training.stdlib_text import TESTS, StdlibText, read_stdlib_texts
 
-SHARED_RUN = 200  # characters, white space counted as one blank: a run this long is a copy
-_BLOCK = SHARED_RUN // 2  # a run of 2B - 1 characters holds one whole aligned block of B
+# A document that shares so many consecutive characters with the reference is a copy. White space
+# of any length counts as one character.
+SHARED_RUN = 200
+_PROBE = SHARED_RUN // 2  # a run of 2N - 1 characters contains an aligned substring of N
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Training and held-out documents, and how many were dropped as copies.
+    """Training texts, held-out texts, and the texts dropped as copies of the reference.
 
     Parameters
     ----------
     train : list of StdlibText
-        For training: no file or module of these is held out.
+        Texts for training, of files and modules that are not held out.
     held_out : list of StdlibText
-        Docstrings and prose of the files and modules held out.
+        Docstrings and prose of the held-out files and modules.
     dropped : list of StdlibText
-        Left out of both: they share `SHARED_RUN` characters or more with the reference text.
+        Texts that share `SHARED_RUN` consecutive characters or more with the reference.
     """
 
     train: list[StdlibText]
@@ -33,23 +35,23 @@ class Corpus:
     dropped: list[StdlibText]
 
 
-def gather(*, held_out_percent: int = 4) -> Corpus:
-    """The standard library's own text, split by file, without copies of the reference.
+def collect(*, held_out_percent: int = 4) -> Corpus:
+    """The text of the standard library, split by file, without copies of the reference.
 
     Parameters
     ----------
     held_out_percent : int, percent of files and modules
-        Chosen by a hash of the name, so a file stays on its side whatever else is there.
+        Chosen by a hash of the name, so that the choice does not depend on other files.
 
     Returns
     -------
     Corpus
-        In a fixed order; equal texts are kept once.
+        In a fixed order, without duplicates.
     """
     if not 1 <= held_out_percent <= 50:
         raise ValueError(
             f"held_out_percent must be in [1, 50], got {held_out_percent}; "
-            "the rest is what the model learns from"
+            "the rest is the training text"
         )
     reference = reference_text().decode("utf-8")
     documents = list(
@@ -70,47 +72,47 @@ def gather(*, held_out_percent: int = 4) -> Corpus:
 
 
 def copies_of(reference: str, documents: Iterable[StdlibText]) -> list[StdlibText]:
-    """The documents that share a run of `SHARED_RUN` characters or more with the reference.
+    """The documents that share `SHARED_RUN` consecutive characters or more with the reference.
 
-    White space of any kind and length counts as one blank, so a text wrapped or indented
-    in another way is still found.
+    White space of any kind and length counts as one space, so that line breaks and indentation do
+    not hide a copy.
     """
-    reference = _one_blank(reference)
-    blocks: dict[str, list[int]] = {}
-    for i in range(0, len(reference) - _BLOCK + 1, _BLOCK):
-        blocks.setdefault(reference[i : i + _BLOCK], []).append(i)
+    reference = _squeeze(reference)
+    positions: dict[str, list[int]] = {}  # of each aligned substring
+    for i in range(0, len(reference) - _PROBE + 1, _PROBE):
+        positions.setdefault(reference[i : i + _PROBE], []).append(i)
     return [
-        d for d in documents if _longest_run(_one_blank(d.text), reference, blocks) >= SHARED_RUN
+        d for d in documents if _longest_run(_squeeze(d.text), reference, positions) >= SHARED_RUN
     ]
 
 
-def _longest_run(text: str, reference: str, blocks: dict[str, list[int]]) -> int:
-    """Characters of the first run of `SHARED_RUN` or more, else of the longest one found."""
+def _longest_run(text: str, reference: str, positions: dict[str, list[int]]) -> int:
+    """Length of the first common run of at least `SHARED_RUN` characters, else of the longest."""
     longest = 0
-    for here in range(len(text) - _BLOCK + 1):
-        for there in blocks.get(text[here : here + _BLOCK], ()):
-            longest = max(longest, _run_around(text, here, reference, there))
+    for i in range(len(text) - _PROBE + 1):
+        for j in positions.get(text[i : i + _PROBE], ()):
+            longest = max(longest, _run_around(text, i, reference, j))
             if longest >= SHARED_RUN:
                 return longest
     return longest
 
 
-def _run_around(text: str, here: int, reference: str, there: int) -> int:
-    """Characters of the run that holds the equal blocks at `here` and `there`."""
-    back, ahead = 0, _BLOCK
-    while back < min(here, there) and text[here - back - 1] == reference[there - back - 1]:
+def _run_around(text: str, i: int, reference: str, j: int) -> int:
+    """Length of the common run around text[i : i + N] = reference[j : j + N], N = _PROBE."""
+    back, ahead = 0, _PROBE
+    while back < min(i, j) and text[i - back - 1] == reference[j - back - 1]:
         back += 1
-    room = min(len(text) - here, len(reference) - there)
-    while ahead < room and text[here + ahead] == reference[there + ahead]:
+    limit = min(len(text) - i, len(reference) - j)
+    while ahead < limit and text[i + ahead] == reference[j + ahead]:
         ahead += 1
     return back + ahead
 
 
-def _one_blank(text: str) -> str:
-    """The text with each run of white space as one blank."""
+def _squeeze(text: str) -> str:
+    """The text with white space of any length replaced by one space."""
     return re.sub(r"\s+", " ", text)
 
 
 def _percentile(origin: str) -> int:
-    """A number in [0, 100) that depends on the name alone."""
+    """A number in [0, 100) computed from the name."""
     return int.from_bytes(hashlib.sha256(origin.encode("utf-8")).digest()[:4], "big") % 100

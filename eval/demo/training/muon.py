@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrix is made orthogonal before each step, for hidden 2-D weights."""
+"""Muon: momentum orthogonalized before each step, for hidden 2-D weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Muon:
     Parameters
     ----------
     parameters : iterable of nn.Parameter
-        2-D weights; those of one shape are orthogonalized in one batch.
+        2-D weights; weights of the same shape are orthogonalized together.
     momentum : float, in [0, 1)
         Decay of the running gradient.
     weight_decay : float
-        Share of each weight taken off at a step, as a multiple of the learning rate.
+        Share of each weight subtracted at a step, divided by the learning rate.
 
     References
     ----------
@@ -36,7 +36,7 @@ class Muon:
             if parameter.ndim != 2:
                 raise ValueError(
                     f"Muon's parameters must be 2-D (rows, columns), got {tuple(parameter.shape)}; "
-                    "give the others to AdamW"
+                    "pass the others to AdamW"
                 )
             self._by_shape[parameter.shape].append(parameter)
         self._running = {
@@ -45,19 +45,19 @@ class Muon:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Move each weight by `learning_rate` along its orthogonalized momentum."""
+        """Update each weight by its orthogonalized momentum times `learning_rate`."""
         for shape, group in self._by_shape.items():
             gradient = torch.stack([p.grad for p in group if p.grad is not None])
             running = self._running[shape].lerp_(gradient, 1 - self.momentum)
             update = orthogonal(gradient.lerp(running, self.momentum))
-            # Tall matrices get longer steps, so that outputs change alike in every shape.
+            # Tall matrices get larger steps, so that outputs of all shapes change equally.
             size = learning_rate * max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, change in zip(group, update, strict=True):
                 parameter.mul_(1 - learning_rate * self.weight_decay).sub_(change, alpha=size)
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: singular values in about [0.7, 1.2].
+    """Approximate the nearest semi-orthogonal matrices; singular values in about [0.7, 1.2].
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the standard library says about itself: docstrings, prose, comments and sources."""
+"""The text of the standard library: docstrings, prose, comments and sources."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 KINDS = ("docstring", "prose", "comment", "source", "test")
-# pydoc_data holds the reference text; the others are no part of the library, or only tables.
+# pydoc_data has the reference text; the other folders are not part of the library.
 _LEFT_OUT = frozenset({"pydoc_data", "site-packages", "dist-packages", "__pycache__"})
-_TABLES = frozenset({"encodings"})
+_TABLES = frozenset({"encodings"})  # sources that are tables of data
 TESTS = frozenset({"test", "tests", "idle_test"})
 _PROSE_SUFFIXES = frozenset({".txt", ".rst", ".html"})
 _PROSE_NAMES = frozenset({"ChangeLog", "README", "NEWS"})
@@ -26,12 +26,12 @@ _PROSE_NAMES = frozenset({"ChangeLog", "README", "NEWS"})
 
 @dataclass(frozen=True, kw_only=True)
 class StdlibText:
-    """One text, where it is from and of which kind it is.
+    """One text with its origin and its kind.
 
     Parameters
     ----------
     origin : str
-        The file, relative to the library's folder, or the C module; the held-out split is by it.
+        The file, relative to the library, or the C module. It decides whether the text is held out.
     kind : str
         One of `KINDS`.
     text : str
@@ -44,7 +44,7 @@ class StdlibText:
 
 
 def read_stdlib_texts() -> list[StdlibText]:
-    """Every document of the running Python's standard library, in a fixed order."""
+    """All texts of the standard library of the running Python, in a fixed order."""
     root = Path(sysconfig.get_path("stdlib"))
     documents: list[StdlibText] = []
     for path in sorted(root.rglob("*")):
@@ -57,7 +57,7 @@ def read_stdlib_texts() -> list[StdlibText]:
 
 
 def _from_file(path: Path, parts: tuple[str, ...]) -> Iterator[StdlibText]:
-    """The documents of one file; none where it is neither Python nor prose, or not UTF-8."""
+    """The texts of one file; none if it is neither Python nor prose, or not UTF-8."""
     is_test = not TESTS.isdisjoint(parts)
     is_prose = path.suffix in _PROSE_SUFFIXES or path.name in _PROSE_NAMES
     if path.suffix != ".py" and (is_test or not is_prose):
@@ -66,30 +66,30 @@ def _from_file(path: Path, parts: tuple[str, ...]) -> Iterator[StdlibText]:
         text = path.read_text(encoding="utf-8")
         tree = _parse(text) if path.suffix == ".py" else None
     except (UnicodeDecodeError, SyntaxError, ValueError):
-        return  # the library's tests carry files that are broken on purpose
+        return  # some test files are invalid on purpose
     origin = "/".join(parts)
     if tree is None:
-        found = {"prose": _plain(_without_tags(text) if path.suffix == ".html" else text)}
+        texts = {"prose": _plain(_without_tags(text) if path.suffix == ".html" else text)}
     else:
-        found = {
+        texts = {
             "docstring": _docstrings(tree, ".".join(parts).removesuffix(".py")),
             "comment": _comments(text),
             "test" if is_test else "source": "" if _TABLES & set(parts) else text,
         }
-    for kind, body in found.items():
+    for kind, body in texts.items():
         if body.strip():
             yield StdlibText(origin=origin, kind=kind, text=body.strip("\n") + "\n")
 
 
 def _parse(text: str) -> ast.Module:
-    """The syntax tree, without the warnings that some of the library's tests provoke."""
+    """The syntax tree of a source, without warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text)
 
 
 def _docstrings(tree: ast.Module, name: str) -> str:
-    """A module's docstrings as one page: each signature, then its text indented below."""
+    """The docstrings of a module as one page: each signature with its indented text."""
     entries: list[str] = []
 
     def visit(node: ast.AST, owner: str) -> None:
@@ -111,12 +111,12 @@ def _docstrings(tree: ast.Module, name: str) -> str:
 
 
 def _page(name: str, text: str | None) -> str:
-    """A page's title, underlined, and its text; empty where there is no text."""
+    """The underlined title of a page and its text; empty without text."""
     return f"{name}\n{'*' * len(name)}\n\n{_plain(text.strip())}" if text else ""
 
 
 def _entry(heading: str, text: object) -> str:
-    """A heading and its text indented by three, as a rendered reference has it."""
+    """A heading and its text, indented by three spaces as in the reference."""
     if not isinstance(text, str) or not text.strip():
         return ""
     lines = _plain(text.strip()).splitlines()
@@ -124,14 +124,14 @@ def _entry(heading: str, text: object) -> str:
 
 
 def _comments(source: str, min_chars: int = 100) -> str:
-    """The blocks of at least two whole-line comments, their marks taken off, as paragraphs."""
+    """Comments of at least two whole lines as paragraphs, without the comment signs."""
     blocks = re.findall(r"(?m)(?:^[ \t]*#.*\n){2,}", source)
     paragraphs = (re.sub(r"(?m)^[ \t]*#+ ?", "", block).strip("\n") for block in blocks)
     return "\n\n".join(_plain(p) for p in paragraphs if len(p) >= min_chars)
 
 
 def _plain(text: str) -> str:
-    """Inline reStructuredText marks as a plain-text rendering shows them."""
+    """The text with inline reStructuredText rendered as plain text."""
     text = re.sub(r":[a-z:]+:`[~!]?([^`\n]+)`", r'"\1"', text)
     text = re.sub(r"``([^`\n]+)``", r'"\1"', text)
     return text.expandtabs().replace("\f", "")
@@ -149,14 +149,14 @@ class _Text(HTMLParser):
 
 
 def _without_tags(page: str) -> str:
-    """The text of an HTML page, blank lines in a row taken as one."""
+    """The text of an HTML page, with consecutive blank lines merged."""
     parser = _Text()
     parser.feed(page)
     return re.sub(r"\n\s*\n", "\n\n", "".join(parser.pieces))
 
 
 def _from_c_module(name: str) -> Iterator[StdlibText]:
-    """The docstrings of a module written in C, as one page; none where it is not one."""
+    """The docstrings of a C module as one page; none for other modules."""
     try:
         spec = importlib.util.find_spec(name)
         origin = getattr(spec, "origin", None) or ""
@@ -164,9 +164,9 @@ def _from_c_module(name: str) -> Iterator[StdlibText]:
             return
         module = importlib.import_module(name)
     except (ImportError, ValueError):
-        return  # listed for every platform, present on some
+        return  # listed for every platform, missing on this one
     if hasattr(module, "__file__") and str(module.__file__).endswith(".py"):
-        return  # frozen from a source that was read as a file
+        return  # frozen; its source was read as a file
     entries = [_page(name, module.__doc__)]
     for key, value in sorted(vars(module).items()):
         if inspect.ismodule(value):
@@ -174,7 +174,7 @@ def _from_c_module(name: str) -> Iterator[StdlibText]:
         if inspect.isclass(value):
             entries.append(_entry(f"class {name}.{key}", value.__doc__))
             for attribute, member in sorted(vars(value).items()):
-                # Special methods say the same few words in every class.
+                # Special methods have the same docstrings in every class.
                 if not attribute.startswith("__") and hasattr(member, "__doc__"):
                     entries.append(_entry(f"{key}.{_signature(attribute, member)}", member.__doc__))
         elif callable(value):
@@ -185,6 +185,6 @@ def _from_c_module(name: str) -> Iterator[StdlibText]:
 
 
 def _signature(name: str, member: object) -> str:
-    """The name, with the parameters where the C code declares them."""
+    """The name with the parameters, if the C code declares them."""
     declared = getattr(member, "__text_signature__", None) or ""
     return name + re.sub(r"\$\w+,? ?", "", declared)

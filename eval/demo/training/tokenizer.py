@@ -12,22 +12,22 @@ BOS = "<|bos|>"  # begins a document; its id is 0
 
 
 def train_tokenizer(documents: list[StdlibText], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE of the documents' prose and of an eighth of the library's sources.
+    """Train a byte-level BPE on the prose and an eighth of the sources.
 
-    Every byte has a token, so any UTF-8 text comes back whole. `BOS` is in the vocabulary,
-    but no text is ever encoded to it.
+    Every byte has a token, so that any UTF-8 text is encoded without loss. `BOS` is in the
+    vocabulary, but no text is encoded to it.
 
     Parameters
     ----------
     documents : list of StdlibText
-        In an order that chooses the eighth.
+        The first eighth of the sources is used.
     vocab_size : int
-        Tokens, `BOS` and the 256 bytes included.
+        Number of tokens, including `BOS` and the 256 bytes.
 
     Returns
     -------
     Tokenizer
-        Without a normalizer; GPT-2's pattern cuts the text into words.
+        Without a normalizer; words are split by the pattern of GPT-2.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -41,7 +41,7 @@ def train_tokenizer(documents: list[StdlibText], vocab_size: int) -> Tokenizer:
     sources = [d.text for d in documents if d.kind == "source"]
     prose = [d.text for d in documents if d.kind in ("docstring", "prose", "comment")]
     tokenizer.train_from_iterator(prose + sources[: len(sources) // 8], trainer)
-    # As an added token BOS would be cut out of texts that contain it; as a plain entry it is not.
+    # An added token would be recognized in texts that contain BOS; a plain entry is not.
     plain = json.loads(tokenizer.to_str())
     plain["added_tokens"] = []
     return Tokenizer.from_str(json.dumps(plain))

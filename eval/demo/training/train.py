@@ -1,4 +1,4 @@
-"""Train the demo model from nothing on the standard library (a script)."""
+"""Train the demo model from scratch on the text of the standard library (a script)."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
 from eval.demo.model import TOKENIZER_PATH, WEIGHTS_PATH, DemoConfig, DemoModel, load_network
 from eval.demo.reference_text import reference_text
-from eval.demo.training.corpus import Corpus, gather
+from eval.demo.training.corpus import Corpus, collect
 from eval.demo.training.muon import Muon
 from eval.demo.training.stdlib_text import KINDS
 from eval.demo.training.tokenizer import train_tokenizer
-from eval.demo.training.weights import save_model
+from eval.demo.training.weights import save_weights
 from eval.models.load_model import wrap_demo
 from eval.scoring.score import score
 
-# Share of the rows of each kind: what is near the prose of a reference counts most.
+# Share of each kind of text in the rows; the kinds most similar to reference prose have most.
 MIX = {"docstring": 0.40, "prose": 0.05, "comment": 0.17, "source": 0.33, "test": 0.05}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Gather, train the tokenizer and the model, write both, print the bits per byte."""
+    """Collect the text, train and write tokenizer and model, print the bits per byte."""
     options = _parser().parse_args(argv)
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
 
     # 1. text
-    corpus = gather()
+    corpus = collect()
     _print_corpus(corpus)
     random.Random(options.seed).shuffle(corpus.train)
 
@@ -67,7 +67,8 @@ def main(argv: list[str] | None = None) -> None:
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
     path = options.out / WEIGHTS_PATH.name
-    n_bytes = save_model(model, path, record)
+    save_weights(model, path, record)
+    n_bytes = path.stat().st_size
     n_parameters = sum(p.numel() for p in model.parameters())
     print(f"{n_parameters:,} parameters in {n_bytes:,} bytes; {json.dumps(record)}")
 
@@ -75,8 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     reference = [reference_text().decode("utf-8")]
     for name, scored in (("float32", model.eval()), ("int8", load_network(path))):
         for text_name, texts in (("held out", held_out), ("reference", reference)):
-            found = bits_per_byte(scored, tokenizer, texts)
-            print(f"{name}, {text_name}: {found:.4f} bits per byte", flush=True)
+            bpb = bits_per_byte(scored, tokenizer, texts)
+            print(f"{name}, {text_name}: {bpb:.4f} bits per byte", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_corpus(corpus: Corpus) -> None:
-    """One line for each part: bytes of every kind, and what was dropped as a copy."""
+    """Print one line for each part of the corpus: its documents, and bytes by kind."""
     for name, documents in (
         ("train", corpus.train),
         ("held out", corpus.held_out),
@@ -117,7 +118,7 @@ def train(
     held_out: list[str],
     options: argparse.Namespace,
 ) -> DemoModel:
-    """The model after `options.steps` steps of Muon (matrices) and AdamW (all others)."""
+    """Train a model for `options.steps` steps with Muon (matrices) and AdamW (the rest)."""
     torch.manual_seed(options.seed)
     rng = torch.Generator().manual_seed(options.seed)
     model = DemoModel(config)
@@ -149,16 +150,16 @@ def train(
             rate = (step + 1) * options.rows * config.context / (time.monotonic() - began)
             print(f"step {step + 1}: loss {smooth:.4f} nats, {rate:,.0f} tokens/s", flush=True)
         if (step + 1) % options.score_every == 0:
-            held = bits_per_byte(model, tokenizer, held_out)
-            print(f"step {step + 1}: held out {held:.4f} bits per byte", flush=True)
+            bpb = bits_per_byte(model, tokenizer, held_out)
+            print(f"step {step + 1}: held out {bpb:.4f} bits per byte", flush=True)
             if options.keep is not None:
                 options.keep.mkdir(parents=True, exist_ok=True)
-                save_model(model, options.keep / WEIGHTS_PATH.name, {"steps": step + 1})
+                save_weights(model, options.keep / WEIGHTS_PATH.name, {"steps": step + 1})
     return model
 
 
 def token_stream(tokenizer: Tokenizer, texts: Iterable[str], bos: int) -> Tensor:
-    """The tokens of the texts one after the other, each begun by `bos`: (T,) int64."""
+    """Concatenated tokens of the texts, `bos` before each: (T,) int64."""
     ids: list[int] = []
     for encoding in tokenizer.encode_batch(list(texts)):
         ids.append(bos)
@@ -167,25 +168,26 @@ def token_stream(tokenizer: Tokenizer, texts: Iterable[str], bos: int) -> Tensor
 
 
 def bits_per_byte(model: DemoModel, tokenizer: Tokenizer, texts: list[str]) -> float:
-    """Bits per byte of the texts under the model alone, as the workbench scores them."""
+    """Bits per byte of the texts by the model alone, as `ngrammix score` computes them."""
     documents = [Document(f"text {i}", text.encode("utf-8")) for i, text in enumerate(texts)]
     wrapped = wrap_demo(model, tokenizer, "in training")
     bpb = score(wrapped, Documents(documents), ScoreConfig(mixer="none")).bpb
-    assert bpb is not None  # there are bytes
+    assert bpb is not None  # the texts have bytes
     return bpb
 
 
 def rate_share(step: int, steps: int, warm_up: int = 60, decay: float = 0.6) -> float:
-    """Share of the peak learning rate: up in the first steps, level, then linearly to zero."""
+    """Learning rate over its peak: linear warm-up, constant, linear decay to zero."""
     return min(1.0, (step + 1) / warm_up, (1 - step / steps) / decay)
 
 
 def draw_rows(
     streams: dict[str, Tensor], n_rows: int, config: DemoConfig, rng: torch.Generator
 ) -> Tensor:
-    """Rows cut anywhere in a kind's stream, kinds drawn by `MIX`: (n_rows, context + 1) int64.
+    """Random rows of the streams: (n_rows, context + 1) int64.
 
-    A kind too short for one row (some systems ship no tests) is never drawn.
+    The kind of each row is drawn with the shares of `MIX`, among the streams longer than one row
+    (some systems ship no tests).
     """
     kinds = [kind for kind in streams if len(streams[kind]) > config.context + 1]
     weights = torch.tensor([MIX[kind] for kind in kinds])
@@ -195,7 +197,7 @@ def draw_rows(
         start = int(torch.randint(len(stream) - config.context - 1, (), generator=rng))
         rows.append(stream[start : start + config.context + 1].clone())
         if torch.rand((), generator=rng) < 0.25:
-            rows[-1][0] = config.bos  # a window may begin so in the middle of a text
+            rows[-1][0] = config.bos  # windows in the middle of a text begin with bos too
     return torch.stack(rows)
 
 

@@ -1,4 +1,4 @@
-"""Write a trained demo model: int8 codes with a scale a row, in one safetensors file."""
+"""save_weights: a trained demo model as int8 codes with a scale per row, in one file."""
 
 from __future__ import annotations
 
@@ -11,51 +11,28 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eval.demo.model import DemoModel
+from quant import rtn
 
 
-def save_model(model: DemoModel, path: Path, record: dict[str, object]) -> int:
-    """Write the weights that `eval.demo.model.load_network` reads, and return the file's bytes.
+def save_weights(model: DemoModel, path: Path, record: dict[str, object]) -> None:
+    """Write the safetensors file that `eval.demo.model.load_network` reads.
 
     Parameters
     ----------
     model : DemoModel
-        2-D weights are stored as int8, all others as they are (float32).
+        Matrices are stored as int8 codes and a float16 scale per row, other weights as float32.
     path : Path
-        The file to write.
+        The file.
     record : dict
-        How the model was trained; kept as JSON in the file's metadata.
+        How the model was trained; stored as JSON in the metadata of the file.
     """
     tensors: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if value.ndim == 2:
-            tensors[name], tensors[name + ".scale"] = quantize_rows(value)
+            quantized = rtn(value, bits=8, clip="mse", scale_dtype="float16")
+            tensors[name] = torch.from_numpy(quantized.codes)
+            tensors[name + ".scale"] = torch.from_numpy(quantized.arrays["scales"][:, 0].copy())
         else:
             tensors[name] = value.contiguous()
     metadata = {"config": json.dumps(asdict(model.config)), "record": json.dumps(record)}
     save_file(tensors, path, metadata=metadata)
-    return path.stat().st_size
-
-
-def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row as int8 codes times one scale, the scale of least squared error of sixteen.
-
-    Parameters
-    ----------
-    weight : (rows, columns) float32
-
-    Returns
-    -------
-    codes : (rows, columns) int8
-        In [-127, 127].
-    scale : (rows,) float16
-        ``codes * scale[:, None]`` is the weight to within half a scale, but for clipped ones.
-    """
-    absmax = weight.abs().amax(dim=1)
-    tried = torch.linspace(0.7, 1.0, 16)
-    # 2^-24 is float16's smallest step: a row of zeros still has a scale to divide by.
-    scales = (absmax * tried[:, None] / 127).half().clamp(min=2**-24)
-    coded = (weight / scales[..., None].float()).round().clamp(-127, 127)
-    error = (coded * scales[..., None].float() - weight).square().sum(dim=2)
-    best = error.argmin(dim=0)
-    rows = torch.arange(len(weight))
-    return coded[best, rows].to(torch.int8), scales[best, rows].contiguous()
