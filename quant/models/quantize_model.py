@@ -15,7 +15,7 @@ from quant.base.config import Config
 from quant.base.matrix import as_matrix
 from quant.calibration.calibrate import Calibration, calibrate
 from quant.models.plan import BUFFER, Job, plan, with_calibration
-from quant.models.quantized_model import QuantizedModel, dequantized
+from quant.models.quantized_model import QuantizedModel
 from quant.models.recipe import KEEP, Recipe, find_recipe
 from quant.models.report import TensorReport, relative_mse
 from quant.models.sequential import SequentialCalibration, compensated_target
@@ -23,7 +23,7 @@ from quant.quantizers.gptq import GptqTensor
 from quant.quantizers.quantize import label, needs_hessian, quantize
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Float64 = NDArray[np.float64]
 
@@ -91,11 +91,12 @@ def quantize_model(
     in_order = sorted(jobs, key=lambda job: job.step)
     for job in tqdm(in_order, "quantize", unit=" tensors", disable=None if progress else True):
         try:
-            tensors[job.name], reports[job.name] = quantize_tensor(job, calibration, sequential)
+            tensor, values, report = quantize_tensor(job, calibration, sequential)
         except ValueError as error:
             raise ValueError(f"{job.name}: {error}") from error
+        tensors[job.name], reports[job.name] = tensor, report
         if sequential is not None and job.role != BUFFER:
-            sequential.commit(job.name, dequantized(tensors[job.name]))
+            sequential.commit(job.name, values)
     if sequential is not None and sequential.note:
         name = next(job.name for job in in_order if job.input_group)
         notes = (*reports[name].notes, sequential.note)
@@ -110,8 +111,16 @@ def quantize_model(
 
 def quantize_tensor(
     job: Job, calibration: Calibration | None, sequential: SequentialCalibration | None
-) -> tuple[Any, TensorReport]:
-    """Quantize one tensor: (QuantizedTensor or torch tensor, its report)."""
+) -> "tuple[Any, Tensor, TensorReport]":
+    """Quantize one tensor.
+
+    Returns
+    -------
+    tensor : QuantizedTensor, or torch tensor if it is kept or rounded to float16
+    values : torch tensor
+        The dequantized values.
+    report : TensorReport
+    """
     start = time.perf_counter()
     weight = job.weight.detach()
     report = TensorReport(
@@ -122,39 +131,42 @@ def quantize_tensor(
         bits_per_weight=8.0 * weight.element_size(),
     )
     if job.config == KEEP:
-        return weight.cpu().clone(), report
+        return weight.cpu().clone(), weight, report
     if isinstance(job.config, Config):
-        layout, target = None, weight
+        matrix, layout = as_matrix(weight, transposed=job.is_transposed)
         hessian: Any
         if sequential is not None and job.input_group:
-            matrix, layout = as_matrix(weight, transposed=job.is_transposed)
             hessian, cross = sequential.inputs_of(job.input_group)
-            compensated = compensated_target(matrix, hessian, cross)
-            target = replace(layout, dtype="float32").restore(compensated)
+            target = compensated_target(matrix, hessian, cross)
         else:
-            hessian = cost_of(job, calibration)
+            hessian, target = cost_of(job, calibration), matrix
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            q = quantize(target, job.config, hessian, transposed=job.is_transposed)
-        q = replace(q, layout=layout or q.layout)
+            q = replace(quantize(target, job.config, hessian), layout=layout)
         for warning in caught:
             warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=3)
-        damp = q.report.damp if isinstance(q, GptqTensor) else None
-        notes = tuple(str(warning.message) for warning in caught)
-        report = replace(report, bits_per_weight=q.bits_per_weight, damp=damp, notes=notes)
-        report = with_errors(report, job, calibration, q.matrix())
-        return q, replace(report, seconds=time.perf_counter() - start)
+        decoded = q.matrix()
+        report = replace(
+            with_errors(report, calibration, matrix, decoded),
+            bits_per_weight=q.bits_per_weight,
+            damp=q.report.damp if isinstance(q, GptqTensor) else None,
+            notes=tuple(str(warning.message) for warning in caught),
+        )
+        values = layout.restore(decoded)
+        return q, values, replace(report, seconds=time.perf_counter() - start)
     half = weight.half().cpu()
     if not half.isfinite().all():
         raise ValueError("weights must be finite as float16, got an overflow; use another rule")
     report = replace(report, bits_per_weight=16.0)
     if job.role != "vector":
-        decoded, _ = as_matrix(half, transposed=job.is_transposed)
-        report = with_errors(report, job, calibration, decoded)
+        matrix, rounded = (
+            as_matrix(tensor, transposed=job.is_transposed)[0] for tensor in (weight, half)
+        )
+        report = with_errors(report, calibration, matrix, rounded)
     else:
         exact, rounded = (tensor.cpu().double().numpy() for tensor in (weight, half))
         report = replace(report, relative_mse=relative_mse(exact, rounded))
-    return half, replace(report, seconds=time.perf_counter() - start)
+    return half, half, replace(report, seconds=time.perf_counter() - start)
 
 
 def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
@@ -166,15 +178,14 @@ def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
 
 def with_errors(
     report: TensorReport,
-    job: Job,
     calibration: Calibration | None,
+    matrix: NDArray[np.float32],
     decoded: NDArray[np.float32],
 ) -> TensorReport:
     """The report with the errors of the decoded matrix (R, C)."""
-    matrix, _ = as_matrix(job.weight, transposed=job.is_transposed)
     error = None
-    if calibration is not None and job.name in calibration:
-        error = calibration.error(job.name, matrix.astype(np.float64) - decoded)
+    if calibration is not None and report.name in calibration:
+        error = calibration.error(report.name, matrix.astype(np.float64) - decoded)
     return replace(report, relative_mse=relative_mse(matrix, decoded), error=error)
 
 
