@@ -1,14 +1,15 @@
-# Two commands: `make demo` and `make test`. The first call builds .venv, later ones start at once.
+# `make demo` shows it, `make test` checks it, `make docs` builds the site. The first call builds .venv.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+# Modules are compiled when they are first imported, not all at once: 25 s less for torch alone.
+PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # Two processes share two cores: the libraries of each are held to one thread, and none spins.
 TWO    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test lint types laws bench clean
+.PHONY: demo test lint types laws docs bench clean
 
-demo: $(READY)
+demo: $(VENV)/.ready
 	$(BIN)/ngrammix demo --out build/demo
 
 test: laws
@@ -16,24 +17,37 @@ test: laws
 
 # The marked subset again, with the kernels as plain Python and with every array index checked.
 # Kernels cached without bounds checks must not be taken up, hence a cache folder of their own.
-laws: $(READY)
+laws: $(VENV)/.ready-dev
 	$(TWO) NUMBA_DISABLE_JIT=1 NGRAMMIX_MAX_EXAMPLES=5 $(BIN)/python -m pytest -q -n 2 -m kernels
 	$(TWO) NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=build/numba-boundscheck NGRAMMIX_MAX_EXAMPLES=20 \
 		$(BIN)/python -m pytest -q -n 2 -m kernels
 
-lint: $(READY)
+lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)
+types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
-bench: $(READY)
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo build/site/index.html
+
+bench: $(VENV)/.ready
 	$(BIN)/ngrammix bench observe --out build/bench
 
-$(READY): pyproject.toml constraints.txt
+# What users need; what the tests need besides; what the site needs besides.
+$(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 clean:
