@@ -89,7 +89,8 @@ class Mixer(NotCopyable):
     Each token is scored under one distribution over the vocabulary (`probs` returns it). It sums to
     1 and depends on the model's logits and the tokens before; the cache learns the token after it
     is scored. The total cost of the stream exceeds the model's by at most `bound_bits`, for any
-    data. The scores do not depend on how the stream is cut into calls. Not thread-safe.
+    data. The scores do not depend on how the stream is cut into calls. Not thread-safe, except that
+    `observe` can run in one thread and `score_observed` in another.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngrammix import Mixer, NgramCache, prefetch
+from ngrammix import Mixer, NgramCache, prefetch, read_logits
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.data())
@@ -22,12 +22,16 @@ def test_evidence_is_that_of_observe(tokens, data):
     assert early.position == len(tokens)
 
 
-def test_a_mixer_may_observe_ahead():
-    batches = [[0, 1, 0], [1], [0, 1]]
-    mixer = Mixer(vocab_size=4)
-    observed = list(prefetch(map(mixer.observe, batches)))
-    assert [batch.tokens.tolist() for batch in observed] == batches
-    assert [batch.position for batch in observed] == [0, 3, 4]
+@pytest.mark.parametrize("n_ahead", [1, 5])
+def test_a_mixer_scores_the_same_when_it_observes_ahead(rng, n_ahead):
+    tokens, logits = np.tile([0, 1, 2, 0, 3], 60), rng.normal(size=(300, 4))
+    mixer, expected = Mixer(vocab_size=4), Mixer(vocab_size=4).score(logits, tokens)
+    batches, nats = np.split(tokens, 30), []
+    for observed in prefetch(map(mixer.observe, batches), n_ahead):
+        positions = observed.position + np.arange(len(observed))
+        reader = read_logits(logits[positions], observed.tokens, positions)
+        nats.append(mixer.score_observed(observed, reader.lookup(observed.hint_tokens)).nats)
+    np.testing.assert_array_equal(np.concatenate(nats), expected)
 
 
 @pytest.mark.parametrize("n_ahead", [1, 3])
