@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
 from eval.commands.output import add_json
@@ -17,6 +16,7 @@ from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
 from eval.tables import make_folder, versions
 from eval.tokenizers.base import Tokenizer
+from eval.types import Tokens
 from quant import Calibration, calibrate, quantize_model, self_generate
 from quant.models.recipe import Recipe, find_recipe
 from quant.quantizers.quantize import needs_hessian
@@ -27,8 +27,6 @@ OPTIONS = (
     "trust_remote_code", "recipe", "calibrate", "calibration_tokens", "seed", "codec", "out",
 )  # fmt: skip
 BATCH = 8  # windows of a calibration batch
-
-Tokens = NDArray[np.int64]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

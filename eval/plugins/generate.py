@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.types import Tokens
 from ngrammix.checks import check_ids
 from ngrammix.logits import to_numpy
 from ngrammix.mixer import Mixer
-
-Tokens = NDArray[np.int64]
 
 
 class MixedLogits:

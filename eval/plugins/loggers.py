@@ -1,12 +1,11 @@
 """Callbacks that log the progress of a score to Weights & Biases, MLflow or TensorBoard."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Called with the number of scored tokens and the values by name, such as eval/bpb.
-Callback = Callable[[int, Mapping[str, float]], None]
+from eval.scoring.progress import Callback
 
 
 def make_callback(name: str) -> Callback:

@@ -87,8 +87,8 @@ def test_token_files_are_one_stream(inside):
     np.save(inside / "b_bytes.npy", np.array([4, 0, 5]))
     data = open_data(["a.bin", "b.npy"], bos=1, token_bytes=["a_bytes.bin", "b_bytes.npy"])
     assert (data.name, data.size) == ("a.bin, b.npy", 6)
-    found = [(d.name, d.tokens.tolist(), d.token_bytes.tolist(), d.begins, d.offset) for d in data]
-    assert found == [
+    rows = [(d.name, d.tokens.tolist(), d.token_bytes.tolist(), d.begins, d.offset) for d in data]
+    assert rows == [
         ("a.bin:1", [5, 6], [2, 3], True, 3),
         ("a.bin:1", [7], [4], False, 4),
         ("b.npy:1", [8], [5], True, 6),

@@ -94,11 +94,11 @@ def test_pieces_are_the_whole_however_it_is_read(raw, limit, reads):
         size = reads[len(blocks) % len(reads)]
         blocks.append(raw[start : start + size])
         start += size
-    found = list(pieces(blocks, limit))
-    assert b"".join(found) == raw
-    assert found == list(pieces([raw], limit))
-    assert all(len(piece) <= limit for piece in found)
-    assert all(found) == bool(raw)
+    parts = list(pieces(blocks, limit))
+    assert b"".join(parts) == raw
+    assert parts == list(pieces([raw], limit))
+    assert all(len(piece) <= limit for piece in parts)
+    assert all(parts) == bool(raw)
 
 
 @given(BYTES, LIMITS)
@@ -134,8 +134,8 @@ def test_the_tokens_of_real_text_are_those_of_the_whole(shared, name):
     merges = shared("data/tokenizers/gpt2_merges.txt").read_text(encoding="utf-8").split("\n")
     model = models.BPE(vocab, [tuple(line.split()) for line in merges[1:] if line])
     raw = shared(f"data/{name}").read_bytes()[:150_000].decode("utf-8", "ignore").encode()
-    found = list(pieces([raw]))
-    assert len(found) >= 9
+    parts = list(pieces([raw]))
+    assert len(parts) >= 9
     for splitter in SPLITTERS.values():
         tokenizer = Tokenizer(model)
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -143,7 +143,7 @@ def test_the_tokens_of_real_text_are_those_of_the_whole(shared, name):
         tokenizer.pre_tokenizer = (
             splitter if is_gpt2 else pre_tokenizers.Sequence([splitter, byte_level])
         )
-        joined = [one for piece in found for one in tokenizer.encode(piece.decode()).ids]
+        joined = [one for piece in parts for one in tokenizer.encode(piece.decode()).ids]
         assert joined == tokenizer.encode(raw.decode()).ids
 
 

@@ -80,9 +80,9 @@ def test_the_known_score_on_the_validation_tail(folder, shared, n, nats, bpb):
     path = shared("data/fineweb/fineweb_val_tail_sp1024_2021846tok.bin")
     tokens = np.fromfile(path, "<u2", offset=1024, count=n).astype(np.int64)
     model = load_model(str(folder), context=256, tokenizer=str(folder / "tokenizer.model"))
-    found = score(model, model.tokenizer, tokens)
-    assert found == pytest.approx((nats, bpb), abs=1e-4)
-    assert found == score(model, load_tokenizer(folder), tokens)
+    scores = score(model, model.tokenizer, tokens)
+    assert scores == pytest.approx((nats, bpb), abs=1e-4)
+    assert scores == score(model, load_tokenizer(folder), tokens)
 
 
 def test_a_folder_without_tokenizer_scores_tokens(copy):
@@ -183,12 +183,12 @@ def test_names_are_looked_for_in_the_cache_alone(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("missing", ["transformers", "huggingface_hub"])
 def test_a_missing_library_names_the_extra(folder, monkeypatch, missing):
-    found = builtins.__import__
+    import_module = builtins.__import__
 
     def import_(name, *rest):
         if name == missing:
             raise ImportError(name)
-        return found(name, *rest)
+        return import_module(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", import_)
     spec = str(folder) if missing == "transformers" else "no-such/model"

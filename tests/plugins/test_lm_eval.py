@@ -64,11 +64,11 @@ def evaluate(model, tasks, **arguments):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    found = simple_evaluate(
+    results = simple_evaluate(
         model=model, tasks=tasks, task_manager=TaskManager(include_defaults=False),
         bootstrap_iters=0, **arguments,
     )  # fmt: skip
-    return {name: row["bits_per_byte,none"] for name, row in found["results"].items()}
+    return {name: row["bits_per_byte,none"] for name, row in results["results"].items()}
 
 
 def plain_loop(lm, texts, mixer):
@@ -106,9 +106,9 @@ def test_the_cache_on_gives_what_a_plain_loop_gives(plugin, folder, texts):
     lm = plugin.MixedLM(folder, order=5, **SETTINGS)
     mixer = Mixer(vocab_size=1024, order=5)
     nats, nats_model = plain_loop(lm, texts, mixer).T
-    found = lm.loglikelihood_rolling(requests_of(texts))
-    assert all(type(total) is float for total in found)
-    np.testing.assert_allclose(found, -nats, rtol=1e-9)
+    totals = lm.loglikelihood_rolling(requests_of(texts))
+    assert all(type(total) is float for total in totals)
+    np.testing.assert_allclose(totals, -nats, rtol=1e-9)
     np.testing.assert_allclose(lm.regret_bits, mixer.regret_bits, rtol=1e-9)
     assert lm.bound_bits == 1
     assert nats[4] < 0.1 * nats[0]  # the first document again, known by now

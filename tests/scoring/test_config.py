@@ -102,8 +102,8 @@ def test_every_option_is_the_same_from_everywhere(folder, name):
 @given(OPTIONS, OPTIONS)
 def test_the_command_line_overrules_the_file(folder, filed, given_options):
     path = write(folder / "b.toml", in_toml(filed))
-    found = make_config(RunConfig, parse(on_the_command_line(given_options)), path)
-    assert asdict(found) == DEFAULTS | plain(filed) | plain(given_options)
+    config = make_config(RunConfig, parse(on_the_command_line(given_options)), path)
+    assert asdict(config) == DEFAULTS | plain(filed) | plain(given_options)
 
 
 def test_what_is_no_option_is_left_alone():

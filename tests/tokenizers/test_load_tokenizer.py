@@ -180,12 +180,12 @@ def head(shared):
 
 
 def test_the_first_validation_documents_have_their_published_bytes(shared, pieces, head):
-    found = sizes(pieces[1024], split(head))
-    assert [sum(found[:n]) for n in (1, 10, 100)] == [1_339, 22_919, 291_960]
-    assert sum(found) == 2_504_867
-    assert 0.408 < len(head) / sum(found) < 0.416  # published: 0.408 to 0.412 for the whole
+    n_bytes = sizes(pieces[1024], split(head))
+    assert [sum(n_bytes[:n]) for n in (1, 10, 100)] == [1_339, 22_919, 291_960]
+    assert sum(n_bytes) == 2_504_867
+    assert 0.408 < len(head) / sum(n_bytes) < 0.416  # published: 0.408 to 0.412 for the whole
     other = split(shard(shared("data/fineweb/fineweb_val_head_sp4096_131073tok.bin")))
-    assert sizes(pieces[4096], other)[:-1] == found[: len(other) - 1]  # the last is cut short
+    assert sizes(pieces[4096], other)[:-1] == n_bytes[: len(other) - 1]  # the last is cut short
 
 
 def test_bytes_do_not_depend_on_the_tokenizer(shared, pieces):
@@ -195,9 +195,9 @@ def test_bytes_do_not_depend_on_the_tokenizer(shared, pieces):
     )
     n = min(len(one), len(two)) - 1
     assert n == 970
-    found = sizes(pieces[1024], one[:n])
-    assert found == sizes(pieces[4096], two[:n])
-    assert sum(found) == 2_553_663
+    n_bytes = sizes(pieces[1024], one[:n])
+    assert n_bytes == sizes(pieces[4096], two[:n])
+    assert sum(n_bytes) == 2_553_663
     for a, b in zip(one[:100], two[:100], strict=True):
         assert pieces[1024].decode_bytes(a).strip() == pieces[4096].decode_bytes(b).strip()
 
@@ -445,12 +445,12 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 
 
 def test_a_missing_sentencepiece_names_the_extra(tmp_path, monkeypatch):
-    found = builtins.__import__
+    import_module = builtins.__import__
 
     def import_(name, *rest):
         if name == "sentencepiece":
             raise ImportError(name)
-        return found(name, *rest)
+        return import_module(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", import_)
     path = write(tmp_path / "t.model", "x")
