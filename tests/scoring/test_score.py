@@ -17,7 +17,7 @@ from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
 from eval.models.load_model import load_demo
 from eval.scoring.score import score, split_by_size
-from eval.tokenizers.load_tokenizer import ByteTokenizer
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix import Mixer, NgramCache
 from tests.toy import ToyModel
 
