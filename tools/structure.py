@@ -35,8 +35,7 @@ call = lambda: mixer.score(np.zeros((6, 64)), [1, 2, 3, 1, 2, 3])
     "ngrammix score": """
 import pathlib, tempfile
 from eval.cli import main
-temporary = tempfile.TemporaryDirectory()
-folder = pathlib.Path(temporary.name)
+folder = pathlib.Path(tempfile.mkdtemp())
 (folder / "a.txt").write_text("the cat sat on the mat. " * 20)
 data, out = str(folder / "a.txt"), str(folder / "results")
 call = lambda: main(["score", "--model", "demo", "--data", data, "--out", out])

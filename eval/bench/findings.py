@@ -44,7 +44,7 @@ from quant.models.recipe import (
     make_recipe,
     sequential_gptq,
 )
-from quant.quantizers.gptq_config import GptqConfig
+from quant.quantizers.gptq import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.product import ProductConfig
 from quant.quantizers.quantize import label

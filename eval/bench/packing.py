@@ -15,7 +15,7 @@ from eval.tables import align, make_folder
 from quant.io.codecs import CODECS
 from quant.io.container import compress
 from quant.io.packing import pack, unpack
-from quant.quantizers.scalar import ScalarQuantizer
+from quant.quantizers.scalar import ScalarConfig
 
 Codes = NDArray[Any]
 
@@ -114,8 +114,8 @@ def measure(matrices: Sequence[NDArray[np.float32]]) -> list[dict[str, Any]]:
     """Bytes of all codes, by clip and codec: a byte each or packed, each tensor alone or all."""
     rows = []
     for clip in CLIPS:
-        quantizer = ScalarQuantizer(bits=BITS, clip=clip)
-        codes = [quantizer.encode(matrix).codes for matrix in matrices]
+        config = ScalarConfig(bits=BITS, clip=clip)
+        codes = [config.encode(matrix).codes for matrix in matrices]
         names = [name for name, codec in CODECS.items() if codec.is_installed]
         for name in tqdm(names, desc=clip, delay=2, disable=None):
             row: dict[str, Any] = {"clip": clip, "codec": name}

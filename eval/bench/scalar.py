@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from eval.bench.harness import at_least_one, deliver, timed
 from eval.tables import make_folder
-from quant.quantizers.scalar import ScalarConfig, ScalarQuantizer
+from quant.numerics.grid import UniformGrid
+from quant.quantizers.scalar import ScalarConfig
 
 Ways = dict[str, Callable[[], object]]
 
@@ -78,8 +79,7 @@ def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
     """What turns the weight into its codes; all but "fit too" have the steps."""
     import torch
 
-    quantizer = ScalarQuantizer(config)
-    grid = quantizer.fit(weight)
+    grid: UniformGrid = config.fit(weight)
     shape, steps = blocks(weight, config), grid.scales[..., None]
     reused = np.empty(weight.shape, np.int8)
     array, tensor = weight.reshape(shape), torch.from_numpy(weight).view(shape)
@@ -94,7 +94,7 @@ def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
     return {
         "ours": lambda: grid.encode(weight),
         "ours, reused": lambda: grid.encode(weight, reused),
-        "ours, fit too": lambda: quantizer.encode(weight),
+        "ours, fit too": lambda: config.encode(weight),
         "numpy": with_numpy,
         "torch": lambda: (tensor / torch_steps).round_().clamp_(least, most).to(torch.int8),
     }
@@ -104,7 +104,7 @@ def decoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
     """What turns the codes into weights again: into memory of its own, or reused."""
     import torch
 
-    q = ScalarQuantizer(config).encode(weight)
+    q = config.encode(weight)
     grid = config.grid(q.arrays, weight.shape)
     shape, steps = blocks(weight, config), grid.scales[..., None]
     reused = np.empty(weight.shape, np.float32)

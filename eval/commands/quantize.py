@@ -19,7 +19,6 @@ from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
 from quant import Calibration, calibrate, quantize_model, self_generate
 from quant.models.recipe import Recipe, find_recipe
-from quant.quantizers.quantize import needs_hessian
 
 # Options that are shared with ``score``, then those of this command alone.
 OPTIONS = (
@@ -83,7 +82,7 @@ def calibrate_for(
     """Calibration for the recipes; None if no recipe needs one and --calibrate names no data."""
     uses = [rule.use for recipe in recipes for rule in recipe.rules]
     if not config.calibrate and not any(
-        not isinstance(use, str) and needs_hessian(use) for use in uses
+        not isinstance(use, str) and use.needs_hessian for use in uses
     ):
         return None
     network = network_of(model)

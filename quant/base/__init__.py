@@ -1,1 +1,1 @@
-"""The ground of quant: weights as matrices, configurations, and quantized tensors."""
+"""The ground of quant: the Config base class, quantized tensors, and weights as matrices."""

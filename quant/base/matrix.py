@@ -1,4 +1,4 @@
-"""Weights as matrices (out, in), and back to the shape, dtype and library that they came in."""
+"""Convert weights to matrices (out, in), and matrices back to the layout of the weight."""
 
 import sys
 from dataclasses import dataclass
@@ -6,25 +6,24 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from quant.types import Array, Matrix
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a weight was before it became a matrix.
+    """Shape, dtype and library of a weight.
 
     Attributes
     ----------
     shape : tuple of int
-        (out, in); (out, in, height, width) and the like of a convolution; (in, out) if transposed.
+        (out, in), (out, in, height, width) for a convolution, or (in, out) if transposed.
     dtype : str
         One of `DTYPES`.
     is_torch, is_transposed : bool
-        Whether it was a tensor of torch; whether it was stored (in, out), as a Conv1D's is.
+        Whether the weight is a torch tensor; whether it is stored (in, out), as in a Conv1D.
     """
 
     shape: tuple[int, ...]
@@ -34,13 +33,13 @@ class Layout:
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """(R, C): rows for outputs, columns for inputs."""
+        """(R, C): R outputs, C inputs."""
         if self.is_transposed:
             return self.shape[1], self.shape[0]
         return self.shape[0], prod(self.shape[1:])
 
     def restore(self, matrix: Matrix) -> Any:
-        """The matrix (R, C) as the weight was; a tensor is on the CPU."""
+        """Convert a matrix (R, C) to this layout; a torch tensor is on the CPU."""
         weight = matrix.T if self.is_transposed else matrix
         weight = np.ascontiguousarray(weight).reshape(self.shape)
         if not self.is_torch:
@@ -53,19 +52,19 @@ class Layout:
 def as_matrix(
     weight: Any, name: str = "weight", *, transposed: bool = False
 ) -> tuple[Matrix, Layout]:
-    """(matrix (R, C) float32, what it was), C-contiguous and a copy.
+    """Return (the weight as a C-contiguous matrix (R, C) float32, its layout); a copy.
 
     Parameters
     ----------
     weight : (out, in), or (out, in, ...) of a convolution; float, numpy or torch on any device
-        At least one weight, all finite, also as float32.
+        At least one weight; all finite after conversion to float32.
     transposed : bool
-        Whether it is stored (in, out).
+        Whether the weight is stored (in, out).
 
     Raises
     ------
     ValueError
-        If it is anything else.
+        If the weight has another shape or dtype, or is not finite.
     """
     array, dtype, is_torch = to_float(weight, name)
     if array.ndim < 2 or array.size == 0 or (transposed and array.ndim != 2):
@@ -75,7 +74,7 @@ def as_matrix(
         )
     layout = Layout(shape=array.shape, dtype=dtype, is_torch=is_torch, is_transposed=transposed)
     rows = array.T if transposed else array.reshape(array.shape[0], -1)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+    with np.errstate(over="ignore"):  # infinities are refused below
         matrix = np.array(rows, np.float32, order="C")
     finite = np.isfinite(matrix)
     if not finite.all():
@@ -87,24 +86,24 @@ def as_matrix(
     return matrix, layout
 
 
-def to_float(weight: Any, name: str) -> tuple[NDArray[Any], str, bool]:
-    """(array, name of the dtype, whether it was a tensor); ValueError if it is of no float dtype.
+def to_float(weight: Any, name: str) -> tuple[Array, str, bool]:
+    """Return (numpy array, name of the dtype, whether the weight is a torch tensor).
 
-    bfloat16, which numpy lacks, becomes float32.
+    bfloat16, which numpy lacks, becomes float32. ValueError if the dtype is none of `DTYPES`.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(weight, torch.Tensor):
         dtype = str(weight.dtype).removeprefix("torch.")
         check_dtype(dtype, name)
-        held = weight.detach().cpu()
-        return (held.float() if dtype == "bfloat16" else held).numpy(), dtype, True
+        tensor = weight.detach().cpu()
+        return (tensor.float() if dtype == "bfloat16" else tensor).numpy(), dtype, True
     array = np.asarray(weight)
     check_dtype(array.dtype.name, name)
     return array, array.dtype.name, False
 
 
 def check_dtype(dtype: str, name: str) -> None:
-    """Raise ValueError unless weights of this dtype can be quantized."""
+    """Raise ValueError unless the dtype is one of `DTYPES`."""
     if dtype not in DTYPES:
         raise ValueError(
             f"{name} must be of {', '.join(DTYPES)}, got {dtype}; dequantize or cast it first"

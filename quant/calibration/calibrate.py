@@ -10,18 +10,17 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quant.base.config import check_int
 from quant.base.memory import parse_bytes
 from quant.numerics.hessian import Hessian
+from quant.types import Float64
 
 if TYPE_CHECKING:
     from torch import nn
 
     from quant.calibration.collector import StatisticsCollector
 
-Float64 = NDArray[np.float64]
 Collect = Callable[[Collection[str]], "StatisticsCollector"]
 
 

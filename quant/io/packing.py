@@ -1,21 +1,17 @@
 """Pack codes of 1 to 8 bits into bytes without gaps, and unpack them."""
 
 import sys
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quant.base.config import check_choice, check_int
 from quant.kernels import packing as kernels
-
-Bytes = NDArray[np.uint8]
-Codes = NDArray[Any]
+from quant.types import Array, Bytes
 
 DTYPES = ("int8", "uint8")
 
 
-def pack(codes: Codes, bits: int) -> Bytes:
+def pack(codes: Array, bits: int) -> Bytes:
     """Pack n codes of `bits` bits into (ceil(n * bits / 8),) uint8.
 
     The first code is in the lowest bits of the first byte. Unused bits of the last byte are 0.
@@ -37,7 +33,7 @@ def pack(codes: Codes, bits: int) -> Bytes:
     return packed
 
 
-def unpack(packed: Bytes, bits: int, n: int, dtype: str = "uint8") -> Codes:
+def unpack(packed: Bytes, bits: int, n: int, dtype: str = "uint8") -> Array:
     """Unpack (n,) codes of this dtype from what `pack` returned.
 
     Parameters
@@ -77,7 +73,7 @@ def packed_size(n: int, bits: int) -> int:
     return (n * bits + 7) // 8
 
 
-def check_fits(codes: Codes, bits: int) -> None:
+def check_fits(codes: Array, bits: int) -> None:
     """Raise ValueError unless the codes are int8 or uint8 and fit into `bits` bits."""
     check_int(bits, "bits", 1, 8)
     if codes.dtype.name not in DTYPES:

@@ -7,15 +7,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quant.base.config import Config, check_choice, check_int
+from quant.base.config import Config, QuantizedTensor, check_choice, check_int
 from quant.base.matrix import DTYPES, Layout
-from quant.base.tensor import QuantizedTensor
 from quant.io.packing import DTYPES as CODE_DTYPES
 from quant.io.packing import check_fits, pack, unpack
+from quant.types import Array
 
-Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 NUMPY_DTYPES = (

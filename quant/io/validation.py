@@ -1,12 +1,11 @@
 """Checks of codes and side arrays that were loaded from a file, before they are decoded."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from quant.types import Array
+
 Shape = tuple[int, ...]
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)

@@ -1,1 +1,1 @@
-"""Everything compiled in quant; its one folder with numba. Kernels trust what the face checked."""
+"""Compiled kernels of quant, the only folder with numba. Callers check all arguments."""

@@ -1,8 +1,8 @@
-"""GPTQ over one block of columns: round the weights of a column, and let their errors drift on.
+"""GPTQ and coordinate descent over one block of columns.
 
-Matrices are (C, R), a row for each column of the layer in visiting order, so that the weights of a
-column, which do not depend on each other, are rounded in vectors. Sums are float64: the order of
-adding, and so the block, hardly shows.
+Matrices are transposed, (C, R): one row for each column of the layer, in visiting order. The
+weights of a column do not depend on each other, so that loops over them are vectorized. Sums are
+float64, so that the block size, which changes their order, hardly matters.
 """
 
 import numpy as np
@@ -12,36 +12,26 @@ from quant.kernels.jit import jit
 
 
 @jit
-def add_products(feedback, errors, compensated):
-    """Add ``drift @ errors`` to `asked`: (n,), (n, R) and (R,) float64."""
-    for i in range(len(feedback)):
-        factor, error = feedback[i], errors[i]
-        for r in range(len(compensated)):
-            compensated[r] += factor * error[r]
+def add_products(row, matrix, total):
+    """Add ``row @ matrix`` to `total`: (n,), (n or more, R) and (R,) float64."""
+    for i in range(len(row)):
+        factor, values = row[i], matrix[i]
+        for r in range(len(total)):
+            total[r] += factor * values[r]
 
 
 @jit
 def solve_uniform(
-    weights,
-    compensated,
-    feedback,
-    pivots,
-    groups,
-    start,
-    stop,
-    codes,
-    errors,
-    scales,
-    zero_points,
-    lowest,
-    highest,
-):
-    """Choose the codes of columns start..stop - 1 on uniform levels; returns their loss.
+    weights, compensated, feedback, pivots, groups, start, stop, codes, errors, scales,
+    zero_points, lowest, highest,
+):  # fmt: skip
+    """Choose the codes of columns start..stop - 1 on uniform levels; return their loss.
 
-    weights (C, R) float32; asked (C, R) float64, the weights and what errors before `start` add to
-    them, overwritten from there to `stop`; drift (C, C) float64; pivots (C,) float64; groups (C,)
-    int64, the group of each column; codes (C, R) int8 or uint8 and errors (stop - start or more, R)
-    float64, written; steps, zeros (G, R or 1) float32; lowest, highest float32.
+    weights (C, R) float32; compensated (C, R) float64: the weights plus the feedback of the errors
+    before `start`, overwritten from there to `stop`; feedback (C, C) float64; pivots (C,) float64;
+    groups (C,) int64: the group of each column; codes (C, R) int8, uint8 or int16, and errors (stop
+    - start or more, R) float64, overwritten; scales and zero_points (G, R or 1) float32; lowest and
+    highest float32.
     """
     loss = 0.0
     is_shared = scales.shape[1] == 1
@@ -64,9 +54,10 @@ def solve_uniform(
 def solve_codebook(
     weights, compensated, feedback, pivots, groups, start, stop, codes, errors, scales, codebook
 ):
-    """Choose the codes of columns start..stop - 1 on levels codebook[code] * scale; their loss.
+    """Choose the codes of columns start..stop - 1 on levels codebook[code] * scale.
 
-    scales (G, R or 1) float32; codebook (K,) float32, ascending; the others as above.
+    Returns their loss. scales (G, R or 1) float32; codebook (K,) float32, ascending; the other
+    arguments as in `solve_uniform`.
     """
     loss = 0.0
     is_shared = scales.shape[1] == 1
@@ -89,14 +80,14 @@ def solve_codebook(
 def descend_uniform(
     gradient, hessian, groups, start, stop, codes, deltas, scales, zero_points, lowest, highest
 ):
-    """Choose the codes of columns start..stop - 1 anew, by all others; returns how many changed.
+    """Choose the codes of columns start..stop - 1 again; return how many changed.
 
-    pulls (C, R) float64, H times (level - weight) before any of these changed; hessian H (C, C)
-    float64; codes (C, R), overwritten; moves (stop - start or more, R) float64, written: level
-    minus the level before; the others as above. A code changes only if that lowers the loss; a
-    column with 0 on the diagonal stays.
+    gradient (C, R) float64: H times (level - weight) before any of these codes changed; hessian H
+    (C, C) float64; codes (C, R), overwritten; deltas (stop - start or more, R) float64,
+    overwritten: level minus the level before; the other arguments as in `solve_uniform`. A code
+    changes only if that lowers the loss; a column with a 0 on the diagonal keeps its codes.
     """
-    changed = 0
+    n_changed = 0
     is_shared = scales.shape[1] == 1
     slope = np.empty(codes.shape[1])
     for j in range(start, stop):
@@ -112,21 +103,21 @@ def descend_uniform(
             level = np.float64((np.float32(code[r]) - zero_point[k]) * scale[k])
             target = np.float32(level - slope[r] / curvature)
             rounded = round_uniform(target, scale[k], zero_point[k], lowest, highest)
-            by = np.float64((rounded - zero_point[k]) * scale[k]) - level
-            is_lower = by * (2 * slope[r] + curvature * by) < 0
+            change = np.float64((rounded - zero_point[k]) * scale[k]) - level
+            is_lower = change * (2 * slope[r] + curvature * change) < 0
             code[r] = np.int32(rounded) if is_lower else np.int32(code[r])
-            delta[r] = by if is_lower else 0.0
-            changed += is_lower
-    return changed
+            delta[r] = change if is_lower else 0.0
+            n_changed += is_lower
+    return n_changed
 
 
 @jit
 def descend_codebook(gradient, hessian, groups, start, stop, codes, deltas, scales, codebook):
-    """Choose the codes of columns start..stop - 1 anew, on levels codebook[code] * scale.
+    """Choose the codes of columns start..stop - 1 again, on levels codebook[code] * scale.
 
-    As above; returns how many changed.
+    Returns how many changed; the arguments are those of `descend_uniform` and `solve_codebook`.
     """
-    changed = 0
+    n_changed = 0
     is_shared = scales.shape[1] == 1
     slope = np.empty(codes.shape[1])
     for j in range(start, stop):
@@ -141,9 +132,9 @@ def descend_codebook(gradient, hessian, groups, start, stop, codes, deltas, scal
             k = 0 if is_shared else r
             level = np.float64(codebook[code[r]] * scale[k])
             nearest = round_codebook(np.float32(level - slope[r] / curvature), scale[k], codebook)
-            by = np.float64(codebook[nearest] * scale[k]) - level
-            is_lower = by * (2 * slope[r] + curvature * by) < 0
+            change = np.float64(codebook[nearest] * scale[k]) - level
+            is_lower = change * (2 * slope[r] + curvature * change) < 0
             code[r] = nearest if is_lower else code[r]
-            delta[r] = by if is_lower else 0.0
-            changed += is_lower
-    return changed
+            delta[r] = change if is_lower else 0.0
+            n_changed += is_lower
+    return n_changed

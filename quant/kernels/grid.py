@@ -1,28 +1,28 @@
-"""Weights to codes and back, on uniform levels and on those of a codebook.
+"""Encode weights and decode codes, on uniform levels and on those of a codebook.
 
-All in float32 and by division, never by the inverse: plain numpy, torch and these kernels agree
-to the bit. `steps`, `zeros` and `scales` are (R or 1, G): of each row, or of all; of each group of
-`group_size` columns, of which the last may be shorter.
+All arithmetic is float32 and divides by the scale, not by its inverse, so that numpy, torch and
+these kernels agree to the bit. `scales` and `zero_points` are (R or 1, G): one for each row, or one
+for all rows; one for each group of `group_size` columns, of which the last may be shorter.
 """
 
 import numpy as np
 
 from quant.kernels.jit import jit
 
-SUM = {"reassoc", "nsz"}  # a sum may run in vectors
+SUM = {"reassoc", "nsz"}  # allows vectorized sums
 
 
 @jit
 def bounds(group, group_size, columns):
-    """(first, end) of the columns of a group; the kernels slice by them, and count from 0."""
+    """Return (first, end) of the columns of a group; kernels slice by them and count from 0."""
     return group * group_size, min((group + 1) * group_size, columns)
 
 
 @jit
 def round_uniform(w, scale, zero_point, lowest, highest):
-    """Code of `w`, as a float: rint(w / step) + zero, within lowest..highest.
+    """Return the code of `w` as a float: rint(w / scale) + zero_point, within lowest..highest.
 
-    A tie goes to the even multiple of the step. All float32; the codes are whole numbers.
+    Ties go to the even multiple of the scale. All values are float32; codes are whole numbers.
     """
     code = np.rint(w / scale) + zero_point
     return lowest if code < lowest else highest if code > highest else code
@@ -30,9 +30,9 @@ def round_uniform(w, scale, zero_point, lowest, highest):
 
 @jit
 def round_codebook(w, scale, codebook):
-    """Index of the level of `codebook` (K,) float32, ascending, that is nearest to w / scale.
+    """Return the index of the value of `codebook` (K,) float32, ascending, nearest to w / scale.
 
-    A tie goes to the lower level. The middle of two levels is exact: it is a float64.
+    Ties go to the lower value. The midpoint of two values is exact, because it is float64.
     """
     x = w / scale
     first, last = 0, len(codebook) - 1
@@ -47,7 +47,7 @@ def round_codebook(w, scale, codebook):
 
 @jit
 def encode_uniform(matrix, scales, zero_points, lowest, highest, group_size, codes):
-    """Write codes (R, C) int8 or uint8 of `matrix` (R, C) float32."""
+    """Write the codes (R, C) int8 or uint8 of `matrix` (R, C) float32."""
     rows, columns = matrix.shape
     for r in range(rows):
         k = r if len(scales) > 1 else 0
@@ -60,14 +60,14 @@ def encode_uniform(matrix, scales, zero_points, lowest, highest, group_size, cod
         for g in range(scales.shape[1]):
             scale, zero_point = scales[k, g], zero_points[k, g]
             start, stop = bounds(g, group_size, columns)
-            weights, found = matrix[r, start:stop], codes[r, start:stop]
+            weights, out = matrix[r, start:stop], codes[r, start:stop]
             for j in range(len(weights)):
-                found[j] = np.int32(round_uniform(weights[j], scale, zero_point, lowest, highest))
+                out[j] = np.int32(round_uniform(weights[j], scale, zero_point, lowest, highest))
 
 
 @jit
 def decode_uniform(codes, scales, zero_points, group_size, matrix):
-    """Write `matrix` (R, C) float32: (code - zero) * step."""
+    """Write `matrix` (R, C) float32: (code - zero_point) * scale."""
     rows, columns = codes.shape
     for r in range(rows):
         k = r if len(scales) > 1 else 0
@@ -78,19 +78,19 @@ def decode_uniform(codes, scales, zero_points, group_size, matrix):
         for g in range(scales.shape[1]):
             scale, zero_point = scales[k, g], zero_points[k, g]
             start, stop = bounds(g, group_size, columns)
-            found, weights = codes[r, start:stop], matrix[r, start:stop]
-            for j in range(len(found)):
-                weights[j] = (np.float32(found[j]) - zero_point) * scale
+            group, weights = codes[r, start:stop], matrix[r, start:stop]
+            for j in range(len(group)):
+                weights[j] = (np.float32(group[j]) - zero_point) * scale
 
 
 @jit
 def encode_codebook(matrix, scales, thresholds, group_size, codes):
-    """Write codes (R, C) uint8: the number of thresholds that w / scale is above.
+    """Write the codes (R, C) uint8: the number of thresholds below w / scale.
 
-    thresholds (2^n - 1,) float32 ascending; those that no level needs are infinite.
+    thresholds (2^n - 1,) float32, ascending; those beyond the codebook are infinite.
     """
     rows, columns = matrix.shape
-    scaled, found = np.empty(columns, np.float32), np.empty(columns, np.uint32)
+    scaled, below = np.empty(columns, np.float32), np.empty(columns, np.uint32)
     for r in range(rows):
         k = r if len(scales) > 1 else 0
         for g in range(scales.shape[1]):
@@ -99,15 +99,15 @@ def encode_codebook(matrix, scales, thresholds, group_size, codes):
             weights, quotients = matrix[r, start:stop], scaled[start:stop]
             for j in range(len(weights)):
                 quotients[j] = weights[j] / scale
-        found[:] = 0
+        below[:] = 0
         stride = np.uint32((len(thresholds) + 1) // 2)
         while stride > 0:  # a binary search of the whole row at once
             for j in range(columns):
-                is_above = scaled[j] > thresholds[found[j] + stride - np.uint32(1)]
-                found[j] += stride if is_above else np.uint32(0)
+                is_above = scaled[j] > thresholds[below[j] + stride - np.uint32(1)]
+                below[j] += stride if is_above else np.uint32(0)
             stride >>= np.uint32(1)
         for j in range(columns):
-            codes[r, j] = found[j]
+            codes[r, j] = below[j]
 
 
 @jit
@@ -119,14 +119,14 @@ def decode_codebook(codes, codebook, scales, group_size, matrix):
         for g in range(scales.shape[1]):
             scale = scales[k, g]
             start, stop = bounds(g, group_size, columns)
-            found, weights = codes[r, start:stop], matrix[r, start:stop]
-            for j in range(len(found)):
-                weights[j] = codebook[found[j]] * scale
+            group, weights = codes[r, start:stop], matrix[r, start:stop]
+            for j in range(len(group)):
+                weights[j] = codebook[group[j]] * scale
 
 
 @jit(fastmath=SUM)
 def add_powers(matrix, means, group_size, sums, squares):
-    """Add w - mean and its square to `sums` and `squares`, (R or 1, G) float64, of each group."""
+    """Add w - mean and its square to `sums` and `squares`, (R or 1, G) float64."""
     rows, columns = matrix.shape
     for r in range(rows):
         k = r if len(means) > 1 else 0
@@ -142,8 +142,8 @@ def add_powers(matrix, means, group_size, sums, squares):
 
 
 @jit(fastmath=SUM)
-def add_errors(matrix, scales, zero_points, lowest, highest, group_size, weights, errors):
-    """Add weight * (w - decoded)^2 to `errors` (R or 1, G) float64; weights (C,) float64."""
+def add_errors(matrix, scales, zero_points, lowest, highest, group_size, column_weights, errors):
+    """Add column_weight * (w - decoded)² to `errors` (R or 1, G); column_weights (C,); float64."""
     rows, columns = matrix.shape
     for r in range(rows):
         k = r if len(scales) > 1 else 0
@@ -152,14 +152,14 @@ def add_errors(matrix, scales, zero_points, lowest, highest, group_size, weights
                 code = round_uniform(matrix[r, j], scales[k, j], zero_points[k, j], lowest, highest)
                 level = (code - zero_points[k, j]) * scales[k, j]
                 d = np.float64(matrix[r, j]) - np.float64(level)
-                errors[k, j] += weights[j] * d * d
+                errors[k, j] += column_weights[j] * d * d
             continue
         for g in range(scales.shape[1]):
             scale, zero_point, error = scales[k, g], zero_points[k, g], 0.0
             start, stop = bounds(g, group_size, columns)
-            group, column_weights = matrix[r, start:stop], weights[start:stop]
+            group, weights = matrix[r, start:stop], column_weights[start:stop]
             for j in range(len(group)):
                 code = round_uniform(group[j], scale, zero_point, lowest, highest)
                 d = np.float64(group[j]) - np.float64((code - zero_point) * scale)
-                error += column_weights[j] * d * d
+                error += weights[j] * d * d
             errors[k, g] += error

@@ -1,8 +1,8 @@
-"""One decorator for every kernel: compiled, cached on disk, without the GIL.
+"""The decorator of all kernels: compiled, cached on disk, without the GIL.
 
-Numba takes a kernel from its disk cache if the kernel's own file is unchanged; constants and
-kernels that it took from other files are frozen into it all the same. So the name under which a
-kernel is cached holds a digest of every file of this folder.
+Numba loads a kernel from its disk cache if the kernel's own file is unchanged, although constants
+and kernels of other files are compiled into it. So the name under which a kernel is cached includes
+a digest of every file of this folder.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from numba import njit
 
 
 def _digest():
-    """Hash of all sources of this folder, also inside a zip file: 8 hex digits."""
+    """Return a hash of all sources of this folder, also inside a zip file: 8 hex digits."""
     sources = sorted(files(__package__).iterdir(), key=lambda file: file.name)
     contents = [source.read_bytes() for source in sources if source.name.endswith(".py")]
     return blake2b(b"\0".join(contents), digest_size=4).hexdigest()
@@ -24,13 +24,13 @@ DIGEST = _digest()
 
 
 def jit(function=None, *, fastmath=False, inline="never", error_model="numpy"):
-    """Return `function` compiled; cached on disk if its source is a file and a folder writable.
+    """Compile `function`; cached on disk if its source is a file and a cache folder is writable.
 
-    fastmath is False or a set of LLVM's flags: {"reassoc", "nsz"} lets a sum run in vectors.
-    error_model="numpy" leaves divisions unchecked, so that loops with one can run in vectors.
+    fastmath is False or a set of LLVM flags: {"reassoc", "nsz"} allows vectorized sums.
+    error_model="numpy" does not check divisions, so that loops with a division can be vectorized.
 
     Numba refuses to decorate where no folder is writable (read-only installs without a home);
-    there, and in zip files, a kernel is compiled anew in each process.
+    there, and in zip files, a kernel is compiled again in each process.
     """
     options = {"fastmath": fastmath, "inline": inline, "error_model": error_model}
     if function is None:

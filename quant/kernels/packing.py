@@ -1,4 +1,4 @@
-"""Codes of 1 to 8 bits to bytes and back: eight codes are `bits` bytes, by way of one word.
+"""Pack codes of 1 to 8 bits into bytes and unpack them; a 64-bit word carries eight codes.
 
 Code i takes bits i * bits and up of the stream; bit k of the stream is bit k % 8 of byte k // 8.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 from quant.kernels.jit import jit
 
-GROUP = 8  # codes; they end on a byte, whatever their bits
+GROUP = 8  # codes; their bits fill whole bytes
 BYTE = 255
 
 
@@ -31,9 +31,9 @@ def pack(codes, bits, packed):
 
 @jit
 def unpack(packed, bits, sign, codes):
-    """Write to codes (n,) uint8 what `pack` took them from; returns the bits behind the last one.
+    """Write the packed codes to codes (n,) uint8; return the bits after the last code.
 
-    sign is the bit that stands for itself and all above it: 1 << (bits - 1), or 0 for none.
+    sign is the sign bit, 1 << (bits - 1), or 0 for unsigned codes.
     """
     mask = np.uint64((1 << bits) - 1)
     sign = np.uint64(sign)

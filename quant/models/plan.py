@@ -6,8 +6,7 @@ from quant.base.config import Config
 from quant.calibration.calibrate import Calibration
 from quant.models.parameters import aliases_of, roles_of, state_of, transposed_names
 from quant.models.recipe import KEEP, Recipe
-from quant.quantizers.gptq_config import GptqConfig
-from quant.quantizers.quantize import needs_hessian
+from quant.quantizers.gptq import GptqConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,12 +76,12 @@ def with_calibration(job: Job, calibration: Calibration, is_sequential: bool) ->
         step = step_of(job.name, calibration.input_groups)
         if step == 0 or job.role == "embedding":  # looked up first, also if tied to the head
             return job
-        is_compensated = isinstance(config, Config) and needs_hessian(config)
+        is_compensated = isinstance(config, Config) and config.needs_hessian
         group = calibration.input_groups[step - 1] if is_compensated else ()
         return job._replace(step=step, input_group=group)
     if isinstance(config, Config):
         config = without_gptq(config) if job.role == "embedding" else config
-        if needs_hessian(config):
+        if config.needs_hessian:
             calibration.check_reached(job.name)
     return job._replace(config=config)
 

@@ -8,7 +8,6 @@ from math import fsum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from quant.base.config import Config
@@ -20,12 +19,11 @@ from quant.models.recipe import KEEP, Recipe, find_recipe
 from quant.models.report import TensorReport, relative_mse
 from quant.models.sequential import SequentialCalibration, compensated_target
 from quant.quantizers.gptq import GptqTensor
-from quant.quantizers.quantize import label, needs_hessian, quantize
+from quant.quantizers.quantize import label, quantize_matrix
+from quant.types import Float64, Matrix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Float64 = NDArray[np.float64]
 
 
 def quantize_model(
@@ -63,7 +61,7 @@ def quantize_model(
     recipe = find_recipe(recipe)
     jobs, aliases = plan(model, recipe)
     hessian_names = [
-        job.name for job in jobs if isinstance(job.config, Config) and needs_hessian(job.config)
+        job.name for job in jobs if isinstance(job.config, Config) and job.config.needs_hessian
     ]
     if hessian_names and calibration is None:
         raise ValueError(
@@ -142,7 +140,7 @@ def quantize_tensor(
             hessian, target = cost_of(job, calibration), matrix
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            q = replace(quantize(target, job.config, hessian), layout=layout)
+            q = quantize_matrix(target, layout, job.config, hessian)
         for warning in caught:
             warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=3)
         decoded = q.matrix()
@@ -179,8 +177,8 @@ def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
 def with_errors(
     report: TensorReport,
     calibration: Calibration | None,
-    matrix: NDArray[np.float32],
-    decoded: NDArray[np.float32],
+    matrix: Matrix,
+    decoded: Matrix,
 ) -> TensorReport:
     """The report with the errors of the decoded matrix (R, C)."""
     error = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quant.base.tensor import QuantizedTensor
+from quant.base.config import QuantizedTensor
 from quant.io.file import MAX_BYTES, load, save
 from quant.models.parameters import state_of
 from quant.models.report import TensorReport, make_table

@@ -7,7 +7,7 @@ from typing import Any
 
 from quant.base.config import Config, check_choice
 from quant.models.parameters import ROLES
-from quant.quantizers.gptq_config import GptqConfig
+from quant.quantizers.gptq import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.product import ProductConfig
 from quant.quantizers.residual import ResidualConfig

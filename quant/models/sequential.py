@@ -23,18 +23,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quant.calibration.calibrate import Calibration
 from quant.numerics.hessian import Hessian, as_array
+from quant.types import Float64, Matrix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from quant.models.block_chain import BlockChain
 
-Float64 = NDArray[np.float64]
-Matrix = NDArray[np.float32]
 
 DAMP = 0.01  # of the mean diagonal, where the Hessian of x̃ is inverted
 

@@ -1,21 +1,17 @@
-"""How far the levels reach: the step of each row, group, column or tensor, by a clip rule."""
+"""Fit the scales of a uniform grid: how far its levels reach, by a clip rule."""
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quant.base.matrix import to_float
 from quant.kernels.grid import add_errors, add_powers
 from quant.numerics.grid import UniformGrid
+from quant.types import Float64, Matrix
 
-Matrix = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-
-# The search for the least error: octaves by which a range is narrowed, one after the other, and
-# whether they narrow its lower and its upper end. Outliers reach 60 standard deviations.
+# The search for the smallest squared error: octaves by which a range is narrowed, one after the
+# other, and whether its lower and its upper end are narrowed. Outliers reach 60 standard
+# deviations.
 COARSE, ENDS, FINE = np.arange(1, 49) / 8, np.arange(-24, 25) / 8, np.arange(-7, 8) / 64
 BOTH, LOWER, UPPER = (1, 1), (1, 0), (0, 1)
 SYMMETRIC = [(COARSE, BOTH), (FINE, BOTH)]
@@ -26,7 +22,7 @@ AFFINE = [
 
 
 def parse_clip(clip: str) -> tuple[str, float]:
-    """(name, K) of a clip rule: ("absmax", inf), ("mse", inf), ("hessian", inf) or ("sd", K)."""
+    """Return (name, K) of a clip rule; K is inf for "absmax", "mse" and "hessian"."""
     if clip in ("absmax", "mse", "hessian"):
         return clip, inf
     name, _, number = str(clip).partition(":")
@@ -42,7 +38,7 @@ def parse_clip(clip: str) -> tuple[str, float]:
     return name, k
 
 
-def fit_grid(
+def fit_uniform(
     matrix: Matrix,
     n_rows: int,
     group_size: int,
@@ -51,26 +47,33 @@ def fit_grid(
     symmetric: bool,
     clip: str,
     scale_dtype: str,
-    column_weights: Doubles | None = None,
+    column_weights: Float64 | None = None,
 ) -> UniformGrid:
-    """The grid that a clip rule gives a matrix (R, C).
+    """Fit a uniform grid to a matrix (R, C) float32 by a clip rule.
 
-    "absmax" reaches the largest weight; "sd:K" K standard deviations, of either sign about 0, or
-    about the mean if the grid is affine; "mse" and "hessian" try ranges from that of absmax down to
-    1/64 of it, 1.1 % apart in the end, and take the one of least squared error, each column's
-    weighted by `costs`; the ends of an affine one also move by themselves. Where all weights are
-    alike, sd reaches the largest; where all are 0, the step is 1. A range always holds 0.
+    "absmax" reaches the largest weight. "sd:K" reaches K standard deviations: about 0 if the grid
+    is symmetric, else about the mean. "mse" and "hessian" try ranges from that of absmax down to
+    1/64 of it, in the end 1.1 % apart, and take the one with the smallest squared error, weighted
+    by column; the ends of an affine range are also moved one at a time. Where all weights of a
+    group are equal, sd reaches the largest weight; where all are 0, the scale is 1. Every range
+    includes 0.
 
     Parameters
     ----------
     n_rows : 1 or R
-        Rows of steps: one for all rows together, or one for each.
+        Rows of the scales: one for all rows together, or one for each.
     group_size : int
-        Columns that share a step.
+        Columns that share a scale.
     scale_dtype : str
-        Steps are rounded to it, and used as rounded; none to 0: to its least positive number.
-    costs : (C,) float64 >= 0, optional
-        All alike by default.
+        Dtype of stored scales. They are rounded to it before use, and never to 0 but to its
+        smallest positive number.
+    column_weights : (C,) float64 >= 0, optional
+        Weight of the squared error of each column; equal if absent.
+
+    Raises
+    ------
+    ValueError
+        If a scale does not fit its dtype, or a level is not finite.
     """
     lowest, highest = code_range(bits, symmetric)
     name, k = parse_clip(clip)
@@ -79,53 +82,49 @@ def fit_grid(
     low, high = np.minimum(least, 0), np.maximum(most, 0)
     if name == "sd":
         mean, sd = moments(matrix, n_rows, group_size)
-        about = 0.0 if symmetric else mean
+        centre = 0.0 if symmetric else mean
         is_varied = least < most
-        low = np.where(is_varied, np.minimum(about - k * sd, 0), low)
-        high = np.where(is_varied, np.maximum(about + k * sd, 0), high)
+        low = np.where(is_varied, np.minimum(centre - k * sd, 0), low)
+        high = np.where(is_varied, np.maximum(centre + k * sd, 0), high)
 
-    def grid(low: Doubles, high: Doubles) -> UniformGrid:
+    def levels(low: Float64, high: Float64) -> tuple[Matrix, Matrix]:
         span = np.maximum(-low, high) if symmetric else high - low
-        scales = rounded(np.where(span > 0, span / highest, 1.0), scale_dtype)
+        scales = round_scales(np.where(span > 0, span / highest, 1.0), scale_dtype)
         zero_points = np.zeros_like(scales)
         if not symmetric:
             zero_points = np.clip(np.rint(-low / scales), lowest, highest).astype(np.float32)
-        return UniformGrid(
-            scales=scales,
-            zero_points=zero_points,
-            lowest=lowest,
-            highest=highest,
-            group_size=group_size,
-        )
+        return scales, zero_points
 
     if name in ("mse", "hessian"):
-        column_weights = np.ones(matrix.shape[1]) if column_weights is None else column_weights
-        low, high = least_error(
-            lambda low, high: errors(matrix, grid(low, high), column_weights), low, high, symmetric
-        )
-    return grid(low, high)
+        weights = np.ones(matrix.shape[1]) if column_weights is None else column_weights
+        bounds = np.float32(lowest), np.float32(highest)
 
+        def errors(low: Float64, high: Float64) -> Float64:
+            sums = np.zeros(low.shape)
+            add_errors(matrix, *levels(low, high), *bounds, group_size, weights, sums)
+            return sums
 
-def errors(matrix: Matrix, grid: UniformGrid, column_weights: Doubles) -> Doubles:
-    """Sum of cost * (w - decoded)^2 over each group, (R or 1, G) float64; costs (C,) float64."""
-    found = np.zeros(grid.scales.shape)
-    bounds = np.float32(grid.lowest), np.float32(grid.highest)
-    add_errors(
-        matrix, grid.scales, grid.zero_points, *bounds, grid.group_size, column_weights, found
+        low, high = smallest_error(errors, low, high, symmetric)
+    scales, zero_points = levels(low, high)
+    return UniformGrid(
+        scales=scales,
+        zero_points=zero_points,
+        lowest=lowest,
+        highest=highest,
+        group_size=group_size,
     )
-    return found
 
 
-def least_error(
-    errors: Callable[[Doubles, Doubles], Doubles], low: Doubles, high: Doubles, symmetric: bool
-) -> tuple[Doubles, Doubles]:
-    """(low, high) of least error, of the ranges given and those tried; each group on its own."""
+def smallest_error(
+    errors: Callable[[Float64, Float64], Float64], low: Float64, high: Float64, symmetric: bool
+) -> tuple[Float64, Float64]:
+    """Return the (low, high) of each group whose error is smallest among the ranges tried."""
     best = errors(low, high)
-    for ranges, (moves_low, moves_high) in SYMMETRIC if symmetric else AFFINE:
+    for octaves, (narrows_low, narrows_high) in SYMMETRIC if symmetric else AFFINE:
         first_low, first_high = low, high
-        for octaves in ranges:
-            next_low = first_low * 2.0 ** -(octaves * moves_low)
-            next_high = first_high * 2.0 ** -(octaves * moves_high)
+        for octave in octaves:
+            next_low = first_low * 2.0 ** -(octave * narrows_low)
+            next_high = first_high * 2.0 ** -(octave * narrows_high)
             error = errors(next_low, next_high)
             is_better = error < best
             best = np.where(is_better, error, best)
@@ -135,31 +134,32 @@ def least_error(
 
 
 def code_range(bits: int, symmetric: bool) -> tuple[int, int]:
-    """(lowest, highest) code: symmetric without the extra negative level, or from 0."""
-    most = int(2 ** (bits - 1) - 1)
-    return (-most, most) if symmetric else (0, 2 * most + 1)
+    """Return (lowest, highest) code: -n..n if symmetric, else 0..2n + 1; n is 2^(bits-1) - 1."""
+    n = int(2 ** (bits - 1) - 1)
+    return (-n, n) if symmetric else (0, 2 * n + 1)
 
 
-def rounded(scales: Doubles, dtype: str) -> Matrix:
-    """Steps as this dtype holds them, float32; what it would make 0 becomes its least positive."""
+def round_scales(scales: Float64, dtype: str) -> Matrix:
+    """Round scales to a dtype, at least to its smallest positive number; returned as float32."""
     info = np.finfo(dtype)
     if scales.max() > info.max:
         raise ValueError(
-            f"scales must be finite as {dtype}, got {scales.max():.4g}; are these weights?"
+            f"scales must be finite as {dtype}, got {scales.max():.4g}; look for outliers in the "
+            "weight"
         )
     return np.maximum(scales, info.smallest_subnormal).astype(dtype).astype(np.float32)
 
 
-def over_groups(reduce: np.ufunc, matrix: Matrix, n_rows: int, group_size: int) -> Doubles:
-    """The least or the greatest weight of each group, (R or 1, G) float64."""
+def over_groups(reduce: np.ufunc, matrix: Matrix, n_rows: int, group_size: int) -> Float64:
+    """Return the minimum or maximum of each group, (R or 1, G) float64."""
     if n_rows == 1:
         matrix = reduce.reduce(matrix, axis=0, keepdims=True)
     starts = np.arange(0, matrix.shape[1], group_size)
     return np.asarray(reduce.reduceat(matrix, starts, axis=1), np.float64)
 
 
-def moments(matrix: Matrix, n_rows: int, group_size: int) -> tuple[Doubles, Doubles]:
-    """(mean, standard deviation) of each group, (R or 1, G) float64; of all weights, not n - 1."""
+def moments(matrix: Matrix, n_rows: int, group_size: int) -> tuple[Float64, Float64]:
+    """Return (mean, population standard deviation) of each group, (R or 1, G) float64."""
     rows, columns = matrix.shape
     starts = np.arange(0, columns, group_size)
     counts = np.diff(starts, append=columns) * (rows if n_rows == 1 else 1)
@@ -169,33 +169,3 @@ def moments(matrix: Matrix, n_rows: int, group_size: int) -> tuple[Doubles, Doub
     squares[:] = 0
     add_powers(matrix, means, group_size, sums, squares)
     return means, np.sqrt(squares / counts)
-
-
-def read_column_weights(hessian: Any, clip: str, n_columns: int) -> NDArray[np.float64] | None:
-    """Diagonal (C,) float64 of a Hessian if the clip rule asks for one.
-
-    Raises
-    ------
-    ValueError
-        If it is missing or needless; if it is not finite, >= 0 and somewhere > 0.
-    """
-    if (clip == "hessian") != (hessian is not None):
-        got = "none" if hessian is None else f"one with clip={clip!r}"
-        raise ValueError(f"a hessian goes with clip='hessian', got {got}; give both or neither")
-    if hessian is None:
-        return None
-    given, _, _ = to_float(hessian, "hessian")
-    if given.shape not in [(n_columns,), (n_columns, n_columns)]:
-        raise ValueError(
-            f"hessian must be of shape ({n_columns}, {n_columns}) or its diagonal, got shape "
-            f"{given.shape}; is it of another layer?"
-        )
-    column_weights = np.array(given.diagonal() if given.ndim == 2 else given, np.float64)
-    if not (
-        np.isfinite(column_weights).all() and column_weights.min() >= 0 and column_weights.max() > 0
-    ):
-        raise ValueError(
-            "the Hessian's diagonal must be finite, >= 0 and somewhere > 0, got "
-            f"{column_weights.min()}..{column_weights.max()}; did the calibration reach this layer?"
-        )
-    return column_weights

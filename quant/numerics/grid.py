@@ -1,40 +1,37 @@
 """The levels that a weight can take: evenly spaced, or those of a codebook."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from quant.kernels.grid import decode_codebook, decode_uniform, encode_codebook, encode_uniform
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float32]
+from quant.types import Array, Matrix
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UniformGrid:
-    """Levels (code - zero) * step.
+    """Levels ``(code - zero_point) * scale``.
 
-    The code of a weight w is ``clip(rint(w / step) + zero, lowest, highest)``, all in float32 and
-    with a division: numpy, torch and the kernel agree to the bit. A tie goes to the even multiple
-    of the step.
+    The code of a weight w is ``clip(rint(w / scale) + zero_point, lowest, highest)``, all in
+    float32 and with a division, so that numpy, torch and the kernel agree to the bit. Ties go to
+    the even multiple of the scale.
 
     Attributes
     ----------
-    steps : (R or 1, G) float32 > 0
-        Of each row, or of all; of each group of columns.
-    zeros : (R or 1, G) float32, whole
-        The codes that stand for 0; all 0 if the grid is symmetric.
+    scales : (R or 1, G) float32 > 0
+        One for each row, or one for all rows; one for each group of columns.
+    zero_points : (R or 1, G) float32, whole numbers
+        Codes of the weight 0; all 0 if the grid is symmetric.
     lowest, highest : int
-        The codes in use, both included: within int8 if `lowest` is negative, else within uint8.
+        Smallest and largest code: within int8 if `lowest` is negative, else within uint8.
     group_size : int
-        Columns that share a step; C or more for one group. The last group may be shorter.
+        Columns that share a scale; C or more for one group. The last group may be shorter.
 
     Raises
     ------
     ValueError
-        If an array is of another kind, or a level is not finite.
+        If an array has another dtype or shape, or a level is not finite.
     """
 
     scales: Matrix
@@ -44,7 +41,7 @@ class UniformGrid:
     group_size: int
 
     def __post_init__(self) -> None:
-        check_scales(self.scales, "scales", self.group_size)
+        check_scales(self.scales, self.group_size)
         zero_points = self.zero_points
         if zero_points.dtype != np.float32 or zero_points.shape != self.scales.shape:
             raise ValueError(
@@ -54,12 +51,12 @@ class UniformGrid:
         least, most = (-128, 127) if self.lowest < 0 else (0, 255)
         if not least <= self.lowest < self.highest <= most:
             raise ValueError(
-                "codes must be an int8 or a uint8, lowest < highest, got "
+                "codes must fit int8 or uint8, lowest < highest, got "
                 f"{self.lowest}..{self.highest}; use 8 bits or fewer"
             )
         if not np.all((zero_points == np.rint(zero_points)) & (np.abs(zero_points) <= 255)):
             raise ValueError(
-                f"zero_points must be whole numbers in -255..255, got "
+                "zero_points must be whole numbers in -255..255, got "
                 f"{zero_points.min()}..{zero_points.max()}; they are codes"
             )
         reach = np.maximum(np.abs(self.lowest - zero_points), np.abs(self.highest - zero_points))
@@ -70,17 +67,33 @@ class UniformGrid:
                 f"levels must be finite, got a scale of {self.scales.max():.4g}; it is too large"
             )
 
+    @property
+    def code_dtype(self) -> type[np.int8] | type[np.uint8]:
+        """Dtype of the codes."""
+        return np.int8 if self.lowest < 0 else np.uint8
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of a packed code."""
+        return (self.highest - self.lowest).bit_length()
+
     def encode(self, matrix: Matrix, out: Array | None = None) -> Array:
-        """Codes (R, C), int8 or uint8, of weights (R, C) float32, finite; written to `out`."""
+        """Return the codes (R, C), int8 or uint8, of a matrix (R, C) float32, finite.
+
+        They are written to `out` if it is given.
+        """
         check_fit(self.scales, self.group_size, matrix.shape)
         check_float32(matrix)
-        codes = output(out, matrix.shape, np.int8 if self.lowest < 0 else np.uint8)
+        codes = output(out, matrix.shape, self.code_dtype)
         bounds = np.float32(self.lowest), np.float32(self.highest)
         encode_uniform(matrix, self.scales, self.zero_points, *bounds, self.group_size, codes)
         return codes
 
     def decode(self, codes: Array, out: Matrix | None = None) -> Matrix:
-        """Weights (R, C) float32 of codes (R, C), int8 or uint8; written to `out`."""
+        """Return the matrix (R, C) float32 of codes (R, C), int8 or uint8.
+
+        It is written to `out` if it is given.
+        """
         check_fit(self.scales, self.group_size, codes.shape)
         if codes.dtype not in (np.int8, np.uint8):
             raise ValueError(f"codes must be int8 or uint8, got {codes.dtype}; cast them")
@@ -89,58 +102,68 @@ class UniformGrid:
         return matrix
 
     def column(self, i: int) -> tuple[Matrix, Matrix]:
-        """(steps, zeros) of column i, each (R or 1,)."""
+        """Return (scales, zero points) of column i, each (R or 1,)."""
         group = i // self.group_size
         return self.scales[:, group], self.zero_points[:, group]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CodebookGrid:
-    """Levels codebook[code] * scale.
+    """Levels ``codebook[code] * scale``.
 
-    The code of a weight w is the index of the level nearest to w / scale (float32); a tie goes to
-    the lower one.
+    The code of a weight w is the index of the codebook value nearest to w / scale (float32). Ties
+    go to the lower value.
 
     Attributes
     ----------
     codebook : (K,) float32, ascending
         1 <= K <= 256.
     scales : (R or 1, G) float32 > 0
-        Of each row, or of all; of each group of columns.
+        One for each row, or one for all rows; one for each group of columns.
     group_size : int
         Columns that share a scale; C or more for one group. The last group may be shorter.
 
     Raises
     ------
     ValueError
-        If an array is of another kind, or a level is not finite.
+        If an array has another dtype or shape, or a level is not finite.
     """
 
     codebook: Matrix
     scales: Matrix
     group_size: int
 
+    code_dtype = np.uint8
+
     def __post_init__(self) -> None:
-        check_scales(self.scales, "scales", self.group_size)
-        book = self.codebook
-        if book.dtype != np.float32 or book.ndim != 1 or not 1 <= book.size <= 256:
+        check_scales(self.scales, self.group_size)
+        codebook = self.codebook
+        if codebook.dtype != np.float32 or codebook.ndim != 1 or not 1 <= codebook.size <= 256:
             raise ValueError(
-                f"codebook must be float32 of shape (1..256,), got {book.dtype} of shape "
-                f"{book.shape}; a code is a byte"
+                f"codebook must be float32 of shape (1..256,), got {codebook.dtype} of shape "
+                f"{codebook.shape}; a code is one byte"
             )
-        if not np.isfinite(book).all() or np.any(book[1:] < book[:-1]):
+        if not np.isfinite(codebook).all() or np.any(codebook[1:] < codebook[:-1]):
             raise ValueError(
-                f"codebook must be finite and ascending, got {book[0]}..{book[-1]}; sort it"
+                f"codebook must be finite and ascending, got {codebook[0]}..{codebook[-1]}; sort it"
             )
         with np.errstate(over="ignore"):
-            is_finite = np.isfinite(self.scales.max() * np.abs(book).max())
+            is_finite = np.isfinite(self.scales.max() * np.abs(codebook).max())
         if not is_finite:
             raise ValueError(
                 f"levels must be finite, got a scale of {self.scales.max():.4g}; it is too large"
             )
 
+    @property
+    def code_bits(self) -> int:
+        """Bits of a packed code."""
+        return max((len(self.codebook) - 1).bit_length(), 1)
+
     def encode(self, matrix: Matrix, out: Array | None = None) -> Array:
-        """Codes (R, C) uint8 of weights (R, C) float32, finite; written to `out`."""
+        """Return the codes (R, C) uint8 of a matrix (R, C) float32, finite.
+
+        They are written to `out` if it is given.
+        """
         check_fit(self.scales, self.group_size, matrix.shape)
         check_float32(matrix)
         codes = output(out, matrix.shape, np.uint8)
@@ -148,72 +171,86 @@ class CodebookGrid:
         return codes
 
     def decode(self, codes: Array, out: Matrix | None = None) -> Matrix:
-        """Weights (R, C) float32 of codes (R, C) uint8; written to `out`."""
+        """Return the matrix (R, C) float32 of codes (R, C) uint8.
+
+        It is written to `out` if it is given.
+        """
         check_fit(self.scales, self.group_size, codes.shape)
         if codes.dtype != np.uint8 or (codes.size and codes.max() >= self.codebook.size):
             raise ValueError(
                 f"codes must be uint8 below {self.codebook.size}, got {codes.dtype} up to "
-                f"{codes.max()}; they are of another codebook"
+                f"{codes.max()}; use the codebook that they were encoded with"
             )
         matrix = output(out, codes.shape, np.float32)
         decode_codebook(codes, self.codebook, self.scales, self.group_size, matrix)
         return matrix
 
     def column(self, i: int) -> Matrix:
-        """Scales of column i, (R or 1,)."""
+        """Return the scales of column i, (R or 1,)."""
         return self.scales[:, i // self.group_size]
 
     def thresholds(self) -> Matrix:
-        """Greatest float32 that still belongs to each level but the last, (2^n - 1,).
+        """Return the largest float32 that belongs to each level but the last, (2^n - 1,).
 
-        A float32 is above the middle of two levels if and only if it is above the greatest float32
-        that is not. What 2^n levels would need beyond K - 1 is infinite.
+        A float32 is above the midpoint of two levels if and only if it is above the largest float32
+        that is at or below the midpoint. Thresholds beyond the K - 1 of the codebook are infinite.
         """
         levels = self.codebook.astype(np.float64)
-        middle = 0.5 * (levels[1:] + levels[:-1])
-        rounded = middle.astype(np.float32)
+        midpoints = 0.5 * (levels[1:] + levels[:-1])
+        rounded = midpoints.astype(np.float32)
         below = np.nextafter(rounded, np.float32(-np.inf))
         n = max(self.codebook.size - 1, 1).bit_length()
         padded = np.full(2**n - 1, np.inf, np.float32)
-        padded[: middle.size] = np.where(rounded > middle, below, rounded)
+        padded[: midpoints.size] = np.where(rounded > midpoints, below, rounded)
         return padded
 
 
-def check_scales(scales: Matrix, name: str, group_size: int) -> None:
+Grid = UniformGrid | CodebookGrid
+
+
+def is_same(grid: Grid, other: Grid, n_columns: int) -> bool:
+    """Whether two grids of one class have the same levels in a matrix of this many columns."""
+    names = {field.name for field in fields(grid)} - {"group_size"}
+    return min(grid.group_size, n_columns) == min(other.group_size, n_columns) and all(
+        np.array_equal(getattr(grid, name), getattr(other, name)) for name in names
+    )
+
+
+def check_scales(scales: Matrix, group_size: int) -> None:
     """Raise ValueError unless `scales` is (R or 1, G) float32, finite and > 0."""
     if scales.dtype != np.float32 or scales.ndim != 2 or scales.size == 0:
         raise ValueError(
-            f"{name} must be float32 of shape (rows or 1, groups), got {scales.dtype} of shape "
+            f"scales must be float32 of shape (rows or 1, groups), got {scales.dtype} of shape "
             f"{scales.shape}; reshape them"
         )
     if not (scales.min() > 0 and np.isfinite(scales.max())):
         raise ValueError(
-            f"{name} must be finite and > 0, got {scales.min():.4g}..{scales.max():.4g}; give a "
-            "group of zeros a 1"
+            f"scales must be finite and > 0, got {scales.min():.4g}..{scales.max():.4g}; use 1 for "
+            "a group of zeros"
         )
     if group_size < 1:
-        raise ValueError(f"group_size must be >= 1, got {group_size}; C for one group")
+        raise ValueError(f"group_size must be >= 1, got {group_size}; use C for one group")
 
 
 def check_fit(scales: Matrix, group_size: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless these scales are those of a matrix of this shape."""
+    """Raise ValueError unless the scales fit a matrix of this shape."""
     if len(shape) != 2 or scales.shape not in [
         (rows, -(-shape[1] // group_size)) for rows in (1, shape[0])
     ]:
         raise ValueError(
-            f"a grid of {scales.shape} scales for groups of {group_size} columns must meet a "
-            f"matrix that it fits, got shape {shape}; fit it anew"
+            f"a grid must fit the matrix, got scales of shape {scales.shape} for groups of "
+            f"{group_size} columns and a matrix of shape {shape}; fit a new grid"
         )
 
 
 def check_float32(matrix: Array) -> None:
-    """Raise ValueError unless the weights are float32: codes are defined by its arithmetic."""
+    """Raise ValueError unless the matrix is float32: codes are defined by its arithmetic."""
     if matrix.dtype != np.float32:
         raise ValueError(f"matrix must be float32, got {matrix.dtype}; cast it first")
 
 
 def output(out: Array | None, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """`out` if it is of this shape and dtype, or a new array if there is none."""
+    """Return `out`, or a new array if it is None; ValueError if its shape or dtype differs."""
     if out is None:
         return np.empty(shape, dtype)
     if out.shape != shape or out.dtype != dtype:

@@ -1,16 +1,13 @@
-"""What the groups of a matrix are divided by, so that one codebook serves them all.
+"""Scales of the groups of a matrix, by which weights are divided before a codebook is fitted.
 
-The scale of a group of zeros is stored as 0, and its weights are 0 again. While codes are sought
-the least float32 above 0 stands in its place: one can divide by it. Groups whose scale is just
-that, 1.4e-45, count as zeros.
+The scale of a group of zeros is stored as 0, and the group is decoded to 0. While codes are chosen,
+0 is replaced by the smallest positive float32, 1.4e-45, to allow division. Groups with exactly this
+scale are treated as zeros.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from quant.types import Array, Matrix
 
 RULES = ("rms", "absmax", "none")
 DTYPES = ("float16", "float32")
@@ -18,18 +15,20 @@ SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 
 def make_scales(matrix: Matrix, rule: str, group_size: int, dtype: str) -> Matrix:
-    """Scale of each group of each row (R, G) float32, of values that `dtype` holds; 0 of zeros.
+    """Return the scale of each group of each row, (R, G) float32 rounded to `dtype`.
+
+    The scale of a group of zeros is 0.
 
     Parameters
     ----------
     matrix : (R, C) float32
         Finite.
     rule : str
-        "absmax", the largest magnitude; "rms", the root of the mean square; "none": 1, (1, 1).
+        "absmax", the largest magnitude; "rms", the root mean square; "none", 1 of shape (1, 1).
     group_size : int >= 1
         Columns of a group; the last may be shorter.
     dtype : str
-        "float16" or "float32", in which they are stored.
+        Dtype of stored scales: "float16" or "float32".
 
     Raises
     ------
@@ -45,7 +44,7 @@ def make_scales(matrix: Matrix, rule: str, group_size: int, dtype: str) -> Matri
         shares = np.square(matrix / spread(used_scales(scales), group_size, columns))
         sizes = np.diff(starts, append=columns)
         mean = np.add.reduceat(shares, starts, axis=1, dtype=np.float64) / sizes
-        # the least float32 above 0 where the root would round to it
+        # at least the smallest positive float32, where the root would round to 0
         least = np.where(scales == 0, np.float32(0), SMALLEST)
         scales = np.maximum((scales * np.sqrt(mean)).astype(np.float32), least)
     with np.errstate(over="ignore"):  # refused below
@@ -60,18 +59,18 @@ def make_scales(matrix: Matrix, rule: str, group_size: int, dtype: str) -> Matri
     return stored
 
 
-def used_scales(stored: NDArray[Any]) -> Matrix:
-    """Stored scales as a grid takes them: float32, above 0."""
+def used_scales(stored: Array) -> Matrix:
+    """Convert stored scales to those of a grid: float32, above 0."""
     return np.maximum(np.ascontiguousarray(stored, np.float32), SMALLEST)
 
 
-def stored_scales(used: Matrix, dtype: str) -> NDArray[Any]:
-    """The scales of a grid as they are stored."""
+def stored_scales(used: Matrix, dtype: str) -> Array:
+    """Convert the scales of a grid to stored scales."""
     return np.where(used <= SMALLEST, np.float32(0), used).astype(dtype)
 
 
-def spread(scales: NDArray[Any], group_size: int, columns: int) -> NDArray[Any]:
-    """(R or 1, C) or what broadcasts to it: of each column the scale of its group."""
+def spread(scales: Array, group_size: int, columns: int) -> Array:
+    """Repeat scales (R or 1, G) for each column: (R or 1, C), or (R or 1, 1) for one group."""
     if scales.shape[1] == 1:
         return scales
     return np.repeat(scales, group_size, axis=1)[:, :columns]

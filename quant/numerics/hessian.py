@@ -1,4 +1,4 @@
-"""Hessian of a layer's squared error, gathered row by row, and the factor that GPTQ walks along."""
+"""Hessian of a layer's squared output error, and its LDL factorization for GPTQ."""
 
 import sys
 import warnings
@@ -8,33 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
+from quant.base.config import check_int
+from quant.types import Array, Float64, Indices
 
-BLOCK_ROWS = 4096  # rows in one float32 product: the sum over products is kept in float64
-TILE_ROWS = 128  # rows compared with their transposes at a time
-MIN_DAMP = 1e-8  # what a damp of 0 is raised to first
-SYMMETRY = 1e-5  # of the largest diagonal entry: what float32 sums may differ by
+BLOCK_ROWS = 4096  # calibration rows in one float32 product; products are added in float64
+TILE_ROWS = 128  # rows of a matrix compared with its transpose at a time
+MIN_DAMP = 1e-8  # first value to try where a damp of 0 fails
+SYMMETRY = 1e-5  # asymmetry allowed for float32 sums, in units of the largest diagonal entry
 
 
 class DampingWarning(UserWarning):
-    """The Hessian could not be factored with the damping asked, and more was used."""
+    """The Hessian could not be factored with the requested damping; more was used."""
 
 
 class Hessian:
-    """Mean of x xᵀ over calibration rows x, streamed in any pieces.
+    """Mean of x xᵀ over calibration rows x, accumulated over any number of batches.
 
-    Half the second derivative of the layer's mean squared output error, the same for each of its
-    outputs. It is a mean, so more rows make it more certain and not larger.
+    It is half the second derivative of the layer's mean squared output error, the same for each
+    output. Because it is a mean, its scale does not depend on the number of rows.
 
     Parameters
     ----------
     n_columns : int
-        C: inputs of the layer.
+        Number of inputs of the layer, C.
 
     Attributes
     ----------
     n_rows : int
-        Calibration rows so far.
+        Number of calibration rows added.
 
     Examples
     --------
@@ -46,28 +47,25 @@ class Hessian:
     """
 
     def __init__(self, n_columns: int) -> None:
-        if type(n_columns) is not int or n_columns < 1:
-            raise ValueError(
-                f"n_columns must be an integer >= 1, got {n_columns!r}; give the layer's inputs"
-            )
+        n = check_int(n_columns, "n_columns", 1, sys.maxsize)
         self.n_rows = 0
-        self._sum = np.zeros((n_columns, n_columns))
+        self._sum = np.zeros((n, n))
 
     @property
     def n_columns(self) -> int:
-        """C: inputs of the layer."""
+        """Number of inputs of the layer, C."""
         return len(self._sum)
 
     def add(self, rows: Any) -> None:
-        """Take in calibration rows (..., C), float, numpy or torch on any device.
+        """Add calibration rows (..., C), numpy or torch on any device.
 
-        float64 is multiplied in float64, all else in float32.
+        float64 rows are multiplied in float64, all others in float32.
 
         Raises
         ------
         ValueError
-            If they have another number of columns, are not finite, or their squares overflow;
-            then nothing was taken in.
+            If the number of columns differs, or the rows or their squares are not finite; then no
+            row is added.
         """
         rows = as_array(rows)
         if rows.ndim == 0 or rows.shape[-1] != self.n_columns:
@@ -81,9 +79,9 @@ class Hessian:
             block = rows[start : start + BLOCK_ROWS]
             if block.dtype != np.float64:
                 block = np.asarray(block, np.float32)
-            with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused below
                 product = block.T @ block
-            # A sum of squares is finite only if all that was squared is.
+            # A sum of squares is finite only if all of its terms are.
             finite = np.isfinite(np.diagonal(product))
             if not finite.all():
                 raise ValueError(
@@ -95,10 +93,10 @@ class Hessian:
         self.n_rows += len(rows)
 
     def matrix(self) -> Float64:
-        """(C, C) float64: the mean; ValueError if no row came."""
+        """Return the mean (C, C) float64; ValueError if there are no rows."""
         if not self.n_rows:
             raise ValueError(
-                "a Hessian needs at least one calibration row, got 0; see that the calibration "
+                "a Hessian needs at least one calibration row, got 0; check that the calibration "
                 "reaches the layer, or round to nearest"
             )
         return self._sum / self.n_rows
@@ -106,28 +104,28 @@ class Hessian:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LdlFactor:
-    """Damped Hessian H, of columns in visiting order, as ``H = Dᵀ diag(pivots)² D``.
+    """Factorization of the damped Hessian, columns in visiting order: ``H = Dᵀ diag(p²) D``.
 
-    An error e (C,) of a row of weights costs eᵀHe, column after column the square of pivots[j]
-    times (its own error, and what the errors before it add to it: drift[j, :j] @ e[:j]). To choose
-    each column so that this is small is GPTQ, and Babai's nearest plane. The factor U of the
-    inverse, in which GPTQ is mostly written, is not needed: ``U_jj = 1 / pivots[j]``.
+    D is unit lower triangular, so the loss of the errors e (C,) of a row of weights is
+    ``eᵀ H e = Σⱼ (pⱼ (D e)ⱼ)²``. Choosing eⱼ to shrink each term in turn is GPTQ (Babai's nearest
+    plane). The inverse Hessian is not needed: its factor U, in terms of which GPTQ is usually
+    written, has ``U_jj = 1 / pⱼ``.
 
     Attributes
     ----------
     order : (C,) int64
-        Columns as they are visited.
-    drift : (C, C) float64, unit lower triangular
-        D.
+        Columns in visiting order.
+    feedback : (C, C) float64, unit lower triangular
+        D: how the errors of earlier columns are added to each column (QuIP: linear feedback).
     pivots : (C,) float64 >= 0
-        0 for dead columns.
+        p, in visiting order; 0 for dead columns.
     dead : (C,) bool
-        Columns, as they stand in the weight, that no calibration row touches.
+        Columns of the weight, in its own order, that are 0 in all calibration rows.
     damp : float
-        What was used: this times the mean diagonal was added to the diagonal.
+        Damping used: this times the mean live diagonal entry was added to the diagonal.
     """
 
-    order: NDArray[np.int64]
+    order: Indices
     feedback: Float64
     pivots: Float64
     dead: NDArray[np.bool_]
@@ -135,20 +133,20 @@ class LdlFactor:
 
 
 def ldl_factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> LdlFactor:
-    """Factor of a Hessian (C, C) that `check_hessian` passed, in float64.
+    """Factor a Hessian (C, C) that `check_hessian` returned, in float64.
 
     Parameters
     ----------
     damp : float in [0, 1]
-        In mean diagonal entries of live columns. If the factorization fails it is raised tenfold
-        until it succeeds, with a `DampingWarning`.
+        Added to the diagonal, in units of the mean diagonal entry of live columns. If the
+        factorization fails, it is raised tenfold until it succeeds, with a `DampingWarning`.
     act_order : bool
-        Whether columns go by falling diagonal; otherwise as they stand.
+        Whether columns are visited by decreasing diagonal; else in their own order.
 
     Raises
     ------
     ValueError
-        If it is not positive semidefinite: a damp of 1 does not help.
+        If the factorization fails with a damp of 1: the Hessian is not positive semidefinite.
     """
     diagonal = np.diagonal(hessian)
     dead = diagonal == 0
@@ -156,7 +154,7 @@ def ldl_factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) 
     order = np.arange(len(dead))
     if act_order:
         order = np.argsort(-diagonal, kind="stable")
-    # H = Dᵀ D, with the unit diagonal taken out, is the Cholesky factorization of H turned about.
+    # H = Lᵀ L with L lower triangular: the Cholesky factorization of H with its columns reversed.
     reversed_hessian = np.take(hessian[order[::-1]], order[::-1], axis=1)
     undamped = np.where(dead, mean, diagonal)[order[::-1]]
     used = damp
@@ -170,46 +168,46 @@ def ldl_factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) 
     if used != damp:
         warnings.warn(
             f"the Hessian could not be factored with damp {damp:g}; {used:g} was used: calibrate "
-            "with more rows, or ask for more",
+            "with more rows, or set a larger damp",
             DampingWarning,
             stacklevel=2,
         )
     lower = upper[::-1, ::-1]
     pivots = np.diagonal(lower).copy()
     feedback = np.divide(lower, pivots[:, None], order="C")
-    pivots[dead[order]] = 0  # what is wrong there costs nothing
+    pivots[dead[order]] = 0  # errors there cost nothing
     return LdlFactor(order=order, feedback=feedback, pivots=pivots, dead=dead, damp=used)
 
 
 def mean_of_live(diagonal: Float64) -> float:
-    """Mean of the entries that are not 0, of which there must be one: the unit of damping."""
+    """Return the mean of the diagonal entries that are not 0, the unit of damping."""
     live = diagonal[diagonal != 0]
     return float((live / len(live)).sum())
 
 
 def cholesky(matrix: Float64, diagonal: Float64) -> Float64 | None:
-    """Upper factor R with RᵀR = matrix, this diagonal put in; None if it has none but by rounding.
+    """Return upper triangular R with RᵀR = matrix, or None if it is not positive definite.
 
-    The diagonal is put into `matrix` itself.
+    The diagonal is written into `matrix` first.
     """
     np.fill_diagonal(matrix, diagonal)
     try:
         upper = np.asarray(np.linalg.cholesky(matrix, upper=True), np.float64)
     except np.linalg.LinAlgError:
         return None
-    # A pivot that is a rounding error may come out positive, and sends all behind it astray.
+    # A pivot that should be 0 may come out positive by rounding; the factor is then useless.
     noise = len(matrix) * np.finfo(np.float64).eps * diagonal.max()
     return upper if (np.diagonal(upper) ** 2 > noise).all() else None
 
 
 def check_hessian(hessian: Any, n_columns: int) -> Float64:
-    """(C, C) float64, symmetric, of a `Hessian` or a matrix.
+    """Return a `Hessian` or a matrix as (C, C) float64, symmetric.
 
     Raises
     ------
     ValueError
-        If it is of another shape, not finite, not symmetric, all zero, or has a diagonal that no
-        mean of x xᵀ has.
+        If its shape differs, it is not finite or not symmetric, or its diagonal is negative or all
+        0, or an entry beside a 0 of the diagonal is not 0: no mean of x xᵀ is such a matrix.
     """
     if isinstance(hessian, Hessian):
         check_shape((hessian.n_columns,) * 2, n_columns)
@@ -227,7 +225,7 @@ def check_hessian(hessian: Any, n_columns: int) -> Float64:
         )
     if not diagonal.any():
         raise ValueError(
-            "hessian must not be all zero on its diagonal, got no live column; see that the "
+            "hessian must not be all zero on its diagonal, got no live column; check that the "
             "calibration reaches the layer, or round to nearest"
         )
     dead = diagonal == 0
@@ -241,16 +239,16 @@ def check_hessian(hessian: Any, n_columns: int) -> Float64:
 
 
 def check_shape(shape: tuple[int, ...], n_columns: int) -> None:
-    """Raise ValueError unless a Hessian of this shape fits the weight."""
+    """Raise ValueError unless a Hessian of this shape fits a weight of C columns."""
     if shape != (n_columns, n_columns):
         raise ValueError(
             f"hessian must have shape {(n_columns, n_columns)} for a weight of {n_columns} "
-            f"columns, got {shape}; see that it is this layer's, and transposed=True for a Conv1D"
+            f"columns, got {shape}; use that of this layer, and transposed=True for a Conv1D"
         )
 
 
 def symmetric(matrix: Float64) -> Float64:
-    """The matrix, its halves made equal; ValueError if they differ by more than rounding."""
+    """Return the mean of a matrix and its transpose; ValueError unless they are nearly equal."""
     if not np.isfinite(matrix).all():
         row, column = np.argwhere(~np.isfinite(matrix))[0]
         raise ValueError(
@@ -267,8 +265,8 @@ def symmetric(matrix: Float64) -> Float64:
     return matrix if largest == 0 else (matrix + matrix.T) / 2
 
 
-def as_array(values: Any) -> NDArray[Any]:
-    """The values in numpy; a tensor's are fetched, and bfloat16, which numpy lacks, widened."""
+def as_array(values: Any) -> Array:
+    """Convert to a numpy array of numbers; bfloat16, which numpy lacks, becomes float32."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
         values = values.detach().cpu()

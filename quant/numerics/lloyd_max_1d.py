@@ -1,4 +1,4 @@
-"""Codebooks of numbers: those with the least squared error, and a fixed one."""
+"""Codebooks of numbers: those with the smallest squared error, and the fixed table NF4."""
 
 from statistics import NormalDist
 
@@ -7,63 +7,62 @@ from numpy.typing import ArrayLike, NDArray
 
 from quant.base.config import check_choice, check_int
 from quant.kernels.lloyd_max import best_partition
-
-Vector = NDArray[np.float64]
+from quant.types import Float64, Indices, Matrix
 
 METHODS = ("exact", "iterative")
-CELLS = 65_536  # values, or cells of values, that are partitioned exactly
-NOTHING = 2.0**-50  # of all weight: less would be lost in its sums
-SETTLED = 10_000  # iterations after which Lloyd's method is not waited for
+MAX_CELLS = 65_536  # values, or cells of values, that are partitioned exactly
+NEGLIGIBLE = 2.0**-50  # fraction of the total weight below which rounding loses a weight
+MAX_ITERATIONS = 10_000  # of Lloyd's method
 
 
 def lloyd_max(
     values: ArrayLike, k: int, *, weights: ArrayLike | None = None, method: str = "exact"
-) -> Vector:
-    """Values (K,) float64, ascending: K = k where as many numbers differ.
+) -> Float64:
+    """Fit a codebook (K,) float64, ascending; K = k if at least k numbers differ.
 
-    "exact": of up to 65,536 different numbers the optimum itself, by dynamic programming, up to
-    rounding (about 1e-12 of the variance); of more, the optimum over cells of neighbours, then
-    Lloyd's iterations over all numbers. "iterative": Lloyd's alone, from parts of as many different
-    numbers each; for comparison. It may leave a part empty, and that value out.
+    "exact" is the optimum by dynamic programming for up to 65,536 different numbers, except for
+    rounding (about 1e-12 of the variance). For more numbers it is the optimum over cells of
+    neighbours, followed by Lloyd's iterations over all numbers. "iterative" runs Lloyd's iterations
+    only, from parts with equal counts of different numbers; it may leave a part empty, and then
+    K < k.
 
     Parameters
     ----------
     values : float, of any shape, finite in float32
         At least one.
     k : int in 1..256
-        Values that may be used.
+        Size of the codebook, at most.
     weights : float >= 0, of the shape of `values`, optional
-        What the squared error of each counts; 1 if none are given. Less than 1e-15 of their sum
-        counts as 0.
+        Weights of the squared errors; 1 if absent. Weights below 1e-15 of their sum count as 0.
     method : str
         "exact" or "iterative".
 
     Raises
     ------
     ValueError
-        If an argument is anything else, or no weight is above 0.
+        If an argument has another shape, dtype or range, or no weight is above 0.
 
     Examples
     --------
     >>> lloyd_max([0.0, 1.0, 10.0, 12.0], 2)
     array([ 0.5, 11. ])
     """
-    check_int(k, "k", 1, 256)
+    k = check_int(k, "k", 1, 256)
     check_choice(method, "method", METHODS)
     x, mass = distinct(values, weights)
     if len(x) <= k:
         return x
-    middle = float(np.sum(mass * x) / mass.sum())
-    x = x - middle  # sums of squares lose least where the mean is 0
+    mean = float(np.sum(mass * x) / mass.sum())
+    x = x - mean  # sums of squares round least where the mean is 0
     starts = exact(x, mass, k) if method == "exact" else np.arange(k) * len(x) // k
-    starts = settle(x, mass, starts)
+    starts = lloyd(x, mass, starts)
     starts = starts[np.diff(starts, append=len(x)) > 0]
-    centroids: Vector = np.add.reduceat(mass * x, starts) / np.add.reduceat(mass, starts)
-    return centroids + middle
+    centroids: Float64 = np.add.reduceat(mass * x, starts) / np.add.reduceat(mass, starts)
+    return centroids + mean
 
 
-def distinct(values: ArrayLike, weights: ArrayLike | None) -> tuple[Vector, Vector]:
-    """(different values that count (N,), ascending; the weight of each), checked."""
+def distinct(values: ArrayLike, weights: ArrayLike | None) -> tuple[Float64, Float64]:
+    """Return (different values with weight (N,), ascending; their weights), checked."""
     x = np.asarray(values)
     if x.dtype.kind != "f" or x.size == 0:
         raise ValueError(
@@ -72,9 +71,10 @@ def distinct(values: ArrayLike, weights: ArrayLike | None) -> tuple[Vector, Vect
     with np.errstate(over="ignore"):
         wrong = ~np.isfinite(x.astype(np.float32, copy=False))
     if wrong.any():
-        place = int(np.argmax(wrong))
+        position = int(np.argmax(wrong))
         raise ValueError(
-            f"values must be finite in float32, got {x.flat[place]} at {place}; leave it out"
+            f"values must be finite in float32, got {x.flat[position]} at position {position}; "
+            "leave it out"
         )
     if weights is None:
         x = np.sort(x, axis=None)
@@ -92,52 +92,55 @@ def distinct(values: ArrayLike, weights: ArrayLike | None) -> tuple[Vector, Vect
             "leave them out for equal ones"
         )
     mass = mass / mass.max()
-    counts = mass > NOTHING * mass.sum()
-    x, mass = x[counts], mass[counts]
+    is_counted = mass > NEGLIGIBLE * mass.sum()
+    x, mass = x[is_counted], mass[is_counted]
     order = np.argsort(x, kind="stable")
     x, mass = x[order].astype(np.float64), mass[order]
     starts = changes(x)
     return x[starts], np.add.reduceat(mass, starts)
 
 
-def changes(x: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Where a run of equal values begins in x (N,)."""
+def changes(x: NDArray[np.floating]) -> Indices:
+    """Return the first index of each run of equal values in x (N,)."""
     return np.flatnonzero(np.concatenate([[True], x[1:] != x[:-1]]))
 
 
-def exact(x: Vector, mass: Vector, k: int) -> NDArray[np.int64]:
-    """Where the k parts of x (N,) begin that have the least error, N > k."""
-    cells = np.arange(len(x)) if len(x) <= CELLS else cells_of(x, mass)
+def exact(x: Float64, mass: Float64, k: int) -> Indices:
+    """Return the first index of each of the k parts of x (N,) with the smallest error, N > k."""
+    cells = np.arange(len(x)) if len(x) <= MAX_CELLS else cells_of(x, mass)
     sums = (np.add.reduceat(part, cells) for part in (mass, mass * x, mass * x * x))
     before = (np.concatenate([[0.0], np.cumsum(part)]) for part in sums)
     choice = np.empty((k, len(cells) + 1), np.uint16)
     ends = best_partition(*before, k, choice)
-    starts: NDArray[np.int64] = cells[np.concatenate([[0], ends[:-1]])]
+    starts: Indices = cells[np.concatenate([[0], ends[:-1]])]
     return starts
 
 
-def cells_of(x: Vector, mass: Vector) -> NDArray[np.int64]:
-    """Where at most `CELLS` runs of neighbours in x (N,) begin; more than k of them.
+def cells_of(x: Float64, mass: Float64) -> Indices:
+    """Return the first index of each cell of neighbours in x (N,): k < cells <= `MAX_CELLS`.
 
-    A run has little of the weight, few of the numbers, and little of what the levels of a good
-    quantizer are spread by: the density's cube root (Panter and Dite), which a gap next to a
-    number of that weight estimates as weight^(1/3) gap^(2/3).
+    Each cell has a small share of three measures: the numbers, their weight, and the cube root of
+    the density, by which the levels of a good quantizer are distributed (Panter and Dite). A gap
+    next to a number of some weight estimates the last as weight^(1/3) gap^(2/3).
     """
-    spread = np.cbrt(mass * np.square(np.diff(x, prepend=x[0])))
-    place = np.arange(len(x)) / len(x)
-    for measure in (mass, spread):
-        place += np.cumsum(measure) / measure.sum()
-    return changes(np.floor(place * (CELLS / 3.001)))
+    cube_root = np.cbrt(mass * np.square(np.diff(x, prepend=x[0])))
+    shares = np.arange(len(x)) / len(x)
+    for measure in (mass, cube_root):
+        shares += np.cumsum(measure) / measure.sum()
+    return changes(np.floor(shares * (MAX_CELLS / 3.001)))
 
 
-def settle(x: Vector, mass: Vector, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the parts begin once Lloyd's iterations change nothing; a part may be empty."""
+def lloyd(x: Float64, mass: Float64, starts: Indices) -> Indices:
+    """Run Lloyd's iterations to a fixed point; return the first index of each part.
+
+    A part may be empty.
+    """
     masses = np.concatenate([[0.0], np.cumsum(mass)])
     firsts = np.concatenate([[0.0], np.cumsum(mass * x)])
     centroids = np.zeros(len(starts))
-    for _ in range(SETTLED):
+    for _ in range(MAX_ITERATIONS):
         edges = np.append(starts, len(x))
-        # the centroid of an empty part stays
+        # the centroid of an empty part is kept
         is_used = edges[1:] > edges[:-1]
         np.divide(np.diff(firsts[edges]), np.diff(masses[edges]), centroids, where=is_used)
         middles = (centroids[1:] + centroids[:-1]) / 2
@@ -148,11 +151,16 @@ def settle(x: Vector, mass: Vector, starts: NDArray[np.int64]) -> NDArray[np.int
     return starts
 
 
-def normal_float() -> NDArray[np.float32]:
-    """NF4: (16,) float32, ascending, from -1 to 1, with a 0.
+def normal_float() -> Matrix:
+    """Compute NF4: (16,) float32, ascending, from -1 to 1, including 0.
 
-    Quantiles of the normal distribution at even distances of probability, 7 below 0 and 8 above;
-    the outermost leave 1/30 and 1/32 to both ends together, on average (Dettmers et al., 2023).
+    The values are quantiles of the normal distribution at equally spaced probabilities, 7 below 0
+    and 8 above, scaled to a largest value of 1. The outermost probability is the mean of those that
+    leave half of 1/30 and half of 1/32 beyond each end.
+
+    References
+    ----------
+    Dettmers, Pagnoni, Holtzman and Zettlemoyer 2023 (QLoRA), https://arxiv.org/abs/2305.14314
     """
     outermost = 1 - (1 / 30 + 1 / 32) / 2
     quantile = NormalDist().inv_cdf

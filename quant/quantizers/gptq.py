@@ -1,39 +1,45 @@
-"""GPTQ: round column by column, and let the columns to come make good the errors of those before.
+"""GPTQ: round column by column, and let later columns compensate the errors of earlier ones.
 
-On the grid of any configuration that fits one: uniform levels of a tensor, row, column or group,
-or a codebook.
+It rounds to the grid of any `GridConfig`: uniform levels for a tensor, row, column or group, or the
+values of a codebook.
+
+References
+----------
+Frantar, Ashkboos, Hoefler and Alistarh 2022, https://arxiv.org/abs/2210.17323
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quant.base.matrix import as_matrix
-from quant.base.tensor import QuantizedTensor
+from quant.base.config import Config, QuantizedTensor, check_bool
+from quant.base.matrix import Layout, as_matrix
 from quant.numerics.coordinate_descent import damped_hessian, descend, dtype_of_scales
 from quant.numerics.gptq_solver import Fit, solve, solve_and_fit
-from quant.numerics.grid import UniformGrid
-from quant.numerics.hessian import Float64, check_hessian, ldl_factor
-from quant.quantizers.gptq_config import ORDER, GptqConfig, Grid, GridConfig
+from quant.numerics.grid import Grid, UniformGrid
+from quant.numerics.hessian import check_hessian, ldl_factor
+from quant.quantizers.grid_config import GridConfig
 from quant.quantizers.scalar import ScalarConfig
+from quant.types import Array, Float64, Indices, Matrix
 
-Matrix = NDArray[np.float32]
+ORDER = "order"  # stored array: columns in visiting order
 
 
 @dataclass(frozen=True, kw_only=True)
 class GptqReport:
-    """What GPTQ did.
+    """Diagnostics of GPTQ.
 
     Attributes
     ----------
     loss : float
-        ``tr(E H Eᵀ)`` of the errors E, after all sweeps: H damped, dead columns left out.
+        ``tr(E H Eᵀ)`` of the errors E after all passes; H is damped, without dead columns.
     damp : float
-        What was used: more than was asked if the factorization failed with that.
+        Damping used; more than the setting if the factorization failed with that.
     n_dead : int
-        Columns that no calibration row touches; their weights are 0.
+        Columns that are 0 in all calibration rows; their weights become 0.
     """
 
     loss: float
@@ -43,108 +49,205 @@ class GptqReport:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class GptqTensor(QuantizedTensor):
-    """A quantized weight, and how GPTQ fared."""
+    """A quantized weight with the diagnostics of GPTQ."""
 
     report: GptqReport
 
 
-class GptqQuantizer:
-    """Quantizes weights by GPTQ.
+@dataclass(frozen=True, kw_only=True)
+class GptqConfig(Config, kind="gptq"):
+    """Round by GPTQ to the grid of another configuration.
 
-    All in float64 but the weights and their levels: the factor, and what errors add up to.
+    `encode` needs a Hessian and returns a `GptqTensor`; `fit` returns the grid of `inner`. Neither
+    takes column weights. The factorization and the sums of errors are float64.
 
-    Parameters
+    Attributes
     ----------
-    config : GptqConfig, optional
-    fields
-        Fields of `GptqConfig`, in place of those of `config`.
-
-    References
-    ----------
-    Frantar, Ashkboos, Hoefler and Alistarh 2022, https://arxiv.org/abs/2210.17323
+    inner : GridConfig
+        Fits, stores and decodes the grid; a JSON object of such a configuration is accepted too.
+    act_order : bool
+        Whether columns are visited by decreasing diagonal of the Hessian; else in their own order.
+    damp : float in [0, 1]
+        Added to the diagonal of the Hessian, in units of its mean. A `QuantizedTensor` has the
+        damping that was used.
+    block_size : int in 1..65536
+        Columns between two matrix products that pass errors on; it affects speed only.
+    static_groups : bool
+        Whether grids are fitted to the original weight. If not, each group is fitted when its first
+        column is reached, to the optimum of its columns at that point. Groups are then runs of
+        columns in visiting order, and so are the codes; the array ``order`` is stored with them
+        unless the order is that of the columns.
+    n_passes : int in 0..64
+        Passes of coordinate descent afterwards, which refit scales that one row has for itself and
+        choose all codes again, where that lowers the loss.
     """
 
-    def __init__(self, config: GptqConfig | None = None, /, **fields: Any) -> None:
-        self.config = replace(config or GptqConfig(), **fields)
+    inner: GridConfig = field(default_factory=lambda: ScalarConfig(clip="sd:12.85"))
+    act_order: bool = True
+    damp: float = 0.01
+    block_size: int = 128
+    static_groups: bool = True
+    n_passes: int = 0
 
-    def fit(self, weight: Any, hessian: Any, *, transposed: bool = False) -> Grid:
-        """The grid for a weight as it comes: of the inner configuration, and as that raises."""
-        matrix, _ = as_matrix(weight, transposed=transposed)
-        return fit_inner(self.config.inner, matrix, check_hessian(hessian, matrix.shape[1]))
+    def __post_init__(self) -> None:
+        if isinstance(self.inner, Mapping):  # from JSON
+            object.__setattr__(self, "inner", Config.from_json(self.inner))
+        if not isinstance(self.inner, GridConfig):
+            raise ValueError(
+                f"inner must be a ScalarConfig or a LloydMaxConfig, got {self.inner!r}; GPTQ "
+                "rounds to the levels of a grid"
+            )
+        check_bool(self.act_order, "act_order")
+        check_bool(self.static_groups, "static_groups")
+        self.check_ints(block_size=(1, 65536), n_passes=(0, 64))
+        is_number = isinstance(self.damp, Real) and not isinstance(self.damp, bool)
+        if not is_number or not 0 <= self.damp <= 1:
+            raise ValueError(f"damp must be a number in [0, 1], got {self.damp!r}; 0.01 is usual")
+        object.__setattr__(self, "damp", float(self.damp))
+        if not self.static_groups and not (
+            isinstance(self.inner, ScalarConfig) and self.inner.per == "group"
+        ):
+            raise ValueError(
+                f"static_groups=False needs a ScalarConfig with per='group', got {self.inner}; "
+                "there are no groups to fit"
+            )
 
-    def encode(
-        self, weight: Any, hessian: Any, fitted: Grid | None = None, *, transposed: bool = False
+    @property
+    def needs_hessian(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def has_order(self) -> bool:
+        """Whether the codes are in visiting order."""
+        return self.act_order and not self.static_groups
+
+    def read_hessian(self, hessian: Any, column_weights: Any, n_columns: int) -> Float64:
+        """Return the Hessian (C, C); ValueError if it is absent or invalid."""
+        self.refuse(column_weights=column_weights)
+        if hessian is None:
+            raise ValueError(
+                "gptq needs a hessian, got none; give the mean of x xᵀ over calibration rows, or "
+                "round to nearest"
+            )
+        return check_hessian(hessian, n_columns)
+
+    def fit_matrix(
+        self, matrix: Matrix, hessian: Any = None, *, column_weights: Any = None
+    ) -> Grid:
+        """Return the grid that `inner` fits to a matrix (R, C); see `Config.fit`."""
+        checked = self.read_hessian(hessian, column_weights, matrix.shape[1])
+        grid: Grid = self.inner.fit_grid(matrix, self.column_weights_of(checked))
+        return grid
+
+    def encode_matrix(
+        self,
+        matrix: Matrix,
+        layout: Layout,
+        hessian: Any = None,
+        *,
+        column_weights: Any = None,
+        fitted: Any = None,
     ) -> GptqTensor:
-        """The weight quantized, on the grid that `fit` gave, or else on one of its own.
-
-        Parameters
-        ----------
-        weight : as `quant.base.matrix.as_matrix` takes it
-        hessian : Hessian, or (C, C) float, numpy or torch
-            Mean of x xᵀ over calibration rows; another scale of it changes the loss alone.
-        fitted : grid, optional
-        transposed : bool
-            Whether the weight is stored (in, out).
-
-        Raises
-        ------
-        ValueError
-            If the weight is no finite matrix, the Hessian none of it (see `check_hessian`), or the
-            grid does not fit.
-        """
-        matrix, layout = as_matrix(weight, transposed=transposed)
-        config, n_columns = self.config, matrix.shape[1]
-        checked = check_hessian(hessian, n_columns)
-        if fitted is not None:
-            if not config.static_groups:
-                raise ValueError(
-                    "static_groups=False fits its grids on the way, got fitted; give one or the "
-                    "other"
-                )
-            check_fitted(fitted, config.inner, matrix.shape)
+        """Quantize a matrix (R, C); see `Config.encode`."""
+        checked = self.read_hessian(hessian, column_weights, matrix.shape[1])
         grid = fitted
-        if grid is None and config.static_groups:
-            grid = fit_inner(config.inner, matrix, checked)
-        factor = ldl_factor(checked, damp=config.damp, act_order=config.act_order)
-        matrix[:, factor.dead] = 0
+        if fitted is not None:
+            if not self.static_groups:
+                raise ValueError(
+                    "static_groups=False fits its own grids, got fitted; leave one of them out"
+                )
+            self.inner.check_fitted(fitted, matrix.shape)
+        elif self.static_groups:
+            grid = self.inner.fit_grid(matrix, self.column_weights_of(checked))
+        factor = ldl_factor(checked, damp=self.damp, act_order=self.act_order)
+        if factor.dead.any():
+            matrix = np.where(factor.dead, np.float32(0), matrix)
         if grid is None:
-            inner = config.inner
-            assert isinstance(inner, ScalarConfig)  # GptqConfig saw to these two
-            assert inner.group_size is not None
-            fit = group_fitter(inner, checked)
-            codes, loss, grid = solve_and_fit(
-                matrix, factor, fit, inner.group_size, config.block_size
-            )
+            fit, group_size = self.group_fitter(checked)
+            codes, loss, grid = solve_and_fit(matrix, factor, fit, group_size, self.block_size)
         else:
-            codes, loss = solve(matrix, factor, grid, config.block_size)
-        arrays = config.inner.arrays(grid)
-        if config.n_passes:
-            position = factor.order if config.static_groups else np.arange(n_columns)
-            codes[:, position], grid, loss = descend(
+            codes, loss = solve(matrix, factor, grid, self.block_size)
+        if self.n_passes:
+            order = factor.order if self.static_groups else np.arange(matrix.shape[1])
+            codes[:, order], grid, loss = descend(
                 matrix[:, factor.order],
-                codes[:, position],
+                codes[:, order],
                 grid,
-                position // grid.group_size,
+                order // grid.group_size,
                 damped_hessian(checked, factor),
-                n_passes=config.n_passes,
-                block_size=config.block_size,
-                scale_dtype=dtype_of_scales(arrays, len(matrix)),
+                n_passes=self.n_passes,
+                block_size=self.block_size,
+                scale_dtype=dtype_of_scales(self.inner.arrays(grid), len(matrix)),
             )
-            arrays = config.inner.arrays(grid)
-        if config.has_order:
+        arrays = self.inner.arrays(grid)
+        if self.has_order:
             arrays[ORDER] = factor.order.astype(np.int32)
         return GptqTensor(
             codes=codes,
-            code_bits=code_bits(grid),
+            code_bits=grid.code_bits,
             arrays=arrays,
             layout=layout,
-            config=replace(config, damp=factor.damp),
+            config=replace(self, damp=factor.damp),
             report=GptqReport(loss=loss, damp=factor.damp, n_dead=int(factor.dead.sum())),
         )
 
-    def decode(self, q: QuantizedTensor) -> Any:
-        """The weight again: ``q.dequantize()``."""
-        return q.dequantize()
+    def column_weights_of(self, hessian: Float64) -> Float64 | None:
+        """Return the diagonal of the Hessian if the grid is fitted with it, else None."""
+        return np.diagonal(hessian) if self.inner.needs_hessian else None
+
+    def group_fitter(self, hessian: Float64) -> tuple[Fit, int]:
+        """Return (function that fits the grid of one group of columns, columns of a group)."""
+        inner = cast(ScalarConfig, self.inner)  # so says `__post_init__`
+        one_group = replace(inner, per="row", group_size=None)
+        weights = self.column_weights_of(hessian)
+
+        def fit(matrix: Matrix, columns: Indices) -> UniformGrid:
+            return one_group.fit_grid(matrix, None if weights is None else weights[columns])
+
+        return fit, cast(int, inner.group_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return an object for JSON: ``kind`` and all settings, ``inner`` as its own object."""
+        return {"kind": self.kind, **asdict(self), "inner": self.inner.to_json()}
+
+    def decode(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> Matrix:
+        """Decode to levels of the inner grid, a matrix (R, C) float32."""
+        inner_arrays, order = self.split_arrays(arrays)
+        matrix = self.inner.decode(codes, inner_arrays, shape)
+        if order is None:
+            return matrix
+        reordered = np.empty_like(matrix)
+        reordered[:, order] = matrix
+        return reordered
+
+    def check(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> None:
+        """Raise ValueError unless `decode` accepts these arrays."""
+        if self.has_order != (ORDER in arrays):
+            raise ValueError(
+                f"arrays must {'' if self.has_order else 'not '}include {ORDER!r} for {self}, got "
+                f"{', '.join(sorted(arrays)) or 'none'}; the file is damaged"
+            )
+        inner_arrays, order = self.split_arrays(arrays)
+        self.inner.check(codes, inner_arrays, shape)
+        if order is None:
+            return
+        if order.dtype != np.int32 or order.shape != shape[1:]:
+            raise ValueError(
+                f"order must be int32 of shape {shape[1:]}, got {order.dtype} of shape "
+                f"{order.shape}; the file is damaged"
+            )
+        if not np.array_equal(np.sort(order), np.arange(shape[1])):
+            raise ValueError(
+                f"order must contain each column 0..{shape[1] - 1} once; the file is damaged"
+            )
+
+    def split_arrays(self, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
+        """Return (arrays of the inner configuration, visiting order if it is stored)."""
+        if not self.has_order:
+            return dict(arrays), None
+        inner_arrays = {name: array for name, array in arrays.items() if name != ORDER}
+        return inner_arrays, arrays[ORDER]
 
 
 def gptq(
@@ -160,75 +263,20 @@ def gptq(
     static_groups: bool = True,
     n_passes: int = 0,
     transposed: bool = False,
-    **fields: Any,
+    **settings: Any,
 ) -> GptqTensor:
-    """The weight quantized by GPTQ to evenly spaced levels; see `GptqConfig` and `GptqQuantizer`.
+    """Quantize a weight by GPTQ to evenly spaced levels.
 
-    `rtn` with a Hessian: `fields` are further ones of `ScalarConfig`. For levels of a codebook,
-    make a `GptqQuantizer` of its configuration.
+    `bits`, `clip`, `per` and `settings` are those of `ScalarConfig`, the others those of
+    `GptqConfig` and its `encode`. For the levels of a codebook, use ``GptqConfig(inner=...)``.
     """
-    inner = ScalarConfig(bits=bits, clip=clip, per=per, **fields)
-    quantizer = GptqQuantizer(
-        inner=inner,
+    config = GptqConfig(
+        inner=ScalarConfig(bits=bits, clip=clip, per=per, **settings),
         act_order=act_order,
         damp=damp,
         block_size=block_size,
         static_groups=static_groups,
         n_passes=n_passes,
     )
-    return quantizer.encode(weight, hessian, transposed=transposed)
-
-
-def fit_inner(inner: GridConfig, matrix: Matrix, hessian: Float64) -> Grid:
-    """The grid for a matrix (R, C) as it comes."""
-    grid: Grid = inner.fit(matrix, column_weights_of(inner, hessian))
-    return grid
-
-
-def group_fitter(inner: ScalarConfig, hessian: Float64) -> Fit:
-    """What fits the grid of one group."""
-    each_row = replace(inner, per="row", group_size=None)
-    column_weights = column_weights_of(inner, hessian)
-
-    def fit(weights: Matrix, columns: NDArray[np.int64]) -> UniformGrid:
-        return each_row.fit(weights, None if column_weights is None else column_weights[columns])
-
-    return fit
-
-
-def column_weights_of(inner: GridConfig, hessian: Float64) -> Float64 | None:
-    """diag(H) for a clip rule that weighs columns by it."""
-    return np.diagonal(hessian) if getattr(inner, "clip", None) == "hessian" else None
-
-
-def check_fitted(fitted: Grid, inner: GridConfig, shape: tuple[int, int]) -> None:
-    """Raise ValueError unless the grid comes back from what `inner` stores of it."""
-    is_stored = False
-    if isinstance(fitted, UniformGrid) == isinstance(inner, ScalarConfig):
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # infinite scales are refused
-                arrays = inner.arrays(fitted)
-            inner.check(fitted.encode(np.zeros(shape, np.float32)), arrays, shape)
-            is_stored = is_same(inner.grid(arrays, shape), fitted)
-        except ValueError:
-            pass
-    if not is_stored:
-        raise ValueError(
-            f"fitted must be a grid of {inner} for a matrix of shape {shape}, got another; fit it "
-            "with this quantizer"
-        )
-
-
-def is_same(grid: Grid, other: Grid) -> bool:
-    """Whether two grids of one kind have the same levels."""
-    return all(
-        np.array_equal(getattr(grid, field.name), getattr(other, field.name))
-        for field in fields(grid)
-    )
-
-
-def code_bits(grid: Grid) -> int:
-    """Bits that a code of the grid takes."""
-    if isinstance(grid, UniformGrid):
-        return (grid.highest - grid.lowest).bit_length()
-    return max((len(grid.codebook) - 1).bit_length(), 1)
+    matrix, layout = as_matrix(weight, transposed=transposed)
+    return config.encode_matrix(matrix, layout, hessian)

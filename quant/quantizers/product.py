@@ -1,15 +1,13 @@
-"""Product quantization: each run of d weights of a row together, to a vector of a codebook."""
+"""Product quantization: round each d neighbouring weights of a row to a vector of a codebook."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quant.base.config import Config, check_choice, check_int
-from quant.base.matrix import as_matrix
-from quant.base.tensor import QuantizedTensor
+from quant.base.config import Config, QuantizedTensor, check_bool, check_choice
+from quant.base.matrix import Layout
 from quant.io.validation import (
     MAX_FLOAT32,
     check_codebook,
@@ -21,21 +19,24 @@ from quant.io.validation import (
 from quant.numerics.group_scales import DTYPES, RULES, make_scales, stored_scales, used_scales
 from quant.numerics.kmeans import kmeans, nearest
 from quant.numerics.lloyd_max_1d import lloyd_max
-
-Array = NDArray[Any]
-Matrix = NDArray[np.float32]
+from quant.types import Array, Float64, Matrix
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ProductBook:
-    """What a weight is quantized with.
+    """Codebooks and scales, fitted to a weight.
 
     Attributes
     ----------
     codebook : (K, d) float32, or (S, K, d)
-        Vectors for all S = ceil(C / d) sub-spaces, or for each its own.
+        Vectors for all S = ceil(C / d) sub-spaces, or for each sub-space.
     scales : (R or 1, 1) float32 > 0
-        What the rows are divided by.
+        Divisors of the rows.
+
+    Raises
+    ------
+    ValueError
+        If a level is not finite in float32.
     """
 
     codebook: Matrix
@@ -51,30 +52,39 @@ class ProductBook:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductConfig(Config, kind="product"):
-    """Codes of d weights each: a sub-space is d neighbouring columns.
+    """Round to vectors of d weights; a sub-space is d neighbouring columns.
 
-    Where d does not divide the columns, the last sub-space is filled up with columns of zeros to
-    fit codebooks, and its codes are those of the vectors nearest in the columns that there are:
-    ceil(C / d) codes a row.
+    There are S = ceil(C / d) codes a row. Where d does not divide C, the last sub-space is padded
+    with columns of zeros to fit codebooks; its codes minimize the error of the columns that exist.
+    `fit` returns a `ProductBook`. `fit` and `encode` take neither a Hessian nor column weights.
 
     Attributes
     ----------
     dim : int in 1..64
-        Weights that share a code, d. Codebooks are fitted by k-means; if d = 1, by `lloyd_max`.
+        Weights per code, d. Codebooks are fitted by k-means; by `lloyd_max` if d = 1.
     k : int in 2..256
-        Vectors of a codebook, at most: as many as differ.
+        Vectors of a codebook, at most; fewer where fewer sub-vectors differ.
     shared : bool
-        Whether one codebook serves all sub-spaces; else each has its own, and S times the bytes.
+        Whether all sub-spaces share one codebook; else there are S codebooks, S times the bytes.
     scale : str
-        Of a row: "rms", the root of the mean square; "absmax", the largest magnitude; "none".
+        Scale of a row: "rms", the root mean square; "absmax", the largest magnitude; "none".
     scale_dtype : str
-        "float16" or "float32", in which scales are stored.
+        Dtype of stored scales: "float16" or "float32".
     n_train : int >= 1
-        Vectors that a codebook is fitted to, at most; drawn from all.
+        Sub-vectors that a codebook is fitted to, at most: a random sample.
     iterations : int in 1..10000
-        Of k-means, at most.
+        Iterations of k-means, at most.
     seed : int >= 0
-        Of the draws.
+        Seed of the random samples.
+
+    Examples
+    --------
+    >>> config = ProductConfig(dim=2, k=4, scale="none")
+    >>> q = config.encode(np.array([[1.0, 2.0, 5.0, 6.0], [5.0, 6.0, 1.0, 2.0]]))
+    >>> q.codes.shape
+    (2, 2)
+    >>> q.dequantize().tolist()
+    [[1.0, 2.0, 5.0, 6.0], [5.0, 6.0, 1.0, 2.0]]
     """
 
     dim: int = 4
@@ -87,23 +97,22 @@ class ProductConfig(Config, kind="product"):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_int(self.dim, "dim", 1, 64)
-        check_int(self.k, "k", 2, 256)
-        if type(self.shared) is not bool:
-            raise ValueError(f"shared must be True or False, got {self.shared!r}; correct it")
+        self.check_ints(dim=(1, 64), k=(2, 256))
+        check_bool(self.shared, "shared")
         check_choice(self.scale, "scale", RULES)
         check_choice(self.scale_dtype, "scale_dtype", DTYPES)
-        check_int(self.n_train, "n_train", 1, 2**31 - 1)
-        check_int(self.iterations, "iterations", 1, 10_000)
-        check_int(self.seed, "seed", 0, 2**63 - 1)
+        self.check_ints(n_train=(1, 2**31 - 1), iterations=(1, 10_000), seed=(0, 2**63 - 1))
 
-    def fit(self, matrix: Matrix) -> ProductBook:
-        """Codebook and scales for a matrix (R, C) float32, finite."""
+    def fit_matrix(
+        self, matrix: Matrix, hessian: Any = None, *, column_weights: Any = None
+    ) -> ProductBook:
+        """Return codebooks and scales for a matrix (R, C); see `Config.fit`."""
+        self.refuse(hessian=hessian, column_weights=column_weights)
         scales = make_scales(matrix, self.scale, matrix.shape[1], self.scale_dtype)
         used = used_scales(scales)
         if not scales.any():
             vectors, weights = np.zeros((1, matrix.shape[1]), np.float32), np.ones((1, 1))
-        else:  # rows of zeros do not count; an error of the others' quotients by the square
+        else:  # without rows of zeros; the error of a quotient is weighted by its squared scale
             is_counted = np.broadcast_to(scales > 0, (len(matrix), 1))[:, 0]
             vectors = matrix[is_counted] / (used[is_counted] if len(used) > 1 else used)
             squares = np.square(used / used.max(), dtype=np.float64)
@@ -118,8 +127,32 @@ class ProductConfig(Config, kind="product"):
         filled = [np.concatenate([book, np.repeat(book[-1:], n - len(book), 0)]) for book in books]
         return ProductBook(codebook=np.stack(filled), scales=used)
 
-    def cluster(self, vectors: Matrix, weights: NDArray[np.float64]) -> Matrix:
-        """Codebook (K, d) for vectors (N, d), or for a sample of them; if d = 1, the best."""
+    def encode_matrix(
+        self,
+        matrix: Matrix,
+        layout: Layout,
+        hessian: Any = None,
+        *,
+        column_weights: Any = None,
+        fitted: Any = None,
+    ) -> QuantizedTensor:
+        """Quantize a matrix (R, C); see `Config.encode`."""
+        self.refuse(hessian=hessian, column_weights=column_weights)
+        if fitted is None:
+            book = self.fit_matrix(matrix)
+        else:
+            self.check_fitted(fitted, matrix.shape)
+            book = fitted
+        return QuantizedTensor(
+            codes=self.nearest_codes(matrix, book),
+            code_bits=max(1, (book.codebook.shape[-2] - 1).bit_length()),
+            arrays=self.arrays(book),
+            layout=layout,
+            config=self,
+        )
+
+    def cluster(self, vectors: Matrix, weights: Float64) -> Matrix:
+        """Fit a codebook (K, d) to vectors (N, d) with weights (N,), or to a sample of them."""
         if self.dim == 1:
             values = lloyd_max(vectors[:, 0], self.k, weights=weights)
             return values.astype(np.float32)[:, None]
@@ -130,33 +163,33 @@ class ProductConfig(Config, kind="product"):
         return kmeans(vectors, self.k, weights=weights, seed=self.seed, iterations=self.iterations)
 
     def split(self, matrix: Matrix) -> Matrix:
-        """(R, S, d): the sub-vectors of a matrix (R, C), the last filled up with zeros."""
+        """Split a matrix (R, C) into sub-vectors (R, S, d); the last is padded with zeros."""
         rows, columns = matrix.shape
         missing = -columns % self.dim
         if missing:
             matrix = np.pad(matrix, ((0, 0), (0, missing)))
         return matrix.reshape(rows, -1, self.dim)
 
-    def encode(self, matrix: Matrix, book: ProductBook) -> Array:
-        """Codes (R, S) uint8 of a matrix (R, C) float32: of the nearest vectors."""
+    def nearest_codes(self, matrix: Matrix, book: ProductBook) -> Array:
+        """Return the codes (R, S) uint8 of the vectors nearest to a matrix (R, C) float32."""
         divided = matrix / book.scales
         rows, columns = divided.shape
         codes = np.empty(self.codes_shape(divided.shape), np.uint8)
         n_whole = columns // self.dim
         whole = divided[:, : n_whole * self.dim].reshape(rows, n_whole, self.dim)
         if self.shared and n_whole:
-            found = nearest(whole.reshape(-1, self.dim), book.codebook)
-            codes[:, :n_whole] = found.reshape(rows, n_whole)
+            indices = nearest(whole.reshape(-1, self.dim), book.codebook)
+            codes[:, :n_whole] = indices.reshape(rows, n_whole)
         elif not self.shared:
             for s in range(n_whole):
                 codes[:, s] = nearest(whole[:, s], book.codebook[s])
-        if rest := columns % self.dim:  # what was filled up is dropped: it does not count
+        if rest := columns % self.dim:  # padding does not count
             last = book.codebook if self.shared else book.codebook[-1]
             codes[:, -1] = nearest(divided[:, -rest:], last[:, :rest])
         return codes
 
     def arrays(self, book: ProductBook) -> dict[str, Array]:
-        """What is stored: the codebook, and the scales if there are any."""
+        """Return ``codebook``, and ``scales`` if there are any."""
         if self.scale == "none":
             return {"codebook": book.codebook}
         return {
@@ -165,22 +198,22 @@ class ProductConfig(Config, kind="product"):
         }
 
     def codes_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """(R, S): a code for each sub-vector."""
+        """Return the shape of the codes, (R, S)."""
         return shape[0], -(-shape[1] // self.dim)
 
     def reach(self, arrays: Mapping[str, Array]) -> float:
-        """The largest magnitude that a weight can have."""
+        """Return the largest magnitude that a decoded weight can have."""
         return float(np.abs(arrays["codebook"]).max()) * float(np.max(arrays.get("scales", 1)))
 
     def decode(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> Matrix:
-        """The matrix (R, C) float32: vectors times scales, without what was filled up."""
+        """Decode to vectors times scales, a matrix (R, C) float32, without padding."""
         codebook = arrays["codebook"]
         parts = codebook[codes] if self.shared else codebook[np.arange(codes.shape[1]), codes]
         matrix: Matrix = parts.reshape(shape[0], -1)[:, : shape[1]]
         return matrix * np.asarray(arrays.get("scales", 1), np.float32)
 
     def check(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> None:
-        """Raise ValueError unless `decode` can take these."""
+        """Raise ValueError unless `decode` accepts these arrays."""
         is_scaled = self.scale != "none"
         check_names(arrays, {"codebook", "scales"} if is_scaled else {"codebook"})
         if is_scaled:
@@ -191,76 +224,19 @@ class ProductConfig(Config, kind="product"):
         check_reach(self.reach(arrays))
         check_codes(codes, codes_shape, arrays["codebook"].shape[-2])
 
-
-class ProductQuantizer:
-    """Quantizes runs of weights to the vectors of a codebook.
-
-    Parameters
-    ----------
-    config : ProductConfig, optional
-    fields
-        Fields of `ProductConfig`, in place of those of `config`.
-
-    Examples
-    --------
-    >>> quantizer = ProductQuantizer(dim=2, k=4, scale="none")
-    >>> q = quantizer.encode(np.array([[1.0, 2.0, 5.0, 6.0], [5.0, 6.0, 1.0, 2.0]]))
-    >>> q.codes.shape
-    (2, 2)
-    >>> q.dequantize().tolist()
-    [[1.0, 2.0, 5.0, 6.0], [5.0, 6.0, 1.0, 2.0]]
-    """
-
-    def __init__(self, config: ProductConfig | None = None, /, **fields: Any) -> None:
-        self.config = replace(config or ProductConfig(), **fields)
-
-    def fit(self, weight: Any, *, transposed: bool = False) -> ProductBook:
-        """Codebook and scales for a weight.
-
-        ValueError if it is no finite matrix (`as_matrix`), or a scale does not fit
-        its dtype.
-        """
-        return self.config.fit(as_matrix(weight, transposed=transposed)[0])
-
-    def encode(
-        self, weight: Any, fitted: ProductBook | None = None, *, transposed: bool = False
-    ) -> QuantizedTensor:
-        """The weight quantized, with what `fit` gave, or else with what fits it.
-
-        Raises
-        ------
-        ValueError
-            As `fit`; and if `fitted` is not of this configuration and shape.
-        """
-        matrix, layout = as_matrix(weight, transposed=transposed)
-        book = self.config.fit(matrix) if fitted is None else fitted
-        arrays = self.config.arrays(book)
-        if fitted is not None:
-            self._check_fitted(fitted, arrays, matrix.shape)
-        return QuantizedTensor(
-            codes=self.config.encode(matrix, book),
-            code_bits=max(1, (book.codebook.shape[-2] - 1).bit_length()),
-            arrays=arrays,
-            layout=layout,
-            config=self.config,
-        )
-
-    def decode(self, q: QuantizedTensor) -> Any:
-        """The weight again: ``q.dequantize()``."""
-        return q.dequantize()
-
-    def _check_fitted(
-        self, fitted: ProductBook, arrays: dict[str, Array], shape: tuple[int, int]
-    ) -> None:
-        used = used_scales(arrays.get("scales", np.ones((1, 1))))
-        try:
-            self.config.check(np.zeros(self.config.codes_shape(shape), np.uint8), arrays, shape)
-            is_same = np.array_equal(used, fitted.scales)
-        except ValueError:
-            is_same = False
-        if not is_same:
+    def check_fitted(self, fitted: Any, shape: tuple[int, int]) -> None:
+        """Raise ValueError unless codebooks and scales equal those decoded from their arrays."""
+        is_stored = False
+        if isinstance(fitted, ProductBook):
+            arrays = self.arrays(fitted)
+            used = used_scales(arrays.get("scales", np.ones((1, 1))))
+            try:
+                self.check(np.zeros(self.codes_shape(shape), np.uint8), arrays, shape)
+                is_stored = np.array_equal(used, fitted.scales)
+            except ValueError:  # another shape or other settings
+                pass
+        if not is_stored:
             raise ValueError(
-                f"fitted must be of {self.config} for shape {shape}, got a codebook of shape "
-                f"{fitted.codebook.shape} and scales of shape {fitted.scales.shape}; fit it with "
-                "this quantizer"
+                f"fitted must be the codebooks of {self} for a matrix of shape {shape}, got "
+                f"{type(fitted).__name__} of other settings or another shape; use what fit returns"
             )

@@ -1,78 +1,62 @@
-"""Any configuration's way of quantizing a weight, in one call."""
+"""Quantize a weight with any configuration."""
 
-from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any
 
-from quant.base.config import Config
-from quant.base.tensor import QuantizedTensor
-from quant.quantizers.gptq import GptqQuantizer
-from quant.quantizers.gptq_config import GptqConfig
-from quant.quantizers.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
-from quant.quantizers.product import ProductConfig, ProductQuantizer
-from quant.quantizers.residual import ResidualConfig, ResidualQuantizer
-from quant.quantizers.scalar import ScalarConfig, ScalarQuantizer
-
-PLAIN: dict[type[Config], Callable[[Any], Any]] = {
-    LloydMaxConfig: LloydMaxQuantizer,
-    ProductConfig: ProductQuantizer,
-    ResidualConfig: ResidualQuantizer,
-}
+from quant.base.config import Config, QuantizedTensor
+from quant.base.matrix import Layout, as_matrix
+from quant.types import Matrix
 
 
 def quantize(
     weight: Any, config: Config, hessian: Any = None, *, transposed: bool = False
 ) -> QuantizedTensor:
-    """The weight, quantized as the configuration says.
+    """Quantize a weight; as ``config.encode``, but a Hessian that it cannot use is ignored.
 
     Parameters
     ----------
     weight : as `quant.base.matrix.as_matrix` takes it
     config : Config
     hessian : Hessian, or (C, C) float, optional
-        For those that need one (see `needs_hessian`); else not used.
+        Required if ``config.needs_hessian``.
     transposed : bool
         Whether the weight is stored (in, out).
 
     Raises
     ------
     ValueError
-        If the weight or the Hessian are not what the configuration takes, or it is of no kind that
-        quantizes.
+        If the weight is not a finite matrix, the configuration is not a quantizer, or the Hessian
+        is absent or invalid.
     """
-    if isinstance(config, GptqConfig):
-        return GptqQuantizer(config).encode(weight, hessian, transposed=transposed)
-    if isinstance(config, ScalarConfig):
-        costs = matrix_of(hessian) if needs_hessian(config) else None
-        return ScalarQuantizer(config).encode(weight, hessian=costs, transposed=transposed)
-    if type(config) not in PLAIN:
+    matrix, layout = as_matrix(weight, transposed=transposed)
+    return quantize_matrix(matrix, layout, config, hessian)
+
+
+def quantize_matrix(
+    matrix: Matrix, layout: Layout, config: Config, hessian: Any = None
+) -> QuantizedTensor:
+    """Quantize a matrix (R, C) float32, finite, of a weight of this layout; see `quantize`."""
+    if getattr(config, "kind", None) not in Config.kinds:
         raise ValueError(
-            f"config must be one that quantizes, got {config!r}; see {', '.join(Config.kinds)}"
+            f"config must be a quantizer, got {config!r}; its kind is one of "
+            f"{', '.join(sorted(Config.kinds))}"
         )
-    q = PLAIN[type(config)](config).encode(weight, transposed=transposed)
-    assert isinstance(q, QuantizedTensor)
-    return q
-
-
-def needs_hessian(config: Config) -> bool:
-    """Whether a configuration cannot do without a Hessian."""
-    return isinstance(config, GptqConfig) or getattr(config, "clip", None) == "hessian"
-
-
-def matrix_of(hessian: Any) -> Any:
-    """The matrix of a `Hessian`; anything else as it is."""
-    return hessian.matrix() if hasattr(hessian, "matrix") else hessian
+    return config.encode_matrix(matrix, layout, hessian if config.needs_hessian else None)
 
 
 def label(config: Config) -> str:
-    """The kind, and what is not as by default: "gptq of scalar bits=8"."""
+    """Describe a configuration by its kind and the settings that are not the defaults.
+
+    >>> label(GptqConfig(inner=ScalarConfig(bits=8)))
+    'gptq of scalar bits=8'
+    """
     words, inner = [config.kind], ""
-    for its in fields(config):
-        value = getattr(config, its.name)
+    for field in fields(config):
+        value = getattr(config, field.name)
         if isinstance(value, Config):
             inner = f" of {label(value)}"
         elif isinstance(value, tuple):
             inner = f" of {', '.join(map(label, value))}"
-        elif its.default is not MISSING and value != its.default:
-            words.append(f"{its.name}={value}")
+        elif field.default is not MISSING and value != field.default:
+            words.append(f"{field.name}={value}")
     return " ".join(words) + inner

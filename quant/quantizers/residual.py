@@ -1,73 +1,123 @@
-"""Residual quantization: each stage quantizes what those before it have left."""
+"""Residual quantization: each stage quantizes the error that the stages before it left."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quant.base.config import Config
-from quant.base.matrix import as_matrix
-from quant.base.tensor import QuantizedTensor
+from quant.base.config import Config, QuantizedTensor
+from quant.base.matrix import Layout
 from quant.io.validation import check_reach
-from quant.numerics.grid import CodebookGrid
-from quant.quantizers.lloyd_max import LloydMaxConfig, LloydMaxQuantizer
-from quant.quantizers.product import ProductBook, ProductConfig, ProductQuantizer
+from quant.quantizers.lloyd_max import LloydMaxConfig
+from quant.quantizers.product import ProductConfig
+from quant.types import Array, Matrix
 
-Array = NDArray[Any]
-Matrix = NDArray[np.float32]
 Stage = LloydMaxConfig | ProductConfig
 
-MOST = 16  # stages
+MAX_STAGES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualConfig(Config, kind="residual"):
-    """Stages of codebooks, whose sum a weight is.
+    """Sum the values of several stages, each with its own codebooks.
 
-    The codes of all stages lie side by side, (R, sum of their columns), and take as many bits as
-    the largest of them; arrays are named "0.codebook" and so on, by stage.
+    The codes of all stages are stored side by side, (R, sum of their columns), with the bits of the
+    stage that needs most; arrays are named "0.codebook" and so on, by stage. `fit` returns a tuple
+    of what the stages fitted. `fit` and `encode` take neither a Hessian nor column weights.
 
     Attributes
     ----------
     stages : tuple of LloydMaxConfig or ProductConfig
-        1 to 16 of them; objects of JSON are taken too.
+        1 to 16 stages; JSON objects of these configurations are accepted too.
+
+    Examples
+    --------
+    >>> stage = LloydMaxConfig(k=2, scale="none")
+    >>> q = ResidualConfig(stages=(stage, stage)).encode(np.array([[1.0, 2.0, 5.0, 6.0]]))
+    >>> q.codes.tolist()
+    [[0, 0, 1, 1, 0, 1, 0, 1]]
+    >>> q.dequantize().tolist()
+    [[1.0, 2.0, 5.0, 6.0]]
     """
 
     stages: tuple[Stage, ...] = (LloydMaxConfig(), LloydMaxConfig())
 
     def __post_init__(self) -> None:
-        given = self.stages
-        if not isinstance(given, list | tuple) or not 1 <= len(given) <= MOST:
+        stages = self.stages
+        if not isinstance(stages, list | tuple) or not 1 <= len(stages) <= MAX_STAGES:
             raise ValueError(
-                f"stages must be 1..{MOST} configurations of codebooks, got {given!r}; list them"
+                f"stages must be a list of 1..{MAX_STAGES} codebook configurations, got {stages!r}"
+                "; correct it"
             )
-        stages = tuple(
-            Config.from_json(stage) if isinstance(stage, Mapping) else stage for stage in given
+        configs = tuple(
+            Config.from_json(stage) if isinstance(stage, Mapping) else stage for stage in stages
         )
-        for stage in stages:
-            if not isinstance(stage, LloydMaxConfig | ProductConfig):
+        for config in configs:
+            if not isinstance(config, LloydMaxConfig | ProductConfig):
                 raise ValueError(
-                    f"stages must be of LloydMaxConfig or ProductConfig, got {stage!r}; a codebook "
-                    "is needed"
+                    f"stages must be LloydMaxConfig or ProductConfig, got {config!r}; use one with "
+                    "a codebook"
                 )
-        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "stages", configs)
+
+    def fit_matrix(
+        self, matrix: Matrix, hessian: Any = None, *, column_weights: Any = None
+    ) -> tuple[Any, ...]:
+        """Return what each stage fits to the error left before it; see `Config.fit`."""
+        self.refuse(hessian=hessian, column_weights=column_weights)
+        fitted = []
+        for stage in self.stages:
+            fitted.append(stage.fit_matrix(matrix))
+            matrix = matrix - encoded(stage, matrix, fitted[-1]).matrix()
+        return tuple(fitted)
+
+    def encode_matrix(
+        self,
+        matrix: Matrix,
+        layout: Layout,
+        hessian: Any = None,
+        *,
+        column_weights: Any = None,
+        fitted: Any = None,
+    ) -> QuantizedTensor:
+        """Quantize a matrix (R, C); see `Config.encode`."""
+        self.refuse(hessian=hessian, column_weights=column_weights)
+        if fitted is not None and len(fitted) != len(self.stages):
+            raise ValueError(
+                f"fitted must have one entry for each of {len(self.stages)} stages, got "
+                f"{len(fitted)}; use what fit returns"
+            )
+        tensors = []
+        for i, stage in enumerate(self.stages):
+            tensors.append(encoded(stage, matrix, None if fitted is None else fitted[i]))
+            matrix = matrix - tensors[-1].matrix()
+        return QuantizedTensor(
+            codes=np.concatenate([tensor.codes for tensor in tensors], axis=1),
+            code_bits=max(tensor.code_bits for tensor in tensors),
+            arrays={
+                f"{i}.{name}": array
+                for i, tensor in enumerate(tensors)
+                for name, array in tensor.arrays.items()
+            },
+            layout=layout,
+            config=self,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Object for JSON: ``kind``, and the stages as their own objects."""
+        """Return an object for JSON: ``kind``, and a list of the stages' objects."""
         return {"kind": self.kind, "stages": [stage.to_json() for stage in self.stages]}
 
     def decode(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> Matrix:
-        """The matrix (R, C) float32: the sum of the stages, the first first."""
+        """Decode to the sum of the stages in order, a matrix (R, C) float32."""
         matrix = np.zeros(shape, np.float32)
-        for stage, part, held in self.parts(codes, arrays, shape):
-            matrix += stage.decode(part, held, shape)
+        for stage, stage_codes, stage_arrays in self.split(codes, arrays, shape):
+            matrix += stage.decode(stage_codes, stage_arrays, shape)
         return matrix
 
     def check(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> None:
-        """Raise ValueError unless `decode` can take these."""
+        """Raise ValueError unless `decode` accepts these arrays."""
         columns = self.edges(shape)[-1]
         if codes.shape != (shape[0], columns):
             raise ValueError(
@@ -81,116 +131,35 @@ class ResidualConfig(Config, kind="residual"):
                 "is damaged"
             )
         reach = 0.0
-        for stage, part, held in self.parts(codes, arrays, shape):
-            stage.check(part, held, shape)
-            reach += stage.reach(held)
+        for stage, stage_codes, stage_arrays in self.split(codes, arrays, shape):
+            stage.check(stage_codes, stage_arrays, shape)
+            reach += stage.reach(stage_arrays)
         check_reach(reach)
 
-    def parts(
+    def split(
         self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]
     ) -> list[tuple[Stage, Array, dict[str, Array]]]:
-        """(configuration, codes, arrays) of each stage."""
-        found = []
+        """Split into (configuration, codes, arrays) of each stage."""
+        parts = []
         for i, (stage, (start, stop)) in enumerate(
             zip(self.stages, pairwise(self.edges(shape)), strict=True)
         ):
             prefix = f"{i}."
-            held = {
+            stage_arrays = {
                 name.removeprefix(prefix): array
                 for name, array in arrays.items()
                 if name.startswith(prefix)
             }
-            found.append((stage, codes[:, start:stop], held))
-        return found
+            parts.append((stage, codes[:, start:stop], stage_arrays))
+        return parts
 
     def edges(self, shape: tuple[int, int]) -> list[int]:
-        """Where the columns of each stage's codes begin, and where the last end."""
+        """Return the first column of each stage's codes, and the total number of columns."""
         widths = [stage.codes_shape(shape)[1] for stage in self.stages]
-        return [sum(widths[:i]) for i in range(len(widths) + 1)]
+        return list(accumulate(widths, initial=0))
 
 
-class ResidualQuantizer:
-    """Quantizes weights to sums of the values or vectors of codebooks.
-
-    Parameters
-    ----------
-    config : ResidualConfig, optional
-    fields
-        Fields of `ResidualConfig`, in place of those of `config`.
-
-    Examples
-    --------
-    >>> stage = LloydMaxConfig(k=2, scale="none")
-    >>> quantizer = ResidualQuantizer(stages=(stage, stage))
-    >>> q = quantizer.encode(np.array([[1.0, 2.0, 5.0, 6.0]]))
-    >>> q.codes.tolist()
-    [[0, 0, 1, 1, 0, 1, 0, 1]]
-    >>> q.dequantize().tolist()
-    [[1.0, 2.0, 5.0, 6.0]]
-    """
-
-    def __init__(self, config: ResidualConfig | None = None, /, **fields: Any) -> None:
-        self.config = replace(config or ResidualConfig(), **fields)
-
-    def fit(
-        self, weight: Any, *, transposed: bool = False
-    ) -> tuple[CodebookGrid | ProductBook, ...]:
-        """What each stage fits to what those before it left; ValueError as theirs."""
-        return self._walk(as_matrix(weight, transposed=transposed)[0])[0]
-
-    def encode(
-        self,
-        weight: Any,
-        fitted: Sequence[CodebookGrid | ProductBook] | None = None,
-        *,
-        transposed: bool = False,
-    ) -> QuantizedTensor:
-        """The weight quantized, with what `fit` gave, or else with what fits it.
-
-        Raises
-        ------
-        ValueError
-            As `fit`; and if `fitted` is not of these stages and this shape.
-        """
-        matrix, layout = as_matrix(weight, transposed=transposed)
-        _, stages = self._walk(matrix, fitted)
-        return QuantizedTensor(
-            codes=np.concatenate([stage.codes for stage in stages], axis=1),
-            code_bits=max(stage.code_bits for stage in stages),
-            arrays={
-                f"{i}.{name}": array
-                for i, stage in enumerate(stages)
-                for name, array in stage.arrays.items()
-            },
-            layout=layout,
-            config=self.config,
-        )
-
-    def decode(self, q: QuantizedTensor) -> Any:
-        """The weight again: ``q.dequantize()``."""
-        return q.dequantize()
-
-    def _walk(
-        self, matrix: Matrix, fitted: Sequence[Any] | None = None
-    ) -> tuple[tuple[Any, ...], list[QuantizedTensor]]:
-        """(what each stage was fitted as, what it made of what was left), stage by stage."""
-        if fitted is not None and len(fitted) != len(self.config.stages):
-            raise ValueError(
-                f"fitted must have an entry for each of {len(self.config.stages)} stages, got "
-                f"{len(fitted)}; fit it with this quantizer"
-            )
-        used, stages = [], []
-        left = matrix
-        for i, config in enumerate(self.config.stages):
-            quantizer = stage_quantizer(config)
-            used.append(quantizer.fit(left) if fitted is None else fitted[i])
-            stages.append(quantizer.encode(left, used[-1]))
-            left = left - stages[-1].matrix()
-        return tuple(used), stages
-
-
-def stage_quantizer(config: Stage) -> Any:
-    """The quantizer of a configuration."""
-    if isinstance(config, ProductConfig):
-        return ProductQuantizer(config)
-    return LloydMaxQuantizer(config)
+def encoded(stage: Stage, matrix: Matrix, fitted: Any) -> QuantizedTensor:
+    """Quantize the error (R, C) that is left for a stage."""
+    layout = Layout(shape=matrix.shape, dtype="float32", is_torch=False, is_transposed=False)
+    return stage.encode_matrix(matrix, layout, fitted=fitted)

@@ -7,13 +7,13 @@ import pytest
 
 from eval.bench import scalar as bench
 from eval.cli import main
-from quant.quantizers.scalar import ScalarConfig, ScalarQuantizer
+from quant.quantizers.scalar import ScalarConfig
 
 
 @pytest.mark.parametrize("config", bench.FORMATS.values(), ids=bench.FORMATS)
 def test_all_ways_give_the_same(rng, config):
     weight = rng.standard_normal((6, 2 * bench.GROUP)).astype(np.float32)
-    q = ScalarQuantizer(config).encode(weight)
+    q = config.encode(weight)
     for make, expected in ((bench.encoders, q.codes), (bench.decoders, q.matrix())):
         for name, way in make(weight, config).items():
             got = way()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from quant.base.config import QuantizedTensor
 from quant.base.matrix import Layout
-from quant.base.tensor import QuantizedTensor
 from quant.io import file as store
 from quant.io.codecs import CODECS
 from quant.io.file import load, save
 from quant.io.records import NUMPY_DTYPES
-from quant.quantizers.lloyd_max import LloydMaxQuantizer
-from quant.quantizers.scalar import ScalarQuantizer
+from quant.quantizers.lloyd_max import LloydMaxConfig
+from quant.quantizers.scalar import ScalarConfig
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +28,12 @@ def tensors(rng):
     """One tensor of every kind."""
     weight = rng.normal(size=(6, 10)).astype(np.float32)
     return {
-        "rows": ScalarQuantizer(bits=6).encode(weight),
-        "affine": ScalarQuantizer(bits=3, symmetric=False, per="group", group_size=4).encode(
+        "rows": ScalarConfig(bits=6).encode(weight),
+        "affine": ScalarConfig(bits=3, symmetric=False, per="group", group_size=4).encode(
             torch.from_numpy(weight).bfloat16()
         ),
-        "codebook": LloydMaxQuantizer(k=5).encode(weight.astype(np.float16), transposed=True),
-        "convolution": ScalarQuantizer(bits=8).encode(torch.ones(2, 3, 2, 2, dtype=torch.float64)),
+        "codebook": LloydMaxConfig(k=5).encode(weight.astype(np.float16), transposed=True),
+        "convolution": ScalarConfig(bits=8).encode(torch.ones(2, 3, 2, 2, dtype=torch.float64)),
         "norm": weight[0],
     }
 
@@ -120,7 +120,7 @@ def test_nothing_is_a_file_too():
 
 
 def test_packed_codes_take_their_bits(rng):
-    q = ScalarQuantizer(bits=6).encode(rng.normal(size=(64, 64)))
+    q = ScalarConfig(bits=6).encode(rng.normal(size=(64, 64)))
     save("loose", {"a": q}, codec="none")
     save("tight", {"a": q}, codec="none", packed=True)
     loose, tight = (store.Path(name).stat().st_size for name in ("loose", "tight"))

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from quant.base.tensor import QuantizedTensor
+from quant.base.config import QuantizedTensor
 from quant.io import file as store
 from quant.io.container import compress
 from quant.io.file import KEY, load, save
-from quant.quantizers.lloyd_max import LloydMaxQuantizer
-from quant.quantizers.scalar import ScalarQuantizer
+from quant.quantizers.lloyd_max import LloydMaxConfig
+from quant.quantizers.scalar import ScalarConfig
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +30,11 @@ def tensors(rng):
     """Signed and unsigned codes, a codebook, an array."""
     weight = rng.normal(size=(6, 10)).astype(np.float32)
     return {
-        "rows": ScalarQuantizer(bits=6).encode(weight),
-        "affine": ScalarQuantizer(bits=3, symmetric=False, per="group", group_size=4).encode(
+        "rows": ScalarConfig(bits=6).encode(weight),
+        "affine": ScalarConfig(bits=3, symmetric=False, per="group", group_size=4).encode(
             torch.from_numpy(weight).bfloat16()
         ),
-        "codebook": LloydMaxQuantizer(k=5).encode(weight.astype(np.float16), transposed=True),
+        "codebook": LloydMaxConfig(k=5).encode(weight.astype(np.float16), transposed=True),
         "norm": weight[0],
     }
 

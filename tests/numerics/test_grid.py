@@ -191,21 +191,19 @@ def refuse_codebook(**fields):
     return refusal(CodebookGrid, **given | fields)
 
 
-@pytest.mark.parametrize(
-    ("refuse", "name"), [(refuse_uniform, "scales"), (refuse_codebook, "scales")]
-)
-def test_scales_that_are_none_are_refused(refuse, name):
+@pytest.mark.parametrize("refuse", [refuse_uniform, refuse_codebook])
+def test_scales_that_are_none_are_refused(refuse):
     for wrong in (np.ones(2, np.float32), np.ones((2, 1)), np.ones((0, 1), np.float32)):
-        assert refuse(**{name: wrong}) == (
-            f"{name} must be float32 of shape (rows or 1, groups), got {wrong.dtype} of shape "
+        assert refuse(scales=wrong) == (
+            f"scales must be float32 of shape (rows or 1, groups), got {wrong.dtype} of shape "
             f"{wrong.shape}; reshape them"
         )
     for value, shown in ((0, "0..1"), (-1, "-1..1"), (np.nan, "nan..nan"), (np.inf, "1..inf")):
         wrong = np.array([[1], [value]], np.float32)
-        assert refuse(**{name: wrong}) == (
-            f"{name} must be finite and > 0, got {shown}; give a group of zeros a 1"
+        assert refuse(scales=wrong) == (
+            f"scales must be finite and > 0, got {shown}; use 1 for a group of zeros"
         )
-    assert refuse(group_size=0) == "group_size must be >= 1, got 0; C for one group"
+    assert refuse(group_size=0) == "group_size must be >= 1, got 0; use C for one group"
 
 
 def test_a_uniform_grid_refuses():
@@ -216,8 +214,8 @@ def test_a_uniform_grid_refuses():
     )
     for lowest, highest in ((0, 256), (-129, 7), (-7, 128), (3, 3)):
         assert refuse_uniform(lowest=lowest, highest=highest) == (
-            f"codes must be an int8 or a uint8, lowest < highest, got {lowest}..{highest}; use 8 "
-            "bits or fewer"
+            f"codes must fit int8 or uint8, lowest < highest, got {lowest}..{highest}; use 8 bits "
+            "or fewer"
         )
     for value in (0.5, 256.0, np.nan):
         wrong = np.full((2, 1), value, np.float32)
@@ -233,7 +231,7 @@ def test_a_codebook_grid_refuses():
     for wrong in (np.zeros(3), np.zeros((1, 3), np.float32), np.zeros(0, np.float32)):
         assert refuse_codebook(codebook=wrong) == (
             f"codebook must be float32 of shape (1..256,), got {wrong.dtype} of shape "
-            f"{wrong.shape}; a code is a byte"
+            f"{wrong.shape}; a code is one byte"
         )
     for wrong in ([0, 2, 1], [0, 1, np.inf], [np.nan, 1, 2]):
         levels = np.array(wrong, np.float32)
@@ -253,8 +251,8 @@ def test_a_matrix_that_does_not_fit_is_refused(rng):
         for call, given in ((grid.encode, matrix), (grid.decode, codes)):
             for wrong in (given[:-1], given[:, :20], given[0]):
                 assert refusal(call, wrong) == (
-                    "a grid of (5, 6) scales for groups of 4 columns must meet a matrix that it "
-                    f"fits, got shape {wrong.shape}; fit it anew"
+                    "a grid must fit the matrix, got scales of shape (5, 6) for groups of 4 "
+                    f"columns and a matrix of shape {wrong.shape}; fit a new grid"
                 )
         assert refusal(grid.encode, matrix.astype(np.float64)) == (
             "matrix must be float32, got float64; cast it first"
@@ -275,8 +273,10 @@ def test_codes_of_another_grid_are_refused(rng):
         "codes must be int8 or uint8, got int64; cast them"
     )
     assert refusal(codebook(rng, 3).decode, codes) == (
-        "codes must be uint8 below 3, got uint8 up to 3; they are of another codebook"
+        "codes must be uint8 below 3, got uint8 up to 3; use the codebook that they were "
+        "encoded with"
     )
     assert refusal(codebook(rng, 4).decode, codes.astype(np.int8)) == (
-        "codes must be uint8 below 4, got int8 up to 3; they are of another codebook"
+        "codes must be uint8 below 4, got int8 up to 3; use the codebook that they were "
+        "encoded with"
     )

@@ -59,7 +59,7 @@ def test_the_start_draws_points_that_differ_by_what_they_count():
 
 
 def test_points_that_the_sample_missed_are_found(monkeypatch):
-    monkeypatch.setattr(module, "SEEDED", 1)
+    monkeypatch.setattr(module, "SAMPLE_PER_CENTROID", 1)
     points = np.float32([[i % 2] for i in range(200)] + [[50], [70]])
     assert sorted(kmeans(points, 4).ravel().tolist()) == [0, 1, 50, 70]
 
@@ -120,15 +120,15 @@ def test_kmeans_refuses():
         "points must be finite, got inf in row 1, column 1; leave it out"
     )
     assert refusal(kmeans, points, 1, weights=[1.0]) == (
-        "weights must be of shape (3,), got (1,); give each value one"
+        "weights must be of shape (3,), got (1,); give each point one"
     )
     assert refusal(kmeans, points, 1, weights=[0.0, 0.0, 0.0]) == (
         "weights must be finite and >= 0, and one above 0, got 0.0..0.0; leave them out for equal "
         "ones"
     )
     assert refusal(nearest, points, np.ones((1, 3))) == (
-        "points and centroids must have as many dimensions, got 2 and 3; these centroids are of "
-        "other points"
+        "points and centroids must have the same dimensions, got 2 and 3; use the centroids of "
+        "these points"
     )
     assert refusal(nearest, points, [[np.nan, 0.0]]) == (
         "centroids must be finite, got nan in row 0, column 0; leave it out"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from quant.quantizers.fake_quantize import fake_quantize
-from quant.quantizers.scalar import ScalarConfig, ScalarQuantizer
+from quant.quantizers.scalar import ScalarConfig
 
 pytestmark = pytest.mark.kernels
 
@@ -25,7 +25,7 @@ CONFIGS = [
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_forward_is_what_the_export_gives(rng, config, dtype):
-    quantizer = ScalarQuantizer(config)
+    quantizer = config
     for shape, transposed in (
         ((5, 11), False),
         ((11, 5), True),
@@ -46,15 +46,15 @@ def test_forward_rounds_near_ties_as_the_export_does(rng):
     """Where a product with the inverse of a step would round the other way."""
     scales = rng.uniform(0.01, 1, (200, 1)).astype(np.float32)
     weight = torch.tensor((np.arange(-31, 31) + np.float32(0.5)) * scales)
-    grid = replace(ScalarQuantizer().fit(weight), scales=scales)
-    exported = ScalarQuantizer().encode(weight, grid).dequantize()
+    grid = replace(ScalarConfig().fit(weight), scales=scales)
+    exported = ScalarConfig().encode(weight, fitted=grid).dequantize()
     assert torch.equal(fake_quantize(weight, grid), exported)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_gradient_passes_where_nothing_was_clipped(dtype):
     config = ScalarConfig(bits=2, per="tensor")
-    grid = ScalarQuantizer(config).fit(np.eye(3))
+    grid = config.fit(np.eye(3))
     assert grid.scales.tolist() == [[1]]
     weight = torch.tensor([[0.2, 1.25, 1.75], [-0.7, -1.25, -9]], dtype=dtype, requires_grad=True)
     out = fake_quantize(weight, grid)
@@ -74,7 +74,7 @@ def test_the_gradient_keeps_the_shape_of_the_weight():
 
 def test_training_moves_a_weight_from_level_to_level():
     weight = torch.zeros(1, 2, requires_grad=True)
-    grid = ScalarQuantizer(bits=4).fit(np.array([[0.7, -0.7]]))
+    grid = ScalarConfig(bits=4).fit(np.array([[0.7, -0.7]]))
     for _ in range(60):
         loss = ((fake_quantize(weight, grid) - torch.tensor([[0.5, -0.2]])) ** 2).sum()
         loss.backward()
@@ -91,7 +91,7 @@ def refusal(*arguments, **options):
 
 
 def test_what_cannot_be_quantized_is_refused():
-    grid = ScalarQuantizer().fit(np.ones((2, 3)))
+    grid = ScalarConfig().fit(np.ones((2, 3)))
     assert refusal(torch.zeros(3), grid) == (
         "weight must be a matrix (out, in), got shape (3,); pass vectors through as they are"
     )
@@ -100,13 +100,13 @@ def test_what_cannot_be_quantized_is_refused():
         "through as they are"
     )
     assert refusal(torch.zeros(4, 3), grid) == (
-        "a grid of (2, 1) scales for groups of 3 columns must meet a matrix that it fits, got "
-        "shape (4, 3); fit it anew"
+        "a grid must fit the matrix, got scales of shape (2, 1) for groups of 3 columns and a "
+        "matrix of shape (4, 3); fit a new grid"
     )
     assert refusal(torch.tensor([[np.nan]]), ScalarConfig()) == (
         "weight must be finite, got nan in row 0, column 0; look at the training, or leave the "
         "tensor out"
     )
     assert refusal(torch.zeros(1, 1), ScalarConfig(clip="hessian")) == (
-        "a hessian goes with clip='hessian', got none; give both or neither"
+        "clip='hessian' needs a hessian or column_weights, got neither; give one of them"
     )

@@ -1,13 +1,13 @@
-"""ResidualQuantizer: stages of both kinds, what they weigh, and every refusal."""
+"""ResidualConfig: stages of both kinds, what they weigh, and every refusal."""
 
 import numpy as np
 import pytest
-import torch
 
 from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.product import ProductConfig
-from quant.quantizers.residual import ResidualConfig, ResidualQuantizer
+from quant.quantizers.residual import ResidualConfig
 from quant.quantizers.scalar import ScalarConfig
+from tests.quantizers.common import refusal
 
 pytestmark = pytest.mark.kernels
 
@@ -15,20 +15,14 @@ LLOYD = LloydMaxConfig(k=4)
 PRODUCT = ProductConfig(dim=2, k=8)
 
 
-def refusal(call, *arguments, **options):
-    with pytest.raises(ValueError) as caught:
-        call(*arguments, **options)
-    return str(caught.value)
-
-
 def test_stages_of_both_kinds_lie_side_by_side(rng):
     weight = rng.standard_normal((16, 7)).astype(np.float32)
-    q = ResidualQuantizer(stages=(PRODUCT, LLOYD)).encode(weight)
+    q = ResidualConfig(stages=(PRODUCT, LLOYD)).encode(weight)
     assert q.codes.shape == (16, 4 + 7)
     assert q.code_bits == 3  # of the larger, for all
     assert q.arrays.keys() == {"0.codebook", "0.scales", "1.codebook", "1.scales"}
     assert q.nbytes == 16 * 11 * 3 // 8 + 8 * 2 * 4 + 16 * 4 + 4 * 4 + 16 * 4
-    stages = q.config.parts(q.codes, q.arrays, weight.shape)
+    stages = q.config.split(q.codes, q.arrays, weight.shape)
     total = sum(stage.decode(codes, arrays, weight.shape) for stage, codes, arrays in stages)
     np.testing.assert_array_equal(q.dequantize(), total)
 
@@ -36,47 +30,34 @@ def test_stages_of_both_kinds_lie_side_by_side(rng):
 def test_a_stage_takes_most_of_what_was_left(rng):
     weight = rng.standard_normal((32, 32)).astype(np.float32)
     errors = [
-        np.square(ResidualQuantizer(stages=(LLOYD,) * n).encode(weight).dequantize() - weight).sum()
+        np.square(ResidualConfig(stages=(LLOYD,) * n).encode(weight).dequantize() - weight).sum()
         for n in (1, 2, 3)
     ]
     assert errors[1] < 0.25 * errors[0]
     assert errors[2] < 0.25 * errors[1]
 
 
-def test_a_tensor_comes_back_as_it_came():
-    weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
-    quantizer = ResidualQuantizer(stages=(LLOYD, LloydMaxConfig(k=256)))
-    q = quantizer.encode(weight, quantizer.fit(weight, transposed=True), transposed=True)
-    assert q.codes.shape == (4, 12)
-    torch.testing.assert_close(quantizer.decode(q), weight)
-    assert not ResidualQuantizer().encode(torch.zeros(2, 3)).dequantize().any()
-
-
 def test_the_residual_refuses(rng):
     assert refusal(ResidualConfig, stages=()) == (
-        "stages must be 1..16 configurations of codebooks, got (); list them"
+        "stages must be a list of 1..16 codebook configurations, got (); correct it"
     )
     assert refusal(ResidualConfig, stages=LLOYD) == (
-        f"stages must be 1..16 configurations of codebooks, got {LLOYD!r}; list them"
+        f"stages must be a list of 1..16 codebook configurations, got {LLOYD!r}; correct it"
     )
     assert refusal(ResidualConfig, stages=(ScalarConfig(),)) == (
-        f"stages must be of LloydMaxConfig or ProductConfig, got {ScalarConfig()!r}; a codebook is "
-        "needed"
+        f"stages must be LloydMaxConfig or ProductConfig, got {ScalarConfig()!r}; use one with a "
+        "codebook"
     )
-    quantizer = ResidualQuantizer(stages=(LLOYD, LLOYD))
+    quantizer = ResidualConfig(stages=(LLOYD, LLOYD))
     weight = rng.standard_normal((2, 3))
-    assert refusal(quantizer.encode, weight, quantizer.fit(weight)[:1]) == (
-        "fitted must have an entry for each of 2 stages, got 1; fit it with this quantizer"
-    )
-    assert refusal(quantizer.encode, [[np.inf]]) == (
-        "weight must be finite, got inf in row 0, column 0; look at the training, or leave the "
-        "tensor out"
+    assert refusal(quantizer.encode, weight, fitted=quantizer.fit(weight)[:1]) == (
+        "fitted must have one entry for each of 2 stages, got 1; use what fit returns"
     )
 
 
 def test_what_comes_out_of_a_file_is_checked(rng):
     weight = rng.standard_normal((4, 3))
-    q = ResidualQuantizer(stages=(LLOYD, PRODUCT)).encode(weight)
+    q = ResidualConfig(stages=(LLOYD, PRODUCT)).encode(weight)
     config, shape = q.config, weight.shape
     config.check(q.codes, q.arrays, shape)
     end = "; the file is damaged"

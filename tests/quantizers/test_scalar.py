@@ -4,30 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from quant.numerics.clipping import fit_grid, rounded
+from quant.numerics.clipping import fit_uniform, round_scales
 from quant.numerics.grid import UniformGrid
+from quant.numerics.hessian import Hessian
 from quant.quantizers.scalar import (
     ScalarConfig,
-    ScalarQuantizer,
     quantize_int6_symmetric,
     quantize_int8_symmetric,
     rtn,
 )
+from tests.quantizers.common import refusal
 
 pytestmark = pytest.mark.kernels
-
-EVERY = [
-    {"per": per, "group_size": 3 if per == "group" else None, "symmetric": symmetric, "clip": clip}
-    for per in ("tensor", "row", "column", "group")
-    for symmetric in (True, False)
-    for clip in ("absmax", "mse", "sd:3")
-]
-
-
-def refusal(call, *arguments, **options):
-    with pytest.raises(ValueError) as caught:
-        call(*arguments, **options)
-    return str(caught.value)
 
 
 def error(weight, q, column_weights=1):
@@ -49,7 +37,7 @@ def test_int6_and_int8_reach_the_largest_weight_of_each_row():
 
 
 def test_an_affine_grid_holds_zero_and_both_ends():
-    q = ScalarQuantizer(bits=2, symmetric=False).encode(
+    q = ScalarConfig(bits=2, symmetric=False).encode(
         np.array([[-1.0, 2.0, 0.0, 0.9], [5, 6, 7, 0]])
     )
     assert q.codes.tolist() == [[0, 3, 1, 2], [2, 3, 3, 0]]
@@ -123,68 +111,18 @@ def test_hessian_weighs_the_columns(rng):
     weight[:, 0] = 50
     column_weights = np.ones(100)
     column_weights[0] = 0  # a column that no input reaches
-    q = rtn(weight, 3, "hessian", hessian=column_weights)
+    q = rtn(weight, 3, "hessian", column_weights=column_weights)
     assert error(weight, q, column_weights) < 0.1 * error(
         weight, rtn(weight, 3, "mse"), column_weights
     )
-    for same in (
-        np.diag(column_weights),
-        torch.tensor(column_weights),
-        torch.diag(torch.tensor(column_weights)).float(),
-    ):
+    calibration = Hessian(100)
+    calibration.add(np.diag(np.sqrt(100 * column_weights)))
+    diagonal = np.diag(column_weights)
+    for same in (diagonal, torch.tensor(diagonal), torch.tensor(diagonal).float(), calibration):
         np.testing.assert_array_equal(rtn(weight, 3, "hessian", hessian=same).codes, q.codes)
-    like_mse = rtn(weight, 3, "hessian", hessian=np.full(100, 7.0))
+    like_mse = rtn(weight, 3, "hessian", column_weights=np.full(100, 7.0))
     np.testing.assert_array_equal(like_mse.codes, rtn(weight, 3, "mse").codes)
-    assert rtn(weight, 3, "hessian", "column", hessian=column_weights).matrix()[0, 0] == 50
-
-
-def test_a_grid_is_fitted_once_and_used_again(rng):
-    weight = rng.standard_normal((4, 10)).astype(np.float32)
-    for fields in EVERY:
-        quantizer = ScalarQuantizer(**fields)
-        q, grid = quantizer.encode(weight), quantizer.fit(weight)
-        again = quantizer.encode(weight, grid)
-        np.testing.assert_array_equal(q.codes, again.codes)
-        other = quantizer.encode(rng.standard_normal((4, 10)), grid)
-        np.testing.assert_array_equal(other.arrays["scales"], q.arrays["scales"])
-        np.testing.assert_array_equal(quantizer.decode(q), q.dequantize())
-
-
-def test_a_config_is_given_whole_or_in_part():
-    config = ScalarConfig(bits=4, clip="mse")
-    assert ScalarQuantizer(config).config is not None
-    assert ScalarQuantizer(config, bits=3).config == ScalarConfig(bits=3, clip="mse")
-    assert ScalarQuantizer().config == ScalarConfig()
-
-
-@pytest.mark.parametrize("fields", EVERY)
-def test_odd_weights_come_back(fields):
-    for zero in (np.zeros((3, 4)), np.zeros((1, 1))):
-        q = ScalarQuantizer(**fields).encode(zero)
-        np.testing.assert_array_equal(q.dequantize(), 0)
-        assert (q.arrays["scales"] == 1).all()
-    weight = np.arange(12.0).reshape(3, 4)
-    weight[1] = 0
-    assert (ScalarQuantizer(**fields).encode(weight).matrix()[1] == 0).all()
-    for shape in ((3, 4), (1, 1), (5, 1), (1, 5)):
-        for value in (0.1, -3.0):
-            alike = np.full(shape, value)
-            back = ScalarQuantizer(**fields).encode(alike).dequantize()
-            np.testing.assert_allclose(back, alike, rtol=1e-6)
-
-
-@pytest.mark.parametrize("fields", EVERY)
-def test_strides_and_dtypes_do_not_matter(rng, fields):
-    weight = rng.standard_normal((4, 10)).astype(np.float16)
-    quantizer = ScalarQuantizer(**fields)
-    codes = quantizer.encode(weight).codes
-    wide = np.zeros((8, 20), np.float64)
-    wide[::2, ::2] = weight
-    for same in (wide[::2, ::2], np.asfortranarray(weight), torch.tensor(weight).float()):
-        np.testing.assert_array_equal(quantizer.encode(same).codes, codes)
-    turned = quantizer.encode(weight.T, transposed=True)
-    np.testing.assert_array_equal(turned.codes, codes)
-    assert turned.dequantize().shape == (10, 4)
+    assert rtn(weight, 3, "hessian", "column", column_weights=column_weights).matrix()[0, 0] == 50
 
 
 def test_float16_steps_are_used_as_they_are_stored(rng):
@@ -200,19 +138,19 @@ def test_float16_steps_are_used_as_they_are_stored(rng):
         assert scales[2, 0] == np.finfo(np.float16).smallest_subnormal
         assert (q.matrix()[2:4] == 0).all()
     assert refusal(rtn, np.full((1, 2), 1e7), scale_dtype="float16") == (
-        "scales must be finite as float16, got 3.226e+05; are these weights?"
+        "scales must be finite as float16, got 3.226e+05; look for outliers in the weight"
     )
 
 
 def test_weights_at_the_ends_of_float32(rng):
     tiny = np.finfo(np.float32).smallest_subnormal
-    back = ScalarQuantizer().encode(np.array([[tiny, -tiny, 0]])).matrix()
+    back = ScalarConfig().encode(np.array([[tiny, -tiny, 0]])).matrix()
     assert back.tolist() == [[tiny, -tiny, 0]]
     large = np.finfo(np.float32).max / 2
-    back = ScalarQuantizer(bits=8).encode(np.array([[large, -large, 0]])).matrix()
+    back = ScalarConfig(bits=8).encode(np.array([[large, -large, 0]])).matrix()
     np.testing.assert_allclose(back, [[large, -large, 0]], rtol=1e-6)
     assert refusal(rtn, np.array([[3.4e38, 0]]), 6, "sd:1000") == (
-        "scales must be finite as float32, got 5.484e+39; are these weights?"
+        "scales must be finite as float32, got 5.484e+39; look for outliers in the weight"
     )
     assert refusal(rtn, np.array([[3.4e38, 0]]), 6, "sd:31") == (
         "levels must be finite, got a scale of 1.7e+38; it is too large"
@@ -222,15 +160,22 @@ def test_weights_at_the_ends_of_float32(rng):
 def test_a_hessian_of_another_kind_is_refused():
     weight = np.ones((2, 3))
     assert refusal(rtn, weight, clip="hessian") == (
-        "a hessian goes with clip='hessian', got none; give both or neither"
+        "clip='hessian' needs a hessian or column_weights, got neither; give one of them"
     )
-    assert refusal(rtn, weight, clip="mse", hessian=np.ones(3)) == (
-        "a hessian goes with clip='hessian', got one with clip='mse'; give both or neither"
+    assert refusal(rtn, weight, clip="hessian", hessian=np.eye(3), column_weights=np.ones(3)) == (
+        "clip='hessian' needs a hessian or column_weights, got both; give one of them"
     )
+    for name, value in (("hessian", np.eye(3)), ("column_weights", np.ones(3))):
+        assert refusal(rtn, weight, clip="mse", **{name: value}) == (
+            f"{name} goes with clip='hessian', got it with clip='mse'; leave it out"
+        )
     for wrong in (np.ones(2), np.ones((2, 2)), np.ones((3, 2)), np.ones((3, 3, 3))):
         assert refusal(rtn, weight, clip="hessian", hessian=wrong) == (
-            f"hessian must be of shape (3, 3) or its diagonal, got shape {wrong.shape}; is it of "
-            "another layer?"
+            f"hessian must have shape (3, 3) for a weight of 3 columns, got {wrong.shape}; use "
+            "that of this layer, and transposed=True for a Conv1D"
+        )
+        assert refusal(rtn, weight, clip="hessian", column_weights=wrong) == (
+            f"column_weights must be of shape (3,), got {wrong.shape}; give one for each column"
         )
     for wrong, shown in (
         ([0.0, 0, 0], "0.0..0.0"),
@@ -238,14 +183,11 @@ def test_a_hessian_of_another_kind_is_refused():
         ([np.nan, 1, 1], "nan..nan"),
         ([np.inf, 1, 1], "1.0..inf"),
     ):
-        assert refusal(rtn, weight, clip="hessian", hessian=np.array(wrong)) == (
-            "the Hessian's diagonal must be finite, >= 0 and somewhere > 0, got "
-            f"{shown}; did the calibration reach this layer?"
+        assert refusal(rtn, weight, clip="hessian", column_weights=np.array(wrong)) == (
+            f"column_weights must be finite and >= 0, and one above 0, got {shown}; check that the "
+            "calibration reached this layer"
         )
-    assert refusal(rtn, weight, clip="hessian", hessian=[1, 2, 3]) == (
-        "hessian must be of float16, bfloat16, float32, float64, got int64; dequantize or cast it "
-        "first"
-    )
+    assert rtn(weight, clip="hessian", column_weights=[1, 2, 3]).codes.all()
 
 
 def test_a_grid_of_another_kind_is_refused(rng):
@@ -258,23 +200,28 @@ def test_a_grid_of_another_kind_is_refused(rng):
         (ScalarConfig(), ScalarConfig(scale_dtype="float16")),
     ]
     for fitting, using in others:
-        grid = ScalarQuantizer(fitting).fit(weight)
-        assert refusal(ScalarQuantizer(using).encode, weight, grid) == (
-            "fitted must be a grid of this configuration and shape, got codes "
-            f"{grid.lowest}..{grid.highest} and scales of shape {grid.scales.shape} for {using} "
-            "and (4, 10); fit it with this quantizer"
+        grid = fitting.fit(weight)
+        assert refusal(using.encode, weight, fitted=grid) == (
+            f"fitted must be a grid of {using} for a matrix of shape (4, 10), got UniformGrid of "
+            "other settings or another shape; use what fit returns"
         )
     scales = np.ones((4, 1), np.float32)
     moved = UniformGrid(scales=scales, zero_points=scales, lowest=-31, highest=31, group_size=10)
-    assert refusal(ScalarQuantizer().encode, weight, moved).startswith("fitted must be a grid")
+    assert refusal(ScalarConfig().encode, weight, fitted=moved).startswith("fitted must be a grid")
     whole = UniformGrid(
         scales=scales, zero_points=0 * scales, lowest=-31, highest=31, group_size=999
     )
-    assert ScalarQuantizer().encode(weight, whole).codes.shape == (4, 10)
+    assert ScalarConfig().encode(weight, fitted=whole).codes.shape == (4, 10)
+    config, weights = ScalarConfig(clip="hessian"), np.arange(10.0)
+    grid = config.fit(weight, column_weights=weights)
+    assert config.encode(weight, fitted=grid).arrays["scales"].shape == (4, 1)
+    assert refusal(config.encode, weight, fitted=grid, column_weights=weights) == (
+        "column_weights is used to fit a grid, got it with fitted; leave it out"
+    )
 
 
 def damaged(config, **changed):
-    q = ScalarQuantizer(config).encode(np.arange(6.0).reshape(2, 3))
+    q = config.encode(np.arange(6.0).reshape(2, 3))
     codes = changed.pop("codes", q.codes)
     arrays = {name: its for name, its in (dict(q.arrays) | changed).items() if its is not None}
     return refusal(config.check, codes, arrays, (2, 3))
@@ -320,23 +267,19 @@ def test_what_a_file_holds_is_checked():
         "zero_points must be in 0..63, got 64; the file is damaged"
     )
     assert damaged(config, scales=np.full((2, 1), np.nan, np.float32)) == (
-        "scales must be finite and > 0, got nan..nan; give a group of zeros a 1"
+        "scales must be finite and > 0, got nan..nan; use 1 for a group of zeros"
     )
     assert damaged(config, scales=np.full((2, 1), 3e38, np.float32)) == (
         "levels must be finite, got a scale of 3e+38; it is too large"
     )
 
 
-@pytest.mark.parametrize("weight", [np.zeros(3), np.zeros((0, 3)), np.array([[1, np.nan]])])
-def test_what_is_no_weight_is_refused(weight):
-    assert refusal(rtn, weight).startswith("weight must be ")
-    assert refusal(ScalarQuantizer().fit, weight).startswith("weight must be ")
-
-
 def test_steps_are_rounded_never_to_zero():
     scales = np.array([[0.0, 1e-9, 1 / 3]])
-    assert rounded(scales, "float16").tolist() == [[2.0**-24, 2.0**-24, np.float16(1 / 3)]]
-    assert rounded(scales, "float32").tolist() == [[2.0**-149, np.float32(1e-9), np.float32(1 / 3)]]
+    assert round_scales(scales, "float16").tolist() == [[2.0**-24, 2.0**-24, np.float16(1 / 3)]]
+    assert round_scales(scales, "float32").tolist() == [
+        [2.0**-149, np.float32(1e-9), np.float32(1 / 3)]
+    ]
 
 
 def test_a_part_is_fitted_as_in_the_whole(rng):
@@ -345,5 +288,5 @@ def test_a_part_is_fitted_as_in_the_whole(rng):
     config = ScalarConfig(bits=3, per="group", group_size=4, clip="mse")
     whole, part = config.fit(matrix), config.fit(np.ascontiguousarray(matrix[:, 4:8]))
     np.testing.assert_array_equal(part.scales[:, 0], whole.scales[:, 1])
-    rows = fit_grid(matrix, 4, 4, bits=3, symmetric=True, clip="mse", scale_dtype="float32")
+    rows = fit_uniform(matrix, 4, 4, bits=3, symmetric=True, clip="mse", scale_dtype="float32")
     np.testing.assert_array_equal(rows.scales, whole.scales)

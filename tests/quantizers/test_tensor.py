@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from quant.quantizers.scalar import ScalarConfig, ScalarQuantizer
+from quant.quantizers.scalar import ScalarConfig
 
 WEIGHT = np.linspace(-1, 1, 35).reshape(5, 7).astype(np.float32)
 
@@ -22,14 +22,14 @@ WEIGHT = np.linspace(-1, 1, 35).reshape(5, 7).astype(np.float32)
     ],
 )
 def test_all_bytes_are_counted(fields, n_bytes):
-    q = ScalarQuantizer(**fields).encode(WEIGHT)
+    q = ScalarConfig(**fields).encode(WEIGHT)
     assert q.n_weights == 35
     assert q.nbytes == n_bytes
     assert q.bits_per_weight == 8 * n_bytes / 35
 
 
 def test_it_prints_what_it_is():
-    q = ScalarQuantizer(bits=8, per="tensor").encode(WEIGHT)
+    q = ScalarConfig(bits=8, per="tensor").encode(WEIGHT)
     assert repr(q) == (
         "QuantizedTensor(shape=(5, 7), 8.914 bits a weight, ScalarConfig(bits=8, symmetric=True, "
         "per='tensor', group_size=None, clip='absmax', scale_dtype='float32'))"
@@ -37,7 +37,7 @@ def test_it_prints_what_it_is():
 
 
 def test_the_weight_comes_back_as_it_came():
-    q = ScalarQuantizer(bits=8).encode(torch.tensor(WEIGHT).bfloat16().view(5, 7, 1, 1))
+    q = ScalarConfig(bits=8).encode(torch.tensor(WEIGHT).bfloat16().view(5, 7, 1, 1))
     assert q.matrix().shape == (5, 7)
     assert q.matrix().dtype == np.float32
     back = q.dequantize()
