@@ -1,49 +1,40 @@
-"""``ngrammix bench findings``: what each quantizer costs a model in bits per byte, and in bytes.
+"""``ngrammix bench findings``: what each quantizer costs, in bits per byte and in bytes.
 
-Every quantizer's file is written with each codec, codes a byte each and packed; its loss is held
-against two curves, of rounding to nearest and of GPTQ with steps by standard deviations, at the
-same bytes.
+The file of every quantizer is written with each codec, with codes of a byte each and packed. Its
+loss is compared with two curves at the same bytes: rounding to nearest and GPTQ, both with scales
+by standard deviations.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from math import fsum, log
+from functools import partial
+from math import exp, fsum, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from eval.bench.findings_figures import loss_at, spearman
-from eval.bench.findings_table import table
-from eval.bench.harness import deliver
+from eval.bench.harness import Bench, Figures, Option, Table
+from eval.bench.rounds import progress
 from eval.commands.from_config import load_data, network_of, with_weights
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, add_options, make_config
 from eval.data.base import Data
 from eval.data.document import Document, Documents
-from eval.models.base import Model
 from eval.scoring.result import Result
 from eval.scoring.score import score
-from eval.tables import make_folder
 from eval.tokenizers.base import Tokenizer
-from quant import Calibration, QuantizedModel, QuantizedTensor, quantize_model
+from quant import QuantizedModel, QuantizedTensor, quantize_model
 from quant.base.config import Config
 from quant.io.codecs import CODECS
+from quant.models import recipe
 from quant.models.parameters import state_of
 from quant.models.quantized_model import dequantized
-from quant.models.recipe import (
-    INT4,
-    INT4_GROUP,
-    INT6,
-    INT8,
-    NF4,
-    PRODUCT4,
-    make_recipe,
-    sequential_gptq,
-)
+from quant.models.recipe import INT4, INT4_GROUP, INT6, INT8, NF4, PRODUCT4
 from quant.quantizers.gptq import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.product import ProductConfig
@@ -57,12 +48,12 @@ OPTIONS = (
     "calibrate", "calibration_tokens", "seed",
 )  # fmt: skip
 
-# As their recipes have it: weights in turn, and sweeps after the walk.
-IN_TURN: dict[str, Config] = {
-    "gptq int6 sd in turn": sequential_gptq(INT6),
-    "gptq int4 in turn": sequential_gptq(INT4),
+# As in the recipes: sequential calibration, and coordinate descent after GPTQ.
+SEQUENTIAL: dict[str, Config] = {
+    "gptq int6 sd in turn": recipe.sequential_gptq(INT6),
+    "gptq int4 in turn": recipe.sequential_gptq(INT4),
 }
-QUANTIZERS: dict[str, Config] = IN_TURN | {
+QUANTIZERS: dict[str, Config] = SEQUENTIAL | {
     "int8": INT8,
     "int6": ScalarConfig(),
     "int6 sd": INT6,
@@ -79,7 +70,7 @@ QUANTIZERS: dict[str, Config] = IN_TURN | {
     "pq": ProductConfig(dim=2),
     "residual": ResidualConfig(stages=(PRODUCT4, PRODUCT4)),
 }
-# From fine to coarse; at 8 bits, steps that 6 bits would clip.
+# From fine to coarse; at 8 bits, scales that 6 bits would clip.
 CURVE = (
     ScalarConfig(bits=8, clip="sd:8"),
     ScalarConfig(bits=8, clip="sd:12.85"),
@@ -95,104 +86,66 @@ CURVES: dict[str, Callable[[ScalarConfig], Config]] = {
 FORMS = {"bytes": False, "packed": True}  # how codes are stored: whether packed
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this bench."""
-    parser.add_argument(
-        "--quantizers",
-        nargs="+",
-        default=list(QUANTIZERS),
-        choices=list(QUANTIZERS),
-        metavar="NAME",
-        help=f"which (default: all of {', '.join(QUANTIZERS)})",
-    )
-    add_options(parser, QuantizeConfig, OPTIONS)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table or JSON, and write JSON under --out."""
+def measure(arguments: argparse.Namespace) -> Figures:
+    """Figures of each quantizer and of the curves, and rank correlations of errors and losses."""
     options = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
     config = replace(make_config(QuantizeConfig, options), mixer="none")
-    make_folder(arguments.out)
-    result = measure(config, {name: QUANTIZERS[name] for name in arguments.quantizers})
-    deliver(result, arguments, "findings.json", table)
-
-
-def measure(config: QuantizeConfig, quantizers: dict[str, Config]) -> dict[str, Any]:
-    """Figures of each quantizer, of the curves, and how errors and losses go together."""
+    quantizers = {name: QUANTIZERS[name] for name in arguments.quantizers}
     model, tokenizer = load_model_and_tokenizer(config)
-    before = evaluate(model, tokenizer, config)
-    bpb = bpb_of(before)
-    curves = {way: [make(its) for its in CURVE] for way, make in CURVES.items()}
-    wanted = list(quantizers.values()) + [its for points in curves.values() for its in points]
-    calibration = calibrate_for(
-        config, model, tokenizer, [make_recipe(label(its), its) for its in wanted]
-    )
-    found: dict[Config, dict[str, Any]] = {}
-    for use in tqdm(dict.fromkeys(wanted), "quantizers", delay=2, disable=None):
+    network = network_of(model)
+    before = score(model, data_of(config, tokenizer), config, tokenizer=tokenizer)
+    curves = {way: [make(point) for point in CURVE] for way, make in CURVES.items()}
+    uses = [*quantizers.values(), *curves["rtn"], *curves["gptq"]]
+    recipes = {
+        use: recipe.make_recipe(label(use), use, sequential=use in SEQUENTIAL.values())
+        for use in uses
+    }
+    calibration = calibrate_for(config, model, tokenizer, list(recipes.values()))
+
+    def measure_one(use: Config) -> Figures:
+        """Errors, loss, and bytes by form and codec, of a quantizer."""
+        quantized = quantize_model(network, recipes[use], calibration, progress=False)
         forms = FORMS if use in quantizers.values() else {"bytes": False}
-        found[use] = measure_one(use, forms, model, tokenizer, config, calibration, before)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "scored"
+            quantized.save(path, codec="none")
+            changed = with_weights(model, QuantizedModel.load(path), path)
+            after = score(changed, data_of(config, tokenizer), config, tokenizer=tokenizer)
+            sizes = sizes_of(quantized, Path(folder), forms)
+        error = fsum(report.error or 0.0 for report in quantized.report)
+        stored, packed = sizes["bytes"], sizes.get("packed", {})
+        return {
+            "quantizer": label(use), "relative_mse": relative_mse(quantized, network),
+            "error": error,
+            # Half of the error is about the loss of a token, in nats.
+            "loss_foretold": error / 2 / log(2) * before.tokens / before.bytes,
+            "bpb": bpb_of(after), "loss": bpb_of(after) - bpb_of(before), "file_bytes": sizes,
+            "best_bytes": min(min(by_codec.values()) for by_codec in sizes.values()),
+            "packing_percent": {name: 100 * (packed[name] / stored[name] - 1) for name in packed},
+        }  # fmt: skip
+
+    bpb = bpb_of(before)
+    figures = {use: measure_one(use) for use in progress(recipes, "quantizers")}
     points = {
-        way: [{key: found[its][key] for key in ("quantizer", "best_bytes", "loss")} for its in uses]
-        for way, uses in curves.items()
+        way: [{key: figures[use][key] for key in ("quantizer", "best_bytes", "loss")} for use in of]
+        for way, of in curves.items()
     }
-    lines = {
-        way: [(its["best_bytes"], its["loss"]) for its in curve] for way, curve in points.items()
-    }
-    rows = [
-        {"name": name, **found[use], "loss_at_bytes": {
-            way: loss_at(found[use]["best_bytes"], line) for way, line in lines.items()
-        }}
-        for name, use in quantizers.items()
-    ]  # fmt: skip
+    rows = [{"name": name, **figures[use]} for name, use in quantizers.items()]
+    for row in rows:
+        row["loss_at_bytes"] = {
+            way: loss_at(row["best_bytes"], [(p["best_bytes"], p["loss"]) for p in curve])
+            for way, curve in points.items()
+        }
     losses = [row["loss"] for row in rows]
     return {
-        "bpb": bpb,
-        "tokens": before.tokens,
-        "bytes": before.bytes,
-        "signature": before.signature,
+        "bpb": bpb, "tokens": before.tokens, "bytes": before.bytes, "signature": before.signature,
         "calibration": list(config.calibrate) or "made up by the model",
-        "calibration_tokens": config.calibration_tokens,
-        "quantizers": rows,
-        "curves": points,
+        "calibration_tokens": config.calibration_tokens, "quantizers": rows, "curves": points,
         "rank_correlation": {
             key: spearman([row[key] for row in rows], losses) for key in ("relative_mse", "error")
         },
         "versions": before.versions,
-    }
-
-
-def measure_one(
-    use: Config,
-    forms: dict[str, bool],
-    model: Model,
-    tokenizer: Tokenizer,
-    config: QuantizeConfig,
-    calibration: Calibration | None,
-    before: Result,
-) -> dict[str, Any]:
-    """Errors, loss, and bytes by form and codec, of a quantizer."""
-    network = network_of(model)
-    recipe = make_recipe(label(use), use, sequential=use in IN_TURN.values())
-    quantized = quantize_model(network, recipe, calibration, progress=False)
-    error = fsum(report.error or 0.0 for report in quantized.report)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "scored"
-        quantized.save(path, codec="none")
-        after = evaluate(with_weights(model, QuantizedModel.load(path), path), tokenizer, config)
-        n_bytes = sizes_of(quantized, Path(folder), forms)
-    stored, packed = n_bytes["bytes"], n_bytes.get("packed", {})
-    return {
-        "quantizer": label(use),
-        "relative_mse": relative_mse(quantized, network),
-        "error": error,
-        # Half of the error is about nats a token.
-        "loss_foretold": error / 2 / log(2) * before.tokens / before.bytes,
-        "bpb": bpb_of(after),
-        "loss": bpb_of(after) - bpb_of(before),
-        "file_bytes": n_bytes,
-        "best_bytes": min(size for sizes in n_bytes.values() for size in sizes.values()),
-        "packing_percent": {codec: 100 * (packed[codec] / stored[codec] - 1) for codec in packed},
-    }
+    }  # fmt: skip
 
 
 def sizes_of(
@@ -200,28 +153,19 @@ def sizes_of(
 ) -> dict[str, dict[str, int]]:
     """Bytes of the file by form and codec, of each codec that is installed.
 
-    In threads, but not beside the model: torch waits for all of its own at every step, which
-    takes many times as long on cores that are busy.
+    The files are written in threads, but not while the model runs: torch waits for all its threads
+    at every step, which takes many times as long on busy cores.
     """
 
-    def size_of(form: str, codec: str) -> int:
-        path = folder / f"{form}-{codec}"
-        quantized.save(path, packed=forms[form], codec=codec)
+    def size_of(packed: bool, codec: str) -> int:
+        path = folder / f"{packed}-{codec}"
+        quantized.save(path, packed=packed, codec=codec)
         return path.stat().st_size
 
     codecs = [name for name, codec in CODECS.items() if codec.is_installed]
     with ThreadPoolExecutor() as pool:
-        jobs = {
-            form: {codec: pool.submit(size_of, form, codec) for codec in codecs} for form in forms
-        }
-        return {
-            form: {codec: job.result() for codec, job in row.items()} for form, row in jobs.items()
-        }
-
-
-def evaluate(model: Model, tokenizer: Tokenizer, config: QuantizeConfig) -> Result:
-    """The score of the model alone."""
-    return score(model, data_of(config, tokenizer), config, tokenizer=tokenizer)
+        jobs = {form: pool.map(partial(size_of, packed), codecs) for form, packed in forms.items()}
+        return {form: dict(zip(codecs, sizes, strict=True)) for form, sizes in jobs.items()}
 
 
 def bpb_of(result: Result) -> float:
@@ -235,7 +179,7 @@ def bpb_of(result: Result) -> float:
 
 
 def data_of(config: QuantizeConfig, tokenizer: Tokenizer) -> Data:
-    """The data that are named, or the embedded text."""
+    """The data of ``--data``, or the embedded text."""
     if config.data:
         return load_data(config, tokenizer)
     from eval.demo.reference_text import reference_text
@@ -244,7 +188,7 @@ def data_of(config: QuantizeConfig, tokenizer: Tokenizer) -> Data:
 
 
 def relative_mse(quantized: QuantizedModel, network: Any) -> float:
-    """Sum of squared errors in squares, of all weights that were quantized, together."""
+    """Squared errors of all quantized weights, relative to the sum of their squares."""
     errors, squares, state = [], [], state_of(network)
     for name, tensor in quantized.tensors.items():
         if isinstance(tensor, QuantizedTensor):
@@ -252,3 +196,55 @@ def relative_mse(quantized: QuantizedModel, network: Any) -> float:
             errors.append(float((exact - dequantized(tensor).double()).square().sum()))
             squares.append(float(exact.square().sum()))
     return fsum(errors) / fsum(squares) if any(errors) else 0.0
+
+
+def loss_at(n_bytes: int, curve: Iterable[tuple[int, float]]) -> float | None:
+    """The loss of a curve of (bytes, loss) at a number of bytes.
+
+    Its logarithm is linear between the points whose loss is above 0; None beyond the last of them.
+    """
+    points = sorted((size, log(loss)) for size, loss in curve if loss > 0)
+    if not points or not points[0][0] <= n_bytes <= points[-1][0]:
+        return None
+    return exp(float(np.interp(n_bytes, *np.array(points).T)))
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
+    """Rank correlation of (N,) and (N,); None if all values of either are equal."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(np.corrcoef(mean_ranks(x), mean_ranks(y))[0, 1])
+
+
+def mean_ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Rank of each value, from 1; equal values share the mean of their ranks."""
+    _, groups, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[groups]
+    return ranks
+
+
+NAMES = list(QUANTIZERS)
+BENCH = Bench(
+    options=(Option("quantizers", NAMES, "what to measure", "NAME", choices=NAMES),),
+    add_options=lambda parser: add_options(parser, QuantizeConfig, OPTIONS),
+    measure=measure,
+    report=(
+        "{signature} = {bpb:.4f}",
+        Table("quantizers", {
+            "": "{name}", "MSE": "{relative_mse:.3e}", "error": "{error:.3e}",
+            "foretold": "{loss_foretold:.5f}", "BPB": "{bpb:.5f}", "lost": "{loss:+.5f}",
+            "best bytes": "{best_bytes:,}", "RTN curve": "{loss_at_bytes[rtn]:.5f}",
+            "GPTQ curve": "{loss_at_bytes[gptq]:.5f}",
+        }),
+        "MSE and error: of all quantized weights; foretold: half of the error, in BPB; best bytes: "
+        "the smallest file; curves: what RTN and GPTQ with scales by standard deviations lose at "
+        "these bytes",
+        "rank correlation with the loss in BPB: MSE {rank_correlation[relative_mse]:.3f}, error "
+        "{rank_correlation[error]:.3f}",
+        Table("quantizers", {
+            "": "{name}", **{name: f"{{file_bytes[bytes][{name}]:,}}" for name in CODECS},
+            **{f"packed {name}": f"{{packing_percent[{name}]:+.1f}} %" for name in CODECS},
+        }),
+        "bytes of the file, with codes of a byte each; then what packing them adds",
+    ),
+)  # fmt: skip

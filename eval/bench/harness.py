@@ -1,81 +1,185 @@
-"""What every bench shares: its stream of tokens, the clock, and where its result goes."""
+"""The harness of the benches: options, conditions, the JSON file, the printed report.
+
+A bench is a module with a `BENCH`: its options, a function that measures, and a report.
+"""
 
 import argparse
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from textwrap import fill
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from tabulate import tabulate
 
-from eval.data.arrays import read_shard
-from eval.data.document import Document
-from eval.data.text import read_documents
-from eval.models.load_model import load_demo
-from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.candidates.match_model import MatchModel
+from eval.commands.output import add_output
+from eval.tables import make_folder, sign
 
-BLOCK = 1 << 17  # tokens of evidence at a time, for every peer alike
+Figures = dict[str, Any]
+
+WIDTH = 96  # characters of a printed line
 
 
-def add_stream(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the tokens and the order of the cache."""
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="FILE",
-        help="Parameter Golf token shard, *.bin, or any other file for its bytes (default: the "
-        "embedded text in the demo's tokens)",
-    )
-    parser.add_argument("--order", type=int, default=7, metavar="N", help="default: %(default)s")
+class Option(NamedTuple):
+    """An option of a bench; its type is that of the default, a list takes several values.
+
+    A whole number must be >= 1, any other number > 0 and finite.
+    """
+
+    name: str
+    default: Any
+    help: str
+    metavar: str = "N"
+    choices: Sequence[str] | None = None
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add the option to the parser of its bench."""
+        is_list = isinstance(self.default, list)
+        example = self.default[0] if is_list and self.default else self.default
+        shown = " ".join(map(str, self.default)) if is_list else self.default
+        parser.add_argument(
+            f"--{self.name}",
+            default=self.default,
+            type=type(example) if isinstance(example, int | float) else str,
+            nargs="+" if is_list else None,
+            choices=self.choices,
+            metavar=self.metavar,
+            help=f"{self.help} (default: {shown})" if shown else self.help,
+        )
+
+    def check(self, value: Any) -> Any:
+        """The value; ValueError if a number is out of range."""
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and number < 1:
+                raise ValueError(
+                    f"--{self.name} must be >= 1, got {number}; leave it out for the default"
+                )
+            if isinstance(number, float) and not 0 < number < math.inf:
+                raise ValueError(
+                    f"--{self.name} must be > 0 and finite, got {number:g}; leave it out for the "
+                    "default"
+                )
+        return value
 
 
-def at_least_one(arguments: argparse.Namespace, *options: str) -> None:
-    """Raise ValueError unless each of these options is >= 1."""
-    for option in options:
-        if (value := getattr(arguments, option)) < 1:
-            name = option.replace("_", "-")
-            raise ValueError(f"--{name} must be >= 1, got {value}; leave it out for the default")
+DATA = Option(
+    "data",
+    None,
+    "Parameter Golf token shard, *.bin, or any other file for its bytes (default: the embedded "
+    "text in the tokens of the demo)",
+    "FILE",
+)
+ORDER = Option("order", 7, "tokens of the longest n-gram, the predicted token included")
+RUNS = Option("runs", 5, "rounds that the figures are medians of")
+DICT_TOKENS = Option("dict-tokens", 200_000, "tokens for Python dicts, slower as they grow")
 
 
-def load_tokens(path: Path | None) -> tuple[str, NDArray[np.int64], int]:
-    """(name, tokens (T,), V) of a shard, of another file's bytes, or of the embedded text."""
-    if path is not None and path.suffix == ".bin":
-        tokens = read_shard(path).astype(np.int64)
-        return path.name, tokens, int(tokens.max()) + 1
-    if path is not None:
-        (document,) = read_documents([str(path)])
-        return path.name, np.frombuffer(document.raw or b"", np.uint8).astype(np.int64), 256
-    from eval.demo.reference_text import reference_text
+class Table(NamedTuple):
+    """A table of a report.
 
-    model = load_demo()
-    tokens, _ = model.tokenizer.encode(Document("the Python language reference", reference_text()))
-    return "the Python language reference", tokens, model.vocab_size
+    Attributes
+    ----------
+    rows : str or callable
+        Key of the rows in the figures, or a function from the figures to the rows.
+    columns : mapping
+        Header to the template of its cells, such as ``"{seconds:.2f} s"``. A column without a
+        format is text, to the left; a cell whose figure is missing or None is a dash.
+    """
+
+    rows: str | Callable[[Figures], list[Figures]]
+    columns: Mapping[str, str]
+
+    def cells(self, figures: Figures) -> list[list[str]]:
+        """Text of the cells, row by row."""
+        rows = figures[self.rows] if isinstance(self.rows, str) else self.rows(figures)
+        return [[fill_in(cell, row) or "-" for cell in self.columns.values()] for row in rows]
+
+    def text(self, figures: Figures) -> str:
+        """Lines of the table; empty without rows."""
+        if not (cells := self.cells(figures)):
+            return ""
+        text: str = tabulate(
+            cells,
+            list(self.columns),
+            disable_numparse=True,
+            colalign=["right" if ":" in cell else "left" for cell in self.columns.values()],
+        )
+        return text
 
 
-def observe(reader: NgramCache | MatchModel, tokens: NDArray[np.int64]) -> None:
-    """Observe all tokens, block by block; what was known is dropped."""
-    for start in range(0, len(tokens), BLOCK):
-        reader.observe(tokens[start : start + BLOCK])
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A bench: what it measures, and how its figures are shown.
+
+    Attributes
+    ----------
+    measure : callable
+        From the parsed arguments to the figures, which JSON can hold.
+    report : sequence of Table or str
+        The tables and paragraphs that are printed. A paragraph is a template of the figures; it is
+        left out if one of its figures is missing or None.
+    options : sequence of Option
+        Beside ``--out`` and ``--json``.
+    add_options : callable, optional
+        Adds further options to the parser.
+    draw : callable, optional
+        Draws the figures into a folder, with ``--out``.
+    """
+
+    measure: Callable[[argparse.Namespace], Figures]
+    report: Sequence[Table | str]
+    options: Sequence[Option] = ()
+    add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    draw: Callable[[Figures, Path], object] = lambda figures, folder: None
+
+    def add_arguments(self, parser: argparse.ArgumentParser, name: str) -> None:
+        """Add the options of this bench, ``--out`` and ``--json``."""
+        for option in self.options:
+            option.add_to(parser)
+        self.add_options(parser)
+        add_output(parser, f"{name}.json")
+
+    def run(self, name: str, arguments: argparse.Namespace) -> None:
+        """Check the options, measure, write NAME.json under --out, and print the report."""
+        values = {}
+        for option in self.options:
+            key = option.name.replace("-", "_")
+            values[key] = option.check(getattr(arguments, key))
+        make_folder(arguments.out)
+        figures = values | self.measure(arguments)
+        text = json.dumps(figures, indent=2) + "\n"
+        if arguments.out:
+            (arguments.out / f"{name}.json").write_text(text, encoding="utf-8")
+            self.draw(figures, arguments.out)
+        print(text if arguments.json else self.text(name, figures, list(values)))  # noqa: T201
+
+    def text(self, name: str, figures: Figures, conditions: Sequence[str]) -> str:
+        """The figures of these keys in one line, then the report."""
+        keys = ("model", "data", "tokens", *conditions)
+        shown = {key: figures.get(key) for key in keys if not isinstance(figures.get(key), list)}
+        paragraphs = [sign(f"bench {name}", shown)]
+        for part in self.report:
+            if isinstance(part, Table):
+                paragraphs.append(part.text(figures))
+            else:
+                text = fill_in(part, figures)
+                paragraphs.append(fill(text, WIDTH, break_on_hyphens=False, break_long_words=False))
+        return "\n\n".join(filter(None, paragraphs))
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of the work."""
-    started = perf_counter()
-    work()
-    return perf_counter() - started
+def fill_in(template: str, figures: Figures) -> str:
+    """The template with its figures; empty if one of them is missing or None."""
+    try:
+        return template.format_map(figures)
+    except (KeyError, TypeError):  # TypeError: None has no format
+        return ""
 
 
-def deliver(
-    result: dict[str, Any],
-    arguments: argparse.Namespace,
-    name: str,
-    table: Callable[[dict[str, Any]], str],
-) -> None:
-    """Write the result as JSON to file `name` under --out; print it as JSON or as a table."""
-    text = json.dumps(result, indent=2) + "\n"
-    if arguments.out:
-        (arguments.out / name).write_text(text, encoding="utf-8")
-    print(text if arguments.json else table(result))  # noqa: T201
+def rows_of(figures: Figures, names: Mapping[str, str], *fields: str) -> list[Figures]:
+    """A row for each name: {"name": its label} and each field, of the key FIELD_NAME."""
+    return [
+        {"name": label} | {field: figures.get(f"{field}_{name}") for field in fields}
+        for name, label in names.items()
+    ]

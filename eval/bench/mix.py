@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from eval.bench.harness import add_stream, at_least_one, deliver, load_tokens, timed
+from eval.bench.harness import DATA, ORDER, RUNS, Bench, Figures, Table, rows_of
 from eval.bench.peers.bigram_model import Bigram
+from eval.bench.rounds import Rounds, key, progress, timed
+from eval.bench.stream import load_tokens
 from eval.comparing.features import Features, longest_hint
 from eval.comparing.published_rules import Trigger, by_entropy, one_hint
-from eval.tables import make_folder
 from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.kneser_ney import MIXING_DISCOUNT, log_target_probability
 from ngrammix.cache.ngram_cache import NgramCache
@@ -28,9 +28,9 @@ from ngrammix.experts.tilt import Tilt
 from ngrammix.mixer import BLOCK, Mixer
 from ngrammix.reference import ReferenceMixer
 
-CHECKED = 2000  # tokens on which the stages must cost what `Mixer.score` says
+CHECKED = 2000  # tokens on which the stages must give the nats of `Mixer.score`
 REFERENCE_TOKENS = 300
-WIDE, WIDE_TOKENS = 50_000, 200_000  # the vocabulary of `probs`, and what its cache has learned
+WIDE, WIDE_TOKENS = 50_000, 200_000  # of `probs`: vocabulary, and tokens that it learned before
 PEERS = {
     "weight by entropy in numpy": partial(
         by_entropy, constants=(0.05, 0.35, 2.0, 4.0), cache="longest match"
@@ -40,79 +40,61 @@ PEERS = {
     ),
 }
 
+NAMES = ("score", "score cold", "score_nll", *PEERS, "plain python")
+STAGES = ("observe", "hints", "tilt", "backoff", "gate", "guard", "matched order")
+FIELDS = ("tokens_per_second", "ratio_to", "nanoseconds")
+
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this bench."""
-    add_stream(parser)
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="default: %(default)s")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table or JSON, and write JSON under --out."""
-    at_least_one(arguments, "runs")
-    make_folder(arguments.out)
+def measure(arguments: argparse.Namespace) -> Figures:
+    """Tokens a second of everyone, and nanoseconds by stage of `Mixer.score`; medians."""
     data, tokens, vocab_size = load_tokens(arguments.data)
-    figures = measure(tokens, vocab_size, arguments.order, arguments.runs)
-    result = {"data": data, "tokens": len(tokens), "vocab_size": vocab_size} | figures
-    deliver(result, arguments, "mix.json", table)
-
-
-def measure(tokens: Tokens, vocab_size: int, order: int, runs: int) -> dict[str, Any]:
-    """Tokens a second and nanoseconds by stage: a warm-up, then `runs` rounds in turn; medians."""
+    order: int = arguments.order
     model = Bigram(tokens, vocab_size)
     compile_seconds = timed(lambda: check_stages(tokens[:CHECKED], vocab_size, order))
-    rounds = [
-        one_round(tokens, model, order)
-        for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None)
-    ]
-    walks = {name: [seconds[name] for seconds in rounds] for name in rounds[0]}
-    rates = {name: len(tokens) / median(sum(s.values()) for s in walks[name]) for name in walks}
-    stages = {
-        stage: 1e9 * median(seconds[stage] for seconds in walks["score"]) / len(tokens)
-        for stage in walks["score"][0]
-    }
-    state_bytes = Tilt().nbytes + Gate(order).nbytes + 8 * N_FOLLOWER_ROWS
+    runs = progress(range(arguments.runs), "rounds")
+    rounds = Rounds([one_round(tokens, model, order) for _ in runs])
+    rates = rounds.rates(len(tokens))
+    rates["plain python"] = reference_rate(tokens, order)
     return {
-        "order": order,
-        "runs": runs,
+        "data": data, "tokens": len(tokens), "vocab_size": vocab_size,
         "compile_seconds": compile_seconds,
-        **{f"tokens_per_second_{key(name)}": rate for name, rate in rates.items()},
-        **{f"ratio_to_{key(peer)}": rates["score"] / rates[peer] for peer in PEERS},
-        **{f"nanoseconds_{stage}": nanoseconds for stage, nanoseconds in stages.items()},
-        "tokens_per_second_plain_python": reference_rate(tokens, order),
+        **{f"tokens_per_second_{key(name)}": rates[name] for name in NAMES},
+        **{f"ratio_to_{key(name)}": rates["score"] / rates[name] for name in NAMES[1:]},
+        **{f"nanoseconds_{key(stage)}": 1e9 / rates[stage] for stage in STAGES},
         "milliseconds_probs": milliseconds_of_probs(tokens % WIDE, order),
         "probs_vocab_size": WIDE,
-        "state_bytes": state_bytes,
-    }
+        "state_bytes": Tilt().nbytes + Gate(order).nbytes + 8 * N_FOLLOWER_ROWS,
+    }  # fmt: skip
 
 
-def one_round(tokens: Tokens, model: Bigram, order: int) -> dict[str, dict[str, float]]:
-    """Seconds by stage of everyone in turn.
+def one_round(tokens: Tokens, model: Bigram, order: int) -> dict[str, float]:
+    """Seconds of everyone, one after the other, and of the stages of the score.
 
-    Cold: a fresh cache, all its memory touched for the first time. Without a word: the same cache,
-    cleared but with its pages.
+    Cold: a new cache touches all its memory for the first time. Otherwise: the same cache, cleared,
+    finds its pages.
     """
     cache = NgramCache(vocab_size=model.vocab_size, order=order)
-    seconds = {"score cold": walk(tokens, model, cache)[0]}
-    for name, has_tilt in (("score", True), ("score_nll", False)):
+    seconds = {"score cold": sum(walk(tokens, model, cache)[0].values())}
+    for name, has_tilt in (("score_nll", False), ("score", True)):
         cache.clear()
-        seconds[name] = walk(tokens, model, cache, has_tilt=has_tilt)[0]
+        stages, _ = walk(tokens, model, cache, has_tilt=has_tilt)
+        seconds[name] = sum(stages.values())
     for name, rule in PEERS.items():
         cache.clear()
         seconds[name] = walk_rule(tokens, model, cache, rule)
-    return seconds
+    return seconds | stages
 
 
 def walk(
     tokens: Tokens, model: Bigram, cache: NgramCache, *, has_tilt: bool = True
 ) -> tuple[dict[str, float], float]:
-    """(seconds by stage, nats) of what `Mixer` does with tokens (T,), but for reader the model.
+    """(seconds by stage, nats) of the work of `Mixer.score` on tokens (T,), or of `score_nll`.
 
-    The model's numbers lie ready: logits of millions of tokens fit into no memory, and reader them
-    takes longer than what is to be measured. Without the tilt it is what `Mixer.score_nll` does.
+    The log-probabilities of the model come from its counts, outside the clock: logits of millions
+    of tokens do not fit into memory, and reading them takes longer than what is measured.
     """
     proposer = Proposer(model.vocab_size, cache.order, None)
     tilt, gate, guard = Tilt(), Gate(cache.order), Guard()
@@ -121,9 +103,9 @@ def walk(
 
     def clocked(stage: str, work: Callable[..., Any], *arguments: Any) -> Any:
         started = perf_counter()
-        found = work(*arguments)
+        value = work(*arguments)
         seconds[stage] += perf_counter() - started
-        return found
+        return value
 
     for start in range(0, len(tokens), BLOCK):
         block = slice(start, start + BLOCK)
@@ -131,45 +113,47 @@ def walk(
         evidence = clocked("observe", cache.observe, targets)
         if has_tilt:
             hints = clocked("hints", proposer.observe, targets, evidence)
-            said = model.lookup(model.previous[block], targets, hints.tokens)
-            log_inner = clocked("tilt", tilt.mix, targets, said, hints)
+            logprobs = model.lookup(model.previous[block], targets, hints.tokens)
+            log_inner = clocked("tilt", tilt.mix, targets, logprobs, hints)
         else:
             clocked("hints", proposer.learn, targets)
-            said = model.lookup(model.previous[block], targets, np.empty((len(targets), 0), int))
-            log_inner = said.log_p
+            logprobs = model.lookup(
+                model.previous[block], targets, np.empty((len(targets), 0), int)
+            )
+            log_inner = logprobs.log_p
         log_q = clocked(
             "backoff", log_target_probability, evidence, model.vocab_size, MIXING_DISCOUNT
         )
-        cells = clocked("gate", gate.cells, evidence, said.entropy)
+        cells = clocked("gate", gate.cells, evidence, logprobs.entropy)
         log_inner = clocked("gate", gate.mix, log_inner, log_q, cells)
-        nats -= clocked("guard", guard.mix, said.log_p, log_inner).sum()
+        nats -= clocked("guard", guard.mix, logprobs.log_p, log_inner).sum()
         clocked("matched order", Evidence.matched_order.__get__, evidence)
     return seconds, nats
 
 
 def walk_rule(
     tokens: Tokens, model: Bigram, cache: NgramCache, rule: Callable[[Features], Floats]
-) -> dict[str, float]:
-    """Seconds of a published rule on tokens (T,), the evidence's included."""
-    seconds: dict[str, float] = defaultdict(float)
+) -> float:
+    """Seconds of a published rule on tokens (T,), with the evidence."""
+    seconds = 0.0
     for start in range(0, len(tokens), BLOCK):
         block = slice(start, start + BLOCK)
         started = perf_counter()
         evidence = cache.observe(tokens[block])
         hints = longest_hint(evidence)
-        seconds["all"] += perf_counter() - started
-        said = model.lookup(model.previous[block], tokens[block], hints[:, None])
+        seconds += perf_counter() - started
+        logprobs = model.lookup(model.previous[block], tokens[block], hints[:, None])
         features = Features(
-            log_p=said.log_p, entropy=said.entropy, log_hint=said.log_hints[:, 0],
+            log_p=logprobs.log_p, entropy=logprobs.entropy, log_hint=logprobs.log_hints[:, 0],
             is_hint=hints == tokens[block], evidence=evidence, raw=evidence,
             vocab_size=model.vocab_size,
         )  # fmt: skip
-        seconds["all"] += timed(partial(rule, features))
+        seconds += timed(partial(rule, features))
     return seconds
 
 
 def check_stages(tokens: Tokens, vocab_size: int, order: int) -> None:
-    """Compile everything; RuntimeError unless the stages cost what `Mixer.score` says."""
+    """Compile everything; RuntimeError unless the stages give the nats of `Mixer.score`."""
     model = Bigram(tokens, vocab_size)
     for has_tilt, experts in ((True, "tilt+gate+guard"), (False, "gate+guard")):
         cache = NgramCache(vocab_size=vocab_size, order=order)
@@ -212,31 +196,21 @@ def milliseconds_of_probs(tokens: Tokens, order: int) -> float:
     return 1e3 * median(times)
 
 
-def key(name: str) -> str:
-    """JSON key of a peer."""
-    return name.replace("-", "_").replace(" ", "_")
-
-
-def table(result: dict[str, Any]) -> str:
-    """Text of the result."""
-    ours = result["tokens_per_second_score"]
-    lines = [
-        f"Mixer beyond the forward pass and the gathering, observe included: order "
-        f"{result['order']}, {result['tokens']:,} tokens of {result['data']}, "
-        f"V = {result['vocab_size']:,}, one thread, medians of {result['runs']}",
-        "",
-        f"{'':<34}{'tokens/s':>12}  score is",
-    ]
-    for name in ("score", "score cold", "score_nll", *PEERS, "plain python"):
-        rate = result[f"tokens_per_second_{key(name)}"]
-        lines.append(f"{name:<34}{rate:>12,.0f}  {ours / rate:,.2f} times as fast")
-    stages = [name for name in result if name.startswith("nanoseconds_")]
-    lines += ["", "nanoseconds a token of score, by stage"]
-    lines += [f"  {name.removeprefix('nanoseconds_'):<32}{result[name]:>12.0f}" for name in stages]
-    lines += [
-        "",
-        f"Mixer.probs at V = {result['probs_vocab_size']:,}: {result['milliseconds_probs']:.1f} ms",
-        f"state beyond the tables: {result['state_bytes']:,} bytes",
-        f"compiling or loading the kernels: {result['compile_seconds']:.1f} s",
-    ]
-    return "\n".join(lines)
+BENCH = Bench(
+    options=(DATA, ORDER, RUNS),
+    measure=measure,
+    report=(
+        "Mixer on one thread, observe included, forward pass and lookup of the logits excluded; "
+        "V = {vocab_size:,}",
+        Table(
+            lambda figures: rows_of(figures, {key(n): n for n in NAMES}, *FIELDS),
+            {"": "{name}", "tokens/s": "{tokens_per_second:,.0f}", "score is": "{ratio_to:,.2f} x"},
+        ),
+        Table(
+            lambda figures: rows_of(figures, {key(stage): stage for stage in STAGES}, *FIELDS),
+            {"stage of score": "{name}", "ns a token": "{nanoseconds:.0f}"},
+        ),
+        "Mixer.probs at V = {probs_vocab_size:,}: {milliseconds_probs:.1f} ms; state beyond the "
+        "tables: {state_bytes:,} bytes; compiling or loading the kernels: {compile_seconds:.1f} s",
+    ),
+)  # fmt: skip

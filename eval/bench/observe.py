@@ -1,29 +1,19 @@
-"""``ngrammix bench observe``: NgramCache.observe against its peers, in one run."""
+"""``ngrammix bench observe``: NgramCache.observe beside its peers, in one run."""
 
 import argparse
 import os
 import platform
 from functools import partial
-from statistics import median
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from eval.bench.harness import (
-    BLOCK,
-    add_stream,
-    at_least_one,
-    deliver,
-    load_tokens,
-    observe,
-    timed,
-)
-from eval.bench.observe_table import key, table
+from eval.bench.harness import DATA, DICT_TOKENS, ORDER, RUNS, Bench, Figures, Table, rows_of
 from eval.bench.peers import kenlm, numpy_counts, python_dict, random_reads, token_by_token
 from eval.bench.peers.numpy_counts import HashedCounts
-from eval.tables import make_folder
+from eval.bench.rounds import Rounds, key, progress, timed
+from eval.bench.stream import BLOCK, load_tokens, observe
 from ngrammix.cache.ngram_cache import NgramCache
 
 OURS = {"observe": 1, "two threads": 2}  # threads
@@ -31,109 +21,95 @@ DICT_PEERS = {
     "Python dict": python_dict.walk_plain,
     "Python dict, tuned": python_dict.walk_tuned,
 }
+LABELS = {
+    "observe": "observe, one thread",
+    "two_threads": "observe, two threads",
+    "token_by_token": "token by token [1]",
+    **{key(peer): f"numpy, chunks of {n:,} [2]" for peer, n in numpy_counts.CHUNKS.items()},
+    **{peer: f"KenLM, {way} [3]" for peer, way in kenlm.WAYS.items()},
+    **{key(peer): f"{peer} [4]" for peer in DICT_PEERS},
+    "limit": "limit of the memory system [5]",
+    "strict_limit": "the same, order by order [6]",
+}
 
 
-class Make(Protocol):
-    """What makes an empty cache of the order and vocabulary of this run."""
+class MakeCache(Protocol):
+    """Maker of empty caches of one order and vocabulary."""
 
     def __call__(self, *, n_threads: int = 1) -> NgramCache:
-        """Return the cache."""
+        """Return a new cache."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this bench."""
-    add_stream(parser)
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--dict-tokens",
-        type=int,
-        default=200_000,
-        metavar="N",
-        help="tokens for the Python dicts, which slow down as they grow (default: %(default)s)",
-    )
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table or JSON, and write JSON under --out."""
-    at_least_one(arguments, "runs", "dict_tokens")
-    make_folder(arguments.out)
+def measure(arguments: argparse.Namespace) -> Figures:
+    """Tokens a second of everyone, and the ratios of observe to them in the same round."""
     data, tokens, vocab_size = load_tokens(arguments.data)
-    figures = measure(tokens, vocab_size, arguments.order, arguments.runs, arguments.dict_tokens)
-    result = {"data": data, "tokens": len(tokens), "vocab_size": vocab_size} | figures
-    deliver(result, arguments, "observe.json", table)
-
-
-def measure(
-    tokens: NDArray[np.int64], vocab_size: int, order: int, runs: int, dict_tokens: int
-) -> dict[str, Any]:
-    """Tokens a second, ratios and limits: a warm-up, then `runs` rounds in turn; medians."""
+    order: int = arguments.order
     make = partial(NgramCache, vocab_size=vocab_size, order=order)
     compile_seconds = timed(lambda: observe(make(), tokens[:100]))
-    cache = same_bits(tokens, make)
+    cache = observe_on_two_threads(tokens, make)
     state = token_by_token.allocate(order, cache)
     peer_compile_seconds = token_by_token.seconds(tokens[:100], state)
     counts = HashedCounts(order)
     table_bytes = random_reads.table_bytes(cache)
-    figures: dict[str, Any] = {
-        "order": order,
-        "runs": runs,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "same_bits": True,
-        "ngrams": len(cache),
-        "bytes": cache.nbytes,
-        "compile_seconds": compile_seconds,
+    figures: Figures = {
+        "data": data, "tokens": len(tokens), "vocab_size": vocab_size,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "same_bits": True,
+        "ngrams": len(cache), "bytes": cache.nbytes, "compile_seconds": compile_seconds,
         "peer_compile_seconds": peer_compile_seconds,
-    }
-    del cache  # its memory is the rounds' now
-    rounds = [
-        one_round(tokens, make, state, counts)
-        for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None)
-    ]
+    }  # fmt: skip
+    del cache  # frees memory for the rounds
+    runs = progress(range(arguments.runs), "rounds")
+    rounds = Rounds([one_round(tokens, make, state, counts) for _ in runs])
     del state, counts
-    figures |= compare(rounds, len(tokens)) | random_reads.measure(table_bytes)
-    ours = figures["tokens_per_second_observe"]
+    for name, rate in rounds.rates(len(tokens)).items():
+        figures[f"tokens_per_second_{'cold' if name == 'observe cold' else key(name)}"] = rate
+    for name in ("token by token", *numpy_counts.CHUNKS):
+        figures[f"ratio_to_{key(name)}"] = rounds.ratio(name, "observe")
+    figures["ratio_two_threads_to_one"] = rounds.ratio("observe", "two threads")
+    figures["ratio_two_threads_to_token_by_token"] = rounds.ratio("token by token", "two threads")
+    figures |= random_reads.measure(table_bytes)
+    rate = figures["tokens_per_second_observe"]
     for limit in ("limit", "strict_limit"):
-        figures[f"ratio_to_{limit}"] = ours / figures[f"{limit}_tokens_per_second"]
+        figures[f"ratio_to_{limit}"] = rate / figures[f"tokens_per_second_{limit}"]
     figures |= kenlm.measure(tokens, vocab_size, order)
-    # Last and once: millions of small objects leave no memory as it was for the others.
-    head = tokens[:dict_tokens].tolist()
+    # Last, and once: millions of small objects fragment the memory that the others would use.
+    head = tokens[: arguments.dict_tokens].tolist()
     figures["dict_tokens"] = len(head)
-    for peer, walk_dict in tqdm(DICT_PEERS.items(), desc="dicts", delay=2, disable=None):
-        rate = len(head) / timed(partial(walk_dict, head, order))
-        figures[f"tokens_per_second_{key(peer)}"] = rate
-        figures[f"ratio_to_{key(peer)}"] = ours / rate
+    for name, walk in progress(DICT_PEERS.items(), "dicts"):
+        figures[f"tokens_per_second_{key(name)}"] = len(head) / timed(partial(walk, head, order))
+        figures[f"ratio_to_{key(name)}"] = rate / figures[f"tokens_per_second_{key(name)}"]
     return figures
 
 
-def same_bits(tokens: NDArray[np.int64], make: Make) -> NgramCache:
+def observe_on_two_threads(tokens: NDArray[np.int64], make: MakeCache) -> NgramCache:
     """Cache that observed all tokens on one thread.
 
     Raises
     ------
     RuntimeError
-        If two threads found other evidence.
+        If two threads give other evidence.
     """
     one, two = make(), make(n_threads=2)
     for start in range(0, len(tokens), BLOCK):
         block = tokens[start : start + BLOCK]
-        ours, theirs = one.observe(block), two.observe(block)
+        evidence, other = one.observe(block), two.observe(block)
         for name in ("_columns", "discounts"):
-            if not np.array_equal(getattr(ours, name), getattr(theirs, name)):
+            if not np.array_equal(getattr(evidence, name), getattr(other, name)):
                 raise RuntimeError(
-                    f"one and two threads must find the same evidence, got other {name.strip('_')} "
-                    f"in the {len(block)} tokens from {start} on; this is a bug of ngrammix: "
-                    "please report it with the stream"
+                    f"one and two threads must find the same evidence, got other "
+                    f"{name.strip('_')} in the {len(block)} tokens from {start} on; this is a bug "
+                    "of ngrammix: please report it with the stream"
                 )
     return one
 
 
 def one_round(
-    tokens: NDArray[np.int64], make: Make, state: token_by_token.State, counts: HashedCounts
+    tokens: NDArray[np.int64], make: MakeCache, state: token_by_token.State, counts: HashedCounts
 ) -> dict[str, float]:
-    """Seconds of each peer, in turn.
+    """Seconds of each way, one after the other.
 
-    Cold: a fresh cache; all its memory is touched for the first time. Warm, without a word: the
-    same cache, cleared but with its pages, as the peers find theirs. Both grow their index.
+    Cold: a new cache touches all its memory for the first time. Otherwise: the same cache, cleared,
+    finds its pages as the peers find theirs. Both grow their index.
     """
     seconds = {}
     for name, n_threads in OURS.items():
@@ -150,20 +126,41 @@ def one_round(
     return seconds
 
 
-def compare(rounds: list[dict[str, float]], n_tokens: int) -> dict[str, float]:
-    """Medians of tokens a second, and of the ratios of the same round."""
+def rows_of_peers(figures: Figures) -> list[Figures]:
+    """A row for each peer; the caches of this package have their speed in new memory too."""
+    rows = rows_of(figures, LABELS, "tokens_per_second", "ratio_to")
+    rows[0]["cold"] = figures["tokens_per_second_cold"]
+    rows[1]["cold"] = figures["tokens_per_second_two_threads_cold"]
+    return rows
 
-    def ratio(ours: str, peer: str) -> float:
-        return median(seconds[peer] / seconds[ours] for seconds in rounds)
 
-    names = {name: name for name in rounds[0]} | {"observe cold": "cold"}
-    figures = {
-        f"tokens_per_second_{key(name)}": n_tokens / median(seconds[peer] for seconds in rounds)
-        for peer, name in names.items()
-    }
-    for peer in ("token by token", *numpy_counts.CHUNKS):
-        figures[f"ratio_to_{key(peer)}"] = ratio("observe", peer)
-    return figures | {
-        "ratio_two_threads_to_one": ratio("two threads", "observe"),
-        "ratio_two_threads_to_token_by_token": ratio("two threads", "token by token"),
-    }
+BENCH = Bench(
+    options=(DATA, ORDER, RUNS, DICT_TOKENS),
+    measure=measure,
+    report=(
+        Table(rows_of_peers, {
+            "": "{name}", "tokens/s": "{tokens_per_second:,.0f}", "cold": "{cold:,.0f}",
+            "observe is": "{ratio_to:.2f} x",
+        }),
+        "Two threads are {ratio_two_threads_to_one:.2f} times as fast as one, with the same bits; "
+        "{ratio_two_threads_to_token_by_token:.2f} times as fast as token by token. {ngrams:,} "
+        "n-grams take {bytes:,} bytes. Compiling or loading the kernels took "
+        "{compile_seconds:.2f} s more (token by token: {peer_compile_seconds:.2f} s).",
+        "tokens/s: the memory was touched before; cold: the first pass of a new cache. Both "
+        "include the growth of the index.",
+        "[1] the same tables and evidence, allocated at their final size",
+        "[2] counts of contexts and n-grams before the chunk, without hints or ages; the hash is "
+        f"not verified: n-grams in the same of the 2**{numpy_counts.BITS} buckets share a count",
+        "[3] {kenlm}; a frozen model of the head of the stream, of order {kenlm_order}, gives one "
+        "probability a token, and learns nothing; BaseScore is a call a token, full_scores a "
+        "generator, score one call for the sum",
+        "observe at the order of KenLM, on the same {kenlm_tokens:,} tokens: "
+        "{tokens_per_second_observe_beside_kenlm:,.0f} tokens/s; the ratios are to this",
+        "[4] {dict_tokens:,} tokens, once; slows down as it grows",
+        "[5] {reads_per_second:,.0f} random reads/s of one thread over the {table_bytes:,} bytes "
+        "of the tables; a token needs {reads_per_token}: one line of the index and one row an "
+        "order",
+        "[6] each order reads from its own index and rows; small ones fit the caches of the "
+        "processor",
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""``ngrammix bench packing``: codes to bytes beside numpy, and what compression makes of either."""
+"""``ngrammix bench packing``: codes to bytes beside numpy, and both sizes after compression."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from eval.bench.harness import at_least_one, deliver
-from eval.bench.scalar import Ways, speeds
-from eval.tables import align, make_folder
+from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.rounds import progress, race
 from quant.io.codecs import CODECS
 from quant.io.container import compress
 from quant.io.packing import pack, unpack
@@ -21,41 +19,23 @@ Codes = NDArray[Any]
 
 BITS = 6
 CLIPS = ("sd:12.85", "absmax")
-STORED: dict[str, Callable[[Codes], bytes]] = {
+FORMS: dict[str, Callable[[Codes], bytes]] = {
     "bytes": lambda codes: codes.tobytes(),
     "packed": lambda codes: pack(codes, BITS).tobytes(),
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this bench."""
-    parser.add_argument(
-        "--model",
-        metavar="FILE",
-        help="safetensors whose matrices are quantized and compressed (default: the demo model's)",
-    )
-    parser.add_argument(
-        "--codes", type=int, default=4_000_000, metavar="N", help="packed (default: %(default)s)"
-    )
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="default: %(default)s")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table or JSON, and write JSON under --out."""
-    at_least_one(arguments, "codes", "runs")
-    make_folder(arguments.out)
+def measure(arguments: argparse.Namespace) -> Figures:
+    """Speed of packing by width, and sizes of the codes of a model."""
     name, matrices = load_matrices(arguments.model)
-    result = {
-        "codes": arguments.codes,
-        "runs": arguments.runs,
+    return {
         "speed": [speed(bits, arguments.codes, arguments.runs) for bits in range(1, 9)],
         "model": name,
         "matrices": len(matrices),
         "weights": sum(matrix.size for matrix in matrices),
         "bits": BITS,
-        "compressed": measure(matrices),
+        "compressed": measure_sizes(matrices),
     }
-    deliver(result, arguments, "packing.json", table)
 
 
 def load_matrices(path: str | None) -> tuple[str, list[NDArray[np.float32]]]:
@@ -83,81 +63,79 @@ def load_matrices(path: str | None) -> tuple[str, list[NDArray[np.float32]]]:
     return Path(path).name, matrices
 
 
-def speed(bits: int, n: int, runs: int) -> dict[str, Any]:
-    """Codes of so many bits a second, packed and unpacked, by us and by numpy."""
+def speed(bits: int, n: int, runs: int) -> Figures:
+    """Codes a second, packed and unpacked, by this package and by numpy."""
     codes = np.random.default_rng(0).integers(0, 1 << bits, n, np.uint8)
     packed = pack(codes, bits)
-    ways: Ways = {
+    ways: dict[str, Callable[[], object]] = {
         "pack": lambda: pack(codes, bits),
         "pack_numpy": lambda: pack_by_numpy(codes, bits),
         "unpack": lambda: unpack(packed, bits, n),
         "unpack_numpy": lambda: unpack_by_numpy(packed, bits, n),
     }
-    found = speeds(ways, n, runs)
-    return {"bits": bits} | {f"{way}_per_second": its for way, its in found.items()}
+    rates = race(ways, runs, f"{bits} bits").rates(n)
+    return {"bits": bits} | {f"{way}_per_second": rate for way, rate in rates.items()}
 
 
 def pack_by_numpy(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """The same bytes as `pack`, by way of a byte for each bit."""
+    """The bytes that `pack` returns, by way of a byte for each bit."""
     each = (codes[:, None] >> np.arange(bits, dtype=np.uint8)) & np.uint8(1)
     return np.packbits(each, bitorder="little")
 
 
 def unpack_by_numpy(packed: NDArray[np.uint8], bits: int, n: int) -> NDArray[np.uint8]:
-    """The same codes as `unpack`, by way of a byte for each bit."""
+    """The codes that `unpack` returns, by way of a byte for each bit."""
     each = np.unpackbits(packed, count=n * bits, bitorder="little").reshape(n, bits)
     codes: NDArray[np.uint8] = (each << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
     return codes
 
 
-def measure(matrices: Sequence[NDArray[np.float32]]) -> list[dict[str, Any]]:
-    """Bytes of all codes, by clip and codec: a byte each or packed, each tensor alone or all."""
-    rows = []
+def measure_sizes(matrices: Sequence[NDArray[np.float32]]) -> list[Figures]:
+    """Bytes of all codes by clip and codec: a byte each or packed, by tensor or in one stream."""
+    rows: list[Figures] = []
     for clip in CLIPS:
         config = ScalarConfig(bits=BITS, clip=clip)
         codes = [config.encode(matrix).codes for matrix in matrices]
         names = [name for name, codec in CODECS.items() if codec.is_installed]
-        for name in tqdm(names, desc=clip, delay=2, disable=None):
-            row: dict[str, Any] = {"clip": clip, "codec": name}
-            for stored, make in STORED.items():
-                each = [make(its) for its in codes]
-                row[f"{stored}_each"] = sum(len(compress(data, name)) for data in each)
-                row[f"{stored}_together"] = len(compress(b"".join(each), name))
+        for name in progress(names, clip):
+            row: Figures = {"clip": clip, "codec": name}
+            for form, make in FORMS.items():
+                each = [make(tensor) for tensor in codes]
+                row[f"{form}_each"] = sum(len(compress(data, name)) for data in each)
+                row[f"{form}_together"] = len(compress(b"".join(each), name))
             rows.append(row)
-        row = {"clip": clip, "codec": "entropy", "bytes_each": sum(map(entropy, codes))}
-        rows.append(
-            row | {"bytes_together": entropy(np.concatenate([its.ravel() for its in codes]))}
-        )
+        together = np.concatenate([tensor.ravel() for tensor in codes])
+        sizes = {"bytes_each": sum(map(entropy, codes)), "bytes_together": entropy(together)}
+        rows.append({"clip": clip, "codec": "entropy", **sizes})
     return rows
 
 
 def entropy(codes: Codes) -> int:
-    """Bytes that codes take if each is priced by how often it occurs, whatever is beside it."""
+    """Bytes of the codes at the entropy of their frequencies, without context."""
     _, counts = np.unique(codes, return_counts=True)
     return int(np.ceil(counts @ np.log2(counts.sum() / counts) / 8))
 
 
-def table(result: dict[str, Any]) -> str:
-    """Text of the result."""
-    lines = [
-        f"{result['codes']:,} codes, medians of {result['runs']}; million codes/s",
-        "",
-        *align(
-            [("bits", "pack", "numpy", "unpack", "numpy")]
-            + [
-                (str(row["bits"]), *(f"{row[key] / 1e6:,.0f}" for key in row if key != "bits"))
-                for row in result["speed"]
-            ]
-        ),
-        "",
-        f"{result['weights']:,} weights of {result['matrices']} matrices of {result['model']}, "
-        f"{result['bits']} bits a weight, steps by row: bytes of the codes,",
-        "a byte each or packed, each tensor by itself or all in one stream",
-        "",
-    ]
-    columns = [f"{stored}_{grouped}" for stored in STORED for grouped in ("each", "together")]
-    rows = [("clip", "codec", *(column.replace("_", ", ") for column in columns))]
-    for row in result["compressed"]:
-        cells = (f"{row[column]:,}" if column in row else "-" for column in columns)
-        rows.append((row["clip"], row["codec"], *cells))
-    return "\n".join([*lines, *align(rows, n_left=2)])
+BENCH = Bench(
+    options=(
+        Option("model", None, "safetensors with matrices (default: the demo model)", "FILE"),
+        Option("codes", 4_000_000, "codes to pack"),
+        RUNS,
+    ),
+    measure=measure,
+    report=(
+        "Codes a second",
+        Table("speed", {
+            "bits": "{bits:d}", "pack": "{pack_per_second:,.0f}",
+            "numpy": "{pack_numpy_per_second:,.0f}", "unpack": "{unpack_per_second:,.0f}",
+            "with numpy": "{unpack_numpy_per_second:,.0f}",
+        }),
+        "Bytes of the codes of {weights:,} weights in {matrices} matrices, {bits} bits a weight, "
+        "scales by row; a byte each or packed, each tensor by itself or all in one stream",
+        Table("compressed", {
+            "clip": "{clip}", "codec": "{codec}", "bytes, each": "{bytes_each:,}",
+            "bytes, together": "{bytes_together:,}", "packed, each": "{packed_each:,}",
+            "packed, together": "{packed_together:,}",
+        }),
+    ),
+)  # fmt: skip

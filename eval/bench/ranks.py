@@ -1,20 +1,20 @@
-"""``ngrammix bench ranks``: what ranks gain the forward pass, and what scorer takes beside it."""
+"""``ngrammix bench ranks``: what the forward pass gains by ranks, and what the mixer adds."""
 
 import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from eval.bench.harness import at_least_one, deliver
+from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.rounds import progress
 from eval.config import ScoreConfig
 from eval.data.base import Data
 from eval.data.document import Document, Documents
@@ -25,88 +25,46 @@ from eval.scoring.forward import ForwardRequest
 from eval.scoring.score import make_scorer
 from eval.scoring.scorers import concatenate_hints
 from eval.scoring.windows import make_window_shape
-from eval.tables import align, make_folder
 from ngrammix.logits import ModelLogprobs
 
 PARTS = ("seconds", "seconds_model", "seconds_mixer")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this bench."""
-    parser.add_argument(
-        "--ranks",
-        type=int,
-        nargs="+",
-        default=[1, 2],
-        metavar="R",
-        help="how many, the first being what the others are measured by (default: 1 2)",
-    )
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--tokens",
-        type=int,
-        default=40_000,
-        metavar="N",
-        help="tokens of the embedded text that are scored (default: %(default)s)",
-    )
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table or JSON, and write JSON under --out."""
-    at_least_one(arguments, "runs", "tokens")
-    if (least := min(arguments.ranks)) < 1:
-        raise ValueError(f"--ranks must be >= 1, got {least}; leave it out for the default")
-    make_folder(arguments.out)
-    figures = measure(arguments.ranks, arguments.tokens, arguments.runs)
-    deliver(figures, arguments, "ranks.json", table)
-
-
-def measure(ranks: Sequence[int], tokens: int, runs: int) -> dict[str, Any]:
-    """Medians of `runs` scores of the embedded text for each number of ranks, taken in turn."""
+def measure(arguments: argparse.Namespace) -> Figures:
+    """Medians of the scores of the embedded text with each number of ranks, which take turns."""
     from eval.demo.reference_text import reference_text
 
     name, text = "the Python language reference", reference_text()
-    found: dict[int, list[dict[str, Any]]] = {size: [] for size in ranks}
+    runs: dict[int, list[Figures]] = {size: [] for size in arguments.ranks}
     outcomes = set()
     with TemporaryDirectory() as folder:
         data = Path(folder, "text")
         data.write_bytes(text)
-        for _ in tqdm(range(runs), desc="rounds", delay=2, disable=None):
-            for size in found:
-                result, outcome = score(size, data, tokens, Path(folder, "out"))
-                found[size].append(result)
+        for _ in progress(range(arguments.runs), "rounds"):
+            for size in runs:
+                result, outcome = score(size, data, arguments.tokens, Path(folder, "out"))
+                runs[size].append(result)
                 outcomes.add(outcome)
-    model = load_demo()
-    job_bytes, gathered_bytes = message_bytes(Documents([Document(name, text)]), tokens)
-    first = next(iter(found))
+    job_bytes, gathered_bytes = message_bytes(Documents([Document(name, text)]), arguments.tokens)
+    base = runs[arguments.ranks[0]]
     return {
-        "data": name,
-        "model": model.name,
-        "tokens": tokens,
-        "runs": runs,
-        "bytes_per_token_sent_to_a_rank": job_bytes,
-        "bytes_per_token_sent_back": gathered_bytes,
-        "is_same_bits": len(outcomes) == 1,
-        "ranks": [figures(size, found[size], found[first]) for size in found],
-    }
+        "data": name, "model": load_demo().name, "bytes_per_token_sent_to_a_rank": job_bytes,
+        "bytes_per_token_sent_back": gathered_bytes, "is_same_bits": len(outcomes) == 1,
+        "ranks": [figures(size, runs[size], base) for size in runs],
+    }  # fmt: skip
 
 
-def figures(
-    size: int, found: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Medians of the runs of one number of ranks, and ratios to those of another."""
-    seconds, model, mixer = (median(run[part] for run in found) for part in PARTS)
+def figures(size: int, runs: Sequence[Figures], base: Sequence[Figures]) -> Figures:
+    """Medians of the runs of one number of ranks, and ratios to those of the base."""
+    seconds, model, mixer = (median(run[part] for run in runs) for part in PARTS)
     return {
-        "ranks": size,
-        "seconds": seconds,
-        "seconds_forward": model,
-        "seconds_mixer": mixer,
+        "ranks": size, "seconds": seconds, "seconds_forward": model, "seconds_mixer": mixer,
         "forward_speed_up": median(run["seconds_model"] for run in base) / model,
         "whole_speed_up": median(run["seconds"] for run in base) / seconds,
         "beside_forward_percent": 100
-        * median(1 - r["seconds_model"] / r["seconds"] for r in found),
-        "mixer_percent": 100 * median(run["seconds_mixer"] / run["seconds"] for run in found),
-    }
+        * median(1 - run["seconds_model"] / run["seconds"] for run in runs),
+        "mixer_percent": 100 * median(run["seconds_mixer"] / run["seconds"] for run in runs),
+    }  # fmt: skip
 
 
 def score(size: int, data: Path, tokens: int, out: Path) -> tuple[dict[str, Any], tuple[Any, ...]]:
@@ -151,32 +109,21 @@ def message_bytes(data: Data, tokens: int) -> tuple[float, float]:
     return there / position, back / position
 
 
-def table(result: dict[str, Any]) -> str:
-    """Text of the result."""
-    rows = [("ranks", "seconds", "forward", "speed-up", "of the whole", "beside it", "mixer")]
-    for row in result["ranks"]:
-        rows.append(
-            (
-                str(row["ranks"]),
-                f"{row['seconds']:.2f}",
-                f"{row['seconds_forward']:.2f}",
-                f"{row['forward_speed_up']:.2f}",
-                f"{row['whole_speed_up']:.2f}",
-                f"{row['beside_forward_percent']:.1f} %",
-                f"{row['mixer_percent']:.1f} %",
-            )
-        )
-    return "\n".join(
-        [
-            f"{result['model']} over {result['tokens']:,} tokens of {result['data']}, one thread a "
-            f"rank; medians of {result['runs']}",
-            "",
-            *align(rows),
-            "",
-            f"{result['bytes_per_token_sent_to_a_rank']:.1f} bytes a token go to a rank, "
-            f"{result['bytes_per_token_sent_back']:.1f} come back; same bits: "
-            f"{'yes' if result['is_same_bits'] else 'NO'}",
-            "beside it: of the wall time, what was no forward pass; mixer: its own seconds, of "
-            "which some ran beside",
-        ]
-    )
+BENCH = Bench(
+    options=(
+        Option("ranks", [1, 2], "numbers of ranks; the others are compared with the first", "R"),
+        RUNS._replace(default=3),
+        Option("tokens", 40_000, "tokens of the embedded text that are scored"),
+    ),
+    measure=measure,
+    report=(
+        Table("ranks", {
+            "ranks": "{ranks:d}", "seconds": "{seconds:.2f}", "forward": "{seconds_forward:.2f}",
+            "speed-up": "{forward_speed_up:.2f}", "of the whole": "{whole_speed_up:.2f}",
+            "beside it": "{beside_forward_percent:.1f} %", "mixer": "{mixer_percent:.1f} %",
+        }),
+        "One thread a rank. {bytes_per_token_sent_to_a_rank:.1f} bytes a token go to a rank, "
+        "{bytes_per_token_sent_back:.1f} come back; same bits: {is_same_bits}. Beside it: share of "
+        "the wall time without a forward pass; mixer: its seconds, part of them during one.",
+    ),
+)  # fmt: skip

@@ -1,7 +1,4 @@
-"""The same text in every format, and the tokenizers that encode it, for ``bench read``.
-
-Each tokenizer comes with the library that it is made of, to be measured alone.
-"""
+"""Files of one text in every format, and the tokenizers that ``bench read`` compares."""
 
 import json
 import os
@@ -21,7 +18,7 @@ from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from eval.tokenizers.load_tokenizer import find_file, load_tokenizer
 
-ROW = 1 << 12  # bytes of a row of a table: about an ordinary page of the web
+ROW = 1 << 12  # bytes of a row of a table: about a web page
 READERS = {".txt": "text", ".jsonl": "json", ".jsonl.zst": "json", ".parquet": "parquet"}
 SHARD = ".bin"
 SHARD_IDS = 1 << 16  # a shard's tokens are uint16
@@ -29,16 +26,16 @@ SHARD_IDS = 1 << 16  # a shard's tokens are uint16
 
 @dataclass(frozen=True)
 class TimedTokenizer:
-    """A tokenizer of the workbench, and the library beneath it.
+    """A tokenizer of the workbench, and its library.
 
     Attributes
     ----------
     name : str
-        For the table.
+        In the table.
     tokenizer : Tokenizer
-        Ours: ids, the bytes of each, and the check that none is lost.
+        Returns ids and the bytes of each, and checks that no byte is lost.
     alone : callable
-        From a list of texts to the ids of each, and nothing else.
+        The library: from a list of texts to the ids of each.
     """
 
     name: str
@@ -47,7 +44,7 @@ class TimedTokenizer:
 
 
 def load_timed_tokenizers(paths: Iterable[str]) -> list[TimedTokenizer]:
-    """Raw bytes, the demo's tokenizer, and those of the paths; ValueError if one is none."""
+    """Raw bytes, the tokenizer of the demo, and those of the paths; ValueError if invalid."""
     from eval.demo.model import TOKENIZER_PATH
 
     return [
@@ -70,7 +67,7 @@ def bytes_alone(texts: list[str]) -> list[Any]:
 
 
 def library_of(path: Path) -> Callable[[list[str]], Sequence[Any]]:
-    """What turns texts into ids with the library of a tokenizer's file, in one thread."""
+    """Function from texts to ids: the library that reads this tokenizer file, in one thread."""
     if path.suffix == ".model":
         from sentencepiece import SentencePieceProcessor
 
@@ -85,7 +82,7 @@ def library_of(path: Path) -> Callable[[list[str]], Sequence[Any]]:
 
 
 def write_texts(raw: bytes, folder: Path) -> dict[str, Path]:
-    """A file of each format that holds the text; in tables it is cut into rows."""
+    """The text as a file of each format; tables have it in rows."""
     import pyarrow
     import zstandard
     from pyarrow import parquet
@@ -101,10 +98,10 @@ def write_texts(raw: bytes, folder: Path) -> dict[str, Path]:
 
 
 def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Path]:
-    """A token shard of the rows of a table; none where the tokenizer does not fit into one.
+    """A token shard of the rows of a table; none if the tokenizer does not fit the format.
 
-    Its ids must be below 65,536, and one of them must stand where a document begins. ValueError if
-    it cannot encode the rows.
+    Ids must be below 65,536, and a document must begin with a token. ValueError if the tokens do
+    not decode to the rows.
     """
     parts: list[Any] = []
     for piece in encode(open_data([str(rows)]), tokenizer):
@@ -122,10 +119,9 @@ def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Pat
 def files_for(
     timed: TimedTokenizer, texts: dict[str, Path], folder: Path
 ) -> tuple[dict[str, Path], str | None]:
-    """(the files that the tokenizer can encode, why not the rows of tables).
+    """(files that the tokenizer encodes without loss, why it cannot encode the rows of tables).
 
-    Some models drop the blank that a row begins or ends with, and encode the whole text none the
-    less.
+    Some models drop the space at the start or end of a row, but encode the whole text without loss.
     """
     try:
         return texts | write_shard(texts[".jsonl"], timed.tokenizer, folder), None

@@ -1,17 +1,14 @@
-"""``ngrammix bench quant``: weights to codes and back, beside numpy and torch."""
+"""``ngrammix bench scalar``: weights to integer codes and back, beside numpy and torch."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from statistics import median
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from eval.bench.harness import at_least_one, deliver, timed
-from eval.tables import make_folder
+from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.rounds import progress, race
 from quant.numerics.grid import UniformGrid
 from quant.quantizers.scalar import ScalarConfig
 
@@ -25,125 +22,97 @@ FORMATS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this bench."""
-    parser.add_argument("--rows", type=int, default=4096, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--columns", type=int, default=4096, metavar="N", help="default: %(default)s"
-    )
-    parser.add_argument("--runs", type=int, default=9, metavar="N", help="default: %(default)s")
+def measure(arguments: argparse.Namespace) -> Figures:
+    """Weights per second of each way to encode and to decode, a row for each format."""
+    import torch
 
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table or JSON, and write JSON under --out."""
-    at_least_one(arguments, "rows", "columns", "runs")
     if arguments.columns % GROUP:
         raise ValueError(
             f"--columns must be a multiple of {GROUP}, got {arguments.columns}; that many share a "
-            "step"
+            "scale"
         )
-    make_folder(arguments.out)
-    weight = np.random.default_rng(0).standard_normal(
-        (arguments.rows, arguments.columns), np.float32
-    )
-    result = {"rows": arguments.rows, "columns": arguments.columns, "runs": arguments.runs}
-    with one_thread():
-        found = {"scalar": scalar(weight, arguments.runs)}
-    deliver(result | found, arguments, "quant.json", table)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, as numpy and the kernels do."""
-    import torch
-
-    before = torch.get_num_threads()
+    shape = arguments.rows, arguments.columns
+    weight = np.random.default_rng(0).standard_normal(shape, np.float32)
+    n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        rows = []
+        for name, config in progress(FORMATS.items(), "formats"):
+            row: Figures = {"format": name}
+            for action, make in (("encode", encoders), ("decode", decoders)):
+                row[action] = race(make(weight, config), arguments.runs).rates(weight.size)
+            rows.append(row)
+        return {"scalar": rows}
     finally:
-        torch.set_num_threads(before)
-
-
-def scalar(weight: NDArray[np.float32], runs: int) -> list[dict[str, Any]]:
-    """Weights per second of each way to encode and to decode, a row for each format."""
-    rows = []
-    for name, config in tqdm(FORMATS.items(), desc="formats", delay=2, disable=None):
-        ways = encoders(weight, config), decoders(weight, config)
-        encode, decode = (speeds(its, weight.size, runs) for its in ways)
-        rows.append({"format": name, "encode": encode, "decode": decode})
-    return rows
+        torch.set_num_threads(n_threads)
 
 
 def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
-    """What turns the weight into its codes; all but "fit too" have the steps."""
+    """Ways from the weight to its codes; all but "fit too" know the scales."""
     import torch
 
     grid: UniformGrid = config.fit(weight)
-    shape, steps = blocks(weight, config), grid.scales[..., None]
+    shape, scales = grouped_shape(weight, config), grid.scales[..., None]
     reused = np.empty(weight.shape, np.int8)
     array, tensor = weight.reshape(shape), torch.from_numpy(weight).view(shape)
-    torch_steps = torch.from_numpy(steps)
-    least, most = grid.lowest, grid.highest
+    torch_scales = torch.from_numpy(scales)
+    lowest, highest = grid.lowest, grid.highest
 
     def with_numpy() -> NDArray[np.int8]:
-        codes = array / steps
+        codes = array / scales
         np.rint(codes, out=codes)
-        return np.clip(codes, least, most, out=codes).astype(np.int8)
+        clipped: NDArray[np.int8] = np.clip(codes, lowest, highest, out=codes).astype(np.int8)
+        return clipped
 
     return {
         "ours": lambda: grid.encode(weight),
         "ours, reused": lambda: grid.encode(weight, reused),
         "ours, fit too": lambda: config.encode(weight),
         "numpy": with_numpy,
-        "torch": lambda: (tensor / torch_steps).round_().clamp_(least, most).to(torch.int8),
+        "torch": lambda: (tensor / torch_scales).round_().clamp_(lowest, highest).to(torch.int8),
     }
 
 
 def decoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
-    """What turns the codes into weights again: into memory of its own, or reused."""
+    """Ways from the codes to weights, into new memory or reused memory."""
     import torch
 
     q = config.encode(weight)
     grid = config.grid(q.arrays, weight.shape)
-    shape, steps = blocks(weight, config), grid.scales[..., None]
+    shape, scales = grouped_shape(weight, config), grid.scales[..., None]
     reused = np.empty(weight.shape, np.float32)
-    tensor, torch_steps = torch.from_numpy(q.codes).view(shape), torch.from_numpy(steps)
+    tensor, torch_scales = torch.from_numpy(q.codes).view(shape), torch.from_numpy(scales)
     return {
         "ours": lambda: grid.decode(q.codes),
         "ours, reused": lambda: grid.decode(q.codes, reused),
-        "numpy": lambda: q.codes.reshape(shape) * steps,
-        "torch": lambda: tensor.float().mul_(torch_steps),
+        "numpy": lambda: q.codes.reshape(shape) * scales,
+        "torch": lambda: tensor.float().mul_(torch_scales),
     }
 
 
-def blocks(weight: NDArray[np.float32], config: ScalarConfig) -> tuple[int, int, int]:
-    """Shape (R, G, columns that share a step) that the peers see the weight in."""
+def grouped_shape(weight: NDArray[Any], config: ScalarConfig) -> tuple[int, int, int]:
+    """(R, G, columns that share a scale): the shape of the weight for numpy and torch."""
     return len(weight), -1, config.columns_per_scale(weight.shape[1])
 
 
-def speeds(ways: Ways, n_weights: int, runs: int) -> dict[str, float]:
-    """Weights per second of each way: medians of `runs`, the ways in turn, after one unmeasured."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for round_ in range(runs + 1):
-        for name, way in ways.items():
-            its = timed(way)
-            if round_ > 0:
-                seconds[name].append(its)
-    return {name: n_weights / median(found) for name, found in seconds.items()}
+def table(action: str, *ways: str) -> Table:
+    """Table of the speeds of one direction, a row for each format."""
+    return Table(
+        lambda figures: [{"format": row["format"], **row[action]} for row in figures["scalar"]],
+        {action: "{format}", **{way: f"{{{way}:,.0f}}" for way in ways}},
+    )
 
 
-def table(result: dict[str, Any]) -> str:
-    """Text of the result."""
-    lines = [
-        f"{result['rows']} x {result['columns']} weights, one thread, medians of "
-        f"{result['runs']}; million weights/s",
-    ]
-    ways = list(result["scalar"][0]["encode"])
-    for action in ("encode", "decode"):
-        lines += ["", f"{action:16}" + "".join(f"{way:>15}" for way in ways)]
-        for row in result["scalar"]:
-            its = row[action]
-            cells = (f"{its[way] / 1e6:>15,.0f}" if way in its else f"{'':15}" for way in ways)
-            lines.append(f"{row['format']:16}" + "".join(cells))
-    return "\n".join(line.rstrip() for line in lines)
+BENCH = Bench(
+    options=(
+        Option("rows", 4096, "rows of the weight"),
+        Option("columns", 4096, f"columns of the weight, a multiple of {GROUP}"),
+        RUNS._replace(default=9),
+    ),
+    measure=measure,
+    report=(
+        "Weights a second on one thread",
+        table("encode", "ours", "ours, reused", "ours, fit too", "numpy", "torch"),
+        table("decode", "ours", "ours, reused", "numpy", "torch"),
+    ),
+)

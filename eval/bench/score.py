@@ -1,21 +1,17 @@
 """``ngrammix bench score``: what scoring adds to the wall time of the model that is scored."""
 
 import argparse
-import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from time import sleep
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from eval.bench.harness import at_least_one, deliver, timed
+from eval.bench.harness import RUNS, Bench, Figures, Option, Table
 from eval.bench.overlap import forward
+from eval.bench.rounds import take_turns, timed
 from eval.config import ScoreConfig
 from eval.data.base import Data
 from eval.data.open_data import open_data
@@ -25,21 +21,20 @@ from eval.models.load_model import load_demo
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.score import score, warm_up
 from eval.scoring.windows import make_window_shape
-from eval.tables import make_folder
 from eval.tokenizers.base import Tokenizer
 
-# Every token that the model reads is scored, so that its time is that of the tokens scored.
+# Stride = context: the model reads each token once, so that its time is that of the scored tokens.
 CONTEXT = STRIDE = 256
 BATCH = 4
-EVERY = 5_000  # tokens from one checkpoint to the next
+CHECKPOINT_EVERY = 5_000  # tokens
 ROWS = 64
-MOST_ADDED = 3.0  # percent that scoring may add to a model of 1 ms a token
+MAX_ADDED = 3.0  # percent that scoring may add to a model of 1 ms a token
 
 
 class StandIn:
-    """A model that takes the same time for every token, and no processor meanwhile.
+    """A model that sleeps the same time for every token, and leaves the processor free.
 
-    Its logits are rows of a small table, so gathering, cache and mixer do their whole work.
+    Its logits are rows of a small table; lookup, cache and mixer do their whole work on them.
 
     Parameters
     ----------
@@ -48,7 +43,7 @@ class StandIn:
     vocab_size : int
         V.
     milliseconds : float
-        For each token that is read.
+        Time for each token that the model reads.
     """
 
     context = CONTEXT
@@ -67,114 +62,73 @@ class StandIn:
         return logits
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this bench."""
-    parser.add_argument(
-        "--milliseconds",
-        type=float,
-        default=1.0,
-        metavar="MS",
-        help="that the stand-in takes for a token (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tokens",
-        type=int,
-        default=8_000,
-        metavar="N",
-        help="tokens of the embedded text that are scored (default: %(default)s)",
-    )
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="default: %(default)s")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table or JSON, and write JSON under --out."""
-    at_least_one(arguments, "tokens", "runs")
-    milliseconds = arguments.milliseconds
-    if not 0 < milliseconds < math.inf:
-        raise ValueError(
-            f"--milliseconds must be > 0 and finite, got {milliseconds:g}; leave it out for 1"
-        )
-    make_folder(arguments.out)
+def measure(arguments: argparse.Namespace) -> Figures:
+    """Seconds alone and scored, of the stand-in and of the demo model."""
     demo = load_demo()
-    stand_in = StandIn(demo.tokenizer, demo.vocab_size, milliseconds)
+    stand_in = StandIn(demo.tokenizer, demo.vocab_size, arguments.milliseconds)
     config = ScoreConfig(context=CONTEXT, stride=STRIDE, batch=BATCH, limit=arguments.tokens)
     with TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
         text.write_bytes(reference_text())
         data = open_data([str(text)])
-        models = [measure(model, data, config, arguments.runs) for model in (stand_in, demo)]
-    result = {
-        "data": "the Python language reference",
-        "tokens": models[0]["tokens"],
-        "context": CONTEXT,
-        "stride": STRIDE,
-        "batch": BATCH,
-        "checkpoint_every": EVERY,
-        "runs": arguments.runs,
-        "milliseconds": milliseconds,
-        "most_added_percent": MOST_ADDED,
-        "is_within": models[0]["added_percent"] <= MOST_ADDED,
+        models = [measure_model(model, data, config, arguments.runs) for model in (stand_in, demo)]
+    return {
+        "data": "the Python language reference", "tokens": models[0]["tokens"],
+        "context": CONTEXT, "stride": STRIDE, "batch": BATCH, "checkpoint_every": CHECKPOINT_EVERY,
+        "most_added_percent": MAX_ADDED, "is_within": models[0]["added_percent"] <= MAX_ADDED,
         "models": models,
-    }
-    deliver(result, arguments, "score.json", table)
+    }  # fmt: skip
 
 
-def measure(model: Model, data: Data, config: ScoreConfig, runs: int) -> dict[str, Any]:
-    """Seconds of the model alone, on batches that lie ready, and of all of `score`, in turn.
+def measure_model(model: Model, data: Data, config: ScoreConfig, runs: int) -> Figures:
+    """Seconds of the model alone, on batches made before, and of `score`, in turn.
 
-    Medians, that of the ratios too; scoring writes its records and checkpoints into a folder that
-    is dropped.
+    Scoring writes its CSV files and checkpoints into a temporary folder.
     """
-    work = list(
-        BatchStream(
-            data, model.tokenizer, config, make_window_shape(config, model, model.tokenizer)
-        )
-    )
+    shape = make_window_shape(config, model, model.tokenizer)
+    work = list(BatchStream(data, model.tokenizer, config, shape))
+
+    def scored() -> float:
+        with TemporaryDirectory() as folder:
+            return timed(partial(score_into, model, data, config, Path(folder)))
+
     warm_up()
     forward(model, work[:1])
-    alone, whole = [], []
-    for _ in tqdm(range(runs), desc=model.name, delay=2, disable=None):
-        alone.append(timed(partial(forward, model, work)))
-        whole.append(in_folder(partial(score_into, model, data, config)))
-    ratios = [a / b for a, b in zip(whole, alone, strict=True)]
+    alone = partial(timed, partial(forward, model, work))
+    rounds = take_turns({"alone": alone, "score": scored}, runs, model.name)
+    n_tokens = sum(len(batch.targets) for batch in work)
     return {
         "model": model.name,
-        "tokens": sum(len(batch.targets) for batch in work),
+        "tokens": n_tokens,
         "batches": len(work),
-        "seconds_alone": median(alone),
-        "seconds_score": median(whole),
-        "added_percent": 100 * (median(ratios) - 1),
+        "seconds_alone": rounds.median("alone"),
+        "milliseconds_per_token": 1e3 * rounds.median("alone") / n_tokens,
+        "seconds_score": rounds.median("score"),
+        "added_percent": 100 * (rounds.ratio("score", "alone") - 1),
     }
 
 
 def score_into(model: Model, data: Data, config: ScoreConfig, folder: Path) -> None:
-    """Score with everything: mixer, sums, records, checkpoints."""
-    score(model, data, config, out=folder, checkpoint=folder / "checkpoint", checkpoint_every=EVERY)
+    """Score with everything: mixer, metrics, CSV files, checkpoints."""
+    checkpoint, every = folder / "checkpoint", CHECKPOINT_EVERY
+    score(model, data, config, out=folder, checkpoint=checkpoint, checkpoint_every=every)
 
 
-def in_folder(work: Callable[[Path], object]) -> float:
-    """Seconds of work that needs an empty folder."""
-    with TemporaryDirectory() as folder:
-        return timed(partial(work, Path(folder)))
-
-
-def table(result: dict[str, Any]) -> str:
-    """Text of the result."""
-    lines = [
-        f"eval.score over {result['tokens']:,} tokens of {result['data']}: mixer, sums, records,",
-        f"a checkpoint every {result['checkpoint_every']:,} tokens; {result['batch']} windows of "
-        f"{result['context']} tokens in a batch; medians of {result['runs']}",
-        "",
-        f"{'':<34}{'alone, s':>10}{'ms a token':>12}{'scored, s':>11}{'added':>11}",
-    ]
-    for row in result["models"]:
-        each = 1e3 * row["seconds_alone"] / row["tokens"]
-        lines.append(
-            f"{row['model']:<34}{row['seconds_alone']:>10.3f}{each:>12.3f}"
-            f"{row['seconds_score']:>11.3f}{row['added_percent']:>+9.2f} %"
-        )
-    lines += [
-        "",
-        f"asked of a model of 1 ms a token: at most {result['most_added_percent']:g} %",
-    ]
-    return "\n".join(lines)
+BENCH = Bench(
+    options=(
+        Option("milliseconds", 1.0, "time of the stand-in for a token", "MS"),
+        Option("tokens", 8_000, "tokens of the embedded text that are scored"),
+        RUNS._replace(default=3),
+    ),
+    measure=measure,
+    report=(
+        "eval.score with mixer, metrics, CSV files and a checkpoint every {checkpoint_every:,} "
+        "tokens; {batch} windows of {context} tokens in a batch",
+        Table("models", {
+            "": "{model}", "alone": "{seconds_alone:.3f} s",
+            "a token": "{milliseconds_per_token:.3f} ms", "scored": "{seconds_score:.3f} s",
+            "added": "{added_percent:+.2f} %",
+        }),
+        "The limit for a model of 1 ms a token: at most {most_added_percent:g} % added",
+    ),
+)  # fmt: skip

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.bench import findings
-from eval.bench.findings_figures import loss_at, mean_ranks, spearman
-from eval.bench.findings_table import table
+from eval.bench.findings import BENCH, loss_at, mean_ranks, spearman
 from eval.cli import main
 from eval.config import QuantizeConfig, ScoreConfig
 from eval.data.open_data import open_data
@@ -107,12 +106,10 @@ def result(text, network, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(findings, "CURVE", (ScalarConfig(bits=4, clip="sd:3"), INT6))
-        patch.setattr(findings, "QUANTIZERS", {
-            name: findings.QUANTIZERS[name] for name in ("int6 sd", "gptq int6 sd", "lloyd 16")
-        })  # fmt: skip
         patch.setattr(findings, "CODECS", {name: CODECS[name] for name in ("none", "zstd")})
         patch.setitem(sys.modules, "bigrams", SimpleNamespace(make=lambda: network))
         arguments = ["--model", "bigrams:make", "--data", str(text), "--limit", "1024"]
+        arguments += ["--quantizers", "int6 sd", "gptq int6 sd", "lloyd 16"]
         arguments += ["--calibrate", str(text), "--calibration-tokens", "1024"]
         assert main(["bench", "findings", *arguments, "--out", str(out)]) == 0
     return json.loads((out / "findings.json").read_text())
@@ -182,8 +179,8 @@ def test_correlations_are_of_the_quantizers(result):
 
 
 def test_the_table_has_a_line_for_each_quantizer_twice(result):
-    text = table(result)
-    assert text.startswith(f"{result['signature']} = {result['bpb']:.4f}\n")
+    text = BENCH.text("findings", result, [])
+    assert f"{result['signature']} = {result['bpb']:.4f}" in " ".join(text.split())
     for row in result["quantizers"]:
         lines = [line for line in text.splitlines() if line.startswith(f"{row['name']} ")]
         assert len(lines) == 2
@@ -196,7 +193,7 @@ def test_recipes_are_among_the_quantizers():
     others = {RECIPES[name].rules[0].use for name in ("gptq-int8", "gptq-int4-group")}
     assert uses - set(findings.QUANTIZERS.values()) == others
     in_turn = {recipe.rules[-1].use for recipe in RECIPES.values() if recipe.sequential}
-    assert set(findings.IN_TURN.values()) <= in_turn
+    assert set(findings.SEQUENTIAL.values()) <= in_turn
 
 
 def test_nothing_lost_is_no_error():

@@ -26,24 +26,20 @@ def test_entropy_is_that_of_the_counts():
     assert packing.entropy(np.repeat(np.array([1, 2, 3, 3], np.int8), 8)) == 6
 
 
-def test_bench_packing_measures_every_way(rng, tmp_path, capsys):
+def test_the_codes_of_a_file_are_measured(rng, tmp_path):
     model = tmp_path / "model.safetensors"
     save_file({"b": rng.normal(size=(40, 80)), "a": rng.normal(size=(30, 20)),
                "norm": np.ones(9)}, model)  # fmt: skip
     arguments = ["bench", "packing", "--model", str(model), "--codes", "999", "--runs", "1"]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
-    table = capsys.readouterr().out
     result = json.loads((tmp_path / "packing.json").read_text(encoding="utf-8"))
     assert (result["model"], result["matrices"], result["weights"]) == (model.name, 2, 3800)
-    assert [row["bits"] for row in result["speed"]] == list(range(1, 9))
-    assert all(value > 0 for row in result["speed"] for value in row.values())
     rows = {(row["clip"], row["codec"]): row for row in result["compressed"]}
     for clip in packing.CLIPS:
         none, zstd, entropy = (rows[clip, codec] for codec in ("none", "zstd", "entropy"))
         assert none["bytes_together"] == 3800 + OVERHEAD
         assert none["packed_together"] == 3800 * 6 // 8 + OVERHEAD
         assert entropy["bytes_each"] <= entropy["bytes_together"] < zstd["bytes_together"] < 3800
-    assert "sd:12.85  zstd" in table
 
 
 def test_refusals(tmp_path, capsys, monkeypatch):

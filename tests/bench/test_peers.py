@@ -5,11 +5,21 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
-from eval.bench import observe
-from eval.bench.peers import kenlm, numpy_counts, python_dict, random_reads, token_by_token
+from eval.bench import mix, observe
+from eval.bench.peers import (
+    kenlm,
+    numpy_counts,
+    published_gptq,
+    python_dict,
+    random_reads,
+    token_by_token,
+)
+from eval.bench.peers.bigram_model import Bigram
 from eval.bench.peers.order2_sampler import synthesize
-from ngrammix import Evidence, NgramCache
+from ngrammix import Evidence, MatchModel, NgramCache
+from quant import gptq
 
 
 @pytest.mark.kernels
@@ -62,32 +72,32 @@ def test_numpy_counts_what_was_before_the_chunk(rng, monkeypatch, dense):
         counts.clear()
         for start in range(0, len(tokens), chunk):
             stop = min(start + chunk, len(tokens))
-            found = counts.observe(tokens.astype(np.uint64), start, stop)
-            assert found.shape == (2, order, stop - start)
+            figures = counts.observe(tokens.astype(np.uint64), start, stop)
+            assert figures.shape == (2, order, stop - start)
             for k in range(order):
                 grams = [tuple(tokens[i - k : i + 1]) for i in range(k, stop)]
                 before = grams[: max(0, start - k)]
                 for i in range(max(start, k), stop):
                     gram = grams[i - k]
                     expected = sum(g[:k] == gram[:k] for g in before), before.count(gram)
-                    assert tuple(found[:, k, i - start]) == expected
+                    assert tuple(figures[:, k, i - start]) == expected
 
 
 @pytest.mark.kernels
 def test_random_reads_set_a_limit(rng):
     rows = rng.integers(0, 1 << 20, (50, 8)).astype(np.uint32)
-    places = rng.integers(0, 50, 300).astype(np.uint32)
-    for ahead in random_reads.DISTANCES:
-        assert random_reads.read(rows, places, ahead) == rows[places, 0].sum()
+    indices = rng.integers(0, 50, 300).astype(np.uint32)
+    for distance in random_reads.DISTANCES:
+        assert random_reads.read(rows, indices, distance) == rows[indices, 0].sum()
     cache = NgramCache(vocab_size=5, order=3)
     cache.observe(rng.integers(0, 5, 300))
     parts = random_reads.table_bytes(cache)
     assert parts == [(t.slots.nbytes, 4 * len(t) * t.rows.shape[1]) for t in cache._tables[1:]]
-    found = random_reads.measure(parts, n_reads=100)
-    assert found["table_bytes"] == sum(map(sum, parts))
-    assert found["reads_per_token"] == 6
-    assert found["limit_tokens_per_second"] == found["reads_per_second"] / 6 > 0
-    assert found["strict_limit_tokens_per_second"] > 0
+    figures = random_reads.measure(parts, n_reads=100)
+    assert figures["table_bytes"] == sum(map(sum, parts))
+    assert figures["reads_per_token"] == 6
+    assert figures["tokens_per_second_limit"] == figures["reads_per_second"] / 6 > 0
+    assert figures["tokens_per_second_strict_limit"] > 0
 
 
 def test_other_evidence_on_two_threads_is_an_error():
@@ -100,39 +110,39 @@ def test_other_evidence_on_two_threads_is_an_error():
         return cache
 
     with pytest.raises(RuntimeError) as raised:
-        observe.same_bits(tokens, make)
+        observe.observe_on_two_threads(tokens, make)
     assert str(raised.value) == (
         "one and two threads must find the same evidence, got other columns in the 100 tokens from "
         "0 on; this is a bug of ngrammix: please report it with the stream"
     )
-    cache = observe.same_bits(tokens, partial(NgramCache, vocab_size=5, order=3))
+    cache = observe.observe_on_two_threads(tokens, partial(NgramCache, vocab_size=5, order=3))
     assert cache.position == 100
 
 
 def test_without_kenlm_its_speed_is_missing(rng, monkeypatch):
     monkeypatch.setitem(sys.modules, "kenlm", None)
-    found = kenlm.measure(rng.integers(0, 5, 100), 5, 7)
-    assert found["kenlm"] == "not installed: pip install kenlm"
+    figures = kenlm.measure(rng.integers(0, 5, 100), 5, 7)
+    assert figures["kenlm"] == "not installed: pip install kenlm"
     for way in kenlm.WAYS:
-        assert found[f"tokens_per_second_{way}"] is None
-        assert found[f"ratio_to_{way}"] is None
+        assert figures[f"tokens_per_second_{way}"] is None
+        assert figures[f"ratio_to_{way}"] is None
 
 
 def test_every_way_to_ask_kenlm_gives_the_same(rng):
     pytest.importorskip("kenlm")
     tokens = rng.integers(0, 5, 400)
     words = [str(token) for token in tokens]
-    by_call, by_generator, in_one = (
+    by_call, by_generator, at_once = (
         ask() for ask in kenlm.load(words[:200], words[200:], 3).values()
     )
     assert len(by_call) == 200
     assert by_call == by_generator
-    assert in_one == pytest.approx(sum(by_call), rel=1e-5)
-    found = kenlm.measure(tokens, 5, 7)
-    assert (found["kenlm_order"], found["kenlm_tokens"]) == (5, 200)
+    assert at_once == pytest.approx(sum(by_call), rel=1e-5)
+    figures = kenlm.measure(tokens, 5, 7)
+    assert (figures["kenlm_order"], figures["kenlm_tokens"]) == (5, 200)
     for way in kenlm.WAYS:
-        assert found[f"tokens_per_second_{way}"] > 0
-        assert found[f"ratio_to_{way}"] > 0
+        assert figures[f"tokens_per_second_{way}"] > 0
+        assert figures[f"ratio_to_{way}"] > 0
 
 
 def test_the_arpa_text_is_a_distribution(rng):
@@ -172,3 +182,47 @@ def test_a_synthetic_stream_has_the_triples_of_the_text(rng, n_tokens):
     if n_tokens > 3:
         assert {tuple(sampled[i : i + 3]) for i in range(1998)} >= triples
         assert joins < 200
+
+
+def test_the_peer_finds_the_same_matches(rng):
+    tokens = np.concatenate([rng.integers(0, 30, 500)] * 2)
+    ours = MatchModel(vocab_size=30, min_length=4).observe(tokens)
+    peer = python_dict.match(tokens.tolist(), 4)
+    assert ours.hint[510:].tolist() == [hint for _, hint in peer[510:]]
+    assert ours.length[510:].tolist() == [length for length, _ in peer[510:]]
+
+
+def test_bench_mix_refuses_stages_that_are_not_the_mixer(monkeypatch, rng):
+    tokens = np.tile(rng.integers(0, 9, 100), 10)
+    mix.check_stages(tokens, 9, 3)
+    monkeypatch.setattr(mix, "MIXING_DISCOUNT", 0.5)
+    with pytest.raises(RuntimeError, match=r"the stages must cost what Mixer.score says, got .*"):
+        mix.check_stages(tokens, 9, 3)
+
+
+def test_the_models_numbers_are_those_of_its_distribution(rng):
+    tokens = rng.integers(0, 7, 400)
+    model = Bigram(tokens, 9)
+    logits = model.logits(model.previous)
+    p = np.exp(logits)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    hints = rng.integers(-1, 9, (400, 2))
+    logprobs = model.lookup(model.previous, tokens, hints)
+    np.testing.assert_allclose(logprobs.entropy, -(p * logits).sum(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(logprobs.log_p, logits[np.arange(400), tokens])
+    np.testing.assert_allclose(logprobs.log_top, logits.max(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(logprobs.log_top, logits[np.arange(400), logprobs.top])
+    chosen = np.where(hints < 0, -np.inf, np.take_along_axis(logits, np.maximum(hints, 0), axis=1))
+    np.testing.assert_array_equal(logprobs.log_hints, chosen)
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_gptq_is_the_published_algorithm(rng, act_order):
+    weight = rng.standard_normal((6, 40)).astype(np.float32)
+    inputs = rng.standard_normal((200, 40)) @ rng.standard_normal((40, 40))
+    hessian = inputs.T @ inputs / len(inputs)
+    decoded = published_gptq.quantize(
+        torch.from_numpy(weight), torch.from_numpy(hessian).float(), 4, 2.5, act_order
+    )
+    q = gptq(weight, hessian, bits=4, clip="sd:2.5", act_order=act_order)
+    np.testing.assert_allclose(q.matrix(), decoded, rtol=1e-5, atol=1e-6)

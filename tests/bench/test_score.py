@@ -1,13 +1,11 @@
 """``bench score``: a stand-in that takes its time, and the whole of scoring beside it."""
 
-import json
 from time import perf_counter
 
 import numpy as np
 import pytest
 
-from eval.bench import score as added
-from eval.cli import main
+from eval.bench import score as bench
 from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
 from eval.models.load_model import load_demo
@@ -17,7 +15,7 @@ from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 @pytest.fixture
 def stand_in():
-    return added.StandIn(ByteTokenizer(256), 257, 0.01)
+    return bench.StandIn(ByteTokenizer(256), 257, 0.01)
 
 
 def test_the_stand_in_takes_its_time_for_every_token(stand_in):
@@ -45,61 +43,35 @@ def test_both_ways_read_every_token_once(monkeypatch):
     """The model's time counts a token that is read as one that is scored."""
     model, read = load_demo(), []
 
-    class Counted(added.StandIn):
+    class Counted(bench.StandIn):
         def logits(self, tokens):
             read.append(tokens.size)
             return super().logits(tokens)
 
     counted = Counted(model.tokenizer, model.vocab_size, 1e-6)
     data = Documents([Document("a", b"import os\nprint(os.name)\n" * 200)])
-    config = ScoreConfig(context=added.CONTEXT, stride=added.STRIDE, batch=added.BATCH, limit=1024)
+    config = ScoreConfig(context=bench.CONTEXT, stride=bench.STRIDE, batch=bench.BATCH, limit=1024)
     folders = []
-    scored = added.score_into
+    scored = bench.score_into
 
     def spy(model, data, config, folder):
         scored(model, data, config, folder)
         folders.append({path.name for path in folder.iterdir()})
 
-    monkeypatch.setattr(added, "score_into", spy)
-    monkeypatch.setattr(added, "EVERY", 1)
-    found = added.measure(counted, data, config, 2)
-    assert (found["tokens"], found["batches"]) == (1024, 1)
+    monkeypatch.setattr(bench, "score_into", spy)
+    monkeypatch.setattr(bench, "CHECKPOINT_EVERY", 1)
+    figures = bench.measure_model(counted, data, config, 2)
+    assert (figures["tokens"], figures["batches"]) == (1024, 1)
     assert read == [1024] * 5  # a warm-up, and two rounds of two
     assert folders == [{"tokens.csv", "documents.csv", "checkpoint"}] * 2
-    assert min(found["seconds_alone"], found["seconds_score"]) > 0
-    assert found["added_percent"] > -100
+    assert min(figures["seconds_alone"], figures["seconds_score"]) > 0
+    assert figures["added_percent"] > -100
 
 
 def test_what_is_added_is_the_median_of_the_rounds(monkeypatch, stand_in):
     times = iter([1.0, 1.1, 2.0, 2.1, 4.0, 8.0])  # alone and whole, in turn
-    monkeypatch.setattr(added, "timed", lambda work: next(times))
+    monkeypatch.setattr(bench, "timed", lambda work: next(times))
     data = Documents([Document("a", b"abc")])
-    found = added.measure(stand_in, data, ScoreConfig(context=8, stride=8), 3)
-    assert (found["seconds_alone"], found["seconds_score"]) == (2.0, 2.1)
-    assert found["added_percent"] == pytest.approx(10)  # of 10, 5 and 100
-
-
-def test_the_command(tmp_path, capsys):
-    arguments = ["bench", "score", "--tokens", "600", "--runs", "1", "--milliseconds", "0.02"]
-    assert main([*arguments, "--out", str(tmp_path)]) == 0
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 100
-    for word in ("600 tokens", "stand-in, 0.02 ms a token", "demo-", "at most 3 %"):
-        assert word in shown
-    result = json.loads((tmp_path / "score.json").read_text(encoding="utf-8"))
-    stand_in, demo = result["models"]
-    assert stand_in["seconds_alone"] >= 600 * 0.02e-3
-    assert demo["tokens"] == stand_in["tokens"] == result["tokens"] == 600
-    assert result["is_within"] == (stand_in["added_percent"] <= result["most_added_percent"])
-
-
-def test_what_cannot_be_measured_is_refused(capsys):
-    for name, value, text in (
-        ("milliseconds", "0", "must be > 0 and finite, got 0; leave it out for 1"),
-        ("milliseconds", "nan", "must be > 0 and finite, got nan; leave it out for 1"),
-        ("milliseconds", "inf", "must be > 0 and finite, got inf; leave it out for 1"),
-        ("tokens", "0", "must be >= 1, got 0; leave it out for the default"),
-        ("runs", "-1", "must be >= 1, got -1; leave it out for the default"),
-    ):
-        assert main(["bench", "score", f"--{name}", value]) == 2
-        assert capsys.readouterr().err == f"ngrammix: error: --{name} {text}\n"
+    figures = bench.measure_model(stand_in, data, ScoreConfig(context=8, stride=8), 3)
+    assert (figures["seconds_alone"], figures["seconds_score"]) == (2.0, 2.1)
+    assert figures["added_percent"] == pytest.approx(10)  # of 10, 5 and 100

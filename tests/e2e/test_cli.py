@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import signal
 import subprocess
 import sys
@@ -325,64 +324,6 @@ def test_python_dash_m_eval_is_the_command(text):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "cache alone" in run.stdout
-
-
-def test_bench_observe_measures_every_peer(tmp_path, capsys, rng, monkeypatch):
-    monkeypatch.setitem(sys.modules, "kenlm", None)  # as where it is not installed
-    words = np.zeros(256, "<i4")
-    words[:3] = 20240520, 1, 3000
-    tokens = rng.integers(0, 30, 3000).astype("<u2")
-    (tmp_path / "s.bin").write_bytes(words.tobytes() + tokens.tobytes())
-    arguments = ["bench", "observe", "--data", str(tmp_path / "s.bin"), "--runs", "2"]
-    assert main([*arguments, "--dict-tokens", "1000", "--out", str(tmp_path)]) == 0
-    table = capsys.readouterr().out
-    for name in ("token by token", "Python dict, tuned", "numpy, chunks of 8,192", "[6]"):
-        assert name in table
-    assert max(map(len, table.splitlines())) <= 100
-    result = json.loads((tmp_path / "observe.json").read_text(encoding="utf-8"))
-    peers = (
-        "token_by_token", "python_dict", "python_dict_tuned", "numpy_counts",
-        "numpy_counts_large_chunks",
-    )  # fmt: skip
-    for name in ("observe", "cold", "two_threads", "two_threads_cold", *peers):
-        assert result[f"tokens_per_second_{name}"] > 0
-    for name in (*peers, "limit", "strict_limit"):
-        assert 0 < result[f"ratio_to_{name}"] < math.inf
-    for name in ("ratio_two_threads_to_one", "ratio_two_threads_to_token_by_token"):
-        assert 0 < result[name] < math.inf
-    assert result["same_bits"] is True
-    assert result["reads_per_token"] == 2 * result["order"]
-    assert result["limit_tokens_per_second"] > 0
-    assert result["strict_limit_tokens_per_second"] > 0
-    assert result["tokens_per_second_kenlm"] is None
-    assert table.count("not installed: pip install kenlm") == 3
-    assert main([*arguments, "--dict-tokens", "0"]) == 2
-    assert (
-        "--dict-tokens must be >= 1, got 0; leave it out for the default" in capsys.readouterr().err
-    )
-
-
-def test_bench_scale_looks_at_every_size(tmp_path, capsys, rng):
-    words = np.zeros(256, "<i4")
-    words[:3] = 20240520, 1, 3000
-    tokens = rng.integers(0, 30, 3000).astype("<u2")
-    (tmp_path / "s.bin").write_bytes(words.tobytes() + tokens.tobytes())
-    arguments = ["bench", "scale", "--data", str(tmp_path / "s.bin"), "--out", str(tmp_path)]
-    assert main([*arguments, "--millions", "0.005", "0.002"]) == 0
-    assert "n-grams/token" in capsys.readouterr().out
-    result = json.loads((tmp_path / "scale.json").read_text(encoding="utf-8"))
-    assert [row["tokens"] for row in result["sizes"]] == [2000, 5000]
-    assert result["sizes"][0]["seconds"] < result["sizes"][1]["seconds"]
-    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
-    for bad in ("0", "nan", "inf"):
-        assert main([*arguments, "--millions", bad]) == 2
-        text = f"--millions must be >= 0.000001, got {float(bad)}; leave it out for 2 8 20 62"
-        assert text in capsys.readouterr().err
-    words[2] = 2
-    (tmp_path / "s.bin").write_bytes(words.tobytes() + tokens[:2].tobytes())
-    assert main(arguments) == 2
-    text = "the sampler needs at least 3 tokens, got 2 in s.bin; use more"
-    assert text in capsys.readouterr().err
 
 
 @pytest.mark.slow

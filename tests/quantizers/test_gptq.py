@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from eval.bench import gptq as bench
-from eval.cli import main
 from quant.base.config import Config
 from quant.numerics.coordinate_descent import damped_hessian
 from quant.numerics.gptq_solver import ROWS, solve
@@ -728,35 +726,3 @@ def test_sweeps_warn_of_nothing(layer):
     for scale, other in ((1e30, 1e-30), (1e-38, 1e30), (1, 1e-250), (1, 1e250)):
         q = gptq(weight * scale, mean_of(inputs) * other, bits=3, n_passes=2)
         assert np.isfinite(q.matrix()).all()
-
-
-# the bench
-
-
-def test_the_peer_of_the_bench_is_gptq(layer):
-    weight, inputs = layer
-    hessian = mean_of(inputs)
-    for act_order in (True, False):
-        made = bench.plain_gptq(
-            torch.from_numpy(weight), torch.from_numpy(hessian).float(), 4, 2.5, act_order
-        )
-        q = gptq(weight, hessian, bits=4, clip="sd:2.5", act_order=act_order)
-        np.testing.assert_allclose(q.matrix(), made, rtol=1e-5, atol=1e-6)
-
-
-def test_the_bench_measures_both(tmp_path, capsys):
-    options = ["bench", "gptq", "--shapes", "6x5", "--rows", "20", "--runs", "1"]
-    assert main([*options, "--out", str(tmp_path)]) == 0
-    assert "6x5    6       yes" in capsys.readouterr().out
-    result = json.loads((tmp_path / "gptq.json").read_text(encoding="utf-8"))
-    (layer,) = result["layers"]
-    assert [(case["bits"], case["act_order"]) for case in layer["cases"]] == [
-        (6, True), (6, False), (4, True), (4, False)
-    ]  # fmt: skip
-    for case in layer["cases"]:
-        assert case["error_ours"] == pytest.approx(case["error_plain"], rel=0.01)
-        assert case["seconds_ours"] > 0
-    assert main([*options[:2], "--shapes", "6"]) == 2
-    assert capsys.readouterr().err == (
-        "ngrammix: error: --shapes must be outputs by inputs as in 2048x512, got '6'; correct it\n"
-    )

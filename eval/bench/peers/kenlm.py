@@ -1,4 +1,4 @@
-"""The peer KenLM, where it is installed: its Python API asks a model of the stream's head."""
+"""The peer KenLM, if it is installed: its Python API, with a model of the head of the stream."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -6,65 +6,68 @@ from functools import partial
 from importlib.metadata import version
 from math import log10
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import observe, timed
+from eval.bench.rounds import take_turns, timed
+from eval.bench.stream import observe
 from ngrammix.cache.ngram_cache import NgramCache
 
 ABSENT = "not installed: pip install kenlm"
-WAYS = {  # of asking, by the name of the API
+WAYS = {  # to query the model, by the name in the API
     "kenlm": "BaseScore",  # one call from Python a token
     "kenlm_full_scores": "full_scores",  # a generator over the text
-    "kenlm_score": "score",  # one call for the whole text, and only the sum comes back
+    "kenlm_score": "score",  # one call for the whole text, which returns the sum
 }
-LIMIT = 200_000  # tokens of the model, and again as many that are asked
-ORDERS = range(2, 6)  # from what KenLM can load to the order that its users take
+LIMIT = 200_000  # tokens of the model, and as many that are queried
+ORDERS = range(2, 6)  # from the least that KenLM loads to the usual one
 RUNS = 3
-DISCOUNT = 0.75  # of every count; how good the model is matters to no speed
+DISCOUNT = 0.75  # of every count; the speed does not depend on the quality of the model
 
 
 def measure(tokens: NDArray[np.int64], vocab_size: int, order: int) -> dict[str, Any]:
-    """Tokens a second of each way to ask, and of NgramCache.observe on the same tokens.
+    """Tokens a second of each way to query KenLM, and of NgramCache.observe on the same tokens.
 
-    Ours learned the head as KenLM's model did; then both go over the same tokens after it, at the
-    same order. Ours learns them, too. Medians of RUNS rounds, in turn.
+    The cache learns the head that KenLM's model is made of; then both go over the tokens after it,
+    at the same order, and the cache learns them too. Medians of RUNS rounds.
     """
     order = min(max(order, ORDERS[0]), ORDERS[-1])
     n = min(LIMIT, max(1, len(tokens) // 2))
-    head, asked = tokens[:n], tokens[n : 2 * n]
-    figures: dict[str, Any] = {"kenlm": ABSENT, "kenlm_order": order, "kenlm_tokens": len(asked)}
+    head, queries = tokens[:n], tokens[n : 2 * n]
+    figures: dict[str, Any] = {"kenlm": ABSENT, "kenlm_order": order, "kenlm_tokens": len(queries)}
     rates = ("observe_beside_kenlm", *WAYS)
     figures |= {f"tokens_per_second_{name}": None for name in rates}
     figures |= {f"ratio_to_{name}": None for name in WAYS}
     try:
-        ways = load(map(str, head.tolist()), list(map(str, asked.tolist())), order)
+        ways = load(map(str, head.tolist()), list(map(str, queries.tolist())), order)
     except ImportError:
         return figures
     cache = NgramCache(vocab_size=vocab_size, order=order)
-    seconds: dict[str, list[float]] = {name: [] for name in rates}
-    for _ in range(RUNS):
+
+    def observe_queries() -> float:
         cache.clear()
         cache.learn(head)
-        seconds["observe_beside_kenlm"].append(timed(partial(observe, cache, asked)))
-        for name, ask in ways.items():
-            seconds[name].append(timed(ask))
-    for name, found in seconds.items():
-        figures[f"tokens_per_second_{name}"] = len(asked) / median(found)
+        return timed(partial(observe, cache, queries))
+
+    rounds = take_turns(
+        {"observe_beside_kenlm": observe_queries}
+        | {name: partial(timed, query) for name, query in ways.items()},
+        RUNS,
+    )
+    for name, rate in rounds.rates(len(queries)).items():
+        figures[f"tokens_per_second_{name}"] = rate
     for name in WAYS:
-        pairs = zip(seconds[name], seconds["observe_beside_kenlm"], strict=True)
-        figures[f"ratio_to_{name}"] = median(theirs / ours for theirs, ours in pairs)
+        figures[f"ratio_to_{name}"] = rounds.ratio(name, "observe_beside_kenlm")
     return figures | {"kenlm": version("kenlm")}
 
 
 def load(
-    head: Iterable[str], asked: list[str], order: int
+    head: Iterable[str], queries: list[str], order: int
 ) -> dict[str, Callable[[], float | list[float]]]:
-    """Ways to ask a KenLM model of `head` about the words `asked`; each gives log10 p.
+    """Ways to query a KenLM model of `head` for the words `queries`; each gives log10 p.
 
     Raises
     ------
@@ -79,13 +82,13 @@ def load(
         path = Path(folder, "head.arpa")
         path.write_text(arpa(list(head), order), encoding="utf-8")
         model = kenlm.Model(str(path), config)  # hash tables, its fastest structure
-    text = " ".join(asked)
+    text = " ".join(queries)
 
     def by_call() -> list[float]:
         state, after = kenlm.State(), kenlm.State()
         model.NullContextWrite(state)
         scores = []
-        for word in asked:
+        for word in queries:
             scores.append(model.BaseScore(state, word, after))
             state, after = after, state
         return scores
@@ -93,11 +96,11 @@ def load(
     def by_generator() -> list[float]:
         return [score for score, _, _ in model.full_scores(text, bos=False, eos=False)]
 
-    def in_one() -> float:
+    def at_once() -> float:
         total: float = model.score(text, bos=False, eos=False)
         return total
 
-    return dict(zip(WAYS, (by_call, by_generator, in_one), strict=True))
+    return dict(zip(WAYS, (by_call, by_generator, at_once), strict=True))
 
 
 def arpa(words: list[str], order: int) -> str:
@@ -116,7 +119,7 @@ def arpa(words: list[str], order: int) -> str:
     backoff = {context: DISCOUNT * distinct[context] / totals[context] for context in totals}
     uniform = 1 / (len(counts[0]) + 1)  # over the words seen and the unknown one
     sizes = [len(grams) for grams in counts]
-    sizes[0] += 3  # <unk>, and two that are never asked but must be there
+    sizes[0] += 3  # <unk>, and two that are required but never queried
     lines = ["\\data\\", *(f"ngram {k}={n}" for k, n in zip(_to(order), sizes, strict=True))]
     shorter: dict[tuple[str, ...], float] = {}
     for k, grams in zip(_to(order), counts, strict=True):

@@ -1,4 +1,4 @@
-"""A stream of any length with real statistics: an order-2 sampler over real tokens."""
+"""Streams of any length with the statistics of real tokens: an order-2 sampler."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +8,11 @@ from ngrammix.kernels.jit import jit
 
 @jit
 def draw(tokens, first, positions, state, sampled):
-    """Each next token is the one that followed a random earlier sight of the last two.
+    """Sample tokens: each one followed a random occurrence of the two tokens before it.
 
-    tokens (N,) int64; positions (N - 2,) int64: where each pair of tokens ends, pairs together, in
-    the order of `first` (P,) int64, which gives for each position's pair its first place there;
-    state: uint64 seed > 0; sampled (T,) int64 is written.
+    tokens (N,) int64; positions (N - 2,) int64: ends of the pairs of tokens, sorted by pair; first
+    (N, 2) int64: for the pair that ends at a position, where its positions begin and end; state:
+    uint64 seed > 0; sampled (T,) int64 is written.
     """
     at = 1
     for t in range(len(sampled)):
@@ -24,15 +24,15 @@ def draw(tokens, first, positions, state, sampled):
         begin, end = first[at, 0], first[at, 1]
         at = positions[begin + np.int64(noise) % (end - begin)] + 1
         sampled[t] = tokens[at]
-        if at == len(tokens) - 1:  # nothing follows the last token: begin anew
+        if at == len(tokens) - 1:  # no token follows the last one
             at = 1
 
 
 def synthesize(tokens: NDArray[np.int64], n_tokens: int, seed: int = 1) -> NDArray[np.int64]:
     """(n_tokens,) int64: tokens that follow each other as in `tokens` (N,), N >= 3.
 
-    Pairs and what follows them are as in the text; longer n-grams repeat less than in a text of
-    that length, so that a cache has more to store: a hard case for it, not an easy one.
+    Triples of tokens are those of the text. Longer n-grams repeat less than in a text of that
+    length, so that a cache stores more of them: a hard case.
     """
     pairs = tokens[:-1] * (int(tokens.max()) + 1) + tokens[1:]  # pair i ends at i + 1
     ends = pairs[:-1]  # the last pair has no follower

@@ -1,4 +1,4 @@
-"""The peers in plain Python: the same evidence from dicts, token by token."""
+"""The peers in plain Python: evidence and matches from dicts, token by token."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ Row = tuple[int, int, int, int, int, int]
 
 
 def walk_plain(tokens: Sequence[int], order: int) -> list[Row]:
-    """Evidence from a dict of counts a context, asked for sums and maxima when they are needed."""
+    """Evidence from a dict of counts for each context; sums and maxima are computed anew."""
     contexts: dict[tuple[int, ...], dict[int, int]] = {}
     seen: dict[tuple[int, ...], int] = {}
     evidence: list[Row] = []
@@ -29,7 +29,7 @@ def walk_plain(tokens: Sequence[int], order: int) -> list[Row]:
 
 
 def walk_tuned(tokens: Sequence[int], order: int) -> list[Row]:
-    """The same with the sums and the hint kept up to date beside the counts."""
+    """The same evidence; sums and hints are updated with the counts."""
     contexts: dict[tuple[int, ...], list[Any]] = {}
     evidence: list[Row] = []
     for i, token in enumerate(tokens):
@@ -52,3 +52,24 @@ def walk_tuned(tokens: Sequence[int], order: int) -> list[Row]:
                     row[2], row[3] = token, before + 1
                 is_counted = before == 0
     return evidence
+
+
+def match(tokens: Sequence[int], min_length: int) -> list[tuple[int, int]]:
+    """(length, hint) before each token, as MatchModel finds them, from a dict of contexts."""
+    ends: dict[tuple[int, ...], int] = {}  # position after the last occurrence of each context
+    matches = []
+    pointer = length = 0
+    for i, token in enumerate(tokens):
+        matches.append((length, tokens[pointer] if length else 0))
+        length = length + 1 if length and tokens[pointer] == token else 0
+        pointer += 1
+        if i + 1 < min_length:
+            continue
+        context = tuple(tokens[i + 1 - min_length : i + 1])
+        end = ends.get(context, 0)
+        ends[context] = i + 1
+        if end and not length:
+            pointer, length = end, min_length
+            while length < end and tokens[end - 1 - length] == tokens[i - length]:
+                length += 1
+    return matches

@@ -1,40 +1,16 @@
-"""The peer: the same exact tables walked token by token, all orders of one before the next."""
+"""The peer: the same exact tables, updated token by token instead of order by order."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import BLOCK, timed
+from eval.bench.rounds import timed
+from eval.bench.stream import BLOCK
 from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.growing_array import GrowingArray
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.kernels.count import (
-    EVIDENCE_AGE,
-    EVIDENCE_DISTINCT,
-    EVIDENCE_FOLLOWERS,
-    EVIDENCE_HINT,
-    EVIDENCE_HINT_COUNT,
-    EVIDENCE_TARGET_COUNT,
-    discount,
-)
-from ngrammix.kernels.find import (
-    BEFORE_FIRST,
-    COUNT,
-    DISTINCT,
-    FOLLOWERS,
-    HINT,
-    HINT_COUNT,
-    LAST_SEEN,
-    LAST_SEEN_MASK,
-    PREFIX,
-    REDUNDANT,
-    REPEATED,
-    TOKEN,
-    code_key,
-    find_row,
-    word_of,
-)
+from ngrammix.kernels import count, find
 from ngrammix.kernels.jit import jit
 
 
@@ -42,7 +18,7 @@ from ngrammix.kernels.jit import jit
 def walk(
     tokens, slots, bits, entries, used, nodes, seen, counts_of_counts, fields, discounts, start
 ):
-    """Observe `tokens` (T,) int64 with tables that never grow; what NgramCache.observe writes.
+    """Observe `tokens` (T,) int64 with tables that never grow, as NgramCache.observe does.
 
     slots, entries: tuples of order + 1 arrays; bits (order + 1,) uint64; used (order + 1,) int64;
     nodes, seen (order + 1,) uint32: the state of the stream; the stream has no boundaries.
@@ -53,51 +29,53 @@ def walk(
     for i in range(len(tokens)):
         token = tokens[i]
         position = start + i
-        now = np.uint32(position + 1 + BEFORE_FIRST)
+        now = np.uint32(position + 1 + find.BEFORE_FIRST)
         longest = min(order, position + 1)
         is_new = False
         for k in range(1, longest + 1):
             prefix = nodes[k - 1]
-            code = code_key(prefix, token)
-            row, slot = find_row(slots[k], bits[k], entries[k], prefix, token, code)
+            code = find.code_key(prefix, token)
+            row, slot = find.find_row(slots[k], bits[k], entries[k], prefix, token, code)
             if row == mask:
                 row = np.uint64(used[k])
                 used[k] += 1
-                slots[k][slot] = word_of(code, bits[k], row)
-                entries[k][row, PREFIX] = prefix
-                entries[k][row, TOKEN] = token
-                entries[k][row, LAST_SEEN] = now | (REDUNDANT if is_new else 0)
+                slots[k][slot] = find.word_of(code, bits[k], row)
+                entries[k][row, find.PREFIX] = prefix
+                entries[k][row, find.TOKEN] = token
+                entries[k][row, find.LAST_SEEN] = now | (find.REDUNDANT if is_new else 0)
                 ended[k] = 0
                 is_new = True
             else:
-                ended[k] = entries[k][row, LAST_SEEN] & np.uint32(LAST_SEEN_MASK)
-                entries[k][row, LAST_SEEN] = now | REPEATED
+                ended[k] = entries[k][row, find.LAST_SEEN] & np.uint32(find.LAST_SEEN_MASK)
+                entries[k][row, find.LAST_SEEN] = now | find.REPEATED
                 is_new = False
             rows[k] = row
         is_counted = True
         for k in range(order - 1, -1, -1):
-            d = discount(counts_of_counts[k])
+            d = count.discount(counts_of_counts[k])
             discounts[k, i] = d
             if k >= longest:
                 fields[k, i, :] = 0
                 continue
             context = entries[k][nodes[k]]
             gram = entries[k + 1][rows[k + 1]]
-            before = gram[COUNT]
-            fields[k, i, EVIDENCE_FOLLOWERS] = context[FOLLOWERS]
-            fields[k, i, EVIDENCE_DISTINCT] = context[DISTINCT]
-            fields[k, i, EVIDENCE_TARGET_COUNT] = before
-            fields[k, i, EVIDENCE_HINT] = context[HINT]
-            fields[k, i, EVIDENCE_HINT_COUNT] = context[HINT_COUNT]
-            fields[k, i, EVIDENCE_AGE] = position + BEFORE_FIRST - seen[k] if seen[k] > 0 else 0
+            before = gram[find.COUNT]
+            fields[k, i, count.EVIDENCE_FOLLOWERS] = context[find.FOLLOWERS]
+            fields[k, i, count.EVIDENCE_DISTINCT] = context[find.DISTINCT]
+            fields[k, i, count.EVIDENCE_TARGET_COUNT] = before
+            fields[k, i, count.EVIDENCE_HINT] = context[find.HINT]
+            fields[k, i, count.EVIDENCE_HINT_COUNT] = context[find.HINT_COUNT]
+            fields[k, i, count.EVIDENCE_AGE] = (
+                position + find.BEFORE_FIRST - seen[k] if seen[k] > 0 else 0
+            )
             if is_counted:
-                gram[COUNT] = before + 1
-                context[FOLLOWERS] += 1
+                gram[find.COUNT] = before + 1
+                context[find.FOLLOWERS] += 1
                 if before == 0:
-                    context[DISTINCT] += 1
-                if before + 1 >= context[HINT_COUNT]:
-                    context[HINT] = token
-                    context[HINT_COUNT] = before + 1
+                    context[find.DISTINCT] += 1
+                if before + 1 >= context[find.HINT_COUNT]:
+                    context[find.HINT] = token
+                    context[find.HINT_COUNT] = before + 1
                 if before <= 2:
                     if before > 0:
                         counts_of_counts[k, before - 1] -= 1
@@ -122,7 +100,7 @@ class State:
     counts_of_counts: NDArray[np.int64]
 
     def clear(self) -> None:
-        """Begin anew in the same memory, which is touched whole."""
+        """Forget everything; all of the memory is touched."""
         for table in (*self.slots, *self.rows, self.nodes, self.seen):
             table[...] = 0
         for counts in (self.used, self.counts_of_counts):
@@ -130,7 +108,7 @@ class State:
 
 
 def allocate(order: int, sizes: NgramCache) -> State:
-    """Empty tables as large as those of `sizes`, so that the peer never grows."""
+    """Empty tables as large as those of the cache `sizes`."""
     shapes = [(len(table), len(table.slots), table.rows.shape[1]) for table in sizes._tables]
     state = State(
         slots=tuple(GrowingArray(n_slots, 1).array.reshape(-1) for _, n_slots, _ in shapes),
@@ -154,7 +132,7 @@ def observe(tokens: NDArray[np.int64], state: State, evidence: Evidence, start: 
 
 
 def seconds(tokens: NDArray[np.int64], state: State) -> float:
-    """Seconds of the same tables walked token by token; before, they are cleared and touched."""
+    """Seconds to observe the tokens, after the tables were cleared and touched."""
 
     def blocks() -> None:
         for start in range(0, len(tokens), BLOCK):
