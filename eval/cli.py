@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_single_process() -> None:
     """Raise ValueError if torchrun has started several ranks."""
-    from eval.distributed.ranks import find_rank
+    from eval.distributed.rank_info import find_rank
 
     if (size := find_rank().size) > 1:
         raise ValueError(

@@ -83,10 +83,12 @@ def plot_bits_saved(
         axes = figure.add_subplot()
         draw = draw_saved if kind == "saved" else draw_bpb
         for i, (label, curve) in enumerate(zip(labels, curves, strict=True)):
+            n_bytes, model, mixture = curve[-1]
+            label += f": {model / n_bytes:.3f} → {mixture / n_bytes:.3f} BPB"
             draw(axes, curve, label, COLORS[i % len(COLORS)])
         axes.xaxis.set_major_formatter(units("B"))
         axes.set(xlabel="text", xlim=(0, None))
-        axes.legend(loc="best")
+        figure.legend(loc="outside lower left", ncols=2)  # a legend inside would cover the lines
         metadata = {"Date": None} if out.suffix == ".svg" else None
         figure.savefig(out, dpi=150, metadata=metadata)
 
@@ -116,9 +118,8 @@ def units(unit: str) -> Any:
 
 
 def draw_saved(axes: "Axes", curve: Curve, label: str, color: str) -> None:
-    """Draw the bits saved so far over the bytes of text; the label gains the BPB at the end."""
+    """Draw the bits saved so far over the bytes of text."""
     n_bytes, model, mixture = curve.T
-    label = f"{label}: {model[-1] / n_bytes[-1]:.3f} → {mixture[-1] / n_bytes[-1]:.3f} BPB"
     axes.plot(n_bytes, model - mixture, color=color, label=label)
     axes.yaxis.set_major_formatter(units("bit"))
     axes.set_title("Bits saved by the n-gram cache")
@@ -127,11 +128,9 @@ def draw_saved(axes: "Axes", curve: Curve, label: str, color: str) -> None:
 def draw_bpb(axes: "Axes", curve: Curve, label: str, color: str) -> None:
     """Draw the bits per byte of the text so far, of the model and of the mixture."""
     n_bytes, model, mixture = curve[curve[:, 0] > 0.01 * curve[-1, 0]].T
-    for bits, suffix, style in ((model, "model alone", "--"), (mixture, "model + cache", "-")):
-        bpb = bits / n_bytes
-        end = f"{label}, {suffix}: {bpb[-1]:.3f}"
-        axes.plot(n_bytes, bpb, style, color=color, label=end)
-    axes.set_title("Bits per byte of the text so far")
+    axes.plot(n_bytes, model / n_bytes, "--", color=color)
+    axes.plot(n_bytes, mixture / n_bytes, color=color, label=label)
+    axes.set_title("Bits per byte of the text so far: model alone (dashed), with the cache (solid)")
 
 
 def read_curve(path: Path, max_points: int = MAX_POINTS) -> Curve:

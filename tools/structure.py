@@ -35,7 +35,8 @@ call = lambda: mixer.score(np.zeros((6, 64)), [1, 2, 3, 1, 2, 3])
     "ngrammix score": """
 import pathlib, tempfile
 from eval.cli import main
-folder = pathlib.Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()
+folder = pathlib.Path(temporary.name)
 (folder / "a.txt").write_text("the cat sat on the mat. " * 20)
 data, out = str(folder / "a.txt"), str(folder / "results")
 call = lambda: main(["score", "--model", "demo", "--data", data, "--out", out])

@@ -18,7 +18,7 @@ from eval.bench.rounds import progress
 from eval.config import ScoreConfig
 from eval.data.base import Data
 from eval.data.document import Document, Documents
-from eval.distributed.messages import pack_gathered, pack_job
+from eval.distributed.messages import pack_logprobs, pack_request
 from eval.models.load_model import load_demo
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.forward import ForwardRequest
@@ -100,11 +100,11 @@ def message_bytes(data: Data, tokens: int) -> tuple[float, float]:
     for batch in BatchStream(data, model.tokenizer, config, shape):
         zeros = np.zeros(n := len(batch.targets))
         hint_tokens = concatenate_hints(scorer.observe(batch), n)
-        job = ForwardRequest(batch.inputs, batch.is_scored, batch.targets, hint_tokens, position)
-        hints = np.zeros(hint_tokens.shape)
-        said = ModelLogprobs(zeros, zeros, zeros.astype(np.int64), zeros, hints)
-        there += len(pack_job(job))
-        back += len(pack_gathered(said, job.hint_tokens))
+        inputs, is_scored, targets = batch.inputs, batch.is_scored, batch.targets
+        request = ForwardRequest(inputs, is_scored, targets, hint_tokens, position)
+        logprobs = ModelLogprobs(zeros, zeros, targets, zeros, np.zeros(hint_tokens.shape))
+        there += sum(array.nbytes for array in pack_request(request))
+        back += pack_logprobs(logprobs).nbytes
         position += n
     return there / position, back / position
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from eval.commands.from_config import load_data, load_model_of, tokenizer_of
 from eval.commands.output import add_json
 from eval.config import MODEL_NONE, RunConfig, add_options, make_config
-from eval.distributed.ranks import Ranks, choose_gpu, find_rank, joined
+from eval.distributed.rank_info import choose_gpu, find_rank
+from eval.distributed.ranks import Ranks, join_ranks
 from eval.plugins.loggers import make_callback
 from eval.scoring.forward import Forward, LocalForward
 from eval.scoring.result import Result
@@ -25,24 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Score the data, on this process alone or as one of the ranks that torchrun has started."""
     config = make_config(RunConfig, vars(arguments), arguments.config)
-    place = find_rank()
-    if place.size == 1:
+    info = find_rank()
+    if info.size == 1:
         score_config(config, as_json=arguments.json)
         return
     if config.model == MODEL_NONE:
         raise ValueError(
-            f"ranks share the work of a model, got --model none on {place.size} of them; start "
+            f"ranks share the work of a model, got --model none on {info.size} of them; start "
             "this without torchrun"
         )
-    with joined(place) as team:
-        choose_gpu(place, config.device)
-        if place.rank == 0:
-            score_config(config, as_json=arguments.json, team=team)
+    with join_ranks(info) as ranks:
+        choose_gpu(info, config.device)
+        if info.rank == 0:
+            score_config(config, as_json=arguments.json, ranks=ranks)
         elif (model := load_model_of(config)) is not None:
-            team.serve(model)
+            ranks.serve(model)
 
 
-def score_config(config: RunConfig, *, as_json: bool, team: Ranks | None = None) -> None:
+def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None) -> None:
     """Score the data of the configuration and report the result; with ranks, as rank 0."""
     out = None if config.out is None else Path(config.out)
     make_folder(out)
@@ -52,7 +53,7 @@ def score_config(config: RunConfig, *, as_json: bool, team: Ranks | None = None)
     data = load_data(config, tokenizer)
     forward: Forward | None = None
     if model is not None:
-        forward = team.lead(model) if team is not None else LocalForward(model)
+        forward = ranks.lead(model) if ranks is not None else LocalForward(model)
     result = score_with(
         forward,
         model,

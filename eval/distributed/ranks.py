@@ -1,165 +1,241 @@
 """Ranks: processes that share the forward pass; rank 0 does everything else.
 
-Rank 0 reads, lets the cache look ahead, mixes in stream order and writes; the others get batches
-and send back a few numbers a target. What a batch holds does not depend on how many ranks there
-are, so neither does any figure, as long as the model says the same on each of them: on processors
-that takes as many threads (``OMP_NUM_THREADS``) whatever the number of ranks.
+Rank 0 reads the data, observes, mixes in stream order and writes. The other ranks receive batches
+and return a few numbers for each target, by gloo's send and recv: the arrays are in host memory,
+wherever the model runs. The content of a batch does not depend on the number of ranks, so neither
+does any figure, provided that the model computes the same bits on every rank. On CPUs this takes
+the same number of threads (``OMP_NUM_THREADS``) on every rank.
 
-What is sent lies in the host's memory, whatever the model runs on, so gloo carries it; nccl, which
-carries what lies on GPUs, would have nothing to do.
+The store of torch.distributed, held by torchrun or by rank 0, has three further uses. Every rank
+writes heartbeats there, so a rank that computes or loads for long is not mistaken for one that
+hangs. The first error is written there for all ranks, and what rank 0 knows of its model.
 """
 
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from time import monotonic
+from datetime import timedelta
+from functools import partial
+from threading import Event, Thread
+from threading import enumerate as enumerate_threads
+from time import monotonic, sleep
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
-from eval.distributed.line import (
-    AGAIN,
+import numpy as np
+
+from eval.distributed.messages import (
     END,
-    FAILED,
-    GATHERED,
-    GREETING,
-    JOB,
-    Bytes,
-    Line,
-    LineError,
-    text,
+    HEADER_SIZE,
+    pack_logprobs,
+    pack_request,
+    payload_size,
+    unpack_logprobs,
+    unpack_request,
 )
-from eval.distributed.messages import pack_gathered, pack_job, unpack_gathered, unpack_job
+from eval.distributed.rank_info import RankInfo
 from eval.models.base import Model
 from eval.scoring.forward import ForwardRequest, run_forward
 from eval.tables import versions
 from ngrammix.logits import ModelLogprobs
 
-VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torch's env://
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds. torchrun gives a rank 30 s more before it kills it: all together are below a minute.
-SILENCE = 20.0
-FAREWELL = 5.0
+# Seconds. torchrun kills a rank 30 s after it has told it to stop; in sum this is below a minute.
+START_TIMEOUT = 50.0  # for all ranks to start
+RANK_TIMEOUT = 20.0  # without a heartbeat
+ERROR_TIMEOUT = 5.0  # for the rank that has failed first to write its error
+HEARTBEATS = 20  # in RANK_TIMEOUT
+FOREVER = timedelta(days=365)  # of gloo's own timeout: heartbeats tell who hangs
+THREAD_NAME = "ngrammix-ranks"  # of transfers
+AGAIN = "run again, with the same --checkpoint to go on"
+
+Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class RankInfo:
-    """Which of how many ranks this process is, and which of those on its machine."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-
-
-def find_rank(environment: Mapping[str, str] = os.environ) -> RankInfo:
-    """The place that torchrun gave this process, or that of one alone; ValueError if it is none."""
-    if any(name not in environment for name in VARIABLES):
-        return RankInfo()
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    values = [environment.get(name, "0") for name in names]
-    if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
-        got = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-        raise ValueError(
-            f"a rank must be below the number of ranks, got {got}; start them with torchrun"
-        )
-    return RankInfo(*map(int, values))
-
-
-def choose_gpu(place: RankInfo, device: str | None) -> None:
-    """Make the rank's own GPU what ``cuda`` means; ValueError if there are too few."""
-    import torch
-
-    if device not in (None, "cuda") or not torch.cuda.is_available():
-        return
-    if place.local_rank >= torch.cuda.device_count():
-        raise ValueError(
-            f"each rank must have a GPU of its own, got local rank {place.local_rank} where there "
-            f"are {torch.cuda.device_count()}; start fewer ranks, or name a --device"
-        )
-    torch.cuda.set_device(place.local_rank)
+class RankError(ValueError):
+    """The error of another rank, or the loss of one."""
 
 
 class Ranks:
-    """Lines to the other ranks: from rank 0 to each, from each to rank 0. `joined` makes them.
+    """Connections to the other ranks; `join_ranks` makes them.
 
     Parameters
     ----------
-    place : RankInfo
+    info : RankInfo
         Of this process.
-    lines : sequence of Line
-        In the order of the ranks.
+    store : torch.distributed.Store
+        Shared by all ranks.
+    timeout : float
+        Seconds without a heartbeat after which a rank counts as hung.
     """
 
-    def __init__(self, place: RankInfo, lines: Sequence[Line]) -> None:
-        self.place, self.lines = place, lines
+    def __init__(self, info: RankInfo, store: Any, timeout: float) -> None:
+        self.info, self._store, self._timeout = info, store, timeout
+        self._beats = [heartbeat_name(rank) for rank in range(info.size)]
+        self._is_left = Event()
+        Thread(target=self._beat, daemon=True).start()
 
-    def lead(self, model: Model) -> "Leader":
-        """The model on all ranks, once each has loaded it; ValueError if they differ."""
-        ours = greeting(model)
-        for rank, line in enumerate(self.lines, 1):
-            theirs = read_greeting(*line.receive(), rank)
-            for name, value in ours.items():
-                if theirs.get(name) != value:
-                    raise ValueError(
-                        f"ranks must have the same {name}, got {value!r} on rank 0 and "
-                        f"{theirs.get(name)!r} on rank {rank}; start all with the same files, "
-                        "versions and OMP_NUM_THREADS"
-                    )
-        return Leader(model, self.lines)
+    def lead(self, model: Model) -> "ForwardOnRanks":
+        """The model on all ranks; on rank 0."""
+        self._store.set("model", json.dumps(describe(model)))
+        return ForwardOnRanks(self, model)
 
     def serve(self, model: Model) -> None:
-        """Do the jobs that rank 0 sends, until it has no more."""
-        (line,) = self.lines
-        line.send(GREETING, text(json.dumps(greeting(model))))
-        while True:
-            kind, message = line.receive()
-            if kind == END:
-                return
-            job = unpack_job(message)
-            line.send(GATHERED, pack_gathered(run_forward(model, job), job.hint_tokens))
+        """Run the requests of rank 0 until there are no more; on the other ranks.
 
-    def why(self) -> str | None:
-        """Why another rank has ended, if one has, and it is an error."""
-        return next((line.why for line in self.lines if line.why is not None), None)
+        Raises
+        ------
+        ValueError
+            If rank 0 has another model, other versions or another number of threads.
+        """
+        is_compared = False
+        while (request := self.wait(start(self._receive_request))) is not None:
+            if not is_compared:
+                self._compare(describe(model))
+                is_compared = True
+            answer = pack_logprobs(run_forward(model, request))
+            self.wait(start(partial(self._send, answer, 0)))
 
-    def part(self, words: str | None = None) -> None:
-        """Say the last message, `words` if it is an error, and wait a while for the others'."""
-        if not self.lines:
-            return
-        for line in self.lines:
-            line.send(END if words is None else FAILED, None if words is None else text(words))
-        from eval.distributed import gloo
+    def exchange(self, request: ForwardRequest, rank: int) -> ModelLogprobs:
+        """Log-probabilities that another rank computes."""
+        for array in pack_request(request):
+            self._send(array, rank)
+        n_targets, n_hints = request.hint_tokens.shape
+        return unpack_logprobs(self._receive(np.empty((n_targets, 4 + n_hints)), rank))
 
-        deadline = monotonic() + FAREWELL
-        are_closed = [line.close(deadline) for line in self.lines]
-        if not all(are_closed):
-            gloo.cut(1 if self.place.rank == 0 else 0)
+    def wait(self, future: Future[Value]) -> Value:
+        """Result of a future; RankError if meanwhile a rank has failed or hangs."""
+        last, n_missed = [b""] * self.info.size, [0] * self.info.size
+        # Waits are counted, not seconds: a process that was suspended itself blames no other.
+        while not wait_for([future], self._timeout / HEARTBEATS).done:
+            if (error := self.error()) is not None:
+                raise RankError(error)
+            with suppress(RuntimeError):  # the store is gone: `error` says so
+                beats = self._store.multi_get(self._beats)
+                for rank, (beat, old) in enumerate(zip(beats, last, strict=True)):
+                    n_missed[rank] = n_missed[rank] + 1 if beat == old else 0
+                last = beats
+            if max(n_missed) > HEARTBEATS:
+                hung = f"rank {np.argmax(n_missed)} is silent for {self._timeout:g} s; {AGAIN}"
+                raise RankError(self.fail(hung))
+        return future.result()
+
+    def error(self) -> str | None:
+        """The first error of any rank, or None."""
+        try:
+            return self._store.get("error").decode() if self._store.check(["error"]) else None
+        except RuntimeError:
+            return f"the store of the ranks is gone (connection closed); {AGAIN}"
+
+    def fail(self, text: str) -> str:
+        """Write an error for all ranks, unless one was written before; returns the first one."""
+        try:
+            return str(self._store.compare_set("error", "", text).decode())
+        except RuntimeError:  # the process that held the store is gone
+            return text
+
+    def leave(self) -> None:
+        """End the requests, and close all connections."""
+        import torch.distributed as dist
+
+        for rank in range(1, self.info.size) if self.info.rank == 0 else ():
+            self.wait(start(partial(self._send, END, rank)))
+        self._is_left.set()
+        dist.destroy_process_group()
+
+    def abort(self) -> None:
+        """Close all connections, so that no thread is left inside gloo when the process ends."""
+        import torch
+        import torch.distributed as dist
+
+        self._is_left.set()
+        with suppress(RuntimeError):  # gloo closes every connection when a transfer times out
+            peer = 1 if self.info.rank == 0 else 0
+            dist.irecv(torch.empty(1), peer, tag=1).wait(timedelta(milliseconds=1))  # type: ignore[union-attr]
+        for thread in enumerate_threads():
+            if thread.name == THREAD_NAME:
+                thread.join(1.0)
+
+    def _beat(self) -> None:
+        n_beats = 0
+        with suppress(RuntimeError):  # the store is gone: `wait` reports it
+            while not self._is_left.wait(self._timeout / HEARTBEATS):
+                n_beats += 1
+                self._store.set(self._beats[self.info.rank], str(n_beats))
+
+    def _compare(self, own: dict[str, Any]) -> None:
+        leader = json.loads(self._store.get("model"))
+        for name, value in own.items():
+            if leader.get(name) != value:
+                raise ValueError(
+                    f"ranks must have the same {name}, got {leader.get(name)!r} on rank 0 and "
+                    f"{value!r} on rank {self.info.rank}; start all with the same files, versions "
+                    "and OMP_NUM_THREADS"
+                )
+
+    def _receive_request(self) -> ForwardRequest | None:
+        header = self._receive(np.empty(HEADER_SIZE, np.int64), 0)
+        if (size := payload_size(header)) == 0:
+            return None
+        return unpack_request(header, self._receive(np.empty(size, np.int32), 0))
+
+    def _send(self, array: Any, rank: int) -> None:
+        import torch.distributed as dist
+
+        self._transfer(dist.isend, array, rank)
+
+    def _receive(self, array: Any, rank: int) -> Any:
+        import torch.distributed as dist
+
+        self._transfer(dist.irecv, array, rank)
+        return array
+
+    def _transfer(self, operation: Callable[..., Any], array: Any, rank: int) -> None:
+        import torch
+
+        try:
+            operation(torch.from_numpy(array), rank).wait(FOREVER)
+        except RuntimeError as error:
+            text = f"rank {rank} is gone (connection closed); {AGAIN}"
+            raise RankError(self.fail(text)) from error
 
 
-class Leader:
-    """A `Forward`: the model on rank 0 and, at the same time, on each of the others."""
+class ForwardOnRanks:
+    """A `Forward` that runs one batch on each rank at the same time."""
 
-    def __init__(self, model: Model, lines: Sequence[Line]) -> None:
-        self._model, self._lines = model, lines
-        self.n_parallel = 1 + len(lines)
+    def __init__(self, ranks: Ranks, model: Model) -> None:
+        self._ranks, self._model = ranks, model
+        self.n_parallel = ranks.info.size
 
     def __call__(self, requests: Sequence[ForwardRequest]) -> list[ModelLogprobs]:
-        """See `eval.scoring.forward.Forward`."""
+        """Log-probabilities for each request; the first one runs on this rank."""
         own, *others = requests
-        served = list(zip(self._lines, others, strict=False))  # the last round may be smaller
-        for line, job in served:
-            line.send(JOB, pack_job(job))
-        gathered = [run_forward(self._model, own)]
-        for line, job in served:
-            _, message = line.receive()
-            gathered.append(unpack_gathered(message, len(job.targets), job.hint_tokens))
-        return gathered
+        exchange = self._ranks.exchange
+        futures = [start(partial(exchange, other, rank)) for rank, other in enumerate(others, 1)]
+        answers = [run_forward(self._model, own)]
+        return answers + [self._ranks.wait(future) for future in futures]
 
 
-def greeting(model: Model) -> dict[str, Any]:
-    """What ranks must have in common, for the same bits."""
+def start(work: Callable[[], Value]) -> Future[Value]:
+    """Run work in a daemon thread: during a call into gloo no signal would be handled."""
+    future: Future[Value] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:  # raised again where the result is taken
+            future.set_exception(error)
+
+    Thread(target=run, name=THREAD_NAME, daemon=True).start()
+    return future
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What ranks must have in common to compute the same bits."""
     import torch
 
     return {
@@ -171,75 +247,96 @@ def greeting(model: Model) -> dict[str, Any]:
     }
 
 
-def read_greeting(kind: int, message: Bytes, rank: int) -> dict[str, Any]:
-    """What another rank has; ValueError if it said something else."""
-    with suppress(ValueError):
-        theirs = json.loads(message.tobytes())
-        if kind == GREETING and isinstance(theirs, dict):
-            return theirs
-    raise ValueError(
-        f"a rank must greet with what it has, got something else from rank {rank}; install the "
-        "same ngrammix for every rank"
-    )
+def heartbeat_name(rank: int) -> str:
+    """Name of a rank's heartbeat in the store."""
+    return f"heartbeat of {rank}"
 
 
-@contextmanager
-def joined(place: RankInfo, silence: float | None = None) -> Iterator[Ranks]:
-    """Ranks that talk to each other, until they part.
-
-    Parameters
-    ----------
-    place : RankInfo
-        Of this process; one of at least two.
-    silence : float, optional
-        Seconds without a sign of life that are an error.
+def connect(info: RankInfo, timeout: float) -> Any:
+    """Connect all ranks by gloo; returns their store, with a heartbeat of every rank.
 
     Raises
     ------
     ValueError
-        In the place of a ValueError, an OSError or a signal to stop, on whichever rank: it names
-        that rank and this one, and comes after all others were told. Other errors pass, with a
-        note of the rank.
+        If a rank has not started within `timeout` seconds.
     """
-    if silence is None:
-        silence = float(os.environ.get("NGRAMMIX_SILENCE", SILENCE))  # shorter in the tests
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
-    ranks = Ranks(place, [])
-    try:
-        from eval.distributed import gloo  # torch takes seconds to load: a signal may come
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
-        gloo.meet()
-        peers = range(1, place.size) if place.rank == 0 else (0,)
-        ranks = Ranks(place, [gloo.connect(peer, silence) for peer in peers])
+    limit = timedelta(seconds=timeout)
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=limit))
+        store.set(heartbeat_name(rank), "0")
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
+    except RuntimeError as error:
+        raise ValueError(
+            f"all {info.size} ranks must start within {timeout:g} s, got {error}; look at the "
+            "errors of the other ranks, and at MASTER_ADDR and MASTER_PORT"
+        ) from error
+    return store
+
+
+@contextmanager
+def join_ranks(
+    info: RankInfo, start_timeout: float | None = None, timeout: float | None = None
+) -> Iterator[Ranks]:
+    """Connections to the other ranks, for the time of the block.
+
+    Parameters
+    ----------
+    info : RankInfo
+        Of this process; one of at least two.
+    start_timeout : float, optional
+        Seconds within which all ranks must start; by default NGRAMMIX_START_TIMEOUT, or 50.
+    timeout : float, optional
+        Seconds without a heartbeat after which a rank counts as hung; by default
+        NGRAMMIX_RANK_TIMEOUT, or 20.
+
+    Raises
+    ------
+    ValueError
+        For a ValueError, an OSError or a signal to stop on any rank; the text names this rank and
+        the one that failed. Other errors are raised with a note of the rank.
+    """
+    if start_timeout is None:
+        start_timeout = float(os.environ.get("NGRAMMIX_START_TIMEOUT", START_TIMEOUT))
+    if timeout is None:
+        timeout = float(os.environ.get("NGRAMMIX_RANK_TIMEOUT", RANK_TIMEOUT))
+    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
+    ranks: Ranks | None = None
+    try:
+        ranks = Ranks(info, start(partial(connect, info, start_timeout)).result(), timeout)
         yield ranks
+        ranks.leave()
     except BaseException as error:
-        for number in SIGNALS:  # it ends anyhow, and wants to say why
+        for number in SIGNALS:  # the process ends anyhow, and must still say why
             signal.signal(number, signal.SIG_IGN)
-        here = f"rank {place.rank} of {place.size}"
-        if isinstance(error, KeyboardInterrupt):
-            # torchrun stops all ranks where one has ended: it, or rank 0, may have said why.
-            for line in ranks.lines if place.rank else ():
-                line.wait_for_end(FAREWELL)
-            told = ranks.why()
-            error = error if told is None else LineError(told)
-        words = str(error) if isinstance(error, LineError) else f"rank {place.rank}: {said(error)}"
-        ranks.part(words)
-        if isinstance(error, ValueError | OSError | KeyboardInterrupt):
-            raise ValueError(f"{here}: {error}") from error
+        here = f"rank {info.rank} of {info.size}"
+        cause = error if ranks is None else tell(ranks, error)
+        if isinstance(cause, ValueError | OSError | KeyboardInterrupt):
+            raise ValueError(f"{here}: {cause}") from error
         error.add_note(f"on {here}")
         raise
-    ranks.part()
-    gloo.leave()
-    for number, handler in before.items():
+    for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
+def tell(ranks: Ranks, error: BaseException) -> BaseException:
+    """Write an error of this rank for all ranks; returns the error to report here."""
+    if isinstance(error, KeyboardInterrupt):
+        # torchrun stops all ranks when one has ended: that one, or its peer, writes why.
+        deadline = monotonic() + ERROR_TIMEOUT
+        while (text := ranks.error()) is None and monotonic() < deadline:
+            sleep(0.05)
+        error = error if text is None else RankError(text)
+    if not isinstance(error, RankError):
+        is_expected = isinstance(error, ValueError | OSError | KeyboardInterrupt)
+        text = str(error) if is_expected else f"{type(error).__name__}: {error}"
+        ranks.fail(f"rank {ranks.info.rank}: {text}")
+    ranks.abort()
+    return error
+
+
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handle a signal to stop by raising KeyboardInterrupt, as Python does with one of them."""
+    """Handle a signal to stop by raising KeyboardInterrupt, as Python does with SIGINT."""
     raise KeyboardInterrupt(f"told to stop by {signal.Signals(number).name}; {AGAIN}")
-
-
-def said(error: BaseException) -> str:
-    """An error in words, with its kind where it was not expected."""
-    is_expected = isinstance(error, ValueError | OSError | KeyboardInterrupt)
-    return str(error) if is_expected else f"{type(error).__name__}: {error}"

@@ -63,7 +63,7 @@ class FastTokenizer(TableTokenizer):
     def _ids(self, text: str, begins: bool) -> list[int]:
         if begins and self._puts_space:
             text = " " + text
-        # Without offsets, which take time (half as many texts a second) and are not needed.
+        # Without offsets: 1.5 times as many texts a second, and the table needs none.
         encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
         ids: list[int] = encoding.ids
         return ids

@@ -1,214 +1,141 @@
-"""Messages between ranks come as they went; a line says why nothing comes; places make sense."""
+"""Ranks: messages are exact to the bit, errors and hung ranks are named, models are compared."""
 
 import json
-import threading
-from queue import Queue
+from concurrent.futures import Future
+from time import sleep
 
 import numpy as np
 import pytest
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from eval.bench import ranks as bench
 from eval.cli import main
-from eval.distributed import line, messages
-from eval.distributed.line import END, FAILED, GATHERED, GREETING, JOB, Line, LineError
-from eval.distributed.ranks import Leader, RankInfo, Ranks, find_rank, greeting
+from eval.distributed.messages import (
+    END,
+    pack_logprobs,
+    pack_request,
+    payload_size,
+    unpack_logprobs,
+    unpack_request,
+)
+from eval.distributed.rank_info import RankInfo, find_rank
+from eval.distributed.ranks import RankError, Ranks, heartbeat_name, start
 from eval.models.wrap import wrap
-from eval.scoring.forward import ForwardRequest, run_forward
+from eval.scoring.forward import ForwardRequest
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix.logits import ModelLogprobs
 
-GONE = "rank 7 is gone (connection closed); run again, with the same --checkpoint to go on"
-SILENT = "rank 7 is silent for 0.2 s; run again, with the same --checkpoint to go on"
 TOKENS = st.integers(0, 2**31 - 1)
-NATS = st.floats(width=64)  # NaN and infinities too: they must come as they went
+NATS = st.floats(width=64)  # NaN and infinities too
+SILENT = "rank 1 is silent for 0.2 s; run again, with the same --checkpoint to go on"
 
 
 @st.composite
-def jobs(draw):
+def requests(draw):
     shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 9)))
     inputs = draw(arrays.arrays(np.int64, shape, elements=TOKENS))
     is_scored = draw(arrays.arrays(np.bool_, shape))
     n = int(is_scored.sum())
     targets = draw(arrays.arrays(np.int64, n, elements=TOKENS))
-    asked = draw(
-        arrays.arrays(
-            np.int64, st.tuples(st.just(n), st.integers(0, 3)), elements=TOKENS | st.just(-1)
-        )
-    )
-    return ForwardRequest(inputs, is_scored, targets, asked, draw(st.integers(0, 2**62)))
+    hint_shape = n, draw(st.integers(0, 3))
+    hints = draw(arrays.arrays(np.int64, hint_shape, elements=TOKENS | st.just(-1)))
+    return ForwardRequest(inputs, is_scored, targets, hints, draw(st.integers(0, 2**62)))
 
 
-def same(ours, theirs):
-    assert (ours is None) == (theirs is None)
-    if ours is not None:
-        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
-        assert ours.tobytes() == theirs.tobytes()
+def same(a, b):
+    assert (a.dtype, a.shape) == (b.dtype, b.shape)
+    assert a.tobytes() == b.tobytes()
 
 
-@given(jobs())
-def test_a_job_comes_as_it_went(job):
-    message = messages.pack_job(job)
-    came = messages.unpack_job(message)
-    same(job.inputs, came.inputs)
-    same(job.is_scored, came.is_scored)
-    same(job.targets, came.targets)
-    same(job.hint_tokens, came.hint_tokens)
-    assert job.position == came.position
+@given(requests())
+def test_a_request_arrives_as_it_was_sent(request):
+    header, payload = pack_request(request)
+    assert (header.dtype, payload.dtype) == (np.int64, np.int32)
+    assert payload_size(header) == len(payload)
+    received = unpack_request(header, payload)
+    for name in ("inputs", "is_scored", "targets", "hint_tokens"):
+        same(getattr(request, name), getattr(received, name))
+    assert request.position == received.position
 
 
-@given(jobs(), st.data())
-def test_what_the_model_said_comes_to_the_bit(job, data):
-    n = len(job.targets)
+def test_after_the_end_comes_no_payload():
+    assert payload_size(END) == 0
+
+
+@given(st.data(), st.integers(1, 9), st.integers(0, 3))
+def test_log_probabilities_arrive_to_the_bit(data, n, n_hints):
     log_p, entropy, log_top = (
         data.draw(arrays.arrays(np.float64, n, elements=NATS)) for _ in range(3)
     )
-    shape = (n, 0) if job.hint_tokens is None else job.hint_tokens.shape
-    log_hints = data.draw(arrays.arrays(np.float64, shape, elements=NATS))
-    if job.hint_tokens is not None:
-        log_hints[job.hint_tokens < 0] = -np.inf
+    log_hints = data.draw(arrays.arrays(np.float64, (n, n_hints), elements=NATS))
     top = data.draw(arrays.arrays(np.int64, n, elements=TOKENS))
-    message = messages.pack_gathered(
-        ModelLogprobs(log_p, entropy, top, log_top, log_hints), job.hint_tokens
+    array = pack_logprobs(ModelLogprobs(log_p, entropy, top, log_top, log_hints))
+    assert (array.dtype, array.shape) == (np.float64, (n, 4 + n_hints))
+    received = unpack_logprobs(array)
+    same(log_p, received.log_p)
+    same(entropy, received.entropy)
+    same(top, received.top)
+    same(log_top, received.log_top)
+    same(log_hints, received.log_hints)
+
+
+@pytest.fixture
+def store():
+    store = dist.HashStore()
+    for rank in range(2):
+        store.set(heartbeat_name(rank), "0")
+    return store
+
+
+def test_a_result_is_waited_for_as_long_as_heartbeats_come(store):
+    ranks, other = (Ranks(RankInfo(rank, 2), store, 0.2) for rank in range(2))
+    assert ranks.wait(start(lambda: sleep(0.8) or "done")) == "done"  # four times the timeout
+    for end in (ranks, other):
+        end._is_left.set()
+
+
+def test_an_error_of_the_work_is_raised_where_its_result_is_taken(store):
+    with pytest.raises(ZeroDivisionError):
+        Ranks(RankInfo(0, 2), store, 0.2).wait(start(lambda: 1 / 0))
+
+
+def test_a_silent_rank_is_an_error_for_all(store):
+    ranks = Ranks(RankInfo(0, 2), store, 0.2)
+    with pytest.raises(RankError) as error:
+        ranks.wait(Future())
+    assert str(error.value) == ranks.error() == SILENT
+
+
+def test_the_first_error_of_any_rank_counts(store):
+    ranks, other = (Ranks(RankInfo(rank, 2), store, 20.0) for rank in range(2))
+    assert ranks.error() is None
+    assert other.fail("rank 1: Größe") == ranks.fail("rank 0: later") == "rank 1: Größe"
+    with pytest.raises(RankError, match=r"^rank 1: Größe$"):
+        ranks.wait(Future())
+
+
+class ClosedStore:
+    """A store whose host is gone."""
+
+    def __getattr__(self, name):
+        def fail(*arguments):
+            raise RuntimeError("Connection reset by peer")
+
+        return fail
+
+
+def test_a_store_that_is_gone_is_an_error():
+    ranks = Ranks(RankInfo(1, 2), ClosedStore(), 0.2)
+    assert ranks.fail("rank 0 is gone") == "rank 0 is gone"
+    with pytest.raises(RankError) as error:
+        ranks.wait(Future())
+    assert str(error.value) == (
+        "the store of the ranks is gone (connection closed); run again, with the same --checkpoint "
+        "to go on"
     )
-    n_hints = 0 if job.hint_tokens is None else int((job.hint_tokens >= 0).sum())
-    assert len(message) == 28 * n + 8 * n_hints
-    came = messages.unpack_gathered(message, n, job.hint_tokens)
-    same(log_p, came.log_p)
-    same(entropy, came.entropy)
-    same(top, came.top)
-    same(log_top, came.log_top)
-    same(log_hints, came.log_hints)
-
-
-@given(jobs(), st.data())
-def test_a_damaged_job_is_an_error_and_takes_no_memory(job, data):
-    message = messages.pack_job(job)
-    place = data.draw(st.integers(1, messages.SHAPE_BYTES // 8 - 1))
-    number = data.draw(st.integers(-(2**63), 2**63 - 1))
-    shape = message[: messages.SHAPE_BYTES].view("<i8")
-    if number == shape[place] or (place == 4 and min(number, shape[place]) <= 0):
-        return  # the same, or as many hints: none
-    shape[place] = number
-    try:
-        came = messages.unpack_job(message)
-    except ValueError as error:
-        assert str(error).startswith("a message between ranks must hold the ")  # noqa: PT017
-    else:  # another shape of as many bytes
-        assert len(messages.pack_job(came)) == len(message)
-
-
-@pytest.mark.parametrize(
-    ("unpack", "message", "wanted"),
-    [
-        (messages.unpack_job, np.zeros(39, np.uint8), 40),
-        (messages.unpack_job, np.zeros(41, np.uint8), 0),
-        (lambda m: messages.unpack_gathered(m, 3, None), np.zeros(83, np.uint8), 84),
-    ],
-)
-def test_the_text_of_a_damaged_message(unpack, message, wanted):
-    with pytest.raises(ValueError) as raised:
-        unpack(message)
-    got = len(message) - (messages.SHAPE_BYTES if len(message) == 41 else 0)
-    assert str(raised.value) == (
-        f"a message between ranks must hold the {wanted} bytes that its shape says, got {got}; "
-        "install the same ngrammix for every rank"
-    )
-
-
-class Wire:
-    """One direction of a connection in memory; `closed` makes both its ends fail."""
-
-    def __init__(self):
-        self.queue = Queue()
-
-    def put(self, array):
-        self.queue.put(array.tobytes())
-
-    def take(self, array):
-        came = self.queue.get()
-        if came is None:
-            raise RuntimeError("Connection closed by peer")
-        array[...] = np.frombuffer(came, array.dtype)
-
-
-def pair(silence=20.0):
-    there, back = Wire(), Wire()
-    return Line(7, there.put, back.take, silence), Line(0, back.put, there.take, silence)
-
-
-def close(*ends):
-    for end in ends:
-        end.send(END)
-    assert all(end.close(line.monotonic() + 5) for end in ends)
-
-
-def test_messages_come_in_order_and_the_line_closes():
-    ours, theirs = pair()
-    for i in range(5):
-        ours.send(JOB, np.arange(i, dtype=np.uint8))
-    for i in range(5):
-        kind, message = theirs.receive()
-        assert kind == JOB
-        assert message.tolist() == list(range(i))
-    close(ours, theirs)
-    assert ours.receive()[0] == theirs.receive()[0] == END
-    assert ours.why is None
-
-
-def test_signs_of_life_hold_a_line_that_has_nothing_to_say():
-    ours, theirs = pair(silence=0.2)
-    threading.Timer(0.6, theirs.send, (JOB,)).start()  # three times the silence
-    assert ours.receive()[0] == JOB
-    close(ours, theirs)
-
-
-def test_a_silent_rank_is_an_error():
-    ours = Line(7, Wire().put, Wire().take, 0.2)
-    with pytest.raises(LineError) as raised:
-        ours.receive()
-    assert str(raised.value) == ours.why == SILENT
-    assert not ours.close(line.monotonic() + 0.1)
-
-
-def test_a_rank_that_is_gone_is_an_error_after_what_it_said():
-    back = Wire()
-    ours = Line(7, Wire().put, back.take, 20.0)
-    back.put(np.array([JOB, 0]))
-    back.queue.put(None)
-    ours.wait_for_end(5)
-    assert ours.receive()[0] == JOB
-    with pytest.raises(LineError) as raised:
-        ours.receive()
-    assert str(raised.value) == ours.why == GONE
-    ours.send(END)
-    assert ours.close(line.monotonic() + 5)
-
-
-def test_why_a_rank_failed_comes_with_it():
-    ours, theirs = pair()
-    theirs.send(FAILED, line.text("rank 7: Größe"))
-    with pytest.raises(LineError) as raised:
-        ours.receive()
-    assert str(raised.value) == ours.why == "rank 7: Größe"
-    ours.send(END)
-    assert ours.close(line.monotonic() + 5)
-
-
-@pytest.mark.parametrize("size", [-1, line.MAX_BYTES + 1])
-def test_a_message_without_a_sensible_size_is_refused(size):
-    back = Wire()
-    ours = Line(7, Wire().put, back.take, 20.0)
-    back.put(np.array([JOB, size]))
-    with pytest.raises(LineError) as raised:
-        ours.receive()
-    assert str(raised.value) == (
-        f"a message must hold 0 to 4294967296 bytes, got {size} from rank 7; install the same "
-        "ngrammix for every rank"
-    )
-    close(ours)
 
 
 def model(name="toy", vocab_size=256):
@@ -218,41 +145,6 @@ def model(name="toy", vocab_size=256):
 
     tokenizer = ByteTokenizer()
     return wrap(network, context=16, tokenizer=tokenizer, vocab_size=vocab_size, name=name)
-
-
-def job(rng, n_rows, position):
-    inputs = rng.integers(0, 256, (n_rows, 9))
-    is_scored = rng.random(inputs.shape) < 0.5
-    n = int(is_scored.sum())
-    targets = rng.integers(0, 256, n)
-    return ForwardRequest(inputs, is_scored, targets, rng.integers(-1, 256, (n, 2)), position)
-
-
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_two_ranks_say_what_one_says(rng, n_jobs):
-    ours, theirs = pair()
-    served = threading.Thread(target=Ranks(RankInfo(1, 2), [theirs]).serve, args=(model(),))
-    served.start()
-    ranks = Ranks(RankInfo(0, 2), [ours])
-    leader = ranks.lead(model())
-    assert leader.n_parallel == 2
-    work = [job(rng, 3, 0), job(rng, 2, 99)][:n_jobs]
-    gathered = leader(work)
-    assert len(gathered) == n_jobs
-    for said, asked in zip(gathered, work, strict=True):
-        expected = run_forward(model(), asked)
-        for name in ("log_p", "entropy", "top", "log_top", "log_hints"):
-            same(getattr(expected, name), getattr(said, name))
-    ours.send(END)
-    served.join(5)
-    theirs.send(END)
-    assert ours.close(line.monotonic() + 5)
-
-
-def test_a_leader_without_followers_is_one_wide(rng):
-    work = [job(rng, 3, 0)]
-    assert Leader(model(), []).n_parallel == 1
-    same(Leader(model(), [])(work)[0].log_p, run_forward(model(), work[0]).log_p)
 
 
 @pytest.mark.parametrize(
@@ -266,32 +158,21 @@ def test_a_leader_without_followers_is_one_wide(rng):
          "with the same files, versions and OMP_NUM_THREADS"),
     ],
 )  # fmt: skip
-def test_ranks_with_different_models_are_refused(other, text):
-    ours, theirs = pair()
-    theirs.send(GREETING, line.text(json.dumps(greeting(other))))
-    with pytest.raises(ValueError) as raised:
-        Ranks(RankInfo(0, 2), [ours]).lead(model())
-    assert str(raised.value) == text
-    close(ours, theirs)
-
-
-@pytest.mark.parametrize("said", [(GATHERED, b"{}"), (GREETING, b"[1]"), (GREETING, b"\xff")])
-def test_a_greeting_that_is_none_is_refused(said):
-    ours, theirs = pair()
-    theirs.send(said[0], np.frombuffer(said[1], np.uint8))
-    with pytest.raises(ValueError) as raised:
-        Ranks(RankInfo(0, 2), [ours]).lead(model())
-    assert str(raised.value) == (
-        "a rank must greet with what it has, got something else from rank 1; install the same "
-        "ngrammix for every rank"
-    )
-    close(ours, theirs)
+def test_ranks_with_different_models_are_refused(store, monkeypatch, other, text):
+    Ranks(RankInfo(0, 2), store, 20.0).lead(model())
+    inputs = np.zeros((1, 4), np.int64)
+    request = ForwardRequest(inputs, inputs == 0, inputs[0], np.empty((4, 0), np.int64), 0)
+    ranks = Ranks(RankInfo(1, 2), store, 20.0)
+    monkeypatch.setattr(ranks, "_receive_request", lambda: request)
+    with pytest.raises(ValueError) as error:
+        ranks.serve(other)
+    assert str(error.value) == text
 
 
 ALL = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 
 
-def test_places():
+def test_ranks_are_found_in_the_environment():
     assert find_rank({}) == RankInfo(0, 1, 0)
     assert find_rank({"RANK": "1", "WORLD_SIZE": "3"}) == RankInfo(0, 1, 0)  # not torchrun's
     assert find_rank(ALL) == RankInfo(1, 3, 0)
@@ -307,7 +188,7 @@ def test_places():
         ({"LOCAL_RANK": "x"}, "RANK=1, WORLD_SIZE=3, LOCAL_RANK=x"),
     ],
 )
-def test_a_place_that_is_none_is_refused(wrong, got):
+def test_a_rank_that_is_none_is_refused(wrong, got):
     with pytest.raises(ValueError) as raised:
         find_rank(ALL | wrong)
     assert str(raised.value) == (
@@ -343,9 +224,9 @@ def test_the_bench_measures_each_number_of_ranks(tmp_path, capsys):
         assert 0 < row["seconds_forward"] < row["seconds"]
         assert 0 < row["beside_forward_percent"] < 100
     assert result["is_same_bits"]
-    assert 28 < result["bytes_per_token_sent_back"] < 60  # 28 and 8 a hint
-    assert 12 < result["bytes_per_token_sent_to_a_rank"] < 40  # 4 a target, input and hint
-    assert "same bits: yes" in table
+    assert 32 < result["bytes_per_token_sent_back"] < 80  # 32 and 8 a hint
+    assert 16 < result["bytes_per_token_sent_to_a_rank"] < 60  # 4 a target, input, flag and hint
+    assert "same bits: True" in table
 
 
 def test_the_bench_sees_other_bits(tmp_path, monkeypatch, capsys):
@@ -354,7 +235,7 @@ def test_the_bench_sees_other_bits(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(bench, "score", score)
     assert main(["bench", "ranks", "--tokens", "300"]) == 0
-    assert "same bits: NO" in capsys.readouterr().out
+    assert "same bits: False" in capsys.readouterr().out
 
 
 def test_the_bench_needs_a_rank(capsys):

@@ -15,7 +15,9 @@ import pytest
 from tqdm import tqdm
 
 from eval.cli import main
+from eval.scoring import score as scoring
 from eval.scoring.result import Result
+from ngrammix.cache.ngram_cache import NgramCache
 
 COMMAND = Path(sys.executable).with_name("ngrammix")
 TEXT = ("The cat sat on the mat. " * 40 + "Ende — 結び\n").encode()
@@ -107,6 +109,26 @@ def test_score_within_a_memory_limit(tmp_path, capsys, rng):
     assert limited["memory_limit"] == 4 << 20
     assert limited["ngrams_evicted"] > 100_000
     assert "|memory:4194304|" in limited["signature"]
+
+
+def test_threads_change_no_figure(tmp_path, capsys, rng, monkeypatch):
+    (tmp_path / "raw").write_bytes(rng.integers(0, 4, 40_000, np.uint8).tobytes())
+    arguments = ["score", "--model", "none", "--json", "--data", str(tmp_path / "raw")]
+    used, results = [], []
+
+    class Cache(NgramCache):
+        def __init__(self, **options):
+            used.append(options["n_threads"])
+            super().__init__(**options)
+
+    monkeypatch.setattr(scoring, "NgramCache", Cache)
+    for threads in ("1", "2"):
+        assert main([*arguments, "--threads", threads]) == 0
+        result = json.loads(capsys.readouterr().out)
+        is_time = ("seconds", "tokens_per_second")
+        results.append({k: v for k, v in result.items() if not k.startswith(is_time)})
+    assert used == [1, 2]
+    assert results[0] == results[1]
 
 
 def test_files_are_documents_of_one_stream(tmp_path, capsys):

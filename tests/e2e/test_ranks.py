@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from time import monotonic, sleep
@@ -143,13 +144,18 @@ def snapshot_position(folder):
             ["told to stop by SIGINT; " + GO_ON]
             + ["rank 0: told to stop by SIGINT; " + GO_ON] * 2,
             marks=pytest.mark.slow),
+        pytest.param(
+            "1:SIGTERM",
+            ["rank 1: told to stop by SIGTERM; " + GO_ON, "told to stop by SIGTERM; " + GO_ON,
+             "rank 1: told to stop by SIGTERM; " + GO_ON],
+            marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_rank_that_fails_is_named_by_all(tmp_path, sick, failing, causes):
     options, expected = sick
     run = start(tmp_path, 3, *options, "--out", "out", SICK=failing)
     assert run.wait(LIMIT) == 1
-    # Rounds end where checkpoints fall due, each four batches: rank 1 has but the second of them.
+    # Groups of batches end at checkpoints, every four batches: rank 1 runs only the second one.
     # Its eighth is batch 29, and batches are of 256 targets, the first of 288.
     nan = (
         "logits must be numbers below +inf, got nan at position 7456; look for an overflow in the "
@@ -180,7 +186,7 @@ def test_an_error_that_nobody_expects_shows_where_it_was(tmp_path, sick):
 def test_a_rank_that_hangs_is_named_by_all(tmp_path, sick, stopped):
     options, expected = sick
     run = start(
-        tmp_path, 3, *options, "--out", "out", SICK=f"{stopped}:SIGSTOP", NGRAMMIX_SILENCE="2"
+        tmp_path, 3, *options, "--out", "out", SICK=f"{stopped}:SIGSTOP", NGRAMMIX_RANK_TIMEOUT="2"
     )
     error = f"rank {stopped} is silent for 2 s; {GO_ON}\n"
     wanted = [
@@ -195,6 +201,30 @@ def test_a_rank_that_hangs_is_named_by_all(tmp_path, sick, stopped):
     os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), signal.SIGKILL)
     assert run.wait(LIMIT) == 1
     go_on(tmp_path, options, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_never_starts_is_an_error(rank):
+    ranks = {"RANK": str(rank), "WORLD_SIZE": "2", "NGRAMMIX_START_TIMEOUT": "3"}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    run = subprocess.run(
+        [sys.executable, "-m", "eval", "score", "--data", "text"],
+        env=os.environ | ranks | {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert run.returncode == 2
+    assert f"ngrammix: error: rank {rank} of 2: all 2 ranks must start within 3 s, got " in (
+        run.stderr
+    )
+    assert rank == 1 or "1/2 clients joined" in run.stderr
+    assert run.stderr.endswith(
+        "; look at the errors of the other ranks, and at MASTER_ADDR and MASTER_PORT\n"
+    )
 
 
 @pytest.mark.slow
