@@ -47,6 +47,7 @@ def quantize_matrix(
 def label(config: Config) -> str:
     """Describe a configuration by its kind and the settings that are not the defaults.
 
+    >>> from quant import GptqConfig, ScalarConfig
     >>> label(GptqConfig(inner=ScalarConfig(bits=8)))
     'gptq of scalar bits=8'
     """

@@ -59,7 +59,7 @@ def spread(scales, group_size):
 def test_codes_are_those_of_numpy_and_of_torch(rng, shape, symmetric):
     matrix, grid = weights(rng), uniform(rng, shape, symmetric=symmetric)
     matrix[1:3] = np.rint(matrix[1:3] * 4) * spread(grid.scales, grid.group_size)[-1] / 2  # ties
-    scales, zeros = (spread(its, grid.group_size) for its in (grid.scales, grid.zero_points))
+    scales, zeros = (spread(array, grid.group_size) for array in (grid.scales, grid.zero_points))
     codes = grid.encode(matrix)
     assert codes.dtype == (np.int8 if symmetric else np.uint8)
     plain = np.clip(np.rint(matrix / scales) + zeros, grid.lowest, grid.highest)
@@ -134,7 +134,9 @@ def test_one_weight_alone_gets_the_same_code(rng):
     matrix, grid = weights(rng), uniform(rng, symmetric=False)
     bounds = np.float32(grid.lowest), np.float32(grid.highest)
     scales, zeros = grid.column(7)
-    alone = [round_uniform(*its, *bounds) for its in zip(matrix[:, 7], scales, zeros, strict=True)]
+    alone = [
+        round_uniform(*array, *bounds) for array in zip(matrix[:, 7], scales, zeros, strict=True)
+    ]
     assert alone == grid.encode(matrix)[:, 7].tolist()
 
     for k in (1, 2, 3, 16, 17):
@@ -181,14 +183,20 @@ def refusal(call, *arguments, **options):
 
 def refuse_uniform(**fields):
     ones = np.ones((2, 1), np.float32)
-    given = {"scales": ones, "zero_points": 0 * ones, "lowest": -7, "highest": 7, "group_size": 4}
-    return refusal(UniformGrid, **given | fields)
+    settings = {
+        "scales": ones,
+        "zero_points": 0 * ones,
+        "lowest": -7,
+        "highest": 7,
+        "group_size": 4,
+    }
+    return refusal(UniformGrid, **settings | fields)
 
 
 def refuse_codebook(**fields):
     levels = np.arange(3, dtype=np.float32)
-    given = {"codebook": levels, "scales": np.ones((2, 1), np.float32), "group_size": 4}
-    return refusal(CodebookGrid, **given | fields)
+    settings = {"codebook": levels, "scales": np.ones((2, 1), np.float32), "group_size": 4}
+    return refusal(CodebookGrid, **settings | fields)
 
 
 @pytest.mark.parametrize("refuse", [refuse_uniform, refuse_codebook])
@@ -248,8 +256,8 @@ def test_a_matrix_that_does_not_fit_is_refused(rng):
     for grid in (uniform(rng, (ROWS, 6, 4)), codebook(rng, 3, (ROWS, 6, 4))):
         name = "uint8" if isinstance(grid, CodebookGrid) else "int8"
         codes = grid.encode(matrix)
-        for call, given in ((grid.encode, matrix), (grid.decode, codes)):
-            for wrong in (given[:-1], given[:, :20], given[0]):
+        for call, argument in ((grid.encode, matrix), (grid.decode, codes)):
+            for wrong in (argument[:-1], argument[:, :20], argument[0]):
                 assert refusal(call, wrong) == (
                     "a grid must fit the matrix, got scales of shape (5, 6) for groups of 4 "
                     f"columns and a matrix of shape {wrong.shape}; fit a new grid"

@@ -66,8 +66,8 @@ def test_points_that_the_sample_missed_are_found(monkeypatch):
 
 def test_what_no_point_is_nearest_to_goes_where_the_error_is():
     points = np.float32([[0], [1], [5], [7]])
-    found = farthest(points, np.array([1.0, 1.0, 1.0, 1.0]), np.float32([[0]]), 2)
-    assert found.ravel().tolist() == [7, 5]
+    chosen = farthest(points, np.array([1.0, 1.0, 1.0, 1.0]), np.float32([[0]]), 2)
+    assert chosen.ravel().tolist() == [7, 5]
     weighted = farthest(points, np.array([1.0, 1.0, 9.0, 1.0]), np.float32([[0]]), 1)
     assert weighted.tolist() == [[5]]
     assert len(farthest(points, np.ones(4), points[:3], 3)) == 1

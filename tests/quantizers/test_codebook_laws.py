@@ -99,10 +99,10 @@ def test_enough_centroids_are_the_points_themselves(points, more, seed):
 def test_nearest_is_the_first_nearest_alone_and_among_others(points, k, seed):
     centroids = np.random.default_rng(seed).integers(-9, 9, (k, points.shape[1])) / np.float32(4)
     gaps = ((points[:, None] - centroids) ** 2).sum(axis=-1)
-    found = nearest(points, centroids)
-    np.testing.assert_array_equal(found, gaps.argmin(axis=1))
+    indices = nearest(points, centroids)
+    np.testing.assert_array_equal(indices, gaps.argmin(axis=1))
     alone = [nearest(points[i : i + 1], centroids)[0] for i in range(len(points))]
-    np.testing.assert_array_equal(found, alone)
+    np.testing.assert_array_equal(indices, alone)
 
 
 @given(matrices, lloyd_configs | product_configs)
@@ -116,9 +116,9 @@ def test_each_code_is_that_of_the_nearest_level(weight, config):
         other = np.square(config.decode(others, q.arrays, weight.shape).astype(float) - weight)
         step = getattr(config, "dim", 1)
         starts = range(0, weight.shape[1], step)
-        ours, theirs = (np.add.reduceat(e, starts, axis=1) for e in (error_of, other))
+        nearest_error, other_error = (np.add.reduceat(e, starts, axis=1) for e in (error_of, other))
         # of quotients, the error is least but for rounding
-        assert (ours <= theirs * (1 + 1e-4) + 1e-9).all()
+        assert (nearest_error <= other_error * (1 + 1e-4) + 1e-9).all()
 
 
 @given(matrices, lloyd_configs | product_configs)

@@ -47,15 +47,15 @@ def slow_gptq(weight, hessian, round_column, order, damp=0.01, on_group=None, gr
     w = weight.astype(np.float64)[:, order]
     h = hessian[np.ix_(order, order)] + damp * np.diagonal(hessian).mean() * np.eye(n)
     upper = np.linalg.cholesky(np.linalg.inv(h)).T
-    made = np.zeros_like(w)
+    expected = np.zeros_like(w)
     for i in range(n):
         if on_group and i % group_size == 0:
             on_group(i // group_size, w[:, i : i + group_size].astype(np.float32))
-        made[:, i] = round_column(w[:, i].astype(np.float32), order[i], i)
-        w[:, i:] -= np.outer((w[:, i] - made[:, i]) / upper[i, i], upper[i, i:])
-    standing = np.empty_like(made)
-    standing[:, order] = made
-    return standing
+        expected[:, i] = round_column(w[:, i].astype(np.float32), order[i], i)
+        w[:, i:] -= np.outer((w[:, i] - expected[:, i]) / upper[i, i], upper[i, i:])
+    reordered = np.empty_like(expected)
+    reordered[:, order] = expected
+    return reordered
 
 
 def order_of(hessian, act_order):
@@ -72,14 +72,14 @@ def test_it_makes_what_the_published_algorithm_makes(layer, act_order, per, symm
     if per == "group":
         grid["group_size"] = 5
     q = gptq(weight, hessian, **grid, act_order=act_order, block_size=8)
-    its = ScalarConfig(**grid).fit(weight)
+    inner = ScalarConfig(**grid).fit(weight)
 
-    def round_column(column, place, _):
-        step, zero = its.column(place)
-        return (np.clip(np.rint(column / step) + zero, its.lowest, its.highest) - zero) * step
+    def round_column(column, position, _):
+        step, zero = inner.column(position)
+        return (np.clip(np.rint(column / step) + zero, inner.lowest, inner.highest) - zero) * step
 
-    made = slow_gptq(weight, hessian, round_column, order_of(hessian, act_order))
-    np.testing.assert_array_equal(q.dequantize(), made)
+    expected = slow_gptq(weight, hessian, round_column, order_of(hessian, act_order))
+    np.testing.assert_array_equal(q.dequantize(), expected)
 
 
 @pytest.mark.parametrize("clip", ["absmax", "hessian", "sd:2.5"])
@@ -103,12 +103,12 @@ def test_groups_fitted_on_the_way_are_those_of_the_published_algorithm(
         step = grid.scales[:, 0]
         return np.clip(np.rint(column / step), grid.lowest, grid.highest) * step
 
-    made = slow_gptq(weight, hessian, round_column, order, 0.01, on_group, group_size)
+    expected = slow_gptq(weight, hessian, round_column, order, 0.01, on_group, group_size)
     q = gptq(
         weight, hessian, bits=4, clip=clip, per="group", group_size=group_size, block_size=3,
         act_order=act_order, static_groups=False,
     )  # fmt: skip
-    np.testing.assert_allclose(q.dequantize(), made, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(q.dequantize(), expected, rtol=1e-5, atol=1e-6)
     assert ("order" in q.arrays) == act_order
     assert q.arrays["scales"].shape == (10, -(-12 // group_size))
 
@@ -121,14 +121,14 @@ def test_levels_of_a_codebook(layer, shape):
     scales = np.linspace(0.5, 1.5, num=shape[0] * shape[1], dtype=np.float32).reshape(shape)
     grid = CodebookGrid(codebook=book, scales=scales, group_size=12 // shape[1])
 
-    def round_column(column, place, _):
-        scale = grid.column(place)
+    def round_column(column, position, _):
+        scale = grid.column(position)
         return book[np.abs(column[:, None] / scale[:, None] - book).argmin(axis=1)] * scale
 
     codes, loss = solve(weight, ldl_factor(hessian), grid, 5)
-    made = slow_gptq(weight, hessian, round_column, order_of(hessian, True))
-    np.testing.assert_array_equal(grid.decode(codes), made)
-    errors = weight.astype(np.float64) - made
+    expected = slow_gptq(weight, hessian, round_column, order_of(hessian, True))
+    np.testing.assert_array_equal(grid.decode(codes), expected)
+    errors = weight.astype(np.float64) - expected
     damped = hessian + 0.01 * np.diagonal(hessian).mean() * np.eye(12)
     assert loss == pytest.approx(np.vdot(errors @ damped, errors), rel=1e-9)
 
@@ -161,13 +161,13 @@ def test_codebooks_that_are_fitted(layer, config):
 
 
 @pytest.mark.parametrize("static_groups", [True, False])
-def test_strips_of_rows_do_not_show(rng, static_groups):
+def test_blocks_of_rows_do_not_show(rng, static_groups):
     weight = rng.standard_normal((2 * ROWS + 3, 4)).astype(np.float32)
     hessian = mean_of(rng.standard_normal((9, 4)))
-    made = {"per": "group", "group_size": 3, "static_groups": static_groups}
-    whole = gptq(weight, hessian, **made)
+    settings = {"per": "group", "group_size": 3, "static_groups": static_groups}
+    whole = gptq(weight, hessian, **settings)
     for start in (0, ROWS - 1, ROWS, 2 * ROWS):
-        part = gptq(weight[start : start + 3], hessian, **made)
+        part = gptq(weight[start : start + 3], hessian, **settings)
         np.testing.assert_array_equal(part.codes, whole.codes[start : start + 3])
         np.testing.assert_array_equal(
             part.arrays["scales"], whole.arrays["scales"][start : start + 3]
@@ -220,8 +220,8 @@ def test_degenerate_weights_are_exact(layer):
 def test_a_dead_column_takes_the_level_nearest_to_zero():
     book = np.array([-1, 0.25, 2], np.float32)
     grid = CodebookGrid(codebook=book, scales=np.ones((1, 1), np.float32), group_size=2)
-    its = ldl_factor(np.diag([0.0, 1.0]))
-    codes, loss = solve(np.array([[0.0, 2.0]], np.float32), its, grid, 128)
+    factor = ldl_factor(np.diag([0.0, 1.0]))
+    codes, loss = solve(np.array([[0.0, 2.0]], np.float32), factor, grid, 128)
     assert codes.tolist() == [[1, 2]]
     assert loss == 0
 
@@ -266,15 +266,15 @@ def test_a_hessian_is_as_good_as_its_matrix(layer):
 @pytest.mark.parametrize("act_order", [True, False])
 def test_the_factor_is_one_and_its_pivots_are_those_of_the_inverse(layer, act_order):
     hessian = mean_of(layer[1])
-    its = ldl_factor(hessian, damp=0.1, act_order=act_order)
+    factor = ldl_factor(hessian, damp=0.1, act_order=act_order)
     damped = hessian + 0.1 * np.diagonal(hessian).mean() * np.eye(12)
-    damped = damped[np.ix_(its.order, its.order)]
-    half = its.pivots[:, None] * its.feedback
+    damped = damped[np.ix_(factor.order, factor.order)]
+    half = factor.pivots[:, None] * factor.feedback
     np.testing.assert_allclose(half.T @ half, damped, rtol=1e-10, atol=1e-10)
-    np.testing.assert_array_equal(its.feedback, np.tril(its.feedback))
+    np.testing.assert_array_equal(factor.feedback, np.tril(factor.feedback))
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    np.testing.assert_allclose(its.pivots, 1 / np.diagonal(upper), rtol=1e-9)
-    is_falling = (np.diff(np.diagonal(hessian)[its.order]) <= 0).all()
+    np.testing.assert_allclose(factor.pivots, 1 / np.diagonal(upper), rtol=1e-9)
+    is_falling = (np.diff(np.diagonal(hessian)[factor.order]) <= 0).all()
     assert is_falling == act_order
 
 
@@ -284,7 +284,7 @@ def test_damping_raises_itself_and_says_so(rng):
     assert gptq(weight, hessian).config.damp == 0.01
     with pytest.warns(DampingWarning) as caught:
         q = gptq(weight, hessian, damp=0)
-    assert [str(its.message) for its in caught] == [
+    assert [str(warning.message) for warning in caught] == [
         "the Hessian could not be factored with damp 0; 1e-08 was used: calibrate with more rows, "
         "or set a larger damp"
     ]
@@ -403,9 +403,9 @@ def test_what_is_no_hessian(hessian, text):
 
 
 def test_what_rounding_leaves_between_halves_is_evened_out():
-    made = check_hessian([[2.0, 0.5], [0.5 + 1e-6, 1.0]], 2)
-    np.testing.assert_allclose(made, [[2.0, 0.5 + 5e-7], [0.5 + 5e-7, 1.0]], rtol=1e-12)
-    np.testing.assert_array_equal(made, made.T)
+    matrix = check_hessian([[2.0, 0.5], [0.5 + 1e-6, 1.0]], 2)
+    np.testing.assert_allclose(matrix, [[2.0, 0.5 + 5e-7], [0.5 + 5e-7, 1.0]], rtol=1e-12)
+    np.testing.assert_array_equal(matrix, matrix.T)
 
 
 # what else is refused
@@ -563,13 +563,13 @@ def test_nothing_warns_where_all_is_well(layer):
         gptq(weight * 1e-38, mean_of(inputs) * 1e30)
 
 
-# sweeps after the walk
+# passes of coordinate descent
 
 
-def slow_sweeps(weight, hessian, q, order, n_passes, size, damp=0.01):
-    """(matrix, loss) after sweeps over symmetric codes, one weight after the other."""
+def slow_descent(weight, hessian, q, order, n_passes, size, damp=0.01):
+    """(matrix, loss) after passes over symmetric codes, one weight after the other."""
     n = len(order)
-    its = hessian + damp * np.diagonal(hessian).mean() * np.eye(n)
+    damped = hessian + damp * np.diagonal(hessian).mean() * np.eye(n)
     codes, scales = q.codes.astype(float), q.arrays["scales"].astype(float)
     most = 2 ** (q.code_bits - 1) - 1
     for r, w in enumerate(weight.astype(float)):
@@ -578,22 +578,22 @@ def slow_sweeps(weight, hessian, q, order, n_passes, size, damp=0.01):
                 unit = np.where(np.arange(n) // size == g, codes[r], 0)
                 errors = codes[r] * np.repeat(scales[r], size)[:n] - w
                 if unit.any():
-                    scales[r, g] -= unit @ its @ errors / (unit @ its @ unit)
+                    scales[r, g] -= unit @ damped @ errors / (unit @ damped @ unit)
             step = np.repeat(scales[r], size)[:n]
             for j in order:
                 others = codes[r] * step - w
                 others[j] = 0
-                wanted = w[j] - its[j] @ others / its[j, j]
-                codes[r, j] = np.clip(np.rint(wanted / step[j]), -most, most)
-    made = codes * np.repeat(scales, size, axis=1)[:, :n]
-    errors = made - weight
-    return made, np.vdot(errors @ its, errors)
+                target = w[j] - damped[j] @ others / damped[j, j]
+                codes[r, j] = np.clip(np.rint(target / step[j]), -most, most)
+    matrix = codes * np.repeat(scales, size, axis=1)[:, :n]
+    errors = matrix - weight
+    return matrix, np.vdot(errors @ damped, errors)
 
 
 @pytest.mark.parametrize("act_order", [True, False])
 @pytest.mark.parametrize("group_size", [5, 12])
 @pytest.mark.parametrize("bits", [3, 6])
-def test_sweeps_are_those_of_a_slow_twin(layer, bits, group_size, act_order):
+def test_passes_are_those_of_a_slow_reference(layer, bits, group_size, act_order):
     weight, inputs = layer
     hessian = mean_of(inputs)
     grid = {"bits": bits, "clip": "mse", "per": "group", "group_size": group_size}
@@ -601,16 +601,16 @@ def test_sweeps_are_those_of_a_slow_twin(layer, bits, group_size, act_order):
     plain = gptq(weight, hessian, **grid)
     for n_passes in (1, 3):
         q = gptq(weight, hessian, **grid, n_passes=n_passes, block_size=5)
-        made, loss = slow_sweeps(
+        expected, loss = slow_descent(
             weight, hessian, plain, order_of(hessian, act_order), n_passes, group_size
         )
-        np.testing.assert_allclose(q.matrix(), made, rtol=1e-4)  # steps are float32
+        np.testing.assert_allclose(q.matrix(), expected, rtol=1e-4)  # scales are float32
         assert q.report.loss == pytest.approx(loss, rel=1e-5)
         assert q.report.loss < plain.report.loss
 
 
 @pytest.mark.parametrize("static_groups", [True, False])
-def test_sweeps_lower_the_loss_on_every_grid(rng, static_groups):
+def test_passes_lower_the_loss_on_every_grid(rng, static_groups):
     weight = rng.standard_normal((64, 48)).astype(np.float32)
     inputs = rng.standard_normal((400, 48)) @ rng.standard_normal((48, 48))
     hessian = mean_of(inputs)
@@ -690,16 +690,16 @@ def test_a_step_stays_where_no_better_one_can_be_stored(weight, step, dtype):
 
 
 @pytest.mark.parametrize("act_order", [True, False])
-def test_sweeps_go_by_what_was_factored(layer, act_order):
+def test_passes_use_the_hessian_that_was_factored(layer, act_order):
     inputs = layer[1]
     inputs[:, [2, 7]] = 0
-    its = ldl_factor(mean_of(inputs), damp=0.1, act_order=act_order)
-    half = its.pivots[:, None] * its.feedback
-    made = damped_hessian(mean_of(inputs), its)
-    np.testing.assert_allclose(made, half.T @ half, rtol=1e-10, atol=1e-10)
+    factor = ldl_factor(mean_of(inputs), damp=0.1, act_order=act_order)
+    half = factor.pivots[:, None] * factor.feedback
+    matrix = damped_hessian(mean_of(inputs), factor)
+    np.testing.assert_allclose(matrix, half.T @ half, rtol=1e-10, atol=1e-10)
 
 
-def test_dead_columns_are_not_swept(layer):
+def test_dead_columns_keep_their_codes_in_passes(layer):
     weight, inputs = layer
     inputs[:, [2, 7]] = 0
     q = gptq(weight, mean_of(inputs), bits=3, n_passes=4)
@@ -707,11 +707,11 @@ def test_dead_columns_are_not_swept(layer):
 
 
 @pytest.mark.parametrize("per", ["tensor", "group"])
-def test_strips_of_rows_do_not_show_in_sweeps(rng, per):
+def test_blocks_of_rows_do_not_show_in_passes(rng, per):
     weight = rng.standard_normal((ROWS + 1, 4)).astype(np.float32)
     hessian = mean_of(rng.standard_normal((9, 4)))
-    made = {"bits": 3, "per": per} | ({"group_size": 3} if per == "group" else {})
-    quantizer = GptqConfig(inner=ScalarConfig(**made), n_passes=2)
+    settings = {"bits": 3, "per": per} | ({"group_size": 3} if per == "group" else {})
+    quantizer = GptqConfig(inner=ScalarConfig(**settings), n_passes=2)
     grid = quantizer.fit(weight, hessian)
     whole = quantizer.encode(weight, hessian, fitted=grid)
     if per == "tensor":  # nor is the last strip's one row taken to have a scale for itself
@@ -721,7 +721,7 @@ def test_strips_of_rows_do_not_show_in_sweeps(rng, per):
     assert whole.report.loss < replace(quantizer, n_passes=0).encode(weight, hessian).report.loss
 
 
-def test_sweeps_warn_of_nothing(layer):
+def test_passes_warn_of_nothing(layer):
     weight, inputs = layer
     for scale, other in ((1e30, 1e-30), (1e-38, 1e30), (1, 1e-250), (1, 1e250)):
         q = gptq(weight * scale, mean_of(inputs) * other, bits=3, n_passes=2)

@@ -32,7 +32,7 @@ def layers(draw):
 @st.composite
 def options(draw):
     """Options of `gptq`: any grid, any order."""
-    made = {
+    settings = {
         "bits": draw(st.integers(2, 8)),
         "clip": draw(st.sampled_from(["absmax", "mse", "hessian", "sd:2.5", "sd:12.85"])),
         "symmetric": draw(st.booleans()),
@@ -40,9 +40,9 @@ def options(draw):
         "act_order": draw(st.booleans()),
         "damp": draw(st.sampled_from([0.01, 0.1, 1.0])),
     }
-    if made["per"] == "group":
-        made |= {"group_size": draw(st.integers(1, 9)), "static_groups": draw(st.booleans())}
-    return made
+    if settings["per"] == "group":
+        settings |= {"group_size": draw(st.integers(1, 9)), "static_groups": draw(st.booleans())}
+    return settings
 
 
 def damped(hessian, damp):
@@ -54,66 +54,66 @@ def cost(errors, hessian):
 
 
 @given(layers(), options())
-def test_the_loss_is_the_damped_error(layer, made):
+def test_the_loss_is_the_damped_error(layer, settings):
     weight, hessian = layer
-    q = gptq(weight, hessian, **made)
+    q = gptq(weight, hessian, **settings)
     errors = weight.astype(np.float64) - q.matrix()
-    assert q.report.loss == pytest.approx(cost(errors, damped(hessian, made["damp"])), rel=1e-9)
+    assert q.report.loss == pytest.approx(cost(errors, damped(hessian, settings["damp"])), rel=1e-9)
     assert q.report.n_dead == 0
 
 
 @given(layers(), options())
-def test_a_diagonal_hessian_gives_rtn_to_the_bit(layer, made):
+def test_a_diagonal_hessian_gives_rtn_to_the_bit(layer, settings):
     weight, hessian = layer
     diagonal = np.diag(np.diagonal(hessian))
-    q = gptq(weight, diagonal, **made | {"static_groups": True})
-    grid = {name: made[name] for name in ("bits", "clip", "symmetric", "per")}
-    if made["per"] == "group":
-        grid["group_size"] = made["group_size"]
-    nearest = rtn(weight, hessian=diagonal if made["clip"] == "hessian" else None, **grid)
+    q = gptq(weight, diagonal, **settings | {"static_groups": True})
+    grid = {name: settings[name] for name in ("bits", "clip", "symmetric", "per")}
+    if settings["per"] == "group":
+        grid["group_size"] = settings["group_size"]
+    nearest = rtn(weight, hessian=diagonal if settings["clip"] == "hessian" else None, **grid)
     np.testing.assert_array_equal(q.codes, nearest.codes)
     np.testing.assert_array_equal(q.matrix(), nearest.matrix())
 
 
 @given(layers(), options())
-def test_blocks_do_not_show(layer, made):
+def test_blocks_do_not_show(layer, settings):
     weight, hessian = layer
-    whole = gptq(weight, hessian, **made, block_size=weight.shape[1])
+    whole = gptq(weight, hessian, **settings, block_size=weight.shape[1])
     for block_size in (1, 7, 32, 128):
-        q = gptq(weight, hessian, **made, block_size=block_size)
+        q = gptq(weight, hessian, **settings, block_size=block_size)
         np.testing.assert_array_equal(q.codes, whole.codes)
         assert q.report.loss == pytest.approx(whole.report.loss, rel=1e-9)
 
 
 @given(layers(), options())
-def test_rows_do_not_depend_on_each_other(layer, made):
+def test_rows_do_not_depend_on_each_other(layer, settings):
     weight, hessian = layer
-    assume(made["per"] in ("row", "group"))
-    q = gptq(weight, hessian, **made)
+    assume(settings["per"] in ("row", "group"))
+    q = gptq(weight, hessian, **settings)
     for row in range(len(weight)):
-        alone = gptq(weight[row : row + 1], hessian, **made)
+        alone = gptq(weight[row : row + 1], hessian, **settings)
         np.testing.assert_array_equal(alone.codes, q.codes[row : row + 1])
 
 
 @given(layers(), options(), st.randoms(use_true_random=False))
-def test_act_order_does_not_mind_how_columns_stand(layer, made, random):
+def test_act_order_does_not_mind_how_columns_stand(layer, settings, random):
     weight, hessian = layer
     # groups that are fitted first go by where columns stand
-    made |= {"act_order": True, "static_groups": made["per"] != "group"}
+    settings |= {"act_order": True, "static_groups": settings["per"] != "group"}
     order = list(range(weight.shape[1]))
     random.shuffle(order)
-    q = gptq(weight, hessian, **made)
-    moved = gptq(weight[:, order], hessian[np.ix_(order, order)], **made)
-    if made["per"] != "tensor":  # a standard deviation of all may round another way
+    q = gptq(weight, hessian, **settings)
+    moved = gptq(weight[:, order], hessian[np.ix_(order, order)], **settings)
+    if settings["per"] != "tensor":  # a standard deviation of all may round another way
         np.testing.assert_array_equal(moved.matrix(), q.matrix()[:, order])
     else:
         np.testing.assert_allclose(moved.report.loss, q.report.loss, rtol=1e-4)
 
 
 @given(layers(), options(), st.sampled_from([2.0**-40, 0.25, 1e3, 2.0**60]))
-def test_the_scale_of_the_hessian_does_not_show(layer, made, c):
+def test_the_scale_of_the_hessian_does_not_show(layer, settings, c):
     weight, hessian = layer
-    q, scaled = (gptq(weight, its, **made) for its in (hessian, c * hessian))
+    q, scaled = (gptq(weight, matrix, **settings) for matrix in (hessian, c * hessian))
     np.testing.assert_array_equal(scaled.codes, q.codes)
     assert scaled.report.loss == pytest.approx(c * q.report.loss, rel=1e-9)
 
@@ -156,11 +156,11 @@ def test_dead_columns_become_zero_and_change_no_other(layer, data):
 
 
 @given(layers(), options())
-def test_weights_on_the_grid_stay(layer, made):
+def test_weights_on_the_grid_stay(layer, settings):
     weight, hessian = layer
-    made |= {"static_groups": True}
-    inner = {name: its for name, its in made.items() if name not in NOT_INNER}
-    quantizer = GptqConfig(inner=ScalarConfig(**inner), act_order=made["act_order"])
+    settings |= {"static_groups": True}
+    inner = {name: value for name, value in settings.items() if name not in NOT_INNER}
+    quantizer = GptqConfig(inner=ScalarConfig(**inner), act_order=settings["act_order"])
     grid = quantizer.fit(weight, hessian)
     on_grid = grid.decode(grid.encode(weight))
     q = quantizer.encode(on_grid, hessian, fitted=grid)
@@ -172,23 +172,23 @@ NOT_INNER = ("act_order", "damp", "static_groups")
 
 
 @given(layers(), options())
-def test_what_is_stored_is_all_that_decoding_needs(layer, made):
+def test_what_is_stored_is_all_that_decoding_needs(layer, settings):
     weight, hessian = layer
-    q = gptq(weight, hessian, **made)
+    q = gptq(weight, hessian, **settings)
     config = Config.from_json(json.loads(json.dumps(q.config.to_json())))
     assert config == q.config
     config.check(q.codes, q.arrays, weight.shape)
     np.testing.assert_array_equal(config.decode(q.codes, q.arrays, weight.shape), q.dequantize())
 
 
-# sweeps after the walk
+# passes of coordinate descent
 
 
 @st.composite
 def configs(draw):
-    """Configurations of any grid, for sweeps."""
-    made = draw(options())
-    outer = {name: made.pop(name) for name in NOT_INNER if name in made}
+    """Configurations of any grid, for passes."""
+    settings = draw(options())
+    outer = {name: settings.pop(name) for name in NOT_INNER if name in settings}
     codebooks = st.builds(
         LloydMaxConfig,
         k=st.integers(1, 9),
@@ -199,7 +199,7 @@ def configs(draw):
     if outer.get("static_groups", True) and draw(st.booleans()):
         plain = st.sampled_from([LloydMaxConfig(k=4, scale="none"), LloydMaxConfig(table="nf4")])
         return GptqConfig(inner=draw(codebooks | plain), **outer)
-    inner = ScalarConfig(**made, scale_dtype=draw(st.sampled_from(["float16", "float32"])))
+    inner = ScalarConfig(**settings, scale_dtype=draw(st.sampled_from(["float16", "float32"])))
     return GptqConfig(inner=inner, **outer)
 
 
@@ -214,7 +214,7 @@ def gappy_layers(draw):
     return weight, hessian * np.outer(live, live)
 
 
-def descend(layer, config, n_passes, **fields):
+def with_passes(layer, config, n_passes, **fields):
     return replace(config, n_passes=n_passes, **fields).encode(*layer)
 
 
@@ -223,16 +223,16 @@ def true_loss(layer, q):
     weight, hessian = layer
     diagonal = np.diagonal(hessian)
     live = diagonal > 0
-    its = hessian + q.report.damp * diagonal[live].mean() * np.diag(live)
-    asked = weight.astype(np.float64) * live
-    return cost(asked - q.matrix(), its), 1e-20 * cost(asked, its)
+    damped_hessian = hessian + q.report.damp * diagonal[live].mean() * np.diag(live)
+    target = weight.astype(np.float64) * live
+    return cost(target - q.matrix(), damped_hessian), 1e-20 * cost(target, damped_hessian)
 
 
 @given(gappy_layers(), configs())
-def test_the_loss_is_that_of_what_is_stored_and_no_sweep_raises_it(layer, config):
+def test_the_loss_is_that_of_what_is_stored_and_no_pass_raises_it(layer, config):
     before = np.inf
     for n_passes in (0, 1, 2, 5):
-        q = descend(layer, config, n_passes)
+        q = with_passes(layer, config, n_passes)
         q.config.check(q.codes, q.arrays, layer[0].shape)
         loss, rounding = true_loss(layer, q)
         assert q.report.loss == pytest.approx(loss, rel=1e-6, abs=rounding)
@@ -241,23 +241,23 @@ def test_the_loss_is_that_of_what_is_stored_and_no_sweep_raises_it(layer, config
 
 
 @given(layers(), configs())
-def test_blocks_do_not_show_in_sweeps(layer, config):
-    whole = descend(layer, config, 3, block_size=layer[0].shape[1])
+def test_blocks_do_not_show_in_passes(layer, config):
+    whole = with_passes(layer, config, 3, block_size=layer[0].shape[1])
     for block_size in (1, 7):
-        q = descend(layer, config, 3, block_size=block_size)
+        q = with_passes(layer, config, 3, block_size=block_size)
         rounding = true_loss(layer, q)[1]
         assert q.report.loss == pytest.approx(whole.report.loss, rel=1e-9, abs=rounding)
 
 
 @given(layers(), options(), st.randoms(use_true_random=False))
-def test_rows_are_swept_on_their_own(layer, made, random):
+def test_passes_treat_each_row_on_its_own(layer, settings, random):
     weight, hessian = layer
-    assume(made["per"] in ("row", "group"))
+    assume(settings["per"] in ("row", "group"))
     order = list(range(len(weight)))
     random.shuffle(order)
-    q = gptq(weight, hessian, **made, n_passes=3)
-    moved = gptq(weight[order], hessian, **made, n_passes=3)
-    alone = gptq(weight[:1], hessian, **made, n_passes=3)
+    q = gptq(weight, hessian, **settings, n_passes=3)
+    moved = gptq(weight[order], hessian, **settings, n_passes=3)
+    alone = gptq(weight[:1], hessian, **settings, n_passes=3)
     np.testing.assert_array_equal(moved.codes, q.codes[order])
     np.testing.assert_allclose(moved.arrays["scales"], q.arrays["scales"][order], rtol=1e-6)
     np.testing.assert_array_equal(alone.codes, q.codes[:1])
@@ -265,15 +265,15 @@ def test_rows_are_swept_on_their_own(layer, made, random):
 
 
 @given(layers(), configs())
-def test_where_sweeps_end_no_other_code_is_better(layer, config):
+def test_where_passes_end_no_other_code_is_better(layer, config):
     weight, hessian = layer
-    q = descend(layer, config, 64)
-    before = descend(layer, config, 63)
+    q = with_passes(layer, config, 64)
+    before = with_passes(layer, config, 63)
     assume(all(np.array_equal(q.arrays[name], before.arrays[name]) for name in q.arrays))
     assume(np.array_equal(q.codes, before.codes))
-    its = damped(hessian, q.report.damp)
-    levels, curvature = q.matrix().astype(np.float64), np.diagonal(its)
-    gradient = (levels - weight) @ its
+    damped_hessian = damped(hessian, q.report.damp)
+    levels, curvature = q.matrix().astype(np.float64), np.diagonal(damped_hessian)
+    gradient = (levels - weight) @ damped_hessian
     if isinstance(config.inner, ScalarConfig):
         grid = config.inner.fit(weight)
         codes = range(grid.lowest, grid.highest + 1)
@@ -290,12 +290,12 @@ def test_where_sweeps_end_no_other_code_is_better(layer, config):
 
 
 @given(layers(), options())
-def test_sweeps_leave_what_is_nearest_already(layer, made):
+def test_passes_leave_what_is_nearest_already(layer, settings):
     weight, hessian = layer
     assume(len(weight) > 1)
-    made |= {"per": "tensor", "static_groups": True}
-    made.pop("group_size", None)
+    settings |= {"per": "tensor", "static_groups": True}
+    settings.pop("group_size", None)
     diagonal = np.diag(np.diagonal(hessian))
-    plain, q = (gptq(weight, diagonal, **made, n_passes=n_passes) for n_passes in (0, 3))
+    plain, q = (gptq(weight, diagonal, **settings, n_passes=n_passes) for n_passes in (0, 3))
     np.testing.assert_array_equal(q.codes, plain.codes)
     np.testing.assert_array_equal(q.arrays["scales"], plain.arrays["scales"])

@@ -56,8 +56,8 @@ def test_what_fit_returns_gives_the_same(config, weight):
     if getattr(config, "static_groups", True):
         inputs = inputs_of(config, weight.shape[1])
         fitted = config.fit(weight, **inputs)
-        kept = inputs if isinstance(config, GptqConfig) else {}
-        assert_same(config.encode(weight, fitted=fitted, **kept), encode(config, weight))
+        needed = inputs if isinstance(config, GptqConfig) else {}
+        assert_same(config.encode(weight, fitted=fitted, **needed), encode(config, weight))
 
 
 @given(some_config, weights)
@@ -189,12 +189,12 @@ def test_inputs_that_are_not_used_are_refused(config, rng):
 @every_config
 def test_what_was_fitted_to_another_weight_is_refused(config, rng):
     weight, inputs = rng.standard_normal((6, 10)), inputs_of(config, 10)
-    kept = inputs if isinstance(config, GptqConfig) else {}
+    needed = inputs if isinstance(config, GptqConfig) else {}
     others = [np.zeros(3)]
     if getattr(config, "static_groups", True) and "own" not in repr(config):
         others.append(config.fit(weight[:, :9], **inputs_of(config, 9)))
     text = "fitted must" if getattr(config, "static_groups", True) else "static_groups=False"
-    assert refusal(config.encode, weight, fitted=others[0], **kept).startswith(text)
+    assert refusal(config.encode, weight, fitted=others[0], **needed).startswith(text)
 
 
 @every_config

@@ -40,8 +40,8 @@ def test_the_optimum_for_the_normal_distribution_is_the_published_one():
 def test_no_worse_than_kmeans1d(rng, k):
     kmeans1d = pytest.importorskip("kmeans1d", reason="needs kmeans1d, a peer")
     x = rng.standard_t(5, 1000)
-    theirs = np.array(kmeans1d.cluster(x, k).centroids)
-    assert mean_error(x, lloyd_max(x, k)) <= mean_error(x, theirs) * (1 + 1e-12)
+    peer = np.array(kmeans1d.cluster(x, k).centroids)
+    assert mean_error(x, lloyd_max(x, k)) <= mean_error(x, peer) * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("k", [4, 16])
@@ -153,9 +153,9 @@ def test_column_weights_are_what_errors_count(rng):
     errors = [
         np.sum(
             column_weights
-            * (quantizer.encode(weight, column_weights=given).dequantize() - weight) ** 2
+            * (quantizer.encode(weight, column_weights=weights).dequantize() - weight) ** 2
         )
-        for given in (column_weights, None)
+        for weights in (column_weights, None)
     ]
     assert errors[0] < 0.9 * errors[1]
     each = quantizer.fit(weight, column_weights=np.broadcast_to(column_weights, weight.shape))

@@ -40,8 +40,8 @@ def test_an_array_comes_back(rng, dtype):
 
 def test_transposed_weights_are_turned(rng):
     weight = rng.standard_normal((3, 5)).astype(np.float32)
-    for given in (weight, torch.from_numpy(weight)):
-        matrix, layout = as_matrix(given, transposed=True)
+    for stored in (weight, torch.from_numpy(weight)):
+        matrix, layout = as_matrix(stored, transposed=True)
         np.testing.assert_array_equal(matrix, weight.T)
         assert layout.matrix_shape == (5, 3)
         np.testing.assert_array_equal(layout.restore(matrix), weight)

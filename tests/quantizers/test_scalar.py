@@ -82,18 +82,18 @@ def test_affine_sd_is_about_the_mean(rng):
 def test_more_bits_err_less_on_normal_weights(rng):
     weight = rng.standard_normal((16, 64)).astype(np.float32)
     for clip in ("absmax", "mse"):
-        found = [error(weight, rtn(weight, bits, clip)) for bits in range(2, 9)]
-        assert found == sorted(found, reverse=True)
+        errors = [error(weight, rtn(weight, bits, clip)) for bits in range(2, 9)]
+        assert errors == sorted(errors, reverse=True)
 
 
 def test_mse_is_near_the_best_step_of_many(rng):
     weight = rng.standard_t(4, (1, 2000)).astype(np.float32)
     for bits in (2, 4, 6):
-        found = error(weight, rtn(weight, bits, "mse"))
+        best = error(weight, rtn(weight, bits, "mse"))
         most = 2 ** (bits - 1) - 1
         scales = np.abs(weight).max() / most * np.linspace(0.02, 1.05, 4000, dtype=np.float32)
         every = np.clip(np.rint(weight / scales[:, None]), -most, most) * scales[:, None]
-        assert found <= 1.002 * ((every - weight.astype(np.float64)) ** 2).sum(axis=1).min()
+        assert best <= 1.002 * ((every - weight.astype(np.float64)) ** 2).sum(axis=1).min()
 
 
 @pytest.mark.parametrize("outlier", [20.0, -20.0])
@@ -223,20 +223,22 @@ def test_a_grid_of_another_kind_is_refused(rng):
 def damaged(config, **changed):
     q = config.encode(np.arange(6.0).reshape(2, 3))
     codes = changed.pop("codes", q.codes)
-    arrays = {name: its for name, its in (dict(q.arrays) | changed).items() if its is not None}
+    arrays = {
+        name: array for name, array in (dict(q.arrays) | changed).items() if array is not None
+    }
     return refusal(config.check, codes, arrays, (2, 3))
 
 
 def test_what_a_file_holds_is_checked():
     config, affine = ScalarConfig(), ScalarConfig(symmetric=False)
-    for its, wrong in (
+    for kind, wrong in (
         (config, np.zeros((2, 3), np.uint8)),
         (affine, np.zeros((2, 3), np.int8)),
         (config, np.zeros((3, 2), np.int8)),
         (config, np.zeros((2, 3))),
     ):
-        dtype = "int8" if its is config else "uint8"
-        assert damaged(its, codes=wrong) == (
+        dtype = "int8" if kind is config else "uint8"
+        assert damaged(kind, codes=wrong) == (
             f"codes must be {dtype} of shape (2, 3), got {wrong.dtype} of shape {wrong.shape}; the "
             "file is damaged"
         )

@@ -87,7 +87,7 @@ def test_bits_bound_the_error(weight, bits, symmetric):
 @given(matrices, st.one_of(configs(per="row"), configs(per="group")), st.data())
 def test_a_row_depends_on_no_other(weight, config, data):
     rows = data.draw(st.permutations(range(len(weight))))[: data.draw(st.integers(1, len(weight)))]
-    whole, part = (config.encode(its) for its in (weight, weight[rows]))
+    whole, part = (config.encode(matrix) for matrix in (weight, weight[rows]))
     np.testing.assert_array_equal(part.codes, whole.codes[rows])
     for name, array in whole.arrays.items():
         np.testing.assert_array_equal(part.arrays[name], array[rows])
