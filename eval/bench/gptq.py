@@ -5,9 +5,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.peers import published_gptq
 from eval.bench.rounds import Rounds, in_own_process, progress, race
 from quant.numerics.hessian import Hessian
 from quant.quantizers.gptq import gptq
@@ -38,26 +40,16 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 def measure_layers(shapes: list[tuple[int, int]], n_rows: int, runs: int) -> list[Figures]:
     """Figures of each shape, with and without act-order, at 6 and 4 bits."""
-    import torch
-
-    from eval.bench.peers import published_gptq
-
     torch.set_num_threads(1)
     layers: list[Figures] = []
     for shape in progress(shapes, "layers"):
         weight, inputs = make_layer(shape, n_rows)
         hessian = make_hessian(inputs)
-        rounds = race(
-            {
-                "ours": partial(make_hessian, inputs),
-                "plain": partial(published_gptq.hessian_of, torch.from_numpy(inputs)),
-            },
-            runs,
-        )
+        plain = partial(published_gptq.hessian_of, torch.from_numpy(inputs))
+        rounds = race({"ours": partial(make_hessian, inputs), "plain": plain}, runs)
         cases = [measure_case(weight, hessian.matrix(), *case, runs) for case in CASES]
-        layers.append(
-            {"rows": shape[0], "columns": shape[1], "hessian": times(rounds), "cases": cases}
-        )
+        sizes = {"rows": shape[0], "columns": shape[1]}
+        layers.append(sizes | {"hessian": times(rounds), "cases": cases})
     return layers
 
 
@@ -65,10 +57,6 @@ def measure_case(
     weight: Matrix, hessian: NDArray[np.float64], bits: int, act_order: bool, runs: int
 ) -> Figures:
     """Seconds from weight and Hessian to the dequantized weight, and the errors."""
-    import torch
-
-    from eval.bench.peers import published_gptq
-
     clip = f"sd:{CLIPS[bits]}"
     tensors = torch.from_numpy(weight), torch.from_numpy(hessian).float()
 

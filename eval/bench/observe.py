@@ -3,18 +3,21 @@
 import argparse
 import os
 import platform
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.bench.harness import DATA, DICT_TOKENS, ORDER, RUNS, Bench, Figures, Table, rows_of
-from eval.bench.peers import kenlm, numpy_counts, python_dict, random_reads, token_by_token
+from eval.bench.peers import kenlm, numpy_counts, python_dict, random_reads
 from eval.bench.peers.numpy_counts import HashedCounts
+from eval.bench.peers.token_by_token import TokenByToken
 from eval.bench.rounds import Rounds, key, progress, timed
 from eval.bench.stream import BLOCK, load_tokens, observe
 from ngrammix.cache.ngram_cache import NgramCache
+
+MakeCache = Callable[..., NgramCache]  # takes n_threads
 
 OURS = {"observe": 1, "two threads": 2}  # threads
 DICT_PEERS = {
@@ -33,13 +36,6 @@ LABELS = {
 }
 
 
-class MakeCache(Protocol):
-    """Maker of empty caches of one order and vocabulary."""
-
-    def __call__(self, *, n_threads: int = 1) -> NgramCache:
-        """Return a new cache."""
-
-
 def measure(arguments: argparse.Namespace) -> Figures:
     """Tokens a second of everyone, and the ratios of observe to them in the same round."""
     data, tokens, vocab_size = load_tokens(arguments.data)
@@ -47,8 +43,8 @@ def measure(arguments: argparse.Namespace) -> Figures:
     make = partial(NgramCache, vocab_size=vocab_size, order=order)
     compile_seconds = timed(lambda: observe(make(), tokens[:100]))
     cache = observe_on_two_threads(tokens, make)
-    state = token_by_token.allocate(order, cache)
-    peer_compile_seconds = token_by_token.seconds(tokens[:100], state)
+    peer = TokenByToken(order, cache)
+    peer_compile_seconds = peer.seconds(tokens[:100])
     counts = HashedCounts(order)
     table_bytes = random_reads.table_bytes(cache)
     figures: Figures = {
@@ -59,8 +55,8 @@ def measure(arguments: argparse.Namespace) -> Figures:
     }  # fmt: skip
     del cache  # frees memory for the rounds
     runs = progress(range(arguments.runs), "rounds")
-    rounds = Rounds([one_round(tokens, make, state, counts) for _ in runs])
-    del state, counts
+    rounds = Rounds([one_round(tokens, make, peer, counts) for _ in runs])
+    del peer, counts
     for name, rate in rounds.rates(len(tokens)).items():
         figures[f"tokens_per_second_{'cold' if name == 'observe cold' else key(name)}"] = rate
     for name in ("token by token", *numpy_counts.CHUNKS):
@@ -104,7 +100,10 @@ def observe_on_two_threads(tokens: NDArray[np.int64], make: MakeCache) -> NgramC
 
 
 def one_round(
-    tokens: NDArray[np.int64], make: MakeCache, state: token_by_token.State, counts: HashedCounts
+    tokens: NDArray[np.int64],
+    make: MakeCache,
+    peer: TokenByToken,
+    counts: HashedCounts,
 ) -> dict[str, float]:
     """Seconds of each way, one after the other.
 
@@ -118,7 +117,7 @@ def one_round(
         cache.clear()
         seconds[name] = timed(partial(observe, cache, tokens))
     del cache
-    seconds["token by token"] = token_by_token.seconds(tokens, state)
+    seconds["token by token"] = peer.seconds(tokens)
     unsigned = tokens.astype(np.uint64)
     for name, chunk in numpy_counts.CHUNKS.items():
         counts.clear()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from eval.bench.harness import RUNS, Bench, Figures, Option, Table
@@ -24,8 +25,6 @@ FORMATS = {
 
 def measure(arguments: argparse.Namespace) -> Figures:
     """Weights per second of each way to encode and to decode, a row for each format."""
-    import torch
-
     if arguments.columns % GROUP:
         raise ValueError(
             f"--columns must be a multiple of {GROUP}, got {arguments.columns}; that many share a "
@@ -49,8 +48,6 @@ def measure(arguments: argparse.Namespace) -> Figures:
 
 def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
     """Ways from the weight to its codes; all but "fit too" know the scales."""
-    import torch
-
     grid: UniformGrid = config.fit(weight)
     shape, scales = grouped_shape(weight, config), grid.scales[..., None]
     reused = np.empty(weight.shape, np.int8)
@@ -75,8 +72,6 @@ def encoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
 
 def decoders(weight: NDArray[np.float32], config: ScalarConfig) -> Ways:
     """Ways from the codes to weights, into new memory or reused memory."""
-    import torch
-
     q = config.encode(weight)
     grid = config.grid(q.arrays, weight.shape)
     shape, scales = grouped_shape(weight, config), grid.scales[..., None]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.bench.harness import DATA, ORDER, Bench, Figures, Option, Table
-from eval.bench.peers import token_by_token
 from eval.bench.peers.order2_sampler import synthesize
+from eval.bench.peers.token_by_token import TokenByToken
 from eval.bench.rounds import progress
 from eval.bench.stream import BLOCK, load_tokens
 from eval.plots import new_figure
@@ -54,15 +54,15 @@ def measure(arguments: argparse.Namespace) -> Figures:
     head = tokens[: sizes[0]]
     small = NgramCache(vocab_size=vocab_size, order=order)
     small.learn(head)
-    peer = token_by_token.allocate(order, small)
-    token_by_token.seconds(head[:100], peer)  # compiles
+    peer = TokenByToken(order, small)
+    peer.seconds(head[:100])  # compiles
     return {
         "data": data,
         "real_tokens": n_real,
         "sizes": rows,
         "time_growth_per_token_growth": growth("seconds"),
         "time_growth_per_token_growth_first": growth("seconds_first"),
-        "token_by_token_tokens_per_second": sizes[0] / token_by_token.seconds(head, peer),
+        "token_by_token_tokens_per_second": sizes[0] / peer.seconds(head),
     }
 
 

@@ -14,11 +14,11 @@ from eval.bench.peers import (
     published_gptq,
     python_dict,
     random_reads,
-    token_by_token,
 )
 from eval.bench.peers.bigram_model import Bigram
 from eval.bench.peers.order2_sampler import synthesize
-from ngrammix import Evidence, MatchModel, NgramCache
+from eval.bench.peers.token_by_token import TokenByToken
+from ngrammix import MatchModel, NgramCache
 from quant import gptq
 
 
@@ -28,15 +28,11 @@ def test_the_peers_find_the_same_evidence(rng):
     cache = NgramCache(vocab_size=5, order=order)
     ours = cache.observe(tokens)
 
-    walked = Evidence.allocate(order, len(tokens))
-    state = token_by_token.allocate(order, cache)
+    peer = TokenByToken(order, cache)
     for part in (slice(0, 700), slice(700, None)):
-        piece = Evidence.allocate(order, len(tokens[part]))
-        token_by_token.observe(tokens[part], state, piece, part.start)
-        walked._columns[:, part] = piece._columns
-        walked.discounts[:, part] = piece.discounts
-    np.testing.assert_array_equal(walked._columns, ours._columns)
-    np.testing.assert_array_equal(walked.discounts, ours.discounts)
+        evidence = peer.observe(tokens[part], part.start)
+        np.testing.assert_array_equal(evidence._columns, ours._columns[:, part])
+        np.testing.assert_array_equal(evidence.discounts, ours.discounts[:, part])
 
     longest = order - 1
     for walk, same in [(python_dict.walk_plain, [0, 1, 2, 4]), (python_dict.walk_tuned, range(6))]:
@@ -55,12 +51,10 @@ def test_a_walk_over_cleared_memory_finds_the_same(rng):
     tokens = rng.integers(0, 5, 500)
     cache = NgramCache(vocab_size=5, order=3)
     ours = cache.observe(tokens)
-    state = token_by_token.allocate(3, cache)
-    assert token_by_token.seconds(tokens, state) > 0
-    state.clear()
-    again = Evidence.allocate(3, len(tokens))
-    token_by_token.observe(tokens, state, again, 0)
-    np.testing.assert_array_equal(again._columns, ours._columns)
+    peer = TokenByToken(3, cache)
+    assert peer.seconds(tokens) > 0
+    peer.clear()
+    np.testing.assert_array_equal(peer.observe(tokens, 0)._columns, ours._columns)
 
 
 @pytest.mark.parametrize("dense", [1, numpy_counts.DENSE])  # np.bincount, np.add.at

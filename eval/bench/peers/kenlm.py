@@ -109,7 +109,8 @@ def arpa(words: list[str], order: int) -> str:
     p(w|h) = (c(hw) - D) / n(h) + b(h) p(w|h'), b(h) = D u(h) / n(h), where h' lacks the first word
     of h, and n(h), u(h) are the sum and the number of the counts after h (Chen and Goodman 1999).
     """
-    counts = [Counter(zip(*(words[i:] for i in range(k)), strict=False)) for k in _to(order)]
+    orders = range(1, order + 1)
+    counts = [Counter(zip(*(words[i:] for i in range(k)), strict=False)) for k in orders]
     totals: Counter[tuple[str, ...]] = Counter()
     distinct: Counter[tuple[str, ...]] = Counter()
     for grams in counts:
@@ -120,9 +121,9 @@ def arpa(words: list[str], order: int) -> str:
     uniform = 1 / (len(counts[0]) + 1)  # over the words seen and the unknown one
     sizes = [len(grams) for grams in counts]
     sizes[0] += 3  # <unk>, and two that are required but never queried
-    lines = ["\\data\\", *(f"ngram {k}={n}" for k, n in zip(_to(order), sizes, strict=True))]
+    lines = ["\\data\\", *(f"ngram {k}={n}" for k, n in zip(orders, sizes, strict=True))]
     shorter: dict[tuple[str, ...], float] = {}
-    for k, grams in zip(_to(order), counts, strict=True):
+    for k, grams in zip(orders, counts, strict=True):
         lines += ["", f"\\{k}-grams:"]
         if k == 1:
             lines += [f"{log10(backoff[()] * uniform):.6f}\t<unk>", "-99\t<s>", "-99\t</s>"]
@@ -136,7 +137,3 @@ def arpa(words: list[str], order: int) -> str:
             lines.append(f"{line}\t{log10(backoff[gram]):.6f}" if gram in backoff else line)
         shorter = longer
     return "\n".join([*lines, "", "\\end\\", ""])
-
-
-def _to(order: int) -> range:
-    return range(1, order + 1)

@@ -1,7 +1,5 @@
 """The peer: the same exact tables, updated token by token instead of order by order."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,17 +85,19 @@ def walk(
             seen[k] = ended[k]
 
 
-@dataclass(eq=False)
-class State:
-    """Tables of their final size and the state of the stream."""
+class TokenByToken:
+    """Tables of their final size, those of the cache `sizes`, and the state of the stream."""
 
-    slots: tuple[NDArray[np.uint32], ...]
-    bits: NDArray[np.uint64]
-    rows: tuple[NDArray[np.uint32], ...]
-    used: NDArray[np.int64]
-    nodes: NDArray[np.uint32]
-    seen: NDArray[np.uint32]
-    counts_of_counts: NDArray[np.int64]
+    def __init__(self, order: int, sizes: NgramCache) -> None:
+        tables = sizes._tables
+        self.order = order
+        self.slots = tuple(GrowingArray(len(t.slots), 1).array.reshape(-1) for t in tables)
+        self.bits = np.array([t.bits for t in tables], np.uint64)
+        self.rows = tuple(GrowingArray(len(t) + 1, t.rows.shape[1]).array for t in tables)
+        self.used = np.zeros(order + 1, np.int64)
+        self.nodes, self.seen = np.zeros((2, order + 1), np.uint32)
+        self.counts_of_counts = np.zeros((order, 2), np.int64)
+        self.clear()
 
     def clear(self) -> None:
         """Forget everything; all of the memory is touched."""
@@ -106,39 +106,17 @@ class State:
         for counts in (self.used, self.counts_of_counts):
             counts[...] = 0
 
+    def observe(self, tokens: NDArray[np.int64], start: int) -> Evidence:
+        """Evidence of `tokens` (T,), the first at position `start`; then they are learned."""
+        evidence = Evidence.allocate(self.order, len(tokens))
+        walk(
+            tokens, self.slots, self.bits, self.rows, self.used, self.nodes, self.seen,
+            self.counts_of_counts, evidence._columns, evidence.discounts, start,
+        )  # fmt: skip
+        return evidence
 
-def allocate(order: int, sizes: NgramCache) -> State:
-    """Empty tables as large as those of the cache `sizes`."""
-    shapes = [(len(table), len(table.slots), table.rows.shape[1]) for table in sizes._tables]
-    state = State(
-        slots=tuple(GrowingArray(n_slots, 1).array.reshape(-1) for _, n_slots, _ in shapes),
-        bits=np.array([table.bits for table in sizes._tables], np.uint64),
-        rows=tuple(GrowingArray(n + 1, columns).array for n, _, columns in shapes),
-        used=np.zeros(order + 1, np.int64),
-        nodes=np.zeros(order + 1, np.uint32),
-        seen=np.zeros(order + 1, np.uint32),
-        counts_of_counts=np.zeros((order, 2), np.int64),
-    )
-    state.clear()
-    return state
-
-
-def observe(tokens: NDArray[np.int64], state: State, evidence: Evidence, start: int) -> None:
-    """Write the evidence of `tokens` (T,), the first at position `start`, and learn them."""
-    walk(
-        tokens, state.slots, state.bits, state.rows, state.used, state.nodes, state.seen,
-        state.counts_of_counts, evidence._columns, evidence.discounts, start,
-    )  # fmt: skip
-
-
-def seconds(tokens: NDArray[np.int64], state: State) -> float:
-    """Seconds to observe the tokens, after the tables were cleared and touched."""
-
-    def blocks() -> None:
-        for start in range(0, len(tokens), BLOCK):
-            block = tokens[start : start + BLOCK]
-            evidence = Evidence.allocate(len(state.nodes) - 1, len(block))
-            observe(block, state, evidence, start)
-
-    state.clear()
-    return timed(blocks)
+    def seconds(self, tokens: NDArray[np.int64]) -> float:
+        """Seconds to observe the tokens, after the tables were cleared and touched."""
+        self.clear()
+        starts = range(0, len(tokens), BLOCK)
+        return timed(lambda: [self.observe(tokens[i : i + BLOCK], i) for i in starts])
