@@ -13,12 +13,12 @@ import zstandard
 ZSTD_LEVELS = (3, 9, 19, 22)  # the fastest is often the best on codes that look like noise
 LZMA_SETTINGS = ((3, 0, 2), (0, 0, 0), (4, 0, 0), (0, 2, 2))  # (lc, lp, pb): text, bytes, words
 MIN_LZMA_WINDOW, MAX_LZMA_WINDOW = 1 << 12, 1 << 26  # bytes
-LZMA_STATE = 1 << 20  # bytes that an lzma decoder takes beside its window, at most
+LZMA_STATE = 1 << 20  # bytes: most that an lzma decoder needs beside its window
 INSTALL = {"brotli": "pip install 'ngrammix[brotli]'"}
 
 
 class CodecError(ValueError):
-    """A payload that its codec did not make; the text says what is wrong, in a few words."""
+    """A payload that the codec did not make; the text says in a few words what is wrong."""
 
 
 class Codec(NamedTuple):
@@ -31,7 +31,7 @@ class Codec(NamedTuple):
     module : str
         Module that must be installed.
     compress : callable
-        data -> iterator of payloads, one a setting.
+        data -> iterator of payloads, one for each setting.
     decompress : callable
         (payload, size) -> data, of `size` bytes or (at most a buffer) more if the payload holds
         more; CodecError if the payload is invalid.
@@ -59,7 +59,7 @@ def decompress_none(payload: bytes, size: int) -> bytes:
 
 
 def compress_zstd(data: bytes) -> Iterator[bytes]:
-    """One frame a level; each states the size of its content."""
+    """One frame for each level; a frame states the size of its content."""
     for level in ZSTD_LEVELS:
         yield zstandard.ZstdCompressor(level=level).compress(data)
 
@@ -80,7 +80,7 @@ def decompress_zstd(payload: bytes, size: int) -> bytes:
 
 
 def compress_brotli(data: bytes) -> Iterator[bytes]:
-    """The slowest and smallest setting, with the widest window that every decoder takes."""
+    """One stream of the slowest setting, with the widest window that every decoder accepts."""
     yield _load("brotli").compress(data, quality=11, lgwin=24)
 
 
@@ -98,7 +98,7 @@ def decompress_brotli(payload: bytes, size: int) -> bytes:
 
 
 def compress_lzma(data: bytes) -> Iterator[bytes]:
-    """One xz stream a setting of (lc, lp, pb), the context that predicts a byte."""
+    """One xz stream for each setting of (lc, lp, pb), the context that predicts a byte."""
     lzma = _load("lzma")
     for lc, lp, pb in LZMA_SETTINGS:
         options = {"dict_size": _lzma_window(len(data)), "lc": lc, "lp": lp, "pb": pb}

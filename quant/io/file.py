@@ -1,10 +1,9 @@
 """Save quantized tensors, and arrays beside them, in one small file; loading gives the same bits.
 
 The content is a safetensors file: codes as ``NAME:codes``, side arrays as ``NAME:ARRAY``, any other
-array as ``NAME``; its metadata have, under ``ngrammix``, a JSON record of each tensor. The content
-is cut into its header and one piece a dtype, with all arrays of the dtype, and these are compressed
-by `quant.io.container`. zstd and brotli make one stream of all codes no larger than one stream a
-tensor.
+array as ``NAME``; its metadata has, under ``ngrammix``, a JSON record of each tensor. The content
+is cut into its header and one piece for each dtype, which are compressed by `quant.io.container`.
+zstd and brotli compress all codes together to no more bytes than each tensor alone.
 """
 
 import json
@@ -197,7 +196,7 @@ def check_size(path: Path, n_bytes: int, max_bytes: int) -> None:
 
 @contextmanager
 def content_errors(path: Path) -> Iterator[None]:
-    """Turn errors of reading the content into ValueError: `save` did not write this content."""
+    """Raise any error of reading the content as a ValueError: `save` did not write this content."""
     try:
         yield
     except (

@@ -1,7 +1,7 @@
 """Run a model one block at a time, from recorded block inputs (as GPTQ's reference code does).
 
-Transformers call a list of like blocks one after the other: each block takes the output of the
-block before it, and further arguments that no block changes (masks, position embeddings).
+A transformer calls a list of blocks of one class, one after the other. Each block takes the output
+of the block before it, and further arguments that no block changes (masks, position embeddings).
 `record` runs the model once and records the input of the first block and the further arguments of
 each block. `BlockChain` then runs the blocks alone, so that quantizing a weight takes forward
 passes of its block and not of the whole model.
@@ -52,9 +52,10 @@ class Recording(NamedTuple):
 
 
 class BlockChain:
-    """The hidden states of all batches before one block of a model.
+    """Hidden states of all batches before one block of a model.
 
-    In memory are one hidden state a calibration token, and the further arguments of the blocks.
+    Memory holds one hidden state for each calibration token, and the further arguments of the
+    blocks.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ class BlockRecorder:
         """Record the arguments of a block."""
         index = len(self.calls)
         if index == len(self.blocks) or block is not self.blocks[index]:
-            raise NotAChainError("its blocks are not called once each, in order")
+            raise NotAChainError("the blocks are not called once each, in order")
         arguments: dict[Any, Any] = dict(enumerate(args))
         arguments |= kwargs
         slot = next((key for key, value in arguments.items() if is_float_tensor(value)), None)
@@ -167,7 +168,7 @@ class BlockRecorder:
 
 
 def record(model: nn.Module, blocks: list[nn.Module], batch: Any) -> Recording:
-    """Run the model on a batch, and record the calls of its blocks; NotAChainError as there."""
+    """Run the model on a batch, and record the calls of its blocks; may raise NotAChainError."""
     recorder = BlockRecorder(blocks)
     hooks: list[Any] = []
     try:
@@ -180,7 +181,7 @@ def record(model: nn.Module, blocks: list[nn.Module], batch: Any) -> Recording:
         for hook in hooks:
             hook.remove()
     if len(recorder.calls) != len(blocks):
-        raise NotAChainError("its blocks are not called once each, in order")
+        raise NotAChainError("the blocks are not called once each, in order")
     assert recorder.hidden is not None
     assert recorder.output is not None
     return Recording(recorder.hidden, recorder.calls, recorder.output)
@@ -189,14 +190,14 @@ def record(model: nn.Module, blocks: list[nn.Module], batch: Any) -> Recording:
 def check_chain(model: nn.Module, list_name: str, batch: Any, pending: Iterable[Tensor]) -> None:
     """Check that the blocks may be run one at a time while pending weights change.
 
-    The pending weights are perturbed for one batch: the input of the first block and the further
-    arguments of all blocks must stay the same, and the chain must reproduce the hidden state after
-    the last block, twice over. The weights must be restored afterwards.
+    The pending weights are perturbed; the caller must restore them. For one batch, the input of the
+    first block and the further arguments of all blocks must then be the same as before, and the
+    blocks alone must give the same hidden state after the last block as the model, two times.
 
     Raises
     ------
     NotAChainError
-        Otherwise.
+        If the arguments or the hidden states differ, or a block raises an error.
     """
     blocks = blocks_of(model, list_name)
     before = record(model, blocks, batch)
@@ -206,7 +207,7 @@ def check_chain(model: nn.Module, list_name: str, batch: Any, pending: Iterable[
     after = record(model, blocks, batch)
     fixed = [before.hidden, *tensors_in(before.calls)], [after.hidden, *tensors_in(after.calls)]
     if len(fixed[0]) != len(fixed[1]) or not all(map(torch.equal, *fixed)):
-        raise NotAChainError("arguments of its blocks depend on weights that are quantized later")
+        raise NotAChainError("arguments of the blocks depend on weights that are quantized later")
     for _ in range(2):
         hidden = before.hidden
         with frozen(model), torch.no_grad():
@@ -215,18 +216,18 @@ def check_chain(model: nn.Module, list_name: str, batch: Any, pending: Iterable[
                     hidden = hidden_of(block_call.run(block, hidden))
             except NotAChainError:
                 raise
-            except Exception as error:  # of the model's own code, which may not run out of place
+            except Exception as error:  # whatever the model's code raises: a block cannot run alone
                 raise NotAChainError(f"a block alone raises {error!r}") from error
         difference = (hidden - after.output).abs().max()
         if not difference <= TOLERANCE * after.output.abs().max():
-            raise NotAChainError("its blocks alone give other outputs than the model")
+            raise NotAChainError("the blocks alone give other outputs than the model")
 
 
 def hidden_of(output: Any) -> Tensor:
     """Hidden state in the output of a block: the output itself, or its first item."""
     hidden = output[0] if isinstance(output, tuple | list) and output else output
     if not is_float_tensor(hidden):
-        raise NotAChainError("a block does not return a hidden state, or a tuple that begins so")
+        raise NotAChainError("a block returns neither a hidden state nor a tuple of one")
     assert isinstance(hidden, Tensor)
     return hidden
 

@@ -31,7 +31,7 @@ class QuantizedModel:
     aliases : dict of str
         First name of each tied tensor, by its further names.
     report : tuple of TensorReport
-        One report a tensor; empty for a model that was loaded from a file.
+        One report for each tensor; empty for a model that was loaded from a file.
     """
 
     tensors: dict[str, Any]

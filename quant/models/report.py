@@ -67,7 +67,7 @@ def relative_mse(matrix: NDArray[Any], decoded: NDArray[Any]) -> float:
 
 
 def make_table(reports: Iterable[TensorReport], bits_per_weight: float) -> str:
-    """Table of reports: a line a tensor, one line for all kept tensors, the totals, the notes."""
+    """Table: a line for each tensor, one for all kept tensors, one for the totals; then notes."""
     reports = list(reports)
     kept = [report for report in reports if report.quantizer == "keep"]
     rows = [cells(report) for report in reports if report.quantizer != "keep"]

@@ -10,10 +10,11 @@ So W' is quantized in the place of W, with the Hessian of x̃. This is the asymm
 GPTAQ (Li, Yin, Lee, Xiao and Panda 2025, https://arxiv.org/abs/2504.02692), which compensates the
 difference column by column.
 
-Both models run one block at a time (`quant.models.block_chain`), so that the time grows with the
-number of blocks. In memory are two hidden states a calibration token, x and x̃: 2 x tokens x width
-numbers. A model whose blocks cannot be run alone takes two forward passes of the whole model for
-each group of weights with the same inputs, so that the time grows with the square of its depth.
+The model and its partly quantized copy run one block at a time (`quant.models.block_chain`), so
+that the time grows with the number of blocks. Memory holds two hidden states for each calibration
+token, one of each model: 2 x tokens x width numbers. If the blocks cannot run alone, each group of
+weights with the same inputs takes two forward passes of the whole model, and the time grows with
+the square of the depth.
 """
 
 from collections.abc import Callable
@@ -94,7 +95,7 @@ class SequentialCalibration:
         return self._inputs
 
     def _collect(self, name: str) -> tuple[Float64, Float64]:
-        """The same for one weight, over all batches."""
+        """`inputs_of` for one weight, summed over all batches."""
         from quant.calibration.model_call import call
 
         chains = self._chains_at(name)

@@ -75,7 +75,7 @@ def codes(rng):
 
 
 def test_best_is_the_smallest_of_all_installed(codes, rng):
-    sizes = {name: len(compress(codes, name)) for name, its in CODECS.items() if its.is_installed}
+    sizes = {name: len(compress(codes, name)) for name, each in CODECS.items() if each.is_installed}
     assert len(compress(codes)) == min(sizes.values()) < 0.5 * len(codes)
     noise = rng.bytes(1000)
     assert len(compress(noise)) == OVERHEAD + 1000

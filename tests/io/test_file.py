@@ -1,6 +1,7 @@
 """save and load: the same bits come back, and nothing else does."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import torch
 
 from quant.base.config import QuantizedTensor
 from quant.base.matrix import Layout
-from quant.io import file as store
 from quant.io.codecs import CODECS
 from quant.io.file import load, save
 from quant.io.records import NUMPY_DTYPES
@@ -123,7 +123,7 @@ def test_packed_codes_take_their_bits(rng):
     q = ScalarConfig(bits=6).encode(rng.normal(size=(64, 64)))
     save("loose", {"a": q}, codec="none")
     save("tight", {"a": q}, codec="none", packed=True)
-    loose, tight = (store.Path(name).stat().st_size for name in ("loose", "tight"))
+    loose, tight = (Path(name).stat().st_size for name in ("loose", "tight"))
     assert 4096 // 4 - 20 < loose - tight < 4096 // 4 + 20  # but for what JSON says of it
 
 
@@ -137,12 +137,12 @@ def test_one_name_may_be_any_string(tensors):
 def test_the_same_tensors_are_the_same_bytes(tensors):
     save("q", tensors)
     save("r", tensors)
-    assert store.Path("q").read_bytes() == store.Path("r").read_bytes()
+    assert Path("q").read_bytes() == Path("r").read_bytes()
 
 
 def test_a_failure_leaves_the_old_file(tensors, monkeypatch):
     save("q", tensors)
-    before = store.Path("q").read_bytes()
+    before = Path("q").read_bytes()
 
     def full(descriptor):
         raise OSError("no space left")
@@ -151,7 +151,7 @@ def test_a_failure_leaves_the_old_file(tensors, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         save("q", {"other": tensors["norm"]})
     assert os.listdir() == ["q"]  # noqa: PTH208
-    assert store.Path("q").read_bytes() == before
+    assert Path("q").read_bytes() == before
 
 
 def test_what_could_not_be_loaded_is_not_saved(tensors):

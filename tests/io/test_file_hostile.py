@@ -1,6 +1,7 @@
 """load: files that `save` did not write are refused, whatever they hold."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from quant.base.config import QuantizedTensor
-from quant.io import file as store
 from quant.io.container import compress
-from quant.io.file import KEY, load, save
+from quant.io.file import KEY, load, read_content, read_index, save
 from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.scalar import ScalarConfig
 
@@ -47,9 +47,9 @@ def refusal(call, *arguments, **options):
 
 def rewrite(change, name="q"):
     """The file again, whole to all appearances, after `change(index, arrays)`."""
-    path = store.Path(name)
-    raw = store.read_content(path, 1 << 20)
-    index, arrays = store.read_index(raw), load_safetensors(raw)
+    path = Path(name)
+    raw = read_content(path, 1 << 20)
+    index, arrays = read_index(raw), load_safetensors(raw)
     index, arrays = change(index, arrays) or (index, arrays)
     raw = save_safetensors(arrays, {KEY: index if isinstance(index, str) else json.dumps(index)})
     path.write_bytes(compress(raw, "none"))
@@ -57,10 +57,10 @@ def rewrite(change, name="q"):
 
 def test_files_of_another_kind_are_refused(tensors):
     save("q", tensors)
-    whole = store.Path("q").read_bytes()
+    whole = Path("q").read_bytes()
 
     def load_bytes(content):
-        store.Path("other").write_bytes(content)
+        Path("other").write_bytes(content)
         return refusal(load, "other")
 
     assert (
@@ -83,7 +83,7 @@ def test_files_of_another_kind_are_refused(tensors):
 
 def test_every_flip_cut_and_tail_is_refused(tensors):
     save("q", {"a": tensors["rows"], "b": tensors["norm"]})
-    path = store.Path("q")
+    path = Path("q")
     whole = path.read_bytes()
     for at in range(len(whole)):
         for other in (
@@ -105,8 +105,8 @@ def test_what_takes_too_much_is_refused_first(tensors, monkeypatch):
 
     rows = tensors["rows"]
     save("q", {"a": rows}, packed=True)
-    size = store.Path("q").stat().st_size
-    content = len(store.read_content(store.Path("q"), 1 << 20))
+    size = Path("q").stat().st_size
+    content = len(read_content(Path("q"), 1 << 20))
     needed = content + 60 + 4 * 60  # codes unpacked, and weights
     assert load("q", needed)["a"].codes.tolist() == rows.codes.tolist()
     too_much(needed - 1, needed)
@@ -123,7 +123,7 @@ def test_what_takes_too_much_is_refused_first(tensors, monkeypatch):
         index["a"]["layout"]["shape"] = [1 << 40, 1 << 50]
 
     rewrite(grow)
-    too_much(1 << 31, len(store.read_content(store.Path("q"), 1 << 20)) + 60 + (1 << 92))
+    too_much(1 << 31, len(read_content(Path("q"), 1 << 20)) + 60 + (1 << 92))
 
 
 def put(*path, value):
@@ -216,9 +216,9 @@ def test_content_that_makes_no_sense_is_refused(tensors, change, text):
 
 def test_bools_are_0_or_1():
     save("q", {"a": np.ones(3, bool)})
-    raw = bytearray(store.read_content(store.Path("q"), 1 << 20))
+    raw = bytearray(read_content(Path("q"), 1 << 20))
     raw[-1] = 2
-    store.Path("q").write_bytes(compress(bytes(raw), "none"))
+    Path("q").write_bytes(compress(bytes(raw), "none"))
     assert refusal(load, "q") == (
         "q: content is not what save writes: a: bools must be bytes of 0 or 1, got other bytes; "
         "make the array again; use another copy"
@@ -233,7 +233,7 @@ def test_no_header_of_safetensors_is_refused(monkeypatch):
         ((2).to_bytes(8, "little") + b"{}", "KeyError('__metadata__')"),
         ((30).to_bytes(8, "little") + b'{"__metadata__":{"other":"{}"}}', "Expecting"),
     ]:  # fmt: skip
-        store.Path("q").write_bytes(compress(raw, "none"))
+        Path("q").write_bytes(compress(raw, "none"))
         assert refusal(load, "q").startswith(f"q: content is not what save writes: {text}")
 
 
@@ -241,7 +241,7 @@ def test_no_header_of_safetensors_is_refused(monkeypatch):
 def test_hostile_content_never_crashes(tensors, packed, tmp_path):
     save("q", tensors, packed=packed)
     path = tmp_path / "q"
-    whole = store.read_content(path, 1 << 20)
+    whole = read_content(path, 1 << 20)
 
     @given(st.integers(0, len(whole) - 1), st.binary(min_size=1, max_size=3))
     def check(at, data):

@@ -42,8 +42,8 @@ def test_the_first_code_is_in_the_lowest_bits(codes, bits, packed):
 @pytest.mark.kernels
 def test_any_layout_is_packed_in_its_own_order():
     codes = np.arange(-12, 12, dtype=np.int8).reshape(4, 6)
-    for its in (codes, codes.T, codes[::2, ::-1], codes[:, 1]):
-        assert unpack(pack(its, 5), 5, its.size, "int8").tolist() == its.ravel().tolist()
+    for view in (codes, codes.T, codes[::2, ::-1], codes[:, 1]):
+        assert unpack(pack(view, 5), 5, view.size, "int8").tolist() == view.ravel().tolist()
     packed = pack(codes, 5)
     apart = np.repeat(packed, 2)[::2]
     assert not apart.flags.c_contiguous

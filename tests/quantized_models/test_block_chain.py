@@ -191,11 +191,11 @@ def test_the_work_grows_with_the_depth_and_not_its_square(batches):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (Looped, "its blocks are not called once each, in order"),
+        (Looped, "the blocks are not called once each, in order"),
         (Outer, "a block does not take the output of the block before it"),
-        (Borrowed, "arguments of its blocks depend on weights that are quantized later"),
-        (FirstOutput, "arguments of its blocks depend on weights that are quantized later"),
-        (Stateful, "its blocks alone give other outputs than the model"),
+        (Borrowed, "arguments of the blocks depend on weights that are quantized later"),
+        (FirstOutput, "arguments of the blocks depend on weights that are quantized later"),
+        (Stateful, "the blocks alone give other outputs than the model"),
     ],
 )
 def test_other_models_run_whole_and_say_so(kind, reason, batches, monkeypatch):

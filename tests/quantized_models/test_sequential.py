@@ -92,9 +92,9 @@ def test_outputs_are_closer_to_what_they_were(seed):
 
 def test_the_model_its_dtype_and_its_layout_stay(batches):
     model = Deep().bfloat16()
-    before = {name: its.clone() for name, its in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     q = quantized(model, SEQUENTIAL, batches)
-    assert all(torch.equal(its, before[name]) for name, its in model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     for tensor in q.tensors.values():
         if isinstance(tensor, QuantizedTensor):
             assert tensor.dequantize().dtype == torch.bfloat16
@@ -137,10 +137,10 @@ def test_a_batch_that_does_not_reach_a_weight_counts_for_nothing():
             return self.last(rows) if len(rows) > 2 else rows
 
     rows, model = torch.randn(6, 5), Sometimes()
-    alone, beside = (quantized(model, SEQUENTIAL, its) for its in ([rows], [rows, rows[:2]]))
+    alone, beside = (quantized(model, SEQUENTIAL, each) for each in ([rows], [rows, rows[:2]]))
     assert calibrate(model, [rows, rows[:2]]).n_matmuls[1]["last.weight"] == 0
     calibrations = [
-        SequentialCalibration(model, calibrate(model, its)) for its in ([rows], [rows, rows[:2]])
+        SequentialCalibration(model, calibrate(model, each)) for each in ([rows], [rows, rows[:2]])
     ]
     (first, _), (second, _) = (
         calibration.inputs_of(("last.weight",)) for calibration in calibrations
@@ -158,7 +158,7 @@ def test_what_is_aimed_at_is_the_least_squares_solution(rng):
     found = compensated_target(weight, hessian.matrix(), x.T.astype(np.float64) @ moved / 400)
     best = np.linalg.lstsq(moved, x @ weight.T, rcond=None)[0].T
     outputs = x @ weight.T
-    misses = [np.square(moved @ its.T - outputs).mean() for its in (best, found, weight)]
+    misses = [np.square(moved @ matrix.T - outputs).mean() for matrix in (best, found, weight)]
     assert misses[0] <= misses[1] <= misses[0] + 0.05 * (misses[2] - misses[0])
 
 
