@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
@@ -24,8 +23,9 @@ from safetensors.numpy import save as save_safetensors
 from quant.base.config import check_int
 from quant.io.container import compress_pieces, decompress
 from quant.io.records import QuantizedRecord, RawRecord, record_from_json, to_record
+from quant.types import Array
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Array]
 
 METADATA = "__metadata__"
 KEY = "ngrammix"

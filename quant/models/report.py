@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tabulate import tabulate
+
+from quant.types import Array
 
 HEADER = ("tensor", "role", "shape", "quantizer", "bits", "rel. MSE", "error", "share", "s")
 ALIGNMENTS = ("left",) * 4 + ("right",) * 5
@@ -60,7 +60,7 @@ class TensorReport:
         return prod(self.shape)
 
 
-def relative_mse(matrix: NDArray[Any], decoded: NDArray[Any]) -> float:
+def relative_mse(matrix: Array, decoded: Array) -> float:
     """Sum of squared differences, divided by the sum of squares of `matrix`."""
     error = np.square(matrix - decoded, dtype=np.float64).sum()
     return float(error / np.square(matrix, dtype=np.float64).sum()) if error else 0.0
