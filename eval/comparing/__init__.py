@@ -1,1 +1,1 @@
-"""What a comparison is made of: sources of logits, published rules, result."""
+"""Comparison of mixers: sources of logits, published rules, results."""

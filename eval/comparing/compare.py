@@ -1,4 +1,4 @@
-"""Compare: many mixers, and the published rules, on the same tokens and one forward pass."""
+"""Compare mixers and published rules on the same tokens, with one forward pass."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,30 +19,30 @@ from ngrammix.experts.chain import ALL, CHOICES
 from ngrammix.logits import lookup_logprobs
 from ngrammix.mixer import Mixer
 
-# Our mixer, and under the names of the experts that are left what it is without the others.
+# The whole mixer, and mixers with fewer experts under the names of those experts.
 MIXERS: dict[str, Callable[..., Mixer]] = {"ngrammix": Mixer}
 MIXERS |= {experts: partial(Mixer, experts=experts) for experts in CHOICES if experts != ALL}
 DEFAULT = ("ngrammix", *PUBLISHED_RULES)
 NAMES = (*MIXERS, *PUBLISHED_RULES)
-MODEL = "model"  # the baseline: always there
+MODEL = "model"  # the baseline, first in every comparison
 
 Totals = dict[str, Floats]  # by setting: nats (U,) of each unit
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison:
-    """What each mixer spent on each unit of the text; the first mixer is the model alone.
+    """Nats of each mixer on each unit of the text; the first mixer is the model alone.
 
     Attributes
     ----------
     mixers, settings : K names
-        Of the mixers, and of the setting that each is shown at: a rule's cheapest in hindsight.
+        Names of the mixers and of their settings; for a rule the cheapest setting in hindsight.
     nats : (K, U) float64, nats
         Cost of each unit.
     sizes : (U,) float64
-        Bytes of each unit, or its tokens where the source knows no bytes.
+        Bytes of each unit; tokens if the source has no byte counts.
     unit : str
-        What a unit is.
+        Name of the unit: documents, or blocks of tokens.
     """
 
     mixers: tuple[str, ...]
@@ -55,7 +55,7 @@ class Comparison:
 
 
 class Panel:
-    """The mixers under comparison, and the exact counts that all published rules share."""
+    """The mixers of a comparison, and the exact counts that all published rules share."""
 
     def __init__(self, names: Sequence[str], **cache: Any) -> None:
         self._mixers = {name: MIXERS[name](**cache) for name in names if name in MIXERS}
@@ -66,7 +66,7 @@ class Panel:
             self._learners.append(self._counts)
 
     def learn(self, tokens: Tokens) -> None:
-        """Let every cache learn tokens (T,) that are not scored."""
+        """Let every cache learn tokens (T,) without scoring them."""
         for learner in self._learners:
             learner.learn(tokens)
 
@@ -78,9 +78,9 @@ class Panel:
     def nats(
         self, logits: Any, targets: Tokens, positions: Tokens
     ) -> Iterator[tuple[str, str, Floats]]:
-        """(mixer, setting, cost (N,) in nats) of everyone, the model first; then all have learned.
+        """(mixer, setting, nats (N,)) of each mixer, the model first; all then learn the targets.
 
-        logits (N, V); targets (N,); positions (N,): where they stand in the stream, for the errors.
+        logits (N, V); targets (N,); positions (N,): indices in the stream, for the error texts.
         """
         if self._rules:
             features = make_features(self._counts, logits, targets, positions)
@@ -102,7 +102,7 @@ def compare(
     memory_limit: int | str | None = None,
     progress: bool = False,
 ) -> Comparison:
-    """Cost of the source's tokens under each mixer, all fed by one pass over the logits.
+    """Nats of the source's tokens under each mixer, from one pass over the logits.
 
     Memory holds one sum for each setting and unit.
 
@@ -111,9 +111,9 @@ def compare(
     source : Source
         Logits, tokens and documents.
     names : sequence of str
-        Which mixers, of `NAMES`.
+        Mixers out of `NAMES`.
     order : int in 1..32
-        Of every cache.
+        Length of the longest n-gram of every cache.
     memory_limit : int or str, optional
         Most bytes of each cache, such as ``"2GiB"``.
     progress : bool
@@ -122,7 +122,7 @@ def compare(
     Raises
     ------
     ValueError
-        If a name, the order or the limit is none, or the logits cannot be scored.
+        If a name, the order or the limit is invalid, or the logits cannot be scored.
     """
     check_names(names)
     panel = Panel(names, vocab_size=source.vocab_size, order=order, memory_limit=memory_limit)
@@ -161,18 +161,18 @@ def sum_by_unit(panel: Panel, source: Source, unit_of_token: Tokens, bar: Any) -
 
 
 def add_to_units(total: Floats, unit: Tokens, nats: Floats) -> None:
-    """Add nats (N,) to the total (U,) of each token's unit (N,), ascending without gaps."""
+    """Add nats (N,) to the totals (U,) of the tokens' units (N,), ascending without gaps."""
     sums = np.bincount(unit - unit[0], nats)
     total[unit[0] : unit[0] + len(sums)] += sums
 
 
 def cheapest(totals: Totals) -> str:
-    """The setting that spent least on the whole text."""
+    """The setting with the fewest nats on the whole text."""
     return min(totals, key=lambda setting: float(totals[setting].sum()))
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless each of the names is one of a mixer, and none comes twice."""
+    """Raise ValueError unless the names are different ones of `NAMES`."""
     for name in names:
         if name not in NAMES:
             raise ValueError(f"mixers must be of {', '.join(NAMES)}, got {name!r}; check the name")

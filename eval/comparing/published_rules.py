@@ -1,15 +1,15 @@
-"""The published rules of mixing a model with an n-gram cache, on exact counts: the rules.
+"""Published rules that mix a model with an n-gram cache, as baselines, on exact counts.
 
-Each rule is a distribution over the vocabulary, fixed before its token came, so it is compared at
-its honest best: on a cache that no hash deceives, at the best of its published settings, chosen
-with hindsight on the very text that is scored. Where no context of at least one token is known, the
-model stays unchanged. The rules are those of scripts of the Parameter Golf contest, given by their
-pull requests.
+Each rule is a distribution over the vocabulary that is fixed before its token. It is compared at
+its best: with exact counts instead of hashed ones, and at the best of its published settings,
+chosen in hindsight on the scored text. If no context of at least one token has been seen, the
+model's distribution is used unchanged. The rules come from scripts of the Parameter Golf contest,
+cited by pull request.
 
-The scripts count raw; here each rule has the counts that serve it better. On a real 11.6
-M-parameter model's FineWeb tokens, cold and after a prefill of 2.8 M tokens, in BPB: raw ones gain
-the Dirichlet posterior 0.0015 and 0.0041, the fixed weight 0 and 0.0033 (it has its choice);
-Kneser-Ney's gain the tilt 0.0001 to 0.0005.
+The scripts use raw counts; here each rule uses the counts that suit it better. Measured on FineWeb
+tokens with a model of 11.6 M parameters, cold and after a prefill of 2.8 M tokens, in BPB: raw
+counts gain the Dirichlet posterior 0.0015 and 0.0041, and the fixed weight 0 and 0.0033 (both kinds
+are among its settings); Kneser-Ney counts gain the tilt 0.0001 to 0.0005.
 """
 
 import math
@@ -25,9 +25,9 @@ from eval.comparing.features import Features
 from eval.types import Floats, Tokens
 
 Rule = Callable[[Features], Floats]
-Settings = dict[str, Rule]  # under the name of each setting: nats (N,) of features about N tokens
+Settings = dict[str, Rule]  # by name of the setting: nats (N,) from features of N tokens
 
-# What a linear rule mixes in: (N,) nats, log-probability under the cache.
+# The cache's distribution in a linear mixture: log-probabilities (N,), nats.
 CACHES: dict[str, Callable[[Features], Floats]] = {
     "longest match": attrgetter("log_match"),
     "backoff": attrgetter("log_backoff"),
@@ -52,7 +52,7 @@ HEDGE_THRESHOLDS = (0.5, 0.8)  # #2050
 
 
 def mixed(features: Features, weight: float | Floats, cache: str) -> Floats:
-    """Nats (N,) under (1 - w) p + w q, where w is one number or (N,), in (0, 1)."""
+    """Nats (N,) under (1 - w) p + w q; weight w in (0, 1), a number or (N,)."""
     log_q = CACHES[cache](features)
     log_mixed = np.logaddexp(np.log1p(-weight) + features.log_p, np.log(weight) + log_q)
     return -np.where(features.context > 0, log_mixed, features.log_p)
@@ -71,23 +71,23 @@ def by_entropy(
 def dirichlet(features: Features, concentrations: Sequence[float], min_context: int) -> Floats:
     """Nats (N,) under p_k(a) = (c_k(a) + s_k p_{k-1}(a)) / (n_k + s_k), with the model below.
 
-    concentrations: s_k of contexts of k = 1, 2, ... tokens, the last for all longer ones; contexts
-    of fewer than `min_context` tokens leave the model as it is.
+    concentrations: s_k for contexts of k = 1, 2, ... tokens, the last one for all longer contexts.
+    Contexts of fewer than `min_context` tokens are not used.
     """
     counts, followers = features.raw.target_count, features.raw.followers
     log_p = features.log_p.copy()
     for k in range(min_context, len(followers)):
         s = concentrations[min(k, len(concentrations)) - 1]
-        known = np.flatnonzero(followers[k])
-        with np.errstate(divide="ignore"):  # log 0 = -inf: never seen there
-            log_counts = np.log(counts[k, known].astype(np.float64))
-        log_sum = np.logaddexp(log_counts, math.log(s) + log_p[known])
-        log_p[known] = log_sum - np.log(followers[k, known] + s)
+        seen = np.flatnonzero(followers[k])
+        with np.errstate(divide="ignore"):  # log 0 = -inf: never seen after this context
+            log_counts = np.log(counts[k, seen].astype(np.float64))
+        log_sum = np.logaddexp(log_counts, math.log(s) + log_p[seen])
+        log_p[seen] = log_sum - np.log(followers[k, seen] + s)
     return -log_p
 
 
 class Trigger(NamedTuple):
-    """When a hint is believed: by its share, the context's tokens and the context's counts."""
+    """Condition to use a hint: least share, least context length, least number of followers."""
 
     threshold: float
     min_context: int
@@ -97,7 +97,7 @@ class Trigger(NamedTuple):
         return f">={self.threshold:g}, k>={self.min_context}, n>={self.min_count}"
 
     def positions(self, features: Features) -> Tokens:
-        """Indices of the positions where it fires."""
+        """Indices of the positions at which the condition holds."""
         fires = features.confidence >= self.threshold
         fires &= features.context >= self.min_context
         fires &= features.followers >= self.min_count
@@ -105,9 +105,9 @@ class Trigger(NamedTuple):
 
 
 def tilt_gain(features: Features, positions: Tokens, beta: float | Floats) -> Floats:
-    """Nats that p'(a) = p(a) e**(beta [a = h]) / Z saves at each place.
+    """Nats saved at each position by p'(a) = p(a) e**(beta [a = h]) / Z.
 
-    Z = 1 + p(h) (e**beta - 1), which needs no pass over the vocabulary.
+    Z = 1 + p(h) (e**beta - 1), which needs no sum over the vocabulary.
     """
     log_z = np.log1p(np.exp(features.log_hint[positions]) * np.expm1(beta))
     gain: Floats = beta * features.is_hint[positions] - log_z
@@ -115,7 +115,7 @@ def tilt_gain(features: Features, positions: Tokens, beta: float | Floats) -> Fl
 
 
 def one_hint(features: Features, trigger: Trigger, beta: float, by_confidence: bool) -> Floats:
-    """Nats (N,) under the model tilted towards one hint, by beta or by beta times its share."""
+    """Nats (N,) under the model tilted towards one hint by beta, or by beta times its share."""
     positions = trigger.positions(features)
     strength = beta * features.confidence[positions] if by_confidence else beta
     nats = -features.log_p
@@ -124,9 +124,9 @@ def one_hint(features: Features, trigger: Trigger, beta: float, by_confidence: b
 
 
 class Hedge:
-    """Bayes mixture of tilts of several strengths, uniform at the beginning of the stream.
+    """Bayes mixture of tilts of several strengths, with a uniform prior.
 
-    One call or many: the weights go on where the last call left them.
+    The weights are kept from call to call.
     """
 
     def __init__(self, trigger: Trigger, betas: Sequence[float]) -> None:
@@ -134,7 +134,7 @@ class Hedge:
         self._log_weights = np.full((len(betas), 1), -math.log(len(betas)))
 
     def __call__(self, features: Features) -> Floats:
-        """Nats (N,), each the log of the mixture's product before the token over that after it."""
+        """Nats (N,): the log of the mixture's likelihood before the token over that after it."""
         positions = self._trigger.positions(features)
         gains = np.stack([tilt_gain(features, positions, beta) for beta in self._betas])
         log_shares = np.cumsum(np.hstack([self._log_weights, gains]), axis=1)
@@ -146,7 +146,7 @@ class Hedge:
 
 
 def fixed_settings() -> Settings:
-    """One weight for the whole stream."""
+    """Settings of a linear mixture with a fixed weight."""
     return {
         f"w={weight:g}, {cache}": partial(mixed, weight=weight, cache=cache)
         for cache, weight in product(CACHES, WEIGHTS)
@@ -154,7 +154,7 @@ def fixed_settings() -> Settings:
 
 
 def entropy_settings() -> Settings:
-    """A weight that grows with the model's entropy."""
+    """Settings of a linear mixture whose weight grows with the model's entropy."""
     return {
         "{:g}+{:g}sig({:g}(H-{:g})), ".format(*constants) + cache: partial(
             by_entropy, constants=constants, cache=cache
@@ -164,7 +164,7 @@ def entropy_settings() -> Settings:
 
 
 def dirichlet_settings() -> Settings:
-    """The model as prior of a hierarchy of Dirichlet posteriors."""
+    """Settings of a hierarchy of Dirichlet posteriors with the model as prior."""
     lists: dict[str, Sequence[float]] = {f"s={s:g}": [s] for s in CONCENTRATIONS}
     lists["s={:g}, {:g}, {:g}, ...".format(*CONCENTRATIONS_BY_CONTEXT)] = CONCENTRATIONS_BY_CONTEXT
     return {
@@ -174,7 +174,7 @@ def dirichlet_settings() -> Settings:
 
 
 def one_hint_settings() -> Settings:
-    """A tilt towards the hint of the longest context."""
+    """Settings of a tilt towards the hint of the longest context."""
     triggers = [Trigger(*gate) for gate in product(THRESHOLDS, MIN_CONTEXTS, MIN_COUNTS)]
     return {
         f"beta={beta:g}{'c' if by_confidence else ''}, {trigger}": partial(
@@ -185,9 +185,9 @@ def one_hint_settings() -> Settings:
 
 
 def hedge_settings() -> Settings:
-    """No one strength of the tilt, but all of them, weighted by what they saved so far.
+    """Settings of a Bayes mixture over all strengths of the tilt.
 
-    A strength of 0 is among them: it costs a fraction of a bit and bounds the loss.
+    Strength 0 is one of them, which bounds the loss at a fraction of a bit.
     """
     triggers = [Trigger(*gate) for gate in product(HEDGE_THRESHOLDS, MIN_CONTEXTS, MIN_COUNTS)]
     return {f"{trigger}": Hedge(trigger, (0.0, *BETAS)) for trigger in triggers}

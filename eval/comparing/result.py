@@ -1,4 +1,4 @@
-"""The result of a comparison and its forms: table, signature line, JSON."""
+"""Result of a comparison, as table, signature line and JSON."""
 
 import json
 import math
@@ -25,20 +25,20 @@ k tokens of the context, n its counts, c times the hint's share of them"""
 
 @dataclass(frozen=True, kw_only=True)
 class MixerRow:
-    """One mixer's figures; errors are None where there were fewer than two units to resample.
+    """Figures of one mixer; errors are None if there are fewer than two units to resample.
 
     Attributes
     ----------
     mixer, setting : str
-        The mixer, and the setting that it is shown at.
+        The mixer and its setting.
     score : float
-        Bits per byte, or per token where no bytes are known.
+        Bits per byte; bits per token without byte counts.
     gain, gain_error : float
-        What it saves of the model's score, and the standard error.
+        Score of the model minus this one, and its standard error.
     bits : float
-        Of the whole text.
+        Bits of the whole text.
     bits_more, bits_more_error : float
-        Bits of the whole text beyond those of the first mixer named, and the standard error.
+        Bits of the whole text minus those of the first mixer, and their standard error.
     """
 
     mixer: str
@@ -53,16 +53,16 @@ class MixerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonResult:
-    """Every mixer's figures and every condition that made them."""
+    """Figures of every mixer, and every condition that affects them."""
 
     rows: tuple[MixerRow, ...]
     conditions: Mapping[str, Any]
     signature: str
 
     def to_json(self) -> str:
-        """JSON object, one flat level: the conditions, then each mixer's figures by its name.
+        """Flat JSON object: the conditions, then the figures of each mixer under its name.
 
-        A name's signs are written ``_``: ``bpb_one_hint``; bits per token are ``bpt``.
+        Punctuation in names becomes ``_``: ``bpb_one_hint``. Bits per token are ``bpt``.
         """
         score = "bpb" if self.conditions["bytes"] is not None else "bpt"
         flat = dict(self.conditions)
@@ -81,7 +81,7 @@ class ComparisonResult:
         return json.dumps(flat, indent=2) + "\n"
 
     def table(self) -> str:
-        """One line a mixer, what the errors are, and the signature."""
+        """One line for each mixer, an explanation of the errors, and the signature."""
         score = "BPB" if self.conditions["bytes"] is not None else "bits/token"
         cells = [("", "setting", score, "gain", "+-", "bits more", "+-")]
         cells += [
@@ -111,16 +111,16 @@ class ComparisonResult:
 
 
 def figure(value: float | None, form: str) -> str:
-    """Text of a figure, or of one that nobody knows."""
+    """Text of a figure; ``?`` for None."""
     return "?" if value is None else format(value, form)
 
 
 def make_comparison_result(comparison: Comparison, source: Source) -> ComparisonResult:
-    """Figures of a comparison, with their standard errors, and the conditions that made them."""
+    """Figures of a comparison with their standard errors, and the conditions."""
     nats, sizes = comparison.nats, comparison.sizes
     size = float(sizes.sum())
     errors = standard_errors(np.concatenate([nats[0] - nats, nats - nats[1]]), sizes)
-    known = [None if math.isnan(error) else bits(error) for error in errors.tolist()]
+    bit_errors = [None if math.isnan(error) else bits(error) for error in errors.tolist()]
     rows = [
         MixerRow(
             mixer=mixer,
@@ -134,7 +134,7 @@ def make_comparison_result(comparison: Comparison, source: Source) -> Comparison
         )
         for mixer, setting, spent, gain_error, more_error in zip(
             comparison.mixers, comparison.settings, nats,
-            known[: len(nats)], known[len(nats) :], strict=True,
+            bit_errors[: len(nats)], bit_errors[len(nats) :], strict=True,
         )
     ]  # fmt: skip
     conditions = make_conditions(comparison, source)
@@ -144,7 +144,7 @@ def make_comparison_result(comparison: Comparison, source: Source) -> Comparison
 
 
 def make_conditions(comparison: Comparison, source: Source) -> dict[str, Any]:
-    """Everything that can move a figure, under flat keys."""
+    """Every condition that affects a figure, under flat keys."""
     prefill = np.concatenate([np.empty(0, np.int64), *source.prefill])
     return source.conditions() | {
         "bytes": round(comparison.sizes.sum()) if source.token_bytes is not None else None,
@@ -162,7 +162,7 @@ def make_conditions(comparison: Comparison, source: Source) -> dict[str, Any]:
 
 
 def make_signature(conditions: Mapping[str, Any]) -> str:
-    """One line: the conditions that a figure must not be quoted without."""
+    """One line: the conditions without which a figure must not be quoted."""
     prefill = conditions["prefill_sha256"]
     short = {
         "data": conditions["data_sha256"][:16],

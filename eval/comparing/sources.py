@@ -1,4 +1,4 @@
-"""Where logits and their tokens come from: text through a model, or files saved before."""
+"""Sources of logits and their tokens: a model that reads text, or saved arrays."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from eval.scoring.windows import make_window_shape
 from eval.tokenizers.base import Tokenizer
 from eval.types import Floats, Tokens
 
-BLOCK_LOGITS = 1 << 23  # logits of a file held at a time: 64 MB as float64
+BLOCK_LOGITS = 1 << 23  # logits of a file in memory at a time: 64 MB as float64
 
 
 class LogitRows(NamedTuple):
-    """Logits (N, V) of any kind, the tokens (N,) int64 that came, and whether a document begins.
+    """Logits (N, V), array or tensor, their targets (N,) int64, and whether a document begins.
 
-    Where one begins, no context of the cache reaches back before these rows.
+    Contexts of the cache do not extend over the beginning of a document.
     """
 
     logits: Any
@@ -33,7 +33,7 @@ class LogitRows(NamedTuple):
 
 
 class Source(Protocol):
-    """What a comparison asks of its data; T tokens in stream order."""
+    """Logits of T tokens in stream order."""
 
     @property
     def vocab_size(self) -> int:
@@ -41,36 +41,36 @@ class Source(Protocol):
 
     @property
     def document(self) -> Tokens:
-        """(T,): index of each token's document, ascending from 0."""
+        """(T,) int64: index of each token's document, ascending from 0."""
 
     @property
     def token_bytes(self) -> Floats | None:
-        """(T,): bytes of the raw text that each token stands for, or None if nobody knows."""
+        """(T,) float64: bytes of the raw text that each token stands for; None if unknown."""
 
     @property
     def prefill(self) -> Sequence[Tokens]:
-        """Tokens that every cache learns before the first one is scored."""
+        """Tokens that every cache learns before the first score."""
 
     def rows(self) -> Iterator[LogitRows]:
         """All logits, in stream order."""
 
     def conditions(self) -> dict[str, Any]:
-        """Data and model as they stand in the signature; complete once all batches were read."""
+        """Data and model for the signature; complete after all rows were read."""
 
 
 class TextSource:
-    """Documents as a model reads them, window by window.
+    """Logits of a model that reads documents window by window.
 
     Parameters
     ----------
     data : Data
-        Documents, all of which are read at once.
+        Documents; all of them are tokenized at once.
     model : Model
         Reads windows of its context length.
     config : ScoreConfig, optional
-        Says how windows lie.
+        Its `windows`, `context`, `stride` and `limit` choose the windows.
     tokenizer : Tokenizer, optional
-        In the place of the model's own.
+        Default: the model's own.
 
     Raises
     ------
@@ -101,7 +101,7 @@ class TextSource:
         self.token_bytes: Floats = n_bytes.astype(np.float64)
 
     def rows(self) -> Iterator[LogitRows]:
-        """All logits, a few windows at a time."""
+        """All logits, one batch of windows at a time."""
         for batch in self._feed.batches(self._pieces):
             logits = scored_logits(self._model.logits(batch.inputs), batch.is_scored)
             start = 0
@@ -124,29 +124,28 @@ class TextSource:
 
 
 class SavedSource:
-    """Logits that some model left in a file, and the tokens that they were computed for.
+    """Logits of some model in a file, and the tokens that they predict.
 
-    The tokens are one stream for the cache, whatever documents they hold. The file of logits is
-    mapped into memory and read once, block by block.
+    For the cache the tokens are one stream, without document boundaries. The file of logits is
+    memory-mapped and read once, block by block.
 
     Parameters
     ----------
     logits : path
-        ``.npy`` (T, V) float16, float32 or float64: row t, unnormalised, is for token t.
+        ``.npy`` (T, V) float16, float32 or float64, unnormalised: row t predicts token t.
     tokens : path
         ``.npy`` (T,) of integers, or a Parameter Golf shard ``.bin``.
     n_bytes : int >= 1, optional
-        Raw bytes of all tokens. The number of each is not known: each is taken to
-        stand for the same share.
+        Raw bytes of all tokens. Every token counts as the same share of them.
     bos : int, optional
-        The token that begins a document, for the standard errors alone.
+        The token that begins a document; used for the standard errors only.
     prefill : paths
-        Of tokens that every cache learns beforehand.
+        Files of tokens that every cache learns before the first score.
 
     Raises
     ------
     ValueError
-        If a file is not what it should be, or the arguments do not fit each other.
+        If a file has the wrong format, or the arguments do not fit each other.
     """
 
     def __init__(
@@ -193,16 +192,17 @@ class SavedSource:
 
 
 def document_index(tokens: Tokens, bos: int | None) -> Tokens:
-    """(T,): index of each token's document, where `bos` begins one; without it all are one.
+    """(T,) int64: index of each token's document; each `bos` begins one, None: one document.
 
-    Tokens before the first `bos` are a document of their own. ValueError if `bos` never comes.
+    Tokens before the first `bos` are a document of their own. ValueError if `bos` does not occur.
     """
     if bos is None:
         return np.zeros(len(tokens), np.int64)
     begins = tokens == bos
     if not begins.any():
         raise ValueError(
-            f"bos must be a token that begins documents, got {bos}, which never comes; leave it out"
+            f"bos must be a token that begins documents, got {bos}, which does not occur; "
+            "leave it out"
         )
     document: Tokens = np.cumsum(begins) - begins[0]
     return document

@@ -1,1 +1,1 @@
-"""Many ranks: who runs the model where, and how they talk."""
+"""Scoring on several ranks of torch.distributed."""

@@ -6,9 +6,10 @@ wherever the model runs. The content of a batch does not depend on the number of
 does any figure, provided that the model computes the same bits on every rank. On CPUs this takes
 the same number of threads (``OMP_NUM_THREADS``) on every rank.
 
-The store of torch.distributed, held by torchrun or by rank 0, has three further uses. Every rank
-writes heartbeats there, so a rank that computes or loads for long is not mistaken for one that
-hangs. The first error is written there for all ranks, and what rank 0 knows of its model.
+The store of torch.distributed, which torchrun or rank 0 hosts, has three uses beside. Every rank
+writes heartbeats to it, so a rank that computes or loads for long is not taken for one that hangs.
+The first error is written to it for all ranks. Rank 0 writes the name of its model, versions and
+number of threads to it, which the other ranks compare.
 """
 
 import json
@@ -47,7 +48,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds. torchrun kills a rank 30 s after it has told it to stop; in sum this is below a minute.
 START_TIMEOUT = 50.0  # for all ranks to start
 RANK_TIMEOUT = 20.0  # without a heartbeat
-ERROR_TIMEOUT = 5.0  # for the rank that has failed first to write its error
+ERROR_TIMEOUT = 5.0  # for the rank that failed first to write its error
 HEARTBEATS = 20  # in RANK_TIMEOUT
 FOREVER = timedelta(days=365)  # of gloo's own timeout: heartbeats tell who hangs
 THREAD_NAME = "ngrammix-ranks"  # of transfers
@@ -135,7 +136,7 @@ class Ranks:
         """Write an error for all ranks, unless one was written before; returns the first one."""
         try:
             return str(self._store.compare_set("error", "", text).decode())
-        except RuntimeError:  # the process that held the store is gone
+        except RuntimeError:  # the process that hosted the store is gone
             return text
 
     def leave(self) -> None:

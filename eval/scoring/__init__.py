@@ -1,1 +1,1 @@
-"""What a score is made of, from documents in tokens to the figures of the result."""
+"""Scoring: from documents to tokens, windows, batches, scores and the result."""

@@ -84,12 +84,12 @@ def test_blocks_of_the_file_do_not_show(saved, monkeypatch, block):
     np.testing.assert_allclose(pieces.nats, whole.nats, rtol=1e-10)
 
 
-def test_company_does_not_matter(saved):
+def test_a_mixer_costs_the_same_beside_others(saved):
     source = partial(SavedSource, *saved)
-    together = compare(source(), ["one-hint", "ngrammix"], order=3, memory_limit="8MiB")
+    both = compare(source(), ["one-hint", "ngrammix"], order=3, memory_limit="8MiB")
     for row, name in enumerate(("one-hint", "ngrammix"), start=1):
         alone = compare(source(), [name], order=3, memory_limit="8MiB")
-        np.testing.assert_array_equal(alone.nats, together.nats[[0, row]])
+        np.testing.assert_array_equal(alone.nats, both.nats[[0, row]])
         assert alone.memory_limit == 8 << 20
 
 
@@ -132,14 +132,14 @@ def test_text_costs_what_score_says(tmp_path):
 
 
 def test_refusals(saved):
-    known = (
+    names_of_mixers = (
         "ngrammix, tilt+guard, gate+guard, guard, tilt+gate+switch, tilt+switch, gate+switch, "
         "switch, tilt+gate, tilt, gate, fixed, entropy, dirichlet, one-hint, hedge"
     )
     for names, text in (
-        (["backoff"], f"mixers must be of {known}, got 'backoff'; check the name"),
-        (["model"], f"mixers must be of {known}, got 'model'; check the name"),
-        ([""], f"mixers must be of {known}, got ''; check the name"),
+        (["backoff"], f"mixers must be of {names_of_mixers}, got 'backoff'; check the name"),
+        (["model"], f"mixers must be of {names_of_mixers}, got 'model'; check the name"),
+        ([""], f"mixers must be of {names_of_mixers}, got ''; check the name"),
         (["fixed", "hedge", "fixed"],
          "mixers must differ, got fixed,hedge,fixed; name each one once"),
     ):  # fmt: skip
@@ -149,7 +149,7 @@ def test_refusals(saved):
 
 
 @pytest.mark.parametrize("names", [["ngrammix"], ["fixed", "ngrammix"]])
-def test_a_bad_logit_is_named_by_its_place_in_the_file(arrays, saved, monkeypatch, names):
+def test_a_bad_logit_is_named_by_its_position_in_the_file(arrays, saved, monkeypatch, names):
     monkeypatch.setattr("eval.comparing.sources.BLOCK_LOGITS", 100 * V)
     logits = arrays[0].copy()
     logits[1234, 2] = np.nan
@@ -162,7 +162,7 @@ def test_a_bad_logit_is_named_by_its_place_in_the_file(arrays, saved, monkeypatc
     )
 
 
-def test_standings_hold_every_figure_and_condition(saved):
+def test_a_result_holds_every_figure_and_condition(saved):
     source = SavedSource(*saved, n_bytes=9000, bos=0, prefill=[saved[0].with_name("p.npy")])
     comparison = compare(source, ["one-hint", "ngrammix"], order=4)
     result = make_comparison_result(comparison, source)

@@ -89,7 +89,7 @@ def test_refused_arguments(saved, tmp_path):
          f"tokens must be as many as the rows of logits, got 5 in {tmp_path / 'few.npy'} for 11 "
          f"in {logits}; row t holds the logits of token t"),
         ({"n_bytes": 0}, "bytes must be >= 1, got 0; it is the size of the raw text"),
-        ({"bos": 9}, "bos must be a token that begins documents, got 9, which never comes; "
+        ({"bos": 9}, "bos must be a token that begins documents, got 9, which does not occur; "
                      "leave it out"),
         ({"prefill": [tmp_path / "high.npy"]},
          f"tokens in {tmp_path / 'high.npy'} must be in [0, 4), got 4 at position 0; raise "

@@ -16,7 +16,7 @@ from ngrammix import snapshot
 GO_ON = "run again, with the same --checkpoint to go on"
 LIMIT = 60  # seconds, after which a rank hangs
 
-# A model that fails at its eighth batch, on the rank and in the manner that SICK says.
+# A model that fails at its eighth batch, on the rank and in the manner of the variable SICK.
 SICK = """
 import os, pathlib, signal
 import numpy as np
@@ -57,8 +57,8 @@ def start(folder, n_ranks, *options, **environment):
     )  # fmt: skip
 
 
-def said(folder, stream="stderr"):
-    """What the ranks said, in their order."""
+def output_of(folder, stream="stderr"):
+    """Output of the ranks, in the order of the ranks."""
     paths = (folder / "log").glob(f"*/attempt_0/*/{stream}.log")
     return [path.read_text(encoding="utf-8") for path in sorted(paths)]
 
@@ -87,28 +87,28 @@ def one_thread():
 def test_any_number_of_ranks_has_the_same_outcome(tmp_path, one_thread, capsys, n_ranks):
     (tmp_path / "a").write_bytes(reference_text()[:11_000])
     (tmp_path / "b").write_bytes(reference_text()[20_000:25_000])
-    # Seven batches: neither two ranks nor three come out even, and the last round has but one.
+    # Seven batches: two or three ranks do not divide them, so the last group has one batch.
     data = ["--data", str(tmp_path / "a"), str(tmp_path / "b"), "--batch", "4", "--stride", "200"]
     assert main(["score", *data, "--out", str(tmp_path / "alone")]) == 0
     capsys.readouterr()
     run = start(tmp_path, n_ranks, *data, "--out", "out", "--json")
-    assert run.wait(LIMIT) == 0, said(tmp_path)
+    assert run.wait(LIMIT) == 0, output_of(tmp_path)
     assert outcome(tmp_path / "out") == outcome(tmp_path / "alone")
     result = (tmp_path / "out" / "result.json").read_text(encoding="utf-8")
-    assert said(tmp_path, "stdout") == [result + "\n"] + [""] * (n_ranks - 1)
-    assert said(tmp_path) == [""] * n_ranks
+    assert output_of(tmp_path, "stdout") == [result + "\n"] + [""] * (n_ranks - 1)
+    assert output_of(tmp_path) == [""] * n_ranks
 
 
 @pytest.fixture
 def sick(tmp_path, monkeypatch):
-    """(Options of a run that fails, its outcome where it does not)."""
+    """(Options of a run that fails, the outcome of the run without a failure)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "sick.py").write_text(SICK, encoding="utf-8")
     (tmp_path / "text").write_bytes(reference_text()[:9000])
     options = ["--data", "text", "--model", "sick:make", "--bos", "0"]
     assert main(["score", *options, "--out", "whole"]) == 0
-    return [*options, "--checkpoint", "kept", "--checkpoint-every", "1000"], outcome(
+    return [*options, "--checkpoint", "checkpoint", "--checkpoint-every", "1000"], outcome(
         tmp_path / "whole"
     )
 
@@ -122,7 +122,7 @@ def go_on(folder, options, expected):
 
 
 def snapshot_position(folder):
-    with snapshot.opened(folder / "kept" / "checkpoint.ngrammix") as (values, _):
+    with snapshot.opened(folder / "checkpoint" / "checkpoint.ngrammix") as (values, _):
         return values["state"]["position"]
 
 
@@ -161,7 +161,7 @@ def test_a_rank_that_fails_is_named_by_all(tmp_path, sick, failing, causes):
         "logits must be numbers below +inf, got nan at position 7456; look for an overflow in the "
         "model, or compute the logits in float32"
     )
-    assert said(tmp_path) == [
+    assert output_of(tmp_path) == [
         "" if cause is None else f"ngrammix: error: rank {rank} of 3: {cause.format(nan)}\n"
         for rank, cause in enumerate(causes)
     ]
@@ -173,10 +173,10 @@ def test_an_error_that_nobody_expects_shows_where_it_was(tmp_path, sick):
     options, _ = sick
     run = start(tmp_path, 2, *options, "--out", "out", SICK="1:memory")
     assert run.wait(LIMIT) == 1
-    ours, theirs = said(tmp_path)
-    assert ours == "ngrammix: error: rank 0 of 2: rank 1: RuntimeError: out of memory\n"
-    assert theirs.splitlines()[0].endswith("Traceback (most recent call last):")
-    assert [line.removeprefix("[rank1]: ") for line in theirs.splitlines()[-2:]] == [
+    leader, other = output_of(tmp_path)
+    assert leader == "ngrammix: error: rank 0 of 2: rank 1: RuntimeError: out of memory\n"
+    assert other.splitlines()[0].endswith("Traceback (most recent call last):")
+    assert [line.removeprefix("[rank1]: ") for line in other.splitlines()[-2:]] == [
         "RuntimeError: out of memory", "on rank 1 of 2"
     ]  # fmt: skip
 
@@ -194,9 +194,9 @@ def test_a_rank_that_hangs_is_named_by_all(tmp_path, sick, stopped):
         for rank in range(3)
     ]
     until = monotonic() + LIMIT
-    while said(tmp_path) != wanted and monotonic() < until:
+    while output_of(tmp_path) != wanted and monotonic() < until:
         sleep(0.1)
-    assert said(tmp_path) == wanted
+    assert output_of(tmp_path) == wanted
     # torchrun would wait 30 s for it
     os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), signal.SIGKILL)
     assert run.wait(LIMIT) == 1

@@ -77,11 +77,11 @@ def test_a_constant_ratio_has_no_error(rng):
 def test_all_ratios_see_the_same_resamples(rng):
     a, b = rng.normal(size=(2, 50))
     sizes = np.ones(50)
-    together = standard_errors(np.stack([a, b, a, a - b, 2 * a]), sizes)
-    assert together[0] == together[2]
-    assert together[4] == pytest.approx(2 * together[0])
-    np.testing.assert_allclose(together[3], standard_errors((a - b)[None], sizes)[0])
-    assert (standard_errors(a[None], sizes, seed=1) != together[0]).all()
+    errors_of_five = standard_errors(np.stack([a, b, a, a - b, 2 * a]), sizes)
+    assert errors_of_five[0] == errors_of_five[2]
+    assert errors_of_five[4] == pytest.approx(2 * errors_of_five[0])
+    np.testing.assert_allclose(errors_of_five[3], standard_errors((a - b)[None], sizes)[0])
+    assert (standard_errors(a[None], sizes, seed=1) != errors_of_five[0]).all()
 
 
 @given(st.lists(st.integers(0, 300), max_size=4), st.integers(0, 300))

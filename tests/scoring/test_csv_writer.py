@@ -33,11 +33,11 @@ def make_run(seed, lengths):
     return scored, decoded, [f'a,"b".txt:{i}' for i in range(len(lengths))]
 
 
-def write(records, run, start, stop):
+def write(csv_writer, run, start, stop):
     """Write tokens start..stop - 1 of a run."""
     scored, decoded, names = run
     first = scored.begins[:start].sum()
-    records.write(
+    csv_writer.write(
         Scored(**{
             name: None if column is None else column[start:stop]
             for name, column in vars(scored).items()
@@ -48,9 +48,9 @@ def write(records, run, start, stop):
 
 
 def write_all(folder, run, **options):
-    with CsvWriter(folder, **(options or ALL)) as records:
-        write(records, run, 0, len(run[1]))
-        records.finish()
+    with CsvWriter(folder, **(options or ALL)) as csv_writer:
+        write(csv_writer, run, 0, len(run[1]))
+        csv_writer.finish()
 
 
 def read(path):
@@ -66,11 +66,11 @@ def test_csv_reads_back_every_token(tmp_path):
     scored, decoded, _ = run = make_run(0, [30, 1, 200])
     write_all(tmp_path, run)
     rows = read(tmp_path / "tokens.csv")
-    place = np.concatenate([np.cumsum([0, *scored.n_bytes[a:b]])[:-1] for a, b in
+    offset = np.concatenate([np.cumsum([0, *scored.n_bytes[a:b]])[:-1] for a, b in
                             ((0, 30), (30, 31), (31, 231))])  # fmt: skip
     assert [list(row.values()) for row in rows] == [
         [
-            str(i), str(0 if i < 30 else 1 if i < 31 else 2), str(place[i]), str(len(decoded[i])),
+            str(i), str(0 if i < 30 else 1 if i < 31 else 2), str(offset[i]), str(len(decoded[i])),
             str(scored.tokens[i]), decoded[i].decode("utf-8", "backslashreplace"),
             str(scored.matched_order[i]), f"{scored.nats_model[i] / log(2):.6f}",
             f"{scored.nats_cache[i] / log(2):.6f}", f"{scored.nats[i] / log(2):.6f}",
@@ -111,9 +111,9 @@ def test_the_first_lines_of_the_files(tmp_path):
         nats=np.array([log(2), 0]), nats_cache=np.array([log(2), 0]),
         matched_order=np.array([0, 1]),
     )  # fmt: skip
-    with CsvWriter(tmp_path, has_cache=True, has_match=True) as records:
-        records.write(scored, b",\xff\n", ["x"])
-        records.finish()
+    with CsvWriter(tmp_path, has_cache=True, has_match=True) as csv_writer:
+        csv_writer.write(scored, b",\xff\n", ["x"])
+        csv_writer.finish()
     assert contents(tmp_path) == [
         b"position,document,byte,bytes,token,text,matched_order,bits_cache,bits\r\n"
         b'0,0,0,2,5,",\\xff",0,1.000000,1.000000\r\n'
@@ -131,9 +131,9 @@ def test_what_a_run_does_not_have_is_no_column(tmp_path):
 
 def test_text_that_nobody_knows_is_left_empty(tmp_path):
     scored, _, names = make_run(3, [4])
-    with CsvWriter(tmp_path, **ALL) as records:
-        records.write(scored, None, names)
-        records.finish()
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        csv_writer.write(scored, None, names)
+        csv_writer.finish()
     rows = read(tmp_path / "tokens.csv")
     assert [row["text"] for row in rows] == [""] * 4
     assert [row["bytes"] for row in rows] == [str(n) for n in scored.n_bytes]
@@ -145,37 +145,37 @@ def test_text_that_nobody_knows_is_left_empty(tmp_path):
     st.integers(0, 99),
 )  # fmt: skip
 def test_a_killed_and_resumed_run_leaves_the_same_files(tmp_path_factory, lengths, a, b, seed):
-    folder = tmp_path_factory.mktemp("records")
+    folder = tmp_path_factory.mktemp("csv")
     run, n_tokens = make_run(seed, lengths), sum(lengths)
     write_all(folder, run)
     expected = contents(folder)
     checkpoint, killed = sorted([int(a * n_tokens), int(b * n_tokens)])
-    with CsvWriter(folder, **ALL) as records:
-        write(records, run, 0, checkpoint)
-        state = json.dumps(records.state_dict())
-        write(records, run, checkpoint, killed)
-    with CsvWriter(folder, **ALL, state=json.loads(state)) as records:
-        write(records, run, checkpoint, n_tokens)
-        records.finish()
+    with CsvWriter(folder, **ALL) as csv_writer:
+        write(csv_writer, run, 0, checkpoint)
+        state = json.dumps(csv_writer.state_dict())
+        write(csv_writer, run, checkpoint, killed)
+    with CsvWriter(folder, **ALL, state=json.loads(state)) as csv_writer:
+        write(csv_writer, run, checkpoint, n_tokens)
+        csv_writer.finish()
     assert contents(folder) == expected
 
 
 def test_a_state_is_true_of_the_files_as_they_lie(tmp_path):
     run = make_run(4, [5, 5])
-    with CsvWriter(tmp_path, **ALL) as records:
-        write(records, run, 0, 7)
-        lengths = records.state_dict()["lengths"]
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 7)
+        lengths = csv_writer.state_dict()["lengths"]
         assert [len(content) for content in contents(tmp_path)] == list(lengths.values())
 
 
 def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
     run = make_run(4, [5, 5])
-    with CsvWriter(tmp_path, **ALL) as records:
-        write(records, run, 0, 3)
-        state = records.state_dict()
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 3)
+        state = csv_writer.state_dict()
         before = contents(tmp_path)
-        write(records, run, 3, 10)
-        records.finish()
+        write(csv_writer, run, 3, 10)
+        csv_writer.finish()
     assert contents(tmp_path) != before
     CsvWriter(tmp_path, **ALL, state=state).close()
     assert contents(tmp_path) == before
@@ -184,11 +184,11 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
 def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
     scored, decoded, _ = make_run(5, [3])
     name = b"caf\xe9.txt".decode("utf-8", "surrogateescape")  # as a path of the system comes
-    with CsvWriter(tmp_path, **ALL) as records:
-        records.write(scored, b"".join(decoded), [name])
-        state = json.loads(json.dumps(records.state_dict()))
-    with CsvWriter(tmp_path, **ALL, state=state) as records:
-        records.finish()
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        csv_writer.write(scored, b"".join(decoded), [name])
+        state = json.loads(json.dumps(csv_writer.state_dict()))
+    with CsvWriter(tmp_path, **ALL, state=state) as csv_writer:
+        csv_writer.finish()
     assert read(tmp_path / "documents.csv")[0]["name"] == "caf\\udce9.txt"
 
 
@@ -196,9 +196,9 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
 @pytest.mark.parametrize("size", [None, 3])
 def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
     run = make_run(6, [5, 5])
-    with CsvWriter(tmp_path, **ALL) as records:
-        write(records, run, 0, 7)
-        state = records.state_dict()
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 7)
+        state = csv_writer.state_dict()
     (tmp_path / name).unlink()
     if size is not None:
         (tmp_path / name).write_bytes(b"abc")
@@ -219,33 +219,33 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
 def test_bytes_and_names_must_fit_the_tokens(tmp_path):
     scored, decoded, names = run = make_run(7, [5, 5])
     raw = b"".join(decoded)
-    with CsvWriter(tmp_path, **ALL) as records:
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
         with pytest.raises(ValueError) as error:
-            records.write(scored, raw + b"!", names)
+            csv_writer.write(scored, raw + b"!", names)
         assert str(error.value) == (
             f"raw bytes must be as many as the tokens stand for, got {len(raw) + 1} for {len(raw)} "
             "in the 10 tokens from 0 on; the tokenizer does not encode this text losslessly"
         )
         with pytest.raises(ValueError) as error:
-            records.write(scored, raw, names[:1])
+            csv_writer.write(scored, raw, names[:1])
         assert str(error.value) == (
             "names must be as many as the documents that begin, got 1 for 2 in the 10 tokens from "
             "0 on; name each one"
         )
-        write(records, run, 0, 10)
-        records.finish()
+        write(csv_writer, run, 0, 10)
+        csv_writer.finish()
     assert len(read(tmp_path / "tokens.csv")) == 10
 
 
 def test_a_missing_column_is_named_before_anything_is_written(tmp_path):
     scored, decoded, names = make_run(8, [5, 5])
-    with CsvWriter(tmp_path, **ALL) as records:
-        before = records.state_dict()
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        before = csv_writer.state_dict()
         with pytest.raises(ValueError) as error:
-            records.write(
+            csv_writer.write(
                 Scored(**(vars(scored) | {"matched_order": None})), b"".join(decoded), names
             )
         assert str(error.value) == (
             "tokens must come with matched_order, got None; pass it, or ask for no figures of it"
         )
-        assert records.state_dict() == before
+        assert csv_writer.state_dict() == before

@@ -110,13 +110,13 @@ def errors_of(scored, unit):
 
 def check_errors(figures, expected):
     names = ["bpb", "bpb_model", "bpb_cache", "saved"]
-    found = [figures[f"{name}_standard_error"] for name in names]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    errors = [figures[f"{name}_standard_error"] for name in names]
+    np.testing.assert_allclose(errors, expected, rtol=1e-6)
 
 
 def test_copied_and_novel_are_scored_apart(rng):
     scored = make_scored(rng, [40, 1, 2, 57])
-    scored.is_repeat[-3:] = False, False, True  # settled by the end alone
+    scored.is_repeat[-3:] = False, False, True  # decided at the end of the stream
     copied = np.zeros(100, np.bool_)
     document = np.cumsum(scored.begins)
     for end in np.flatnonzero(scored.is_repeat):

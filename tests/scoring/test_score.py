@@ -62,7 +62,7 @@ def test_scoring_equals_the_plain_loop(tmp_path):
 
 @pytest.mark.parametrize("windows", ["document", "stream"])
 def test_with_everything_off_it_is_an_independent_loop_over_cross_entropy(tmp_path, windows):
-    """The embedded model: no cache, no windows of ours, torch's own loss."""
+    """The embedded model: no cache, no windows of the workbench, torch's own loss."""
     model, texts = (
         load_demo(),
         ["def f(x):\n    return x + 1\n" * 30, "import os\n", "print(1)\n" * 30],
@@ -291,7 +291,7 @@ def test_what_does_not_fit_is_refused(model, config, text):
     assert str(error.value) == text
 
 
-def test_a_model_that_is_no_number_is_refused_by_its_place():
+def test_a_model_that_is_no_number_is_refused_by_its_position():
     class Broken(ToyModel):
         def logits(self, tokens):
             logits = super().logits(tokens)

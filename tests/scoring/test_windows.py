@@ -41,7 +41,7 @@ def test_every_token_is_scored_once_with_enough_context(parts, context, data):
     assert [w.piece.raw for w in cover] == [
         w.piece.raw for w in windows(in_tokens(whole), context, stride, BOS)
     ]
-    found = [b"" for _ in whole]
+    scored = [b"" for _ in whole]
     document = -1
     for window in cover:
         n_new = len(window.piece.tokens)
@@ -52,15 +52,15 @@ def test_every_token_is_scored_once_with_enough_context(parts, context, data):
         else:
             assert n_new <= stride
             assert context - n_new >= context - stride
-        before = [BOS, *found[document]][-context:]  # what can be seen before the first target
+        before = [BOS, *scored[document]][-context:]  # what can be seen before the first target
         seen = [*before, *window.piece.tokens]
         assert window.inputs.tolist() == seen[:-1][-context:]
         assert window.piece.tokens.tolist() == list(window.piece.raw)
         assert window.piece.begins.tolist() == [window.piece.is_context_start] + [False] * (
             n_new - 1
         )
-        found[document] += window.piece.raw
-    assert found == [d.raw for d in whole]
+        scored[document] += window.piece.raw
+    assert scored == [d.raw for d in whole]
 
 
 @given(documents(), st.integers(1, 20), st.integers(1, 4))
@@ -121,10 +121,10 @@ def test_joined_documents_are_one_stream(parts):
 @given(documents(), st.integers(1, 100))
 def test_a_limit_takes_the_first_tokens(parts, limit):
     whole, pieces = parts
-    taken = list(first_tokens(in_tokens(pieces), limit))
+    first = list(first_tokens(in_tokens(pieces), limit))
     everything = b"".join(document.raw for document in whole)
-    assert b"".join(piece.raw for piece in taken) == everything[:limit]
-    assert all(len(piece.tokens) for piece in taken)
+    assert b"".join(piece.raw for piece in first) == everything[:limit]
+    assert all(len(piece.tokens) for piece in first)
 
 
 @given(documents(), st.integers(0, 300))
