@@ -222,7 +222,7 @@ def calibrate(
         raise ValueError(
             f"model must be a torch.nn.Module, got {type(model).__name__}; pass the module itself"
         )
-    check_int(seed, "seed", 0, 2**63 - 1)
+    seed = check_int(seed, "seed", 0, 2**63 - 1)
     limit = None
     if memory_limit is not None:
         limit = parse_bytes(memory_limit, "memory_limit")

@@ -52,10 +52,10 @@ def self_generate(
 
     from quant.calibration.model_call import frozen
 
-    check_int(n_tokens, "n_tokens", 1, 2**31 - 1)
-    check_int(context, "context", 1, 2**31 - 1)
-    check_int(seed, "seed", 0, 2**63 - 1)
-    check_int(batch, "batch", 1, 2**31 - 1)
+    n_tokens = check_int(n_tokens, "n_tokens", 1, 2**31 - 1)
+    context = check_int(context, "context", 1, 2**31 - 1)
+    seed = check_int(seed, "seed", 0, 2**63 - 1)
+    batch = check_int(batch, "batch", 1, 2**31 - 1)
     if type(temperature) not in (int, float) or not 0 < temperature < inf:
         raise ValueError(f"temperature must be a number > 0, got {temperature!r}; 1.0 is usual")
     rng = torch.Generator().manual_seed(seed)
@@ -64,7 +64,7 @@ def self_generate(
     shapes += [(1, rest)] if rest else []
     with torch.no_grad(), frozen(model):
         vocab_size = next_logits(model, torch.zeros((1, 1), dtype=torch.int64)).shape[-1]
-        check_int(bos, "bos", 0, vocab_size - 1)
+        bos = check_int(bos, "bos", 0, vocab_size - 1)
         return [
             sample(model, torch.full((n, 1), bos), length, temperature, rng) for n, length in shapes
         ]

@@ -65,7 +65,7 @@ def compress_pieces(pieces: Iterable[tuple[bytes, int]], codec: str = "best") ->
 
 def compress_piece(data: bytes, codec: str, itemsize: int) -> tuple[bytes, bytes]:
     """(header, payload) of the smallest payload over codecs, settings and shuffling."""
-    check_int(itemsize, "itemsize", 1, 255)
+    itemsize = check_int(itemsize, "itemsize", 1, 255)
     if len(data) % itemsize:
         raise ValueError(
             f"data must be whole items of {itemsize} bytes, got {len(data)} bytes; correct itemsize"

@@ -98,7 +98,7 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, 
         If the file needs more than `max_bytes`, is missing, of another kind or version, cut short,
         longer than it was, altered by a bit, or of a codec that is not installed.
     """
-    check_int(max_bytes, "max_bytes", 0, sys.maxsize)
+    max_bytes = check_int(max_bytes, "max_bytes", 0, sys.maxsize)
     path = Path(path)
     raw = read_content(path, max_bytes)
     with content_errors(path):

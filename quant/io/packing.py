@@ -27,6 +27,7 @@ def pack(codes: Array, bits: int) -> Bytes:
     ValueError
         If the codes have another dtype, or one does not fit into `bits` bits.
     """
+    bits = check_int(bits, "bits", 1, 8)
     check_fits(codes, bits)
     packed: Bytes = np.empty(packed_size(codes.size, bits), np.uint8)
     kernels.pack(np.ascontiguousarray(codes).reshape(-1).view(np.uint8), bits, packed)
@@ -49,8 +50,8 @@ def unpack(packed: Bytes, bits: int, n: int, dtype: str = "uint8") -> Array:
     ValueError
         If `packed` has another dtype or shape, or unused bits that are not 0.
     """
-    check_int(bits, "bits", 1, 8)
-    check_int(n, "n", 0, sys.maxsize)
+    bits = check_int(bits, "bits", 1, 8)
+    n = check_int(n, "n", 0, sys.maxsize)
     check_choice(dtype, "dtype", DTYPES)
     size = packed_size(n, bits)
     if packed.dtype != np.uint8 or packed.shape != (size,):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from quant.base.config import Config, QuantizedTensor, check_choice, check_int
+from quant.base.config import Config, QuantizedTensor, check_bool, check_choice, check_int
 from quant.base.matrix import DTYPES, Layout
 from quant.io.packing import DTYPES as CODE_DTYPES
 from quant.io.packing import check_fits, pack, unpack
@@ -59,7 +59,7 @@ class RawRecord:
         """Array or tensor of the stored array; ValueError if that has another dtype."""
         array = arrays[""]
         check_choice(array.dtype.name, "stored dtype", (stored_dtype(self.dtype),))
-        check_bools(array)
+        check_bool_array(array)
         if not self.is_torch:
             return array
         import torch
@@ -191,7 +191,7 @@ def check_decodable(tensor: QuantizedTensor) -> None:
     check_fits(tensor.codes, tensor.code_bits)
     for name, array in tensor.arrays.items():
         check_choice(array.dtype.name, f"dtype of {name}", NUMPY_DTYPES)
-        check_bools(array)
+        check_bool_array(array)
     tensor.config.check(tensor.codes, tensor.arrays, tensor.layout.matrix_shape)
 
 
@@ -214,13 +214,7 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
         check_int(n, name, 1, sys.maxsize)
 
 
-def check_bool(value: object, name: str) -> None:
-    """Raise ValueError unless the value is a bool."""
-    if type(value) is not bool:
-        raise ValueError(f"{name} must be true or false, got {value!r}; correct it")
-
-
-def check_bools(array: Array) -> None:
+def check_bool_array(array: Array) -> None:
     """Raise ValueError if a bool array has bytes other than 0 and 1, which numpy does not check."""
     if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
         raise ValueError("bools must be bytes of 0 or 1, got other bytes; make the array again")

@@ -201,7 +201,7 @@ def test_fisher_is_the_mean_square_of_gradients_in_outputs(is_frozen):
 
     model = Model().requires_grad_(not is_frozen)
     x = torch.randn(20_000, 3)
-    calibration = calibrate(model, [x[:15_000], (x[15_000:],)], fisher=True, seed=3)
+    calibration = calibrate(model, [x[:15_000], (x[15_000:],)], fisher=True, seed=np.int64(3))
     with torch.no_grad():
         hidden = model.first(x)
         p = model(x).softmax(-1)
@@ -462,7 +462,9 @@ def test_generation_is_the_model_s_own_distribution():
         for row in b:
             pairs.index_put_((row[:-1], row[1:]), torch.ones(len(row) - 1), accumulate=True)
     torch.testing.assert_close(pairs / pairs.sum(1, True), chain.exp(), atol=0.02, rtol=0)
-    again = self_generate(model, 30_030, context=60, bos=2, batch=300)
+    again = self_generate(
+        model, np.int64(30_030), context=np.int32(60), bos=np.uint8(2), batch=np.int64(300)
+    )
     other = self_generate(model, 30_030, context=60, bos=2, batch=300, seed=1)
     assert all(map(torch.equal, batches, again))
     assert not torch.equal(batches[0], other[0])

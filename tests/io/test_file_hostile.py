@@ -171,7 +171,7 @@ def put_array(name, array):
         (put("a", "layout", "dtype", value="bfloat16"),
          "dtype must be one of float16, float32, float64, got 'bfloat16'; correct it"),
         (put("a", "layout", "is_torch", value=1),
-         "is_torch must be true or false, got 1; correct it"),
+         "is_torch must be True or False, got 1; correct it"),
         (put("a", "layout", "extra", value=1), "TypeError"),
         (put("a", "extra", value=1), "TypeError"),
         (put("a", "code_bits", value=True),

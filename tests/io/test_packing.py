@@ -44,10 +44,10 @@ def test_any_layout_is_packed_in_its_own_order():
     codes = np.arange(-12, 12, dtype=np.int8).reshape(4, 6)
     for view in (codes, codes.T, codes[::2, ::-1], codes[:, 1]):
         assert unpack(pack(view, 5), 5, view.size, "int8").tolist() == view.ravel().tolist()
-    packed = pack(codes, 5)
+    packed = pack(codes, np.int64(5))
     apart = np.repeat(packed, 2)[::2]
     assert not apart.flags.c_contiguous
-    assert unpack(apart, 5, 24, "int8").tolist() == codes.ravel().tolist()
+    assert unpack(apart, np.uint8(5), np.int32(24), "int8").tolist() == codes.ravel().tolist()
     assert [packed_size(n, 6) for n in (0, 1, 2, 3, 4)] == [0, 1, 2, 3, 3]
 
 
