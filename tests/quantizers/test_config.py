@@ -53,7 +53,7 @@ def test_json_of_no_config_is_refused():
     )
 
 
-def test_check_choice_and_check_whole_name_what_they_got():
+def test_check_choice_and_check_int_name_what_they_got():
     assert refusal(check_choice, "x", "per", ("row", "tensor")) == (
         "per must be one of row, tensor, got 'x'; correct it"
     )

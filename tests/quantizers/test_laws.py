@@ -22,7 +22,9 @@ pytestmark = pytest.mark.kernels
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 some_config = st.sampled_from(list(CONFIGS.values()))
 sizes = st.tuples(st.integers(1, 5), st.integers(1, 9))
-weights = hnp.arrays(np.float32, sizes, elements=st.floats(-4, 4, width=32))
+# 0 or not so small that float16 scales underflow
+numbers = st.floats(-4, 4, width=32).map(lambda w: w if abs(w) > 1e-3 else 0.0)
+weights = hnp.arrays(np.float32, sizes, elements=numbers)
 
 
 def assert_same(q, other):
@@ -73,7 +75,7 @@ def test_all_bytes_are_counted(config, weight):
 def test_it_comes_back_from_a_file(config, rng, tmp_path):
     q = encode(config, rng.standard_normal((6, 10)))
     for packed in (True, False):
-        quant.save(tmp_path / "q", {"weight": q}, packed=packed)
+        quant.save(tmp_path / "q", {"weight": q}, packed=packed, codec="none")
         back = quant.load(tmp_path / "q")["weight"]
         assert_same(back, q)
         np.testing.assert_array_equal(back.dequantize(), q.dequantize())
