@@ -130,6 +130,6 @@ BENCH = Bench(
             "faiss error": "{relative_mse_faiss:.5f}", "faiss s": "{seconds_faiss:.3f}",
             "error ratio": "{error_ratio:.4f} x", "time ratio": "{seconds_ratio:.2f} x",
         }),
-        "not installed: {missing}",
+        "not installed: {missing:s}",
     ),
 )  # fmt: skip

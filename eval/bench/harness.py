@@ -119,7 +119,7 @@ class Bench:
         From the parsed arguments to the figures, which JSON can hold.
     report : sequence of Table or str
         The tables and paragraphs that are printed. A paragraph is a template of the figures; it is
-        left out if one of its figures is missing or None.
+        left out if a figure is missing, or is None and has a format.
     options : sequence of Option
         Beside ``--out`` and ``--json``.
     add_options : callable, optional
@@ -170,7 +170,7 @@ class Bench:
 
 
 def fill_in(template: str, figures: Figures) -> str:
-    """The template with its figures; empty if one of them is missing or None."""
+    """The template with its figures; empty if one is missing, or is None and has a format."""
     try:
         return template.format_map(figures)
     except (KeyError, TypeError):  # TypeError: None has no format

@@ -68,7 +68,7 @@ def figures(size: int, runs: Sequence[Figures], base: Sequence[Figures]) -> Figu
 
 
 def score(size: int, data: Path, tokens: int, out: Path) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """``result.json`` of a score by so many ranks, and all of its outcome but times."""
+    """``result.json`` of a score with `size` ranks, and all results that no time affects."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
     options = ["--data", str(data), "--limit", str(tokens), "--out", str(out), "--device", "cpu"]
     # One thread a rank, however many there are: as torchrun has it, and for the same bits.
@@ -92,7 +92,7 @@ def score(size: int, data: Path, tokens: int, out: Path) -> tuple[dict[str, Any]
 
 
 def message_bytes(data: Data, tokens: int) -> tuple[float, float]:
-    """Bytes a token of the jobs, and of what comes back, of the embedded model on `data`."""
+    """Bytes a token sent to a rank, and sent back, for the embedded model on `data`."""
     model, config = load_demo(), ScoreConfig(limit=tokens)
     shape = make_window_shape(config, model, model.tokenizer)
     scorer = make_scorer(config, model, model.tokenizer)

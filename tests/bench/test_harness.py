@@ -108,6 +108,7 @@ def test_a_template_without_its_figure_is_empty():
     figures = {"a": {"b": 2.5}, "none": None}
     assert fill_in("{a[b]:.2f} s", figures) == "2.50 s"
     assert fill_in("{a[c]:.2f} s", figures) == fill_in("{none:.2f}", figures) == ""
+    assert fill_in("{none:s}", figures) == ""
 
 
 def test_rows_are_of_the_keys_that_end_with_a_name():
