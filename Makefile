@@ -19,7 +19,7 @@ test: laws
 # Kernels cached without bounds checks must not be taken up, hence a cache folder of their own.
 laws: $(VENV)/.ready-dev
 	$(TWO) NUMBA_DISABLE_JIT=1 NGRAMMIX_MAX_EXAMPLES=5 $(BIN)/python -m pytest -q -n 2 -m kernels
-	$(TWO) NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=build/numba-boundscheck NGRAMMIX_MAX_EXAMPLES=20 \
+	$(TWO) NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/build/numba-boundscheck NGRAMMIX_MAX_EXAMPLES=20 \
 		$(BIN)/python -m pytest -q -n 2 -m kernels
 
 lint: $(VENV)/.ready-dev
