@@ -50,8 +50,8 @@ OPTIONS = (
 
 # As in the recipes: sequential calibration, and coordinate descent after GPTQ.
 SEQUENTIAL: dict[str, Config] = {
-    "gptq int6 sd in turn": recipe.sequential_gptq(INT6),
-    "gptq int4 in turn": recipe.sequential_gptq(INT4),
+    "gptq int6 sd sequential": recipe.sequential_gptq(INT6),
+    "gptq int4 sequential": recipe.sequential_gptq(INT4),
 }
 QUANTIZERS: dict[str, Config] = SEQUENTIAL | {
     "int8": INT8,

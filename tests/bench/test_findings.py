@@ -192,8 +192,8 @@ def test_recipes_are_among_the_quantizers():
     uses = {recipe.rules[-1].use for recipe in RECIPES.values() if len(recipe.rules) == 1}
     others = {RECIPES[name].rules[0].use for name in ("gptq-int8", "gptq-int4-group")}
     assert uses - set(findings.QUANTIZERS.values()) == others
-    in_turn = {recipe.rules[-1].use for recipe in RECIPES.values() if recipe.sequential}
-    assert set(findings.SEQUENTIAL.values()) <= in_turn
+    sequential = {recipe.rules[-1].use for recipe in RECIPES.values() if recipe.sequential}
+    assert set(findings.SEQUENTIAL.values()) <= sequential
 
 
 def test_nothing_lost_is_no_error():
