@@ -4,7 +4,7 @@ import argparse
 
 from eval.commands.from_config import load_data, load_model_of, tokenizer_of
 from eval.commands.output import add_output
-from eval.comparing.compare import DEFAULT, check_names, compare
+from eval.comparing.comparison import DEFAULT, check_names, compare_source
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
 from eval.config import RunConfig, add_options, make_config
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = make_config(RunConfig, vars(arguments) | {"out": None, "data": arguments.data or ()})
     make_folder(arguments.out)
     source = make_source(arguments, config)
-    comparison = compare(
+    comparison = compare_source(
         source, names, config.order, memory_limit=config.memory_limit, progress=True
     )
     result = make_comparison_result(comparison, source)

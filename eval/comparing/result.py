@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.comparing.compare import Comparison
+from eval.comparing.comparison import Comparison
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.data.data_hash import tokens_sha256

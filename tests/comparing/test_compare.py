@@ -4,12 +4,14 @@ import csv
 import json
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eval.comparing import compare as module
-from eval.comparing.compare import MIXERS, NAMES, compare
+from eval import cli, compare, load_model, open_data
+from eval.comparing import comparison as module
+from eval.comparing.comparison import MIXERS, NAMES, compare_source
 from eval.comparing.features import RawAndKnCounts, make_features
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.result import make_comparison_result
@@ -45,7 +47,7 @@ def saved(arrays, tmp_path):
 
 def test_every_mixer_costs_what_it_costs_alone(arrays, saved):
     logits, tokens = arrays
-    comparison = compare(SavedSource(*saved, bos=0), NAMES, order=4)
+    comparison = compare_source(SavedSource(*saved, bos=0), NAMES, order=4)
     assert comparison.mixers == ("model", *NAMES)
     counts = RawAndKnCounts(4, vocab_size=V)
     features = make_features(counts, logits, tokens, np.arange(T))
@@ -66,7 +68,7 @@ def test_every_mixer_costs_what_it_costs_alone(arrays, saved):
 
 def test_costs_are_summed_document_by_document(arrays, saved):
     logits, tokens = arrays
-    comparison = compare(SavedSource(*saved, bos=0), ["ngrammix"], order=4)
+    comparison = compare_source(SavedSource(*saved, bos=0), ["ngrammix"], order=4)
     document = np.cumsum(tokens == 0) - (tokens[0] == 0)
     assert comparison.unit == "documents"
     np.testing.assert_array_equal(comparison.sizes, np.bincount(document))
@@ -77,18 +79,18 @@ def test_costs_are_summed_document_by_document(arrays, saved):
 @pytest.mark.parametrize("block", [V, 100 * V])
 def test_blocks_of_the_file_do_not_show(saved, monkeypatch, block):
     names = ["hedge", "ngrammix", "entropy"] if block > V else ["ngrammix"]
-    whole = compare(SavedSource(*saved), names, order=4)
+    whole = compare_source(SavedSource(*saved), names, order=4)
     monkeypatch.setattr("eval.comparing.sources.BLOCK_LOGITS", block)
-    pieces = compare(SavedSource(*saved), names, order=4)
+    pieces = compare_source(SavedSource(*saved), names, order=4)
     assert pieces.settings == whole.settings
     np.testing.assert_allclose(pieces.nats, whole.nats, rtol=1e-10)
 
 
 def test_a_mixer_costs_the_same_beside_others(saved):
     source = partial(SavedSource, *saved)
-    both = compare(source(), ["one-hint", "ngrammix"], order=3, memory_limit="8MiB")
+    both = compare_source(source(), ["one-hint", "ngrammix"], order=3, memory_limit="8MiB")
     for row, name in enumerate(("one-hint", "ngrammix"), start=1):
-        alone = compare(source(), [name], order=3, memory_limit="8MiB")
+        alone = compare_source(source(), [name], order=3, memory_limit="8MiB")
         np.testing.assert_array_equal(alone.nats, both.nats[[0, row]])
         assert alone.memory_limit == 8 << 20
 
@@ -96,7 +98,9 @@ def test_a_mixer_costs_the_same_beside_others(saved):
 def test_every_cache_learns_the_prefill(arrays, saved):
     logits, tokens = arrays
     prefill = [saved[0].with_name("p.npy"), saved[1]]
-    comparison = compare(SavedSource(*saved, prefill=prefill), ["ngrammix", "fixed"], order=4)
+    comparison = compare_source(
+        SavedSource(*saved, prefill=prefill), ["ngrammix", "fixed"], order=4
+    )
     mixer, counts = Mixer(vocab_size=V, order=4), RawAndKnCounts(4, vocab_size=V)
     for learner in (mixer, counts):
         learner.learn(tokens[:500])
@@ -110,8 +114,8 @@ def test_every_cache_learns_the_prefill(arrays, saved):
 def test_a_variant_takes_part_under_its_own_name(saved, monkeypatch):
     monkeypatch.setitem(MIXERS, "short", lambda order, **cache: Mixer(order=2, **cache))
     monkeypatch.setattr(module, "NAMES", (*MIXERS, *PUBLISHED_RULES))
-    comparison = compare(SavedSource(*saved), ["short", "ngrammix"], order=5)
-    expected = compare(SavedSource(*saved), ["ngrammix"], order=2)
+    comparison = compare_source(SavedSource(*saved), ["short", "ngrammix"], order=5)
+    expected = compare_source(SavedSource(*saved), ["ngrammix"], order=2)
     np.testing.assert_array_equal(comparison.nats[1], expected.nats[1])
     assert (comparison.nats[1] != comparison.nats[2]).any()
 
@@ -120,7 +124,7 @@ def test_text_costs_what_score_says(tmp_path):
     documents = [Document(str(i), b"the cat sat on the mat, %d times" % i) for i in range(31)]
     config = ScoreConfig(order=4, stride=3)
     source = TextSource(Documents(documents), ToyModel(), config)
-    comparison = compare(source, ["ngrammix", "fixed"], 4)
+    comparison = compare_source(source, ["ngrammix", "fixed"], 4)
     result = score(ToyModel(), Documents(documents), config, out=tmp_path)
     with (tmp_path / "documents.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -144,7 +148,7 @@ def test_refusals(saved):
          "mixers must differ, got fixed,hedge,fixed; name each one once"),
     ):  # fmt: skip
         with pytest.raises(ValueError) as error:
-            compare(SavedSource(*saved), names, order=4)
+            compare_source(SavedSource(*saved), names, order=4)
         assert str(error.value) == text
 
 
@@ -155,7 +159,7 @@ def test_a_bad_logit_is_named_by_its_position_in_the_file(arrays, saved, monkeyp
     logits[1234, 2] = np.nan
     np.save(saved[0], logits)
     with pytest.raises(ValueError) as error:
-        compare(SavedSource(*saved), names, order=4)
+        compare_source(SavedSource(*saved), names, order=4)
     assert str(error.value) == (
         "logits must be numbers below +inf, got nan at position 1234; look for an overflow in the "
         "model, or compute the logits in float32"
@@ -164,7 +168,7 @@ def test_a_bad_logit_is_named_by_its_position_in_the_file(arrays, saved, monkeyp
 
 def test_a_result_holds_every_figure_and_condition(saved):
     source = SavedSource(*saved, n_bytes=9000, bos=0, prefill=[saved[0].with_name("p.npy")])
-    comparison = compare(source, ["one-hint", "ngrammix"], order=4)
+    comparison = compare_source(source, ["one-hint", "ngrammix"], order=4)
     result = make_comparison_result(comparison, source)
     nats, sizes = comparison.nats / math.log(2), comparison.sizes
     assert sizes.sum() == pytest.approx(9000)
@@ -192,7 +196,7 @@ def test_a_result_holds_every_figure_and_condition(saved):
 
 def test_without_bytes_figures_are_per_token(saved):
     source = SavedSource(*saved)
-    result = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
+    result = make_comparison_result(compare_source(source, ["ngrammix"], order=4), source)
     assert result.signature.startswith("BPT|data:")
     assert "bytes" not in result.signature
     assert result.rows[0].score == pytest.approx(result.rows[0].bits / T)
@@ -205,7 +209,19 @@ def test_one_unit_has_no_standard_error(arrays, tmp_path):
     np.save(tmp_path / "l.npy", arrays[0][:50])
     np.save(tmp_path / "t.npy", arrays[1][:50])
     source = SavedSource(tmp_path / "l.npy", tmp_path / "t.npy")
-    result = make_comparison_result(compare(source, ["ngrammix"], order=4), source)
+    result = make_comparison_result(compare_source(source, ["ngrammix"], order=4), source)
     assert result.rows[1].gain_error is result.rows[1].bits_more_error is None
     assert result.table().splitlines()[3].split()[-1] == "?"
     assert json.loads(result.to_json())["gain_error_ngrammix"] is None
+
+
+def test_the_face_gives_the_figures_of_the_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = b"The cat sat on the mat. " * 20
+    Path("cats.txt").write_bytes(text)
+    names = ["ngrammix", "gate+guard", "entropy"]
+    data = open_data(["cats.txt"])
+    result = compare(load_model("demo"), data, names, ScoreConfig(order=5))
+    arguments = ["--data", "cats.txt", "--model", "demo", "--mixers", ",".join(names)]
+    assert cli.main(["compare", *arguments, "--order", "5", "--json"]) == 0
+    assert capsys.readouterr().out == result.to_json() + "\n"

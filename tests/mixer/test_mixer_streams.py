@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.comparing.compare import DEFAULT, compare
+from eval.comparing.comparison import DEFAULT, compare_source
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import SavedSource
 from ngrammix import Mixer
@@ -105,7 +105,7 @@ def test_a_real_model_gains_more_than_under_any_published_rule(parameter_golf, t
         tmp_path / "logits.npy", tmp_path / "tokens.npy", n_bytes=158_557,
         prefill=[tmp_path / "before.npy"],
     )  # fmt: skip
-    comparison = compare(source, DEFAULT, order=7)
+    comparison = compare_source(source, DEFAULT, order=7)
     model, ours, *theirs = comparison.nats.sum(axis=1)
     assert len(theirs) == len(PUBLISHED_RULES)
     assert model - ours >= 1.6 * (model - min(theirs))
