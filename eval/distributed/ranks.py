@@ -259,22 +259,47 @@ def connect(info: RankInfo, timeout: float) -> Any:
     Raises
     ------
     ValueError
-        If a rank has not started within `timeout` seconds.
+        If a rank has not started within `timeout` seconds: it names the missing ranks.
     """
     import torch.distributed as dist
-    from torch.distributed.rendezvous import rendezvous
 
     limit = timedelta(seconds=timeout)
     try:
-        store, rank, size = next(rendezvous("env://", timeout=limit))
-        store.set(heartbeat_name(rank), "0")
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
+        deadline = monotonic() + timeout
+        store = open_store(info, limit)
+        store.set(heartbeat_name(info.rank), "0")
+        while missing := [r for r in range(info.size) if not store.check([heartbeat_name(r)])]:
+            if monotonic() > deadline:
+                raise RuntimeError(f"no sign of rank {', '.join(map(str, missing))}")
+            sleep(0.05)
+        dist.init_process_group(
+            "gloo", store=store, rank=info.rank, world_size=info.size, timeout=limit
+        )
     except RuntimeError as error:
         raise ValueError(
             f"all {info.size} ranks must start within {timeout:g} s, got {error}; look at the "
             "errors of the other ranks, and at MASTER_ADDR and MASTER_PORT"
         ) from error
     return store
+
+
+def open_store(info: RankInfo, limit: timedelta) -> Any:
+    """The store at MASTER_ADDR and MASTER_PORT, held by torchrun or else by rank 0.
+
+    Other than the rendezvous of torch, it does not wait for all ranks: so the missing ones can be
+    named.
+    """
+    import torch.distributed as dist
+
+    is_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=info.rank == 0 and not is_torchrun,
+        timeout=limit,
+        wait_for_workers=False,
+        multi_tenant=True,
+    )
 
 
 @contextmanager

@@ -221,10 +221,35 @@ def test_a_rank_that_never_starts_is_an_error(rank):
     assert f"ngrammix: error: rank {rank} of 2: all 2 ranks must start within 3 s, got " in (
         run.stderr
     )
-    assert rank == 1 or "1/2 clients joined" in run.stderr
+    assert rank == 1 or "got no sign of rank 1; look at" in run.stderr  # rank 0 holds the store
     assert run.stderr.endswith(
         "; look at the errors of the other ranks, and at MASTER_ADDR and MASTER_PORT\n"
     )
+
+
+@pytest.mark.slow
+def test_every_rank_names_those_that_never_start():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    ranks = {"WORLD_SIZE": "4", "NGRAMMIX_START_TIMEOUT": "8"}
+    ranks |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "eval", "score", "--data", "text"],
+            env=os.environ | ranks | {"RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 2)
+    ]
+    errors = [run.communicate(timeout=LIMIT)[1] for run in runs]
+    assert [run.returncode for run in runs] == [2, 2]
+    assert errors[0] == (  # rank 2 may only learn that rank 0, which holds the store, is gone
+        "ngrammix: error: rank 0 of 4: all 4 ranks must start within 8 s, got no sign of rank "
+        "1, 3; look at the errors of the other ranks, and at MASTER_ADDR and MASTER_PORT\n"
+    )
+    assert "ngrammix: error: rank 2 of 4: all 4 ranks must start within 8 s, got " in errors[1]
 
 
 @pytest.mark.slow
