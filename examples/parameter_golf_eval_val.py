@@ -26,9 +26,8 @@ def eval_val(model, tokens, rank: int, n_ranks: int) -> float | None:
     mixer, nats = Mixer(vocab_size=VOCAB_SIZE) if rank == 0 else None, 0.0
     for i in range(0, len(starts), n_ranks):  # a window for each rank, in turn
         start = starts[min(i + rank, len(starts) - 1)]
-        x = torch.zeros(SEQ_LEN, dtype=torch.long)
         window = tokens[start : start + SEQ_LEN][: n - start]
-        x[: len(window)] = window
+        x = torch.nn.functional.pad(window, (0, SEQ_LEN - len(window)))
         logits = model(x[None])[0].contiguous()
         rows = [torch.empty_like(logits) for _ in range(n_ranks)] if rank == 0 else None
         dist.gather(logits, rows)
