@@ -12,30 +12,16 @@ from quant.base.matrix import Layout
 from quant.io.codecs import CODECS
 from quant.io.file import load, save
 from quant.io.records import NUMPY_DTYPES
-from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.scalar import ScalarConfig
 
-
-@pytest.fixture(autouse=True)
-def inside(tmp_path, monkeypatch):
-    """Names in the errors are short: everything is where the test stands."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("inside")
 
 
 @pytest.fixture
-def tensors(rng):
+def tensors(tensors):
     """One tensor of every kind."""
-    weight = rng.normal(size=(6, 10)).astype(np.float32)
-    return {
-        "rows": ScalarConfig(bits=6).encode(weight),
-        "affine": ScalarConfig(bits=3, symmetric=False, per="group", group_size=4).encode(
-            torch.from_numpy(weight).bfloat16()
-        ),
-        "codebook": LloydMaxConfig(k=5).encode(weight.astype(np.float16), transposed=True),
-        "convolution": ScalarConfig(bits=8).encode(torch.ones(2, 3, 2, 2, dtype=torch.float64)),
-        "norm": weight[0],
-    }
+    convolution = torch.ones(2, 3, 2, 2, dtype=torch.float64)
+    return tensors | {"convolution": ScalarConfig(bits=8).encode(convolution)}
 
 
 def same(one, other):

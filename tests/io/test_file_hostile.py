@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load as load_safetensors
@@ -14,29 +13,8 @@ from safetensors.numpy import save as save_safetensors
 from quant.base.config import QuantizedTensor
 from quant.io.container import compress
 from quant.io.file import KEY, load, read_content, read_index, save
-from quant.quantizers.lloyd_max import LloydMaxConfig
-from quant.quantizers.scalar import ScalarConfig
 
-
-@pytest.fixture(autouse=True)
-def inside(tmp_path, monkeypatch):
-    """Names in the errors are short: everything is where the test stands."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def tensors(rng):
-    """Signed and unsigned codes, a codebook, an array."""
-    weight = rng.normal(size=(6, 10)).astype(np.float32)
-    return {
-        "rows": ScalarConfig(bits=6).encode(weight),
-        "affine": ScalarConfig(bits=3, symmetric=False, per="group", group_size=4).encode(
-            torch.from_numpy(weight).bfloat16()
-        ),
-        "codebook": LloydMaxConfig(k=5).encode(weight.astype(np.float16), transposed=True),
-        "norm": weight[0],
-    }
+pytestmark = pytest.mark.usefixtures("inside")
 
 
 def refusal(call, *arguments, **options):
