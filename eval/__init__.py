@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from eval.models.wrap import wrap
     from eval.scoring.result import Result
     from eval.scoring.score import score
+    from eval.tokenizers.byte_tokenizer import ByteTokenizer
     from eval.tokenizers.load_tokenizer import load_tokenizer
 
 __all__ = [
+    "ByteTokenizer",
     "Document",
     "Documents",
     "Result",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ByteTokenizer": "eval.tokenizers.byte_tokenizer",
     "Document": "eval.data.document",
     "Documents": "eval.data.document",
     "Result": "eval.scoring.result",

@@ -90,5 +90,6 @@ def test_no_module_bears_the_name_of_what_the_face_exports(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_faces_of_rooms_are_empty(package):
     for path in (ROOT / package).rglob("__init__.py"):
-        is_face = path.parent.parent == ROOT or path.parent.name == "reference"
+        # eval.tokenizers: the factory of a model imports its tokenizer from there.
+        is_face = path.parent.parent == ROOT or path.parent.name in ("reference", "tokenizers")
         assert is_face or code_lines(path) == 0, name_of(path)

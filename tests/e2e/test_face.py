@@ -8,8 +8,8 @@ import pytest
 import eval as face
 
 NAMES = {
-    "Document", "Documents", "Result", "ScoreConfig", "compare", "load_model", "load_tokenizer",
-    "open_data", "score", "wrap",
+    "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "compare", "load_model",
+    "load_tokenizer", "open_data", "score", "wrap",
 }  # fmt: skip
 
 
@@ -27,6 +27,12 @@ def test_every_public_name_is_the_object_of_its_module():
         assert thing.__name__ == name
         assert thing.__module__.startswith("eval.")
         assert getattr(sys.modules[thing.__module__], name) is thing
+
+
+def test_the_room_of_the_tokenizers_names_the_one_that_a_factory_needs():
+    from eval.tokenizers import ByteTokenizer
+
+    assert ByteTokenizer is face.ByteTokenizer
 
 
 def test_an_unknown_name_is_an_attribute_error():
