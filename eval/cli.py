@@ -8,38 +8,38 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-# The module that adds the options of each command, and the line of help.
-COMMANDS = {
-    "demo": ("eval.commands.demo", "score the embedded text with the embedded model"),
-    "score": ("eval.commands.score", "score a data set with a model"),
-    "quantize": ("eval.commands.quantize", "write the weights of a model as one small file"),
-    "pipeline": ("eval.commands.pipeline", "score a model before and after quantization"),
-    "compare": ("eval.commands.compare", "compare mixers on the same tokens and logits"),
-    "plot": ("eval.commands.plot", "draw the bits saved along the text"),
-    "bench": ("eval.commands.bench", "measure speed against peers in the same run"),
+COMMANDS = {  # name of the command and of its module in eval.commands: line of help
+    "demo": "score the embedded text with the embedded model",
+    "score": "score a data set with a model",
+    "quantize": "write the weights of a model as one small file",
+    "pipeline": "score a model before and after quantization",
+    "compare": "compare mixers on the same tokens and logits",
+    "plot": "draw the bits saved along the text",
+    "bench": "measure speed against peers in the same run",
 }
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parser of one command; the module with its options is imported when it parses.
+    """Parser of one command; the options are imported when it parses.
 
-    So ``ngrammix --help`` imports no command, and a command imports no other.
+    So ``ngrammix --help`` imports no options, and no ``--help`` imports what a command runs.
     """
 
-    def __init__(self, *arguments: Any, module: str | None = None, **options: Any) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*arguments, **options)
-        self._module = module
+        self._has_options = False
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """Parse, as argparse does, once the module has added its options."""
-        if self._module is not None:
-            import_module(self._module).add_arguments(self)
-            self._module = None
+        """Parse, as argparse does, once the options are added."""
+        if not self._has_options:
+            import_module("eval.commands.options").add_arguments(self, self.prog.split()[-1])
+            self._has_options = True
         return super().parse_known_args(*arguments, **options)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Parser of ``ngrammix``; the parsed arguments hold ``command`` and its function ``run``."""
+    """Parser of ``ngrammix``; the parsed arguments hold ``command``."""
     command = argparse.ArgumentParser(
         prog="ngrammix",
         description="Bits per byte of text: a language model with a score-first n-gram cache.",
@@ -48,8 +48,9 @@ def parser() -> argparse.ArgumentParser:
     commands = command.add_subparsers(
         required=True, dest="command", metavar="COMMAND", parser_class=CommandParser
     )
-    for name, (module, summary) in COMMANDS.items():
-        commands.add_parser(name, help=summary, module=module)
+    for name, summary in COMMANDS.items():
+        text = f"{summary[0].upper()}{summary[1:]}."
+        commands.add_parser(name, help=summary, description=text)
     return command
 
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command != "score":
             check_single_process()
-        arguments.run(arguments)
+        import_module(f"eval.commands.{arguments.command}").run(arguments)
     except (ValueError, OSError) as error:
         print(f"ngrammix: error: {error}", file=sys.stderr)  # noqa: T201
         return 2

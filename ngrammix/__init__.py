@@ -1,14 +1,21 @@
-"""Score text with a language model and a score-first n-gram cache."""
+"""Score text with a language model and a score-first n-gram cache.
 
-from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.candidates.match_model import Matches, MatchModel
-from ngrammix.candidates.proposer import Hints
-from ngrammix.logits import LogitsReader, ModelLogprobs, read_logits
-from ngrammix.mixer import Mixer, TokenScores
-from ngrammix.observed import Observed
-from ngrammix.prefetching import prefetch
-from ngrammix.snapshot import SnapshotError
+The names below are imported when they are first used, so ``import ngrammix`` loads nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ngrammix.cache.evidence import Evidence
+    from ngrammix.cache.ngram_cache import NgramCache
+    from ngrammix.candidates.match_model import Matches, MatchModel
+    from ngrammix.candidates.proposer import Hints
+    from ngrammix.logits import LogitsReader, ModelLogprobs, read_logits
+    from ngrammix.mixer import Mixer, TokenScores
+    from ngrammix.observed import Observed
+    from ngrammix.prefetching import prefetch
+    from ngrammix.snapshot import SnapshotError
 
 __version__ = "0.1.0"
 
@@ -28,3 +35,32 @@ __all__ = [
     "prefetch",
     "read_logits",
 ]
+
+_MODULES = {
+    "Evidence": "ngrammix.cache.evidence",
+    "Hints": "ngrammix.candidates.proposer",
+    "LogitsReader": "ngrammix.logits",
+    "Matches": "ngrammix.candidates.match_model",
+    "MatchModel": "ngrammix.candidates.match_model",
+    "Mixer": "ngrammix.mixer",
+    "ModelLogprobs": "ngrammix.logits",
+    "NgramCache": "ngrammix.cache.ngram_cache",
+    "Observed": "ngrammix.observed",
+    "prefetch": "ngrammix.prefetching",
+    "read_logits": "ngrammix.logits",
+    "SnapshotError": "ngrammix.snapshot",
+    "TokenScores": "ngrammix.mixer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public object `name`, from the module that defines it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ngrammix' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value  # found without this function the next time
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -34,7 +34,8 @@ from ngrammix.checks import (
     check_ids,
     check_threads,
 )
-from ngrammix.experts.chain import ALL, Experts, check_experts
+from ngrammix.experts.chain import Experts
+from ngrammix.experts.choices import ALL, check_experts
 from ngrammix.logits import (
     LogitsReader,
     ModelLogprobs,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import CODEBOOK_COLUMNS, OPTIONS
 from eval.bench.peers.codebook_libraries import PEERS
 from eval.bench.rounds import in_own_process, progress, race
 from quant.numerics.kmeans import kmeans, nearest
@@ -18,7 +19,6 @@ from quant.numerics.lloyd_max_1d import lloyd_max
 
 SIZES = (16, 64, 256)
 DIM, K, ITERATIONS = 4, 256, 25
-COLUMNS = 256
 MAX_ERROR, MAX_SECONDS = 1.02, 2.0  # in those of faiss
 METHODS = ("exact", "iterative")
 
@@ -27,7 +27,7 @@ def measure(arguments: argparse.Namespace) -> Figures:
     """Errors and seconds of codebooks of numbers, and of one codebook of vectors."""
     rng = np.random.default_rng(0)
     values = rng.standard_t(5, arguments.values)
-    weight = rng.standard_normal((arguments.rows, COLUMNS), np.float32)
+    weight = rng.standard_normal((arguments.rows, CODEBOOK_COLUMNS), np.float32)
     return {
         "numbers": measure_numbers(values, arguments.runs),
         "vectors": measure_vectors(weight, arguments.runs),
@@ -107,11 +107,7 @@ def peer(name: str, *arguments: Any) -> tuple[float | None, Any]:
 
 
 BENCH = Bench(
-    options=(
-        Option("values", 65_536, "numbers"),
-        Option("rows", 4096, f"rows of {COLUMNS} normal weights"),
-        RUNS,
-    ),
+    options=OPTIONS["codebooks"],
     measure=measure,
     report=(
         "Numbers of Student's t with 5 degrees of freedom: mean squared error, and seconds of "

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval.bench.harness import Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OF_FINDINGS, OPTIONS
 from eval.bench.rounds import progress
 from eval.commands.from_config import load_data, network_of, with_weights
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
-from eval.config import QuantizeConfig, add_options, make_config
+from eval.config import QuantizeConfig, make_config
 from eval.data.base import Data
 from eval.data.document import Document, Documents
 from eval.scoring.result import Result
@@ -41,12 +42,6 @@ from quant.quantizers.product import ProductConfig
 from quant.quantizers.quantize import label
 from quant.quantizers.residual import ResidualConfig
 from quant.quantizers.scalar import ScalarConfig
-
-OPTIONS = (
-    "model", "data", "tokenizer", "column", "split", "bos", "token_bytes", "skip_empty", "windows",
-    "context", "stride", "batch", "limit", "device", "dtype", "download", "trust_remote_code",
-    "calibrate", "calibration_tokens", "seed",
-)  # fmt: skip
 
 # As in the recipes: sequential calibration, and coordinate descent after GPTQ.
 SEQUENTIAL: dict[str, Config] = {
@@ -88,7 +83,7 @@ FORMS = {"bytes": False, "packed": True}  # how codes are stored: whether packed
 
 def measure(arguments: argparse.Namespace) -> Figures:
     """Figures of each quantizer and of the curves, and rank correlations of errors and losses."""
-    options = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
+    options = {name: value for name, value in vars(arguments).items() if name in OF_FINDINGS}
     config = replace(make_config(QuantizeConfig, options), mixer="none")
     quantizers = {name: QUANTIZERS[name] for name in arguments.quantizers}
     model, tokenizer = load_model_and_tokenizer(config)
@@ -223,10 +218,8 @@ def mean_ranks(values: ArrayLike) -> NDArray[np.float64]:
     return ranks
 
 
-NAMES = list(QUANTIZERS)
 BENCH = Bench(
-    options=(Option("quantizers", NAMES, "what to measure", "NAME", choices=NAMES),),
-    add_options=lambda parser: add_options(parser, QuantizeConfig, OPTIONS),
+    options=OPTIONS["findings"],
     measure=measure,
     report=(
         "{signature} = {bpb:.4f}",

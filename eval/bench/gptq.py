@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.peers import published_gptq
 from eval.bench.rounds import Rounds, in_own_process, progress, race
 from quant.numerics.hessian import Hessian
@@ -123,11 +124,7 @@ def rows_of_layers(figures: Figures) -> list[Figures]:
 
 
 BENCH = Bench(
-    options=(
-        Option("shapes", ["2048x512", "512x512", "512x2048"], "outputs by inputs", "RxC"),
-        Option("rows", 4096, "calibration rows"),
-        RUNS._replace(default=7),
-    ),
+    options=OPTIONS["gptq"],
     measure=measure,
     report=(
         "One thread. Plain: the algorithm as published, in torch, float32. Errors are tr(E H Eᵀ), "

@@ -5,7 +5,6 @@ A bench is a module with a `BENCH`: its options, a function that measures, and a
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,66 +13,12 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from eval.commands.output import add_output
+from eval.bench.options import Option
 from eval.tables import make_folder, sign
 
 Figures = dict[str, Any]
 
 WIDTH = 96  # characters of a printed line
-
-
-class Option(NamedTuple):
-    """An option of a bench; its type is that of the default, a list takes several values.
-
-    A whole number must be >= 1, any other number > 0 and finite.
-    """
-
-    name: str
-    default: Any
-    help: str
-    metavar: str = "N"
-    choices: Sequence[str] | None = None
-
-    def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add the option to the parser of its bench."""
-        is_list = isinstance(self.default, list)
-        example = self.default[0] if is_list and self.default else self.default
-        shown = " ".join(map(str, self.default)) if is_list else self.default
-        parser.add_argument(
-            f"--{self.name}",
-            default=self.default,
-            type=type(example) if isinstance(example, int | float) else str,
-            nargs="+" if is_list else None,
-            choices=self.choices,
-            metavar=self.metavar,
-            help=f"{self.help} (default: {shown})" if shown else self.help,
-        )
-
-    def check(self, value: Any) -> Any:
-        """The value; ValueError if a number is out of range."""
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int) and number < 1:
-                raise ValueError(
-                    f"--{self.name} must be >= 1, got {number}; leave it out for the default"
-                )
-            if isinstance(number, float) and not 0 < number < math.inf:
-                raise ValueError(
-                    f"--{self.name} must be > 0 and finite, got {number:g}; leave it out for the "
-                    "default"
-                )
-        return value
-
-
-DATA = Option(
-    "data",
-    None,
-    "Parameter Golf token shard, *.bin, or any other file for its bytes (default: the embedded "
-    "text in the tokens of the demo)",
-    "FILE",
-)
-ORDER = Option("order", 7, "tokens of the longest n-gram, the predicted token included")
-RUNS = Option("runs", 5, "rounds that the figures are medians of")
-DICT_TOKENS = Option("dict-tokens", 200_000, "tokens for Python dicts, slower as they grow")
 
 
 class Table(NamedTuple):
@@ -121,9 +66,7 @@ class Bench:
         The tables and paragraphs that are printed. A paragraph is a template of the figures; it is
         left out if a figure is missing, or is None and has a format.
     options : sequence of Option
-        Beside ``--out`` and ``--json``.
-    add_options : callable, optional
-        Adds further options to the parser.
+        Of `eval.bench.options.OPTIONS`; beside ``--out`` and ``--json``.
     draw : callable, optional
         Draws the figures into a folder, with ``--out``.
     """
@@ -131,15 +74,7 @@ class Bench:
     measure: Callable[[argparse.Namespace], Figures]
     report: Sequence[Table | str]
     options: Sequence[Option] = ()
-    add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None
     draw: Callable[[Figures, Path], object] = lambda figures, folder: None
-
-    def add_arguments(self, parser: argparse.ArgumentParser, name: str) -> None:
-        """Add the options of this bench, ``--out`` and ``--json``."""
-        for option in self.options:
-            option.add_to(parser)
-        self.add_options(parser)
-        add_output(parser, f"{name}.json")
 
     def run(self, name: str, arguments: argparse.Namespace) -> None:
         """Check the options, measure, write NAME.json under --out, and print the report."""

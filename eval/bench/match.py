@@ -7,7 +7,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import DATA, DICT_TOKENS, ORDER, RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.peers.python_dict import match
 from eval.bench.rounds import timed
 from eval.bench.stream import load_tokens, observe
@@ -53,10 +54,7 @@ def share(chosen: NDArray[np.bool_]) -> float | None:
 
 
 BENCH = Bench(
-    options=(
-        DATA, ORDER, RUNS._replace(default=3), DICT_TOKENS,
-        Option("min-length", 7, "tokens of the shortest match"),
-    ),
+    options=OPTIONS["match"],
     measure=measure,
     report=(
         "MatchModel.observe on one thread: {tokens_per_second:,.0f} tokens/s in {bytes:,} bytes; a "

@@ -4,7 +4,8 @@ import argparse
 from math import log
 from time import perf_counter
 
-from eval.bench.harness import DATA, ORDER, Bench, Figures, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.rounds import progress
 from eval.bench.stream import load_tokens
 from ngrammix.cache.kneser_ney import log_target_probability
@@ -55,7 +56,7 @@ def measure(arguments: argparse.Namespace) -> Figures:
 
 
 BENCH = Bench(
-    options=(DATA, ORDER),
+    options=OPTIONS["memory"],
     measure=measure,
     report=(
         "The cache alone; each share is of the memory that it takes without a limit",

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import DATA, ORDER, RUNS, Bench, Figures, Table, rows_of
+from eval.bench.harness import Bench, Figures, Table, rows_of
+from eval.bench.options import OPTIONS
 from eval.bench.peers.bigram_model import Bigram
 from eval.bench.rounds import Rounds, key, progress, timed
 from eval.bench.stream import load_tokens
@@ -197,7 +198,7 @@ def milliseconds_of_probs(tokens: Tokens, order: int) -> float:
 
 
 BENCH = Bench(
-    options=(DATA, ORDER, RUNS),
+    options=OPTIONS["mix"],
     measure=measure,
     report=(
         "Mixer on one thread, observe included, forward pass and lookup of the logits excluded; "

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import DATA, DICT_TOKENS, ORDER, RUNS, Bench, Figures, Table, rows_of
+from eval.bench.harness import Bench, Figures, Table, rows_of
+from eval.bench.options import OPTIONS
 from eval.bench.peers import kenlm, numpy_counts, python_dict, random_reads
 from eval.bench.peers.numpy_counts import HashedCounts
 from eval.bench.peers.token_by_token import TokenByToken
@@ -134,7 +135,7 @@ def rows_of_peers(figures: Figures) -> list[Figures]:
 
 
 BENCH = Bench(
-    options=(DATA, ORDER, RUNS, DICT_TOKENS),
+    options=OPTIONS["observe"],
     measure=measure,
     report=(
         Table(rows_of_peers, {

@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from eval.bench.harness import ORDER, RUNS, Bench, Figures, Option, Table, rows_of
+from eval.bench.harness import Bench, Figures, Table, rows_of
+from eval.bench.options import OPTIONS
 from eval.bench.rounds import take_turns, timed
 from eval.bench.stream import load_tokens
 from eval.models.base import Model
@@ -93,10 +94,7 @@ def mixed(model: Model, work: Sequence[Batch], mixer: Mixer) -> None:
 
 
 BENCH = Bench(
-    options=(
-        ORDER, RUNS._replace(default=9),
-        Option("tokens", 20_000, "tokens of the embedded text that are scored"),
-    ),
+    options=OPTIONS["overlap"],
     measure=measure,
     report=(
         "{batches} batches; the cache learned {prefill_tokens:,} tokens before",

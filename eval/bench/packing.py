@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.rounds import progress, race
 from quant.io.codecs import CODECS
 from quant.io.container import compress
@@ -117,11 +118,7 @@ def entropy(codes: Codes) -> int:
 
 
 BENCH = Bench(
-    options=(
-        Option("model", None, "safetensors with matrices (default: the demo model)", "FILE"),
-        Option("codes", 4_000_000, "codes to pack"),
-        RUNS,
-    ),
+    options=OPTIONS["packing"],
     measure=measure,
     report=(
         "Codes a second",

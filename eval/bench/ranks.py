@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.rounds import progress
 from eval.config import ScoreConfig
 from eval.data.base import Data
@@ -110,11 +111,7 @@ def message_bytes(data: Data, tokens: int) -> tuple[float, float]:
 
 
 BENCH = Bench(
-    options=(
-        Option("ranks", [1, 2], "numbers of ranks; the others are compared with the first", "R"),
-        RUNS._replace(default=3),
-        Option("tokens", 40_000, "tokens of the embedded text that are scored"),
-    ),
+    options=OPTIONS["ranks"],
     measure=measure,
     report=(
         Table("ranks", {

@@ -8,7 +8,8 @@ from textwrap import fill
 from time import process_time
 from typing import Any
 
-from eval.bench.harness import DATA, RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.read_files import (
     READERS,
     SHARD,
@@ -145,11 +146,7 @@ def left_out(figures: Figures) -> list[Figures]:
 
 
 BENCH = Bench(
-    options=(
-        DATA._replace(help="UTF-8 text of any kind (default: the embedded text)"),
-        Option("tokenizer", [], "tokenizer.json or .model, beside raw bytes and the demo's", "T"),
-        RUNS._replace(default=3),
-    ),
+    options=OPTIONS["read"],
     measure=measure,
     report=(
         "MB of text a second on one core (processor time); windows of {context:,} tokens, "

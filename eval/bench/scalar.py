@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import GROUP, OPTIONS
 from eval.bench.rounds import progress, race
 from quant.numerics.grid import UniformGrid
 from quant.quantizers.scalar import ScalarConfig
 
 Ways = dict[str, Callable[[], object]]
 
-GROUP = 128
 FORMATS = {
     "int6 per row": ScalarConfig(bits=6),
     "int8 per row": ScalarConfig(bits=8),
@@ -99,11 +99,7 @@ def table(action: str, *ways: str) -> Table:
 
 
 BENCH = Bench(
-    options=(
-        Option("rows", 4096, "rows of the weight"),
-        Option("columns", 4096, f"columns of the weight, a multiple of {GROUP}"),
-        RUNS._replace(default=9),
-    ),
+    options=OPTIONS["scalar"],
     measure=measure,
     report=(
         "Weights a second on one thread",

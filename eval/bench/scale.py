@@ -8,7 +8,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import DATA, ORDER, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.peers.order2_sampler import synthesize
 from eval.bench.peers.token_by_token import TokenByToken
 from eval.bench.rounds import progress
@@ -103,10 +104,7 @@ def draw(figures: Figures, folder: Path) -> None:
 
 
 BENCH = Bench(
-    options=(
-        DATA, ORDER,
-        Option("millions", [2.0, 8.0, 20.0, 62.0], "sizes, in million tokens; 62 take about 5 GB"),
-    ),
+    options=OPTIONS["scale"],
     measure=measure,
     draw=draw,
     report=(

@@ -9,7 +9,8 @@ from time import sleep
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench.harness import RUNS, Bench, Figures, Option, Table
+from eval.bench.harness import Bench, Figures, Table
+from eval.bench.options import OPTIONS
 from eval.bench.overlap import forward
 from eval.bench.rounds import take_turns, timed
 from eval.config import ScoreConfig
@@ -115,11 +116,7 @@ def score_into(model: Model, data: Data, config: ScoreConfig, folder: Path) -> N
 
 
 BENCH = Bench(
-    options=(
-        Option("milliseconds", 1.0, "time of the stand-in for a token", "MS"),
-        Option("tokens", 8_000, "tokens of the embedded text that are scored"),
-        RUNS._replace(default=3),
-    ),
+    options=OPTIONS["score"],
     measure=measure,
     report=(
         "eval.score with mixer, metrics, CSV files and a checkpoint every {checkpoint_every:,} "

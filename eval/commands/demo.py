@@ -2,21 +2,13 @@
 
 import argparse
 
-from eval.commands.output import add_output
 from eval.commands.score import report
-from eval.config import RunConfig, ScoreConfig, add_options, make_config
+from eval.config import RunConfig, make_config
 from eval.data.document import Document, Documents
 from eval.demo.reference_text import reference_text
 from eval.models.load_model import load_demo
 from eval.scoring.score import score
 from eval.tables import make_folder
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this command."""
-    add_options(parser, ScoreConfig)
-    add_output(parser, "result.json, tokens.csv and documents.csv")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

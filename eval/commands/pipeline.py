@@ -9,9 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from eval.commands.from_config import load_data, network_of, with_weights
-from eval.commands.output import add_output
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
-from eval.config import QuantizeConfig, add_options, make_config
+from eval.config import QuantizeConfig, make_config
 from eval.models.base import Model
 from eval.scoring.result import Result
 from eval.scoring.score import score
@@ -21,7 +20,6 @@ from quant import QuantizedModel, quantize_model
 from quant.models.recipe import find_recipe
 
 AS_IT_IS = "as it is"
-NOT_SHARED = ("quantized", "out", "checkpoint", "checkpoint_every", "log")  # of ``score``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +56,6 @@ class Row:
     recovered: float | None = None
     error: float | None = None
     model: str = ""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this command."""
-    parser.add_argument("--config", metavar="FILE", help="TOML file of these options")
-    names = [name for name in QuantizeConfig.__dataclass_fields__ if name not in NOT_SHARED]
-    add_options(parser, QuantizeConfig, names)
-    add_output(parser, "pipeline.json and the quantized weights")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

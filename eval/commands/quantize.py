@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
-from eval.commands.output import add_json
-from eval.config import QuantizeConfig, ScoreConfig, add_options, make_config
+from eval.config import QuantizeConfig, ScoreConfig, make_config
 from eval.models.base import Model
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
@@ -20,19 +19,7 @@ from eval.types import Tokens
 from quant import Calibration, calibrate, quantize_model, self_generate
 from quant.models.recipe import Recipe, find_recipe
 
-# Options that are shared with ``score``, then those of this command alone.
-OPTIONS = (
-    "model", "tokenizer", "bos", "context", "column", "split", "device", "dtype", "download",
-    "trust_remote_code", "recipe", "calibrate", "calibration_tokens", "seed", "codec", "out",
-)  # fmt: skip
 BATCH = 8  # windows of a calibration batch
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this command."""
-    add_options(parser, QuantizeConfig, OPTIONS)
-    add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

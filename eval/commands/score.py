@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from eval.commands.from_config import load_data, load_model_of, tokenizer_of
-from eval.commands.output import add_json
-from eval.config import MODEL_NONE, RunConfig, add_options, make_config
+from eval.config import MODEL_NONE, RunConfig, make_config
 from eval.distributed.rank_info import choose_gpu, find_rank
 from eval.distributed.ranks import Ranks, join_ranks
 from eval.plugins.loggers import make_callback
@@ -13,14 +12,6 @@ from eval.scoring.forward import Forward, LocalForward
 from eval.scoring.result import Result
 from eval.scoring.score import score_with
 from eval.tables import make_folder
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this command."""
-    parser.add_argument("--config", metavar="FILE", help="TOML file of these options")
-    add_options(parser, RunConfig)
-    add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from eval.comparing.comparison import DEFAULT, compare_source
+from eval.comparing.comparison import compare_source
+from eval.comparing.names import DEFAULT
 from eval.comparing.result import ComparisonResult, make_comparison_result
 from eval.comparing.sources import TextSource
 from eval.config import ScoreConfig

@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 
 from eval.comparing.features import RawAndKnCounts, make_features
+from eval.comparing.names import MIXER_NAMES, WHOLE, check_names
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.scoring.bootstrap import sampling_units
 from eval.scoring.progress import token_bar
 from eval.types import Floats, Tokens
 from ngrammix.checks import as_bytes
-from ngrammix.experts.chain import ALL, CHOICES
+from ngrammix.experts.choices import ALL
 from ngrammix.logits import lookup_logprobs
 from ngrammix.mixer import Mixer
 
-# The whole mixer, and mixers with fewer experts under the names of those experts.
-MIXERS: dict[str, Callable[..., Mixer]] = {"ngrammix": Mixer}
-MIXERS |= {experts: partial(Mixer, experts=experts) for experts in CHOICES if experts != ALL}
-DEFAULT = ("ngrammix", *PUBLISHED_RULES)
-NAMES = (*MIXERS, *PUBLISHED_RULES)
+MIXERS: dict[str, Callable[..., Mixer]] = {
+    name: partial(Mixer, experts=ALL if name == WHOLE else name) for name in MIXER_NAMES
+}
 MODEL = "model"  # the baseline, first in every comparison
 
 Totals = dict[str, Floats]  # by setting: nats (U,) of each unit
@@ -111,7 +110,7 @@ def compare_source(
     source : Source
         Logits, tokens and documents.
     names : sequence of str
-        Mixers out of `NAMES`.
+        Mixers out of `eval.comparing.names.NAMES`.
     order : int in 1..32
         Length of the longest n-gram of every cache.
     memory_limit : int or str, optional
@@ -169,12 +168,3 @@ def add_to_units(total: Floats, unit: Tokens, nats: Floats) -> None:
 def cheapest(totals: Totals) -> str:
     """The setting with the fewest nats on the whole text."""
     return min(totals, key=lambda setting: float(totals[setting].sum()))
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless the names are different ones of `NAMES`."""
-    for name in names:
-        if name not in NAMES:
-            raise ValueError(f"mixers must be of {', '.join(NAMES)}, got {name!r}; check the name")
-    if len(set(names)) < len(names):
-        raise ValueError(f"mixers must differ, got {','.join(names)}; name each one once")

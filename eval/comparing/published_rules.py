@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eval.comparing.features import Features
+from eval.comparing.names import RULE_NAMES
 from eval.types import Floats, Tokens
 
 Rule = Callable[[Features], Floats]
@@ -193,10 +194,5 @@ def hedge_settings() -> Settings:
     return {f"{trigger}": Hedge(trigger, (0.0, *BETAS)) for trigger in triggers}
 
 
-PUBLISHED_RULES: dict[str, Callable[[], Settings]] = {
-    "fixed": fixed_settings,
-    "entropy": entropy_settings,
-    "dirichlet": dirichlet_settings,
-    "one-hint": one_hint_settings,
-    "hedge": hedge_settings,
-}
+SETTINGS = (fixed_settings, entropy_settings, dirichlet_settings, one_hint_settings, hedge_settings)
+PUBLISHED_RULES: dict[str, Callable[[], Settings]] = dict(zip(RULE_NAMES, SETTINGS, strict=True))

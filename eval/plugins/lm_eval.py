@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ngrammix.experts.chain import ALL
+from ngrammix.experts.choices import ALL
 from ngrammix.mixer import Mixer
 
 try:

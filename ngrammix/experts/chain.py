@@ -1,34 +1,18 @@
 """Experts: tilt, gate and guard, applied to the model's probabilities one after the other."""
 
 from collections.abc import Callable
-from itertools import product
 
 from ngrammix import snapshot
 from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.kneser_ney import MIXING_DISCOUNT, log_target_probability
 from ngrammix.candidates.proposer import Hints
+from ngrammix.experts.choices import check_experts
 from ngrammix.experts.gate import Gate
 from ngrammix.experts.guard import AnyGuard, Guard, SwitchingGuard, Unguarded
 from ngrammix.experts.tilt import Tilt
 from ngrammix.logits import ModelLogprobs
 from ngrammix.observed import Observed
 from ngrammix.types import Floats, StateDict
-
-ALL = "tilt+gate+guard"
-CHOICES = [  # all combinations but the empty one
-    "+".join(filter(None, (tilt, gate, guard)))
-    for guard, tilt, gate in product(("guard", "switch", ""), ("tilt", ""), ("gate", ""))
-][:-1]
-
-
-def check_experts(experts: object) -> str:
-    """Return `experts`, or raise ValueError unless it is one of `CHOICES`."""
-    if experts not in CHOICES:
-        raise ValueError(
-            f"experts must name tilt, gate, and guard or switch, in this order, got {experts!r}; "
-            f'leave it out for "{ALL}"'
-        )
-    return str(experts)
 
 
 class Experts:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.bench import rounds as rounds_module
-from eval.bench.harness import Bench, Option, Table, fill_in, rows_of
+from eval.bench.harness import Bench, Table, fill_in, rows_of
+from eval.bench.options import Option, add_arguments
 from eval.bench.rounds import Rounds, environment, in_own_process, key, race, take_turns
 from eval.bench.stream import load_tokens, observe
 from ngrammix import NgramCache
@@ -26,7 +27,7 @@ OPTIONS = (
 
 def parse(bench, *arguments):
     parser = argparse.ArgumentParser()
-    bench.add_arguments(parser, "toy")
+    add_arguments(parser, "toy", bench.options)
     return parser.parse_args(arguments)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from eval import cli, compare, load_model, open_data
-from eval.comparing import comparison as module
-from eval.comparing.comparison import MIXERS, NAMES, compare_source
+from eval.comparing import names as module
+from eval.comparing.comparison import MIXERS, compare_source
 from eval.comparing.features import RawAndKnCounts, make_features
+from eval.comparing.names import NAMES
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, TextSource
@@ -20,7 +21,7 @@ from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
 from eval.scoring.score import score
 from ngrammix import Mixer
-from ngrammix.experts.chain import ALL
+from ngrammix.experts.choices import ALL
 from tests.toy import ToyModel
 
 V, T = 6, 3000

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eval.cli import main
-from eval.comparing.comparison import NAMES as KNOWN
+from eval.comparing.names import NAMES as KNOWN
 from ngrammix import Mixer
 
 COMMAND = Path(sys.executable).with_name("ngrammix")

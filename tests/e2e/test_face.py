@@ -1,4 +1,4 @@
-"""The public names of `eval`: each is there, and none is loaded before it is used."""
+"""The public names of the packages: each is there, and none is loaded before it is used."""
 
 import subprocess
 import sys
@@ -6,6 +6,8 @@ import sys
 import pytest
 
 import eval as face
+import ngrammix
+import quant
 
 NAMES = {
     "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "compare", "load_model",
@@ -35,17 +37,28 @@ def test_the_room_of_the_tokenizers_names_the_one_that_a_factory_needs():
     assert ByteTokenizer is face.ByteTokenizer
 
 
-def test_an_unknown_name_is_an_attribute_error():
+@pytest.mark.parametrize("package", [ngrammix, quant], ids=lambda package: package.__name__)
+def test_the_lists_of_a_lazy_face_agree(package):
+    assert set(package._MODULES) == set(package.__all__) - {"__version__"}
+    assert set(dir(package)) >= set(package.__all__)
+    for name, module in package._MODULES.items():
+        assert getattr(package, name) is getattr(sys.modules[module], name)
+
+
+@pytest.mark.parametrize("package", [face, ngrammix, quant], ids=lambda package: package.__name__)
+def test_an_unknown_name_is_an_attribute_error(package):
     with pytest.raises(AttributeError) as error:
-        face.scores  # noqa: B018
-    assert str(error.value) == "module 'eval' has no attribute 'scores'"
+        package.scores  # noqa: B018
+    assert str(error.value) == f"module '{package.__name__}' has no attribute 'scores'"
 
 
-@pytest.mark.parametrize("code", ["import eval", "import eval.cli"])
-def test_the_face_and_the_command_line_load_no_library(code):
+@pytest.mark.parametrize(
+    "code",
+    ["import eval", "import eval.cli", "import ngrammix; ngrammix.__version__", "import quant"],
+)
+def test_the_faces_and_the_command_line_load_no_library(code):
     heavy = (
-        "numpy", "numba", "torch", "ngrammix", "quant", "pyarrow", "datasets", "tokenizers",
-        "matplotlib", "tqdm",
+        "numpy", "numba", "torch", "pyarrow", "datasets", "tokenizers", "matplotlib", "tqdm",
     )  # fmt: skip
     assert run(f"import sys\n{code}\nprint([m for m in {heavy} if m in sys.modules])") == "[]\n"
 
@@ -58,6 +71,4 @@ def test_a_command_loads_no_bench_and_no_other_command():
         "prefix = ('eval.bench', 'eval.commands.')\n"
         "print(sorted(name for name in sys.modules if name.startswith(prefix)))\n"
     )
-    assert run(code) == (
-        "['eval.commands.from_config', 'eval.commands.output', 'eval.commands.score']\n"
-    )
+    assert run(code) == "['eval.commands.options']\n"

@@ -12,7 +12,7 @@ from numba import config
 from ngrammix import Mixer, mixer
 from ngrammix.cache import pipeline
 from ngrammix.candidates import proposer as hints
-from ngrammix.experts.chain import CHOICES
+from ngrammix.experts.choices import CHOICES
 from ngrammix.experts.guard import Guard, SwitchingGuard, Unguarded
 from ngrammix.reference import ReferenceMixer
 

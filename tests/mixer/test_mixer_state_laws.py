@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngrammix import Mixer, NgramCache, SnapshotError, snapshot
-from ngrammix.experts.chain import ALL, CHOICES
+from ngrammix.experts.choices import ALL, CHOICES
 from ngrammix.logits import lookup_logprobs
 
 pytestmark = pytest.mark.kernels

@@ -9,7 +9,7 @@ from eval.comparing.comparison import DEFAULT, compare_source
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import SavedSource
 from ngrammix import Mixer
-from ngrammix.experts.chain import CHOICES
+from ngrammix.experts.choices import CHOICES
 
 V = 48
 
