@@ -81,6 +81,9 @@ class ScoreConfig:
     )
     batch: int = option(8, "windows of a forward pass", "N", least=1)
     limit: int | None = option(None, "score the first N tokens only (all)", "N", least=1)
+    allow_probabilities: bool = option(
+        False, "take rows that are >= 0 and sum to 1 for logits, not for probabilities"
+    )
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from ngrammix.candidates.match_model import Matches, MatchModel
     from ngrammix.candidates.proposer import Hints
     from ngrammix.logits import LogitsReader, ModelLogprobs, read_logits
-    from ngrammix.mixer import Mixer, TokenScores
+    from ngrammix.mixer import Mixer
     from ngrammix.observed import Observed
     from ngrammix.prefetching import prefetch
     from ngrammix.snapshot import SnapshotError
+    from ngrammix.token_scores import TokenScores
 
 __version__ = "0.1.0"
 
@@ -49,7 +50,7 @@ _MODULES = {
     "prefetch": "ngrammix.prefetching",
     "read_logits": "ngrammix.logits",
     "SnapshotError": "ngrammix.snapshot",
-    "TokenScores": "ngrammix.mixer",
+    "TokenScores": "ngrammix.token_scores",
 }
 
 

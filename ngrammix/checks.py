@@ -50,6 +50,13 @@ def check_int(value: object, name: str, lowest: int, highest: int) -> int:
     return number
 
 
+def check_flag(value: object, name: str) -> bool:
+    """Return `value`, or raise ValueError unless it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}; leave it out for False")
+    return value
+
+
 def check_order(order: object) -> int:
     """Return `order` as int, or raise ValueError unless it is in 1..32."""
     number = as_int(order)

@@ -1,6 +1,7 @@
 """Read the log-probabilities that the mixer needs from logits; the only file here with torch."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,11 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ngrammix.checks import as_integers
+from ngrammix.distributions import are_probabilities
 from ngrammix.kernels import softmax
 from ngrammix.types import Floats, Tokens
 
 ALL = slice(None)
 DEVICE_BLOCK = 1 << 26  # logits that the device converts to float64 at once: 512 MiB
+N_FIRST = 64  # logits of a row that are looked at first
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,9 @@ def like(logits: Any, values: Floats) -> Any:
     return torch.from_numpy(values).to(logits.device, logits.dtype)
 
 
-def read_logits(logits: Any, targets: Tokens, positions: Tokens) -> LogitsReader:
+def read_logits(
+    logits: Any, targets: Tokens, positions: Tokens, *, allow_probabilities: bool = False
+) -> LogitsReader:
     """Read and check logits; hints can be looked up later, once they are known.
 
     Parameters
@@ -137,22 +142,50 @@ def read_logits(logits: Any, targets: Tokens, positions: Tokens) -> LogitsReader
         Token ids in [0, V).
     positions : (N,) int64
         Position of each row in the user's array, for error texts.
+    allow_probabilities : bool
+        Take rows that are probabilities for logits, instead of raising an error.
 
     Raises
     ------
     ValueError
-        If a logit is NaN or +inf, or the probability of a target is 0.
+        If a logit is NaN or +inf, the probability of a target is 0, or all rows are probabilities.
     """
+    reader: LogitsReader
     if is_tensor(logits) and logits.device.type == "cuda":
-        return _DeviceReader(logits, targets, positions)
-    return _HostReader(to_numpy(logits), targets, positions)
+        reader = _DeviceReader(logits, targets, positions)
+    else:
+        reader = _HostReader(to_numpy(logits), targets, positions)
+    if not allow_probabilities:
+        check_no_probabilities(logits, positions)
+    return reader
 
 
 def lookup_logprobs(
     logits: Any, targets: Tokens, positions: Tokens, hints: Tokens | None = None
 ) -> ModelLogprobs:
-    """Model log-probabilities of targets (N,) and hints (N, M); errors as `read_logits`."""
-    return read_logits(logits, targets, positions).lookup(hints)
+    """Model log-probabilities of targets (N,) and hints (N, M), probabilities taken as logits."""
+    return read_logits(logits, targets, positions, allow_probabilities=True).lookup(hints)
+
+
+def check_no_probabilities(logits: Any, positions: Tokens) -> None:
+    """Raise ValueError if all rows of logits (N, V), at `positions` (N,), are probabilities."""
+    # Nearly always one of the first logits is negative, and no row is read as a whole.
+    if len(positions) == 0 or to_numpy(logits[0, :N_FIRST]).min() < 0:
+        return
+    if are_probabilities(_growing_blocks(logits)):
+        raise ValueError(
+            "logits must not be normalized, got rows that are >= 0 and sum to 1 at positions "
+            f"{positions[0]} to {positions[-1]}, as probabilities do; pass the logits, or "
+            "log(probabilities), or set allow_probabilities if these are logits"
+        )
+
+
+def _growing_blocks(logits: Any) -> Iterator[NDArray[Any]]:
+    """Blocks of 1, 2, 4, ... rows of logits (N, V), as arrays."""
+    start = 0
+    while start < len(logits):
+        yield to_numpy(logits[start : 2 * start + 1])
+        start = 2 * start + 1
 
 
 class _HostReader:

@@ -16,7 +16,6 @@ after it is scored.
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +30,7 @@ from ngrammix.checks import (
     as_nats,
     as_tokens,
     check_capacity,
+    check_flag,
     check_ids,
     check_threads,
 )
@@ -43,45 +43,17 @@ from ngrammix.logits import (
     as_logits,
     as_logits_and_targets,
     as_targets,
+    check_no_probabilities,
     probabilities,
     read_logits,
     to_numpy,
 )
 from ngrammix.losses import check_positions, check_reduction, reduce
 from ngrammix.observed import Observed
+from ngrammix.token_scores import TokenScores
 from ngrammix.types import Flags, Floats, StateDict, Tokens
 
 BLOCK = 1 << 16  # tokens whose evidence is in memory at once: 12 MB at order 7
-
-
-@dataclass(frozen=True, eq=False)
-class TokenScores:
-    """Costs of tokens, as arrays of one shape: the shape of the targets.
-
-    Attributes
-    ----------
-    nats, nats_model : (...) float64, nats
-        Negative log-probability under the mixture and under the model alone; 0.0 where the target
-        was ignored.
-    matched_order : (...) int64
-        Length of the longest n-gram that the cache could use, the predicted token included: 1 if
-        only the empty context was seen, 0 before the first token and where the target was ignored.
-    """
-
-    nats: Floats
-    nats_model: Floats
-    matched_order: Tokens
-
-    @classmethod
-    def zeros(cls, shape: tuple[int, ...]) -> Self:
-        """Scores of `shape` that are all 0."""
-        return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
-
-    def put(self, positions: Tokens, scores: "TokenScores") -> None:
-        """Write `scores` (N,) at the flat (C order) `positions` (N,)."""
-        np.put(self.nats, positions, scores.nats)
-        np.put(self.nats_model, positions, scores.nats_model)
-        np.put(self.matched_order, positions, scores.matched_order)
 
 
 class Mixer(NotCopyable):
@@ -108,6 +80,9 @@ class Mixer(NotCopyable):
         Which experts the mixture has: "tilt+gate+guard" or a subset in this order. "switch" instead
         of "guard" recovers sooner where the cache has long been worse than the model; its bound is
         larger. Without either there is no bound.
+    allow_probabilities : bool
+        Take rows that are >= 0 and sum to 1 for logits. By default a call in which all rows are
+        such is refused: its logits have been through a softmax already.
 
     Raises
     ------
@@ -132,8 +107,10 @@ class Mixer(NotCopyable):
         memory_limit: int | str | None = None,
         n_threads: int = 1,
         experts: str = ALL,
+        allow_probabilities: bool = False,
     ) -> None:
         check_experts(experts)
+        self._allow_probabilities = check_flag(allow_probabilities, "allow_probabilities")
         self._cache = NgramCache(
             vocab_size=vocab_size, order=order, memory_limit=memory_limit, n_threads=n_threads
         )
@@ -204,8 +181,9 @@ class Mixer(NotCopyable):
         Raises
         ------
         ValueError
-            If the shapes differ, a target is not an integer in [0, V), a logit is NaN or +inf, or
-            the model gives a target the probability 0. Nothing is scored or learned then.
+            If the shapes differ, a target is not an integer in [0, V), a logit is NaN or +inf, the
+            model gives a target the probability 0, or the logits are probabilities. Nothing is
+            scored or learned then.
         """
         return self.trace(logits, targets, ignore_index=ignore_index).nats
 
@@ -382,7 +360,8 @@ class Mixer(NotCopyable):
         Raises
         ------
         ValueError
-            If the shape is not (V,), a logit is NaN or +inf, or all are -inf.
+            If the shape is not (V,), a logit is NaN or +inf, all are -inf, or the logits are
+            probabilities.
         """
         logits_row = as_logits(logits_row)
         if tuple(logits_row.shape) != (self.vocab_size,):
@@ -392,6 +371,8 @@ class Mixer(NotCopyable):
             )
         self._check_all_scored()
         p, reader = probabilities(logits_row)
+        if not self._allow_probabilities:
+            check_no_probabilities(logits_row[None], np.array([self.position]))
         evidence = self._cache.peek()
         hints = self._proposer.peek(evidence)
         logprobs = reader.lookup(hints.tokens)
@@ -420,7 +401,13 @@ class Mixer(NotCopyable):
         snapshot.write(Path(path), values | {"experts": self.experts}, snapshot.join(parts))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, n_threads: int = 1) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        n_threads: int = 1,
+        allow_probabilities: bool = False,
+    ) -> Self:
         """Mixer that continues to the bit where the saved one stopped.
 
         Raises
@@ -437,6 +424,7 @@ class Mixer(NotCopyable):
                 order=values["order"],
                 memory_limit=values["memory_limit"],
                 experts=values.pop("experts"),
+                allow_probabilities=allow_probabilities,
             )
             mixer._cache = NgramCache._from_state(values, parts["cache"], n_threads=n_threads)
             mixer._proposer.load_state_dict(parts["hints"], position=mixer.position)
@@ -451,7 +439,8 @@ class Mixer(NotCopyable):
         check_ids(tokens, self.vocab_size, "targets", positions)
         rows = logits.reshape(-1, self.vocab_size)
         rows = rows if len(positions) == len(rows) else rows[positions]
-        reader = read_logits(rows, tokens, positions)
+        allowed = self._allow_probabilities
+        reader = read_logits(rows, tokens, positions, allow_probabilities=allowed)
         with_hints = self._experts.needs_hints
         return self._score(tokens, positions, targets.shape, reader, with_hints=with_hints)
 

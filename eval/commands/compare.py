@@ -55,4 +55,5 @@ def make_source(arguments: argparse.Namespace, config: RunConfig) -> Source:
         n_bytes=arguments.bytes,
         bos=config.bos,
         prefill=arguments.prefill or (),
+        allow_probabilities=config.allow_probabilities,
     )

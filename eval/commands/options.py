@@ -14,6 +14,7 @@ from eval.config import QuantizeConfig, RunConfig, ScoreConfig
 GROUPS = {
     "model": (
         "model", "tokenizer", "quantized", "device", "dtype", "download", "trust_remote_code",
+        "allow_probabilities",
     ),
     "data": ("data", "column", "split", "bos", "token_bytes", "skip_empty"),
     "windows": ("windows", "context", "stride", "batch", "limit"),
@@ -23,7 +24,7 @@ GROUPS = {
     "run": ("checkpoint", "checkpoint_every"),
 }  # fmt: skip
 # Options of ``score`` that ``compare`` has with --data and with --logits, and those with --data.
-WITH_BOTH = ("order", "memory_limit", "bos")
+WITH_BOTH = ("order", "memory_limit", "bos", "allow_probabilities")
 WITH_DATA = (
     "model", "tokenizer", "windows", "context", "stride", "limit", "column", "split",
     "token_bytes", "skip_empty", "device", "dtype", "download", "trust_remote_code",

@@ -57,7 +57,8 @@ class Panel:
     """The mixers of a comparison, and the exact counts that all published rules share."""
 
     def __init__(self, names: Sequence[str], **cache: Any) -> None:
-        self._mixers = {name: MIXERS[name](**cache) for name in names if name in MIXERS}
+        taken = {"allow_probabilities": True}  # what the source lets through
+        self._mixers = {name: MIXERS[name](**cache, **taken) for name in names if name in MIXERS}
         self._rules = {name: PUBLISHED_RULES[name]() for name in names if name in PUBLISHED_RULES}
         self._counts = RawAndKnCounts(**cache)
         self._learners: list[Mixer | RawAndKnCounts] = list(self._mixers.values())

@@ -174,6 +174,7 @@ def make_signature(conditions: Mapping[str, Any]) -> str:
         "prefill": prefill and f"{conditions['prefill_tokens']}-{prefill[:8]}",
         "mixers": conditions["mixers"],
         "memory": conditions["memory_limit"],
+        "probabilities": "allowed" if conditions["allow_probabilities"] else None,
         "version": version("ngrammix"),
     }
     return sign("BPB" if conditions["bytes"] is not None else "BPT", short)

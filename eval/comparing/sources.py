@@ -17,6 +17,7 @@ from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
 from eval.tokenizers.base import Tokenizer
 from eval.types import Floats, Tokens
+from ngrammix.logits import check_no_probabilities
 
 BLOCK_LOGITS = 1 << 23  # logits of a file in memory at a time: 64 MB as float64
 
@@ -102,8 +103,12 @@ class TextSource:
 
     def rows(self) -> Iterator[LogitRows]:
         """All logits, one batch of windows at a time."""
+        n_rows = 0
         for batch in self._feed.batches(self._pieces):
             logits = scored_logits(self._model.logits(batch.inputs), batch.is_scored)
+            if not self._config.allow_probabilities:
+                check_no_probabilities(logits, n_rows + np.arange(len(logits)))
+            n_rows += len(logits)
             start = 0
             for tokens, is_context_start in split_at_documents(batch):
                 yield LogitRows(logits[start : start + len(tokens)], tokens, is_context_start)
@@ -120,6 +125,7 @@ class TextSource:
             "context": self._shape.context,
             "stride": self._shape.stride,
             "limit": self._config.limit,
+            "allow_probabilities": self._config.allow_probabilities,
         }
 
 
@@ -141,6 +147,8 @@ class SavedSource:
         The token that begins a document; used for the standard errors only.
     prefill : paths
         Files of tokens that every cache learns before the first score.
+    allow_probabilities : bool
+        Take rows that are >= 0 and sum to 1 for logits.
 
     Raises
     ------
@@ -156,8 +164,10 @@ class SavedSource:
         n_bytes: int | None = None,
         bos: int | None = None,
         prefill: Sequence[str | Path] = (),
+        allow_probabilities: bool = False,
     ) -> None:
         self._logits = open_logits(logits)
+        self._allow_probabilities = allow_probabilities
         n_rows, self.vocab_size = self._logits.shape
         self._targets = read_tokens(tokens, self.vocab_size)
         if len(self._targets) != n_rows:
@@ -180,6 +190,8 @@ class SavedSource:
         for start in range(0, len(self._targets), step):
             logits = np.ascontiguousarray(self._logits[start : start + step])
             self._digest.update(logits.data)
+            if not self._allow_probabilities:
+                check_no_probabilities(logits, start + np.arange(len(logits)))
             yield LogitRows(logits, self._targets[start : start + step], begins_document=False)
 
     def conditions(self) -> dict[str, Any]:
@@ -188,6 +200,7 @@ class SavedSource:
             "data": self._names,
             "data_sha256": tokens_sha256(self._targets),
             "model": f"logits-{self._digest.hexdigest()[:8]}",
+            "allow_probabilities": self._allow_probabilities,
         }
 
 

@@ -28,6 +28,8 @@ class ForwardRequest:
         Further tokens whose log-probabilities are needed; -1: none.
     position : int
         Targets of the stream before this batch, for the error texts.
+    allow_probabilities : bool
+        Take rows that are probabilities for logits.
     """
 
     inputs: Tokens
@@ -35,6 +37,7 @@ class ForwardRequest:
     targets: Tokens
     hint_tokens: Tokens
     position: int
+    allow_probabilities: bool = False
 
 
 class Forward(Protocol):
@@ -67,8 +70,10 @@ def run_forward(model: Model, request: ForwardRequest) -> ModelLogprobs:
     Raises
     ------
     ValueError
-        If a logit is NaN or +inf, or a target has probability 0.
+        If a logit is NaN or +inf, a target has probability 0, or the logits are probabilities.
     """
     logits = scored_logits(model.logits(request.inputs), request.is_scored)
     positions = np.arange(request.position, request.position + len(request.targets))
-    return read_logits(logits, request.targets, positions).lookup(request.hint_tokens)
+    allowed = request.allow_probabilities
+    reader = read_logits(logits, request.targets, positions, allow_probabilities=allowed)
+    return reader.lookup(request.hint_tokens)

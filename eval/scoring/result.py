@@ -54,6 +54,7 @@ class Result:
     stride: int | None
     batch: int
     limit: int | None
+    allow_probabilities: bool
     order: int | None
     mixer: str
     memory_limit: int | None
@@ -163,6 +164,7 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         },
         **{name: conditions[name] for name in ("limit", "order", "mixer")},
         "memory": conditions["memory_limit"],
+        "probabilities": "allowed" if conditions["allow_probabilities"] else None,
         "version": version("ngrammix"),
     }
     return sign("BPB", shown)

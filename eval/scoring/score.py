@@ -143,7 +143,7 @@ def score_with(
             groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
             with closing(groups):
                 for group in groups:
-                    score_group(group, run, forward)
+                    score_group(group, run, forward, config)
                     shown.show(run, stream.fraction_read(group[-1].batch))
             run.seconds["total"] = perf_counter() - started
             if store is not None:
@@ -173,7 +173,9 @@ def observed_groups(
         yield [run.observe(batch) for batch in group]
 
 
-def score_group(group: Sequence[PendingBatch], run: Run, forward: Forward | None) -> None:
+def score_group(
+    group: Sequence[PendingBatch], run: Run, forward: Forward | None, config: ScoreConfig
+) -> None:
     """Run the model on a group of batches, and score them in stream order."""
     if forward is None:
         for pending in group:
@@ -186,6 +188,7 @@ def score_group(group: Sequence[PendingBatch], run: Run, forward: Forward | None
             pending.batch.targets,
             concatenate_hints(pending.observed, len(pending.batch.targets)),
             pending.position,
+            config.allow_probabilities,
         )
         for pending in group
     ]

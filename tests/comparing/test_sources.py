@@ -117,6 +117,7 @@ def test_text_comes_window_by_window():
     assert source.conditions() == {
         "data": "a, b", "data_sha256": sha256(documents), "model": "toy", "tokenizer": "bytes",
         "windows": "document", "context": 8, "stride": 3, "limit": None,
+        "allow_probabilities": False,
     }  # fmt: skip
 
 

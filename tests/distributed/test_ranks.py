@@ -42,7 +42,8 @@ def requests(draw):
     targets = draw(arrays.arrays(np.int64, n, elements=TOKENS))
     hint_shape = n, draw(st.integers(0, 3))
     hints = draw(arrays.arrays(np.int64, hint_shape, elements=TOKENS | st.just(-1)))
-    return ForwardRequest(inputs, is_scored, targets, hints, draw(st.integers(0, 2**62)))
+    position, allowed = draw(st.integers(0, 2**62)), draw(st.booleans())
+    return ForwardRequest(inputs, is_scored, targets, hints, position, allowed)
 
 
 def same(a, b):
@@ -59,6 +60,7 @@ def test_a_request_arrives_as_it_was_sent(request):
     for name in ("inputs", "is_scored", "targets", "hint_tokens"):
         same(getattr(request, name), getattr(received, name))
     assert request.position == received.position
+    assert request.allow_probabilities is received.allow_probabilities
 
 
 def test_after_the_end_comes_no_payload():

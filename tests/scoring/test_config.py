@@ -17,7 +17,7 @@ from ngrammix.experts.choices import ALL, CHOICES
 NAMES = [field.name for field in fields(RunConfig)]
 DEFAULTS = asdict(RunConfig())
 LISTS = ("data", "log")
-FLAGS = ("skip_empty", "download", "trust_remote_code")
+FLAGS = ("allow_probabilities", "skip_empty", "download", "trust_remote_code")
 LEAST = {"context": 1, "stride": 1, "batch": 1, "limit": 1, "checkpoint_every": 1, "bos": 0}
 
 words = st.text(st.characters(categories=["L", "N", "P", "Zs"]), min_size=1).filter(
@@ -247,11 +247,7 @@ def test_what_is_no_choice_is_refused():
         assert str(raised.value) == text
 
 
-NAMED = (
-    "the options are mixer, order, memory_limit, windows, context, stride, batch, limit, model, "
-    "data, tokenizer, quantized, column, split, bos, token_bytes, skip_empty, device, dtype, "
-    "download, trust_remote_code, out, checkpoint, checkpoint_every, threads, log"
-)
+NAMED = f"the options are {', '.join(NAMES)}"
 
 
 @pytest.mark.parametrize(
