@@ -80,6 +80,12 @@ class ScoreConfig:
         least=1,
     )
     batch: int = option(8, "windows of a forward pass", "N", least=1)
+    logits_memory: str | int | None = option(
+        None,
+        'most memory of the logits of a forward pass, such as "2GiB"; batches that would take more '
+        "are made smaller (1GiB; on CUDA a quarter of the device)",
+        "BYTES",
+    )
     limit: int | None = option(None, "score the first N tokens only (all)", "N", least=1)
     allow_probabilities: bool = option(
         False, "take rows that are >= 0 and sum to 1 for logits, not for probabilities"

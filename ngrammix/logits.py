@@ -1,7 +1,7 @@
 """Read the log-probabilities that the mixer needs from logits; the only file here with torch."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,8 @@ from ngrammix.kernels import softmax
 from ngrammix.types import Floats, Tokens
 
 ALL = slice(None)
-DEVICE_BLOCK = 1 << 26  # logits that the device converts to float64 at once: 512 MiB
+HOST_BLOCK = 1 << 22  # logits that the host converts to float32 at once: 16 MiB
+DEVICE_BLOCK = 1 << 24  # logits that the device converts to float64 at once: 128 MiB
 N_FIRST = 64  # logits of a row that are looked at first
 
 
@@ -52,6 +53,12 @@ class ModelLogprobs:
             self.log_p[rows], self.entropy[rows], self.top[rows], self.log_top[rows],
             self.log_hints[rows],
         )  # fmt: skip
+
+
+def join(parts: Sequence[ModelLogprobs]) -> ModelLogprobs:
+    """The log-probabilities of several blocks of positions as one."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return ModelLogprobs(*map(np.concatenate, columns))
 
 
 class LogitsReader(Protocol):
@@ -135,9 +142,10 @@ def read_logits(
     Parameters
     ----------
     logits : (N, V) float, numpy or torch on any device
-        Unnormalized. On the host, the result of a row does not depend on the other rows; on CUDA it
-        can, as CUDA's reductions can. A CUDA tensor stays on its device: reading transfers one
-        number, `LogitsReader.lookup` transfers 5 + M numbers a row, all at once.
+        Unnormalized. They are kept, and not copied if they are contiguous; narrow ones are widened
+        a block at a time. On the host, the result of a row does not depend on the other rows; on
+        CUDA it can, as CUDA's reductions can. A CUDA tensor stays on its device: reading transfers
+        one number, `LogitsReader.lookup` transfers 5 + M numbers a row, all at once.
     targets : (N,) int64
         Token ids in [0, V).
     positions : (N,) int64
@@ -154,7 +162,7 @@ def read_logits(
     if is_tensor(logits) and logits.device.type == "cuda":
         reader = _DeviceReader(logits, targets, positions)
     else:
-        reader = _HostReader(to_numpy(logits), targets, positions)
+        reader = _HostReader(logits, targets, positions)
     if not allow_probabilities:
         check_no_probabilities(logits, positions)
     return reader
@@ -189,18 +197,22 @@ def _growing_blocks(logits: Any) -> Iterator[NDArray[Any]]:
 
 
 class _HostReader:
-    """Reads logits in host memory: (N, V) array of any floating point dtype."""
+    """Reads logits in host memory: (N, V) array or tensor of any floating point dtype."""
 
-    def __init__(self, logits: NDArray[Any], targets: Tokens, positions: Tokens) -> None:
-        if logits.dtype not in (np.float32, np.float64):
-            logits = logits.astype(np.float32 if logits.itemsize < 4 else np.float64)
-        self._logits = np.ascontiguousarray(logits)
-        self._log_p, self._entropy, self._largest, self._log_total = np.empty((4, len(logits)))
-        self._top = np.empty(len(logits), np.int64)
-        softmax.read(
-            self._logits, targets, self._log_p, self._entropy, self._largest, self._log_total,
-            self._top,
-        )  # fmt: skip
+    def __init__(self, logits: Any, targets: Tokens, positions: Tokens) -> None:
+        if is_tensor(logits):
+            logits = logits.detach()
+        self._logits = as_floats(logits) if is_ready(logits) else logits
+        n_rows, vocab_size = logits.shape
+        self._log_p, self._entropy, self._largest, self._log_total = np.empty((4, n_rows))
+        self._top = np.empty(n_rows, np.int64)
+        step = max(1, HOST_BLOCK // vocab_size)
+        for start in range(0, n_rows, step):
+            rows = slice(start, start + step)
+            softmax.read(
+                as_floats(self._logits[rows]), targets[rows], self._log_p[rows],
+                self._entropy[rows], self._largest[rows], self._log_total[rows], self._top[rows],
+            )  # fmt: skip
         check_rows(self._largest, self._log_p, targets, positions)
 
     def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
@@ -208,10 +220,39 @@ class _HostReader:
         log_total = self._log_total[rows]
         hints = no_hints(len(log_total)) if hints is None else hints
         log_hints = np.empty(hints.shape)
-        softmax.look_up(self._logits[rows], hints, self._largest[rows], log_total, log_hints)
+        logits = self._logits[rows]
+        if not is_ready(logits):  # convert the logits of the hints alone
+            logits = as_floats(pick(logits, hints.clip(min=0)))
+            hints = np.where(hints < 0, -1, np.arange(hints.shape[1]))
+        softmax.look_up(logits, hints, self._largest[rows], log_total, log_hints)
         return ModelLogprobs(
             self._log_p[rows], self._entropy[rows], self._top[rows], -log_total, log_hints
         )
+
+
+def is_ready(logits: Any) -> bool:
+    """Whether the kernels can read host logits as they are: contiguous float32 or float64."""
+    if is_tensor(logits):
+        wide = str(logits.dtype) in ("torch.float32", "torch.float64")
+        return wide and logits.is_contiguous() and logits.device.type == "cpu"
+    return logits.dtype in (np.float32, np.float64) and bool(logits.flags.c_contiguous)
+
+
+def as_floats(logits: Any) -> NDArray[Any]:
+    """Host logits as a contiguous float32 or float64 array; a copy unless they are one."""
+    array = to_numpy(logits)
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32 if array.itemsize < 4 else np.float64)
+    return np.ascontiguousarray(array)
+
+
+def pick(logits: Any, tokens: Tokens) -> Any:
+    """Logits (N, M) of tokens (N, M); logits (N, V), array or tensor on the host."""
+    if not is_tensor(logits):
+        return np.take_along_axis(logits, tokens, axis=1)
+    import torch
+
+    return logits.gather(1, torch.from_numpy(tokens).to(logits.device))
 
 
 class _DeviceReader:

@@ -90,7 +90,10 @@ def between(model: Model, work: Sequence[Batch], cache: NgramCache) -> None:
 def mixed(model: Model, work: Sequence[Batch], mixer: Mixer) -> None:
     """Score: observe, look up the logits, mix."""
     for batch in work:
-        mixer.score(scored_logits(model.logits(batch.inputs), batch.is_scored), batch.targets)
+        start = 0
+        for logits in scored_logits(model.logits(batch.inputs), batch.is_scored):
+            mixer.score(logits, batch.targets[start : start + len(logits)])
+            start += len(logits)
 
 
 BENCH = Bench(

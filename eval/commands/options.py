@@ -17,7 +17,7 @@ GROUPS = {
         "allow_probabilities",
     ),
     "data": ("data", "column", "split", "bos", "token_bytes", "skip_empty"),
-    "windows": ("windows", "context", "stride", "batch", "limit"),
+    "windows": ("windows", "context", "stride", "batch", "logits_memory", "limit"),
     "cache and mixer": ("mixer", "order", "memory_limit", "threads"),
     "quantizer": ("recipe", "calibrate", "calibration_tokens", "seed", "codec"),
     "output": ("out", "log"),
@@ -26,8 +26,9 @@ GROUPS = {
 # Options of ``score`` that ``compare`` has with --data and with --logits, and those with --data.
 WITH_BOTH = ("order", "memory_limit", "bos", "allow_probabilities")
 WITH_DATA = (
-    "model", "tokenizer", "windows", "context", "stride", "limit", "column", "split",
-    "token_bytes", "skip_empty", "device", "dtype", "download", "trust_remote_code",
+    "model", "tokenizer", "windows", "context", "stride", "batch", "logits_memory", "limit",
+    "column", "split", "token_bytes", "skip_empty", "device", "dtype", "download",
+    "trust_remote_code",
 )  # fmt: skip
 # Options of ``quantize`` beside its own, and options of ``score`` that ``pipeline`` lacks.
 OF_QUANTIZE = (

@@ -157,6 +157,7 @@ def sum_by_unit(panel: Panel, source: Source, unit_of_token: Tokens, bar: Any) -
             add_to_units(totals[mixer][setting], unit_of_token[positions], nats)
         start += len(positions)
         bar.update(len(positions))
+        del rows  # free its logits before the next are computed
     return totals
 
 

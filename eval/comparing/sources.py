@@ -12,8 +12,9 @@ from eval.data.arrays import open_logits, read_tokens
 from eval.data.base import Data
 from eval.data.data_hash import tokens_sha256
 from eval.models.base import Model
-from eval.scoring.batch import scored_logits, split_at_documents
+from eval.scoring.batch import Batch
 from eval.scoring.dataloader import BatchStream
+from eval.scoring.forward import scored_blocks
 from eval.scoring.windows import make_window_shape
 from eval.tokenizers.base import Tokenizer
 from eval.types import Floats, Tokens
@@ -102,17 +103,16 @@ class TextSource:
         self.token_bytes: Floats = n_bytes.astype(np.float64)
 
     def rows(self) -> Iterator[LogitRows]:
-        """All logits, one batch of windows at a time."""
+        """All logits, one window at a time; those of a batch are computed together."""
         n_rows = 0
         for batch in self._feed.batches(self._pieces):
-            logits = scored_logits(self._model.logits(batch.inputs), batch.is_scored)
-            if not self._config.allow_probabilities:
-                check_no_probabilities(logits, n_rows + np.arange(len(logits)))
-            n_rows += len(logits)
-            start = 0
-            for tokens, is_context_start in split_at_documents(batch):
-                yield LogitRows(logits[start : start + len(tokens)], tokens, is_context_start)
-                start += len(tokens)
+            for rows in window_rows(self._model, batch):
+                if not self._config.allow_probabilities:
+                    positions = n_rows + np.arange(len(rows.targets))
+                    check_no_probabilities(rows.logits, positions)
+                n_rows += len(rows.targets)
+                yield rows
+                del rows  # free its logits before the next are computed
 
     def conditions(self) -> dict[str, Any]:
         """Names and hash of the documents; the model and its windows."""
@@ -202,6 +202,18 @@ class SavedSource:
             "model": f"logits-{self._digest.hexdigest()[:8]}",
             "allow_probabilities": self._allow_probabilities,
         }
+
+
+def window_rows(model: Model, batch: Batch) -> Iterator[LogitRows]:
+    """The logits of each window of a batch; freed when the iteration ends."""
+    pieces = iter(batch.pieces)
+    for logits in scored_blocks(model, batch.inputs, batch.is_scored):
+        start = 0
+        while start < len(logits):
+            piece = next(pieces)
+            stop = start + len(piece.tokens)
+            yield LogitRows(logits[start:stop], piece.tokens, piece.is_context_start)
+            start = stop
 
 
 def document_index(tokens: Tokens, bos: int | None) -> Tokens:

@@ -1,6 +1,7 @@
 """wrap: any callable from tokens to logits as a `Model`."""
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from eval.tokenizers.base import Tokenizer, check_vocabulary
 from eval.tokenizers.side_car import SideCarTokenizer
 from eval.types import Tokens
 from ngrammix.checks import MAX_VOCAB_SIZE
+
+KEEP = "logits_to_keep"  # of transformers: the number of last positions with logits
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +31,8 @@ class WrappedModel:
         The wrapped callable.
     device : Any
         The torch device of its input.
+    keeps_rows : bool
+        Whether the network can compute the logits of the last positions alone.
     """
 
     name: str
@@ -36,10 +41,12 @@ class WrappedModel:
     tokenizer: Tokenizer
     network: Any
     device: Any = "cpu"
+    keeps_rows: bool = False
 
-    def logits(self, tokens: Tokens) -> Any:
+    def logits(self, tokens: Tokens, n_last: int | None = None) -> Any:
         """Logits (B, T, V) for tokens (B, T), as the network returns them.
 
+        With `n_last`, which needs `keeps_rows`, those of the last positions: (B, n_last, V).
         ValueError if T exceeds the context, or the shape of the logits is wrong.
         """
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.context:
@@ -47,14 +54,17 @@ class WrappedModel:
                 f"tokens must be (B, T) with 1 <= T <= {self.context}, got shape "
                 f"{tokens.shape} for {self.name}; cut the text into windows"
             )
-        logits = call(self.network, tokens, self.device)
+        options = {} if n_last is None else {KEEP: n_last}
+        logits = call(self.network, tokens, self.device, **options)
         expected = (*tokens.shape, self.vocab_size)
+        if n_last is not None and shape_of(logits) == (len(tokens), n_last, self.vocab_size):
+            return logits
         if shape_of(logits) != expected:
             raise ValueError(
                 f"logits must be (B, T, V) = {expected}, got {describe(logits)} from "
                 f"{self.name}; return the logits of every position and of the whole vocabulary"
             )
-        return logits
+        return logits if n_last is None else logits[:, -n_last:]
 
 
 def wrap(
@@ -71,6 +81,10 @@ def wrap(
     The callable gets a torch int64 tensor, under ``torch.no_grad``; a module is set to eval mode
     first. On the CPU, ``numpy.asarray`` of the tensor makes no copy. The callable may return a
     tensor, an array, an object with ``.logits``, or a tuple such as (logits, loss).
+
+    If it has a parameter ``logits_to_keep``, as in transformers, it is told how many of the last
+    positions are needed: the logits of the others, (B, T, V) in all, are the most memory that
+    scoring takes.
 
     Parameters
     ----------
@@ -120,7 +134,17 @@ def wrap(
         tokenizer=tokenizer,
         network=network,
         device=device,
+        keeps_rows=has_parameter(network, KEEP),
     )
+
+
+def has_parameter(network: Any, name: str) -> bool:
+    """Whether a callable, or the forward pass of a module, has a parameter of this name."""
+    function = network.forward if is_module(network) else network
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of a builtin
+        return False
 
 
 def check_context(context: object, name: str) -> int:
@@ -134,15 +158,18 @@ def check_context(context: object, name: str) -> int:
     return int(context)  # type: ignore[call-overload,no-any-return]
 
 
-def call(network: Any, tokens: Tokens, device: Any) -> Any:
-    """The logits of the network for tokens (B, T), taken from whatever it returns."""
+def call(network: Any, tokens: Tokens, device: Any, **options: Any) -> Any:
+    """The logits of the network for tokens (B, T), taken from whatever it returns.
+
+    The options are keyword arguments of the network.
+    """
     import torch
 
     if isinstance(network, torch.nn.Module) and network.training:
         network.eval()
     # Not inference_mode: a module could not train with the tensors that it keeps from such a call.
     with torch.no_grad():
-        output = network(torch.from_numpy(np.ascontiguousarray(tokens)).to(device))
+        output = network(torch.from_numpy(np.ascontiguousarray(tokens)).to(device), **options)
     if isinstance(output, tuple) and output and not hasattr(output, "logits"):
         return output[0]
     return getattr(output, "logits", output)

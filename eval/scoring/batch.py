@@ -51,33 +51,50 @@ def split_at_documents(batch: Batch) -> Iterator[tuple[Tokens, bool]]:
     yield np.concatenate(parts), is_start
 
 
-def scored_logits(logits: Any, is_scored: Bools) -> Any:
-    """Logits (N, V) of the N scored positions; logits (B, L, V) tensor or array."""
-    if is_scored.all():
-        return logits.reshape(-1, logits.shape[-1])
-    if not is_tensor(logits):
-        return logits[is_scored]
-    import torch
+def scored_logits(logits: Any, is_scored: Bools) -> Iterator[Any]:
+    """Logits of the scored positions in their order, as blocks (N, V); logits (B, L, V).
 
-    return logits[torch.from_numpy(is_scored).to(logits.device)]
+    Where every position is scored, the block is a view. Otherwise there is a copy: of all logits at
+    once on a device, which is slow to ask many times, and of one window at a time on the host.
+    """
+    if is_scored.all():
+        yield logits.reshape(-1, logits.shape[-1])
+        return
+    mask: Any = is_scored
+    if is_tensor(logits):
+        import torch
+
+        mask = torch.from_numpy(is_scored).to(logits.device)
+        if logits.device.type != "cpu":
+            yield logits[mask]
+            return
+    for rows, is_row_scored in zip(logits, mask, strict=True):
+        yield rows[is_row_scored]
 
 
 def batches(
-    windows: Iterable[Window], batch_size: int, max_tokens: int | None = None
+    windows: Iterable[Window],
+    batch_size: int,
+    max_rows: int | None = None,
+    *,
+    keeps_rows: bool = False,
 ) -> Iterator[Batch]:
     """Batches of up to `batch_size` windows; their content depends on the windows alone.
 
-    A batch of several windows has at most `max_tokens` tokens, the padding included.
+    A batch of several windows has logits at `max_rows` positions at most, the padding included:
+    with `keeps_rows` from the first scored position of any window on, else at all of them.
     """
     group: list[Window] = []
-    longest = 0
+    longest = first = 0  # of the group: length, and first position with logits
     for window in windows:
         length = len(window.inputs)
-        n_padded = max(longest, length) * (len(group) + 1)
-        is_over = max_tokens is not None and n_padded > max_tokens
+        start = length - len(window.piece.tokens) if keeps_rows else 0
+        n_last = max(longest, length) - min(first, start)
+        is_over = max_rows is not None and n_last * (len(group) + 1) > max_rows
         if group and (len(group) == batch_size or is_over):
             yield pad(group)
             group, longest = [], 0
+        first = min(first, start) if group else start
         group.append(window)
         longest = max(longest, length)
     if group:

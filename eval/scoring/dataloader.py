@@ -8,7 +8,7 @@ from eval.data.data_hash import DataHash
 from eval.data.document import Document
 from eval.scoring.batch import Batch, batches
 from eval.scoring.tokenized import TokenizedPiece, encode, first_tokens, join_documents
-from eval.scoring.windows import WindowShape, windows
+from eval.scoring.windows import WindowShape, cut, windows
 from eval.tokenizers.base import Tokenizer
 
 
@@ -51,7 +51,9 @@ class BatchStream:
         """Batches of the windows over `pieces`."""
         shape = self._shape
         cover = windows(pieces, shape.context, shape.stride, shape.bos)
-        return batches(cover, shape.batch_size, shape.max_tokens)
+        if shape.keeps_rows and shape.max_rows is not None:
+            cover = cut(cover, shape.max_rows)
+        return batches(cover, shape.batch_size, shape.max_rows, keeps_rows=shape.keeps_rows)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.pieces())

@@ -1,15 +1,16 @@
 """The forward pass: a batch through the model, reduced to a few numbers for each target."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from eval.models.base import Model
+from eval.models.logits_memory import last_logits
 from eval.scoring.batch import scored_logits
 from eval.types import Bools, Tokens
-from ngrammix.logits import ModelLogprobs, read_logits
+from ngrammix.logits import ModelLogprobs, join, read_logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +71,29 @@ def run_forward(model: Model, request: ForwardRequest) -> ModelLogprobs:
     Raises
     ------
     ValueError
-        If a logit is NaN or +inf, a target has probability 0, or the logits are probabilities.
+        If the logits do not fit in memory, one is NaN or +inf, a target has probability 0, or the
+        logits are probabilities.
     """
-    logits = scored_logits(model.logits(request.inputs), request.is_scored)
-    positions = np.arange(request.position, request.position + len(request.targets))
-    allowed = request.allow_probabilities
-    reader = read_logits(logits, request.targets, positions, allow_probabilities=allowed)
-    return reader.lookup(request.hint_tokens)
+    parts, start = [], 0
+    for logits in scored_blocks(model, request.inputs, request.is_scored):
+        rows = slice(start, start + len(logits))
+        positions = request.position + np.arange(rows.start, rows.stop)
+        allowed = request.allow_probabilities
+        reader = read_logits(logits, request.targets[rows], positions, allow_probabilities=allowed)
+        parts.append(reader.lookup(request.hint_tokens[rows]))
+        start = rows.stop
+    return join(parts)
+
+
+def scored_blocks(model: Model, inputs: Tokens, is_scored: Bools) -> Iterator[Any]:
+    """Logits of the scored positions of inputs (B, L), as `scored_logits` gives them.
+
+    Positions before the first scored one have no logits, if the model can do without.
+
+    Raises
+    ------
+    ValueError
+        If the logits do not fit in memory.
+    """
+    n_last = is_scored.shape[1] - int(np.argmax(is_scored.any(axis=0)))
+    yield from scored_logits(last_logits(model, inputs, n_last), is_scored[:, -n_last:])

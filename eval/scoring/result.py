@@ -53,6 +53,7 @@ class Result:
     context: int | None
     stride: int | None
     batch: int
+    logits_memory: int | None
     limit: int | None
     allow_probabilities: bool
     order: int | None

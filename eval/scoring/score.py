@@ -225,7 +225,9 @@ def run_conditions(
 ) -> dict[str, Any]:
     """Every condition that changes a figure; a resumed run must have the same ones."""
     conditions = {field.name: getattr(config, field.name) for field in fields(ScoreConfig)}
-    conditions |= {"context": shape.context, "stride": shape.stride}
+    conditions |= {
+        "context": shape.context, "stride": shape.stride, "logits_memory": shape.logits_memory,
+    }  # fmt: skip
     if config.memory_limit is not None:
         conditions["memory_limit"] = as_bytes(config.memory_limit)
     if model is None:

@@ -1,12 +1,13 @@
 """Windows: the tokens that the model reads at once, and which of them are scored."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from eval.config import ScoreConfig
 from eval.models.base import Model
+from eval.models.logits_memory import bytes_a_row, keeps_rows, logits_memory
 from eval.scoring.tokenized import TokenizedPiece, concatenate, split
 from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
@@ -42,15 +43,22 @@ class WindowShape:
         The token before the first target of a document.
     batch_size : int
         Most windows in a batch.
-    max_tokens : int, optional
-        Most tokens, padding included, in a batch of several windows; None: no limit.
+    max_rows : int, optional
+        Most positions with logits, padding included, in a batch of several windows; None: no limit.
+    keeps_rows : bool
+        Whether only the scored positions have logits; a window with more of them than `max_rows` is
+        then cut.
+    logits_memory : int, optional
+        Bytes of `max_rows` rows of logits; None if no batch comes near it.
     """
 
     context: int
     stride: int
     bos: int
     batch_size: int
-    max_tokens: int | None = None
+    max_rows: int | None = None
+    keeps_rows: bool = False
+    logits_memory: int | None = None
 
 
 def make_window_shape(
@@ -62,7 +70,7 @@ def make_window_shape(
     ------
     ValueError
         If context or stride is too long for the model, the tokenizer has more tokens than the
-        model, or the tokenizer has no BOS token.
+        model, the tokenizer has no BOS token, or one row of logits exceeds the memory for them.
     """
     if model is None:
         return WindowShape(CACHE_WINDOW, CACHE_WINDOW, 0, CACHE_WINDOW, CACHE_WINDOW)
@@ -83,7 +91,18 @@ def make_window_shape(
             f"a document must begin with a token that is not scored, but {tokenizer.name} names "
             "none; give its id with --bos"
         )
-    return WindowShape(context, check_stride(stride, context), tokenizer.bos, config.batch)
+    shape = WindowShape(context, check_stride(stride, context), tokenizer.bos, config.batch)
+    memory, row = logits_memory(config.logits_memory, model), bytes_a_row(model)
+    if row > memory:
+        raise ValueError(
+            f"logits_memory must be at least the {row} bytes of one row of {model.vocab_size} "
+            f"logits, got {memory}; raise it"
+        )
+    if config.batch * context * row <= memory:
+        return shape
+    return replace(
+        shape, max_rows=memory // row, keeps_rows=keeps_rows(model), logits_memory=memory
+    )
 
 
 def check_stride(stride: int, context: int) -> int:
@@ -119,6 +138,19 @@ def windows(
         document.append(piece)
         yield from document.take_windows(at_end=False)
     yield from document.take_windows(at_end=True)
+
+
+def cut(windows: Iterable[Window], max_targets: int) -> Iterator[Window]:
+    """Windows of at most `max_targets` targets: a longer one is replaced by prefixes of itself.
+
+    Each prefix ends with its own targets, so every target keeps the context that it had.
+    """
+    for window in windows:
+        rest = window.piece
+        while len(rest.tokens) > max_targets:
+            piece, rest = split(rest, max_targets)
+            yield Window(window.inputs[: len(window.inputs) - len(rest.tokens)], piece)
+        yield Window(window.inputs, rest)
 
 
 class _Document:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eval.data.document import Document
 from eval.scoring.batch import batches, scored_logits
 from eval.scoring.tokenized import concatenate, encode, first_tokens, join_documents, split
-from eval.scoring.windows import windows
+from eval.scoring.windows import cut, windows
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 BOS = 256
@@ -76,19 +76,39 @@ def test_batches_hold_the_windows_in_order(parts, context, size):
             w.inputs[len(w.inputs) - len(w.piece.tokens) :] for w in cover[start : start + size]
         ]
         np.testing.assert_array_equal(
-            scored_logits(logits, batch.is_scored)[:, 0], np.concatenate(last)
+            np.concatenate([*scored_logits(logits, batch.is_scored)])[:, 0], np.concatenate(last)
         )
 
 
 @given(documents(), st.integers(1, 20), st.integers(1, 4), st.integers(1, 60))
-def test_a_batch_of_several_windows_has_no_more_tokens_than_there_is_room_for(
+def test_a_batch_of_several_windows_has_no_more_logits_than_there_is_room_for(
     parts, context, size, room
 ):
-    cover = list(windows(in_tokens(parts[1]), context, context, BOS))
-    runs = list(batches(iter(cover), size, room))
-    assert [piece for batch in runs for piece in batch.pieces] == [w.piece for w in cover]
-    for batch in runs:
-        assert len(batch.pieces) == 1 or (len(batch.pieces) <= size and batch.inputs.size <= room)
+    cover = list(windows(in_tokens(parts[1]), context, max(1, context // 2), BOS))
+    for keeps_rows in (False, True):
+        runs = list(batches(iter(cover), size, room, keeps_rows=keeps_rows))
+        assert [piece for batch in runs for piece in batch.pieces] == [w.piece for w in cover]
+        for batch in runs:
+            n_last = batch.inputs.shape[1] - batch.is_scored.any(axis=0).argmax()
+            n_rows = len(batch.pieces) * (n_last if keeps_rows else batch.inputs.shape[1])
+            assert len(batch.pieces) == 1 or (len(batch.pieces) <= size and n_rows <= room)
+
+
+@given(documents(), st.integers(1, 20), st.integers(1, 9))
+def test_the_parts_of_a_window_are_prefixes_of_it_that_end_with_their_targets(parts, context, room):
+    cover = list(windows(in_tokens(parts[1]), context, max(1, context // 2), BOS))
+    cutting = cut(iter(cover), room)
+    for window in cover:
+        raw, n_targets, n_inputs = b"", len(window.piece.tokens), len(window.inputs)
+        while len(raw) < n_targets:
+            part = next(cutting)
+            assert part.piece.is_context_start == (window.piece.is_context_start and not raw)
+            raw += part.piece.raw
+            assert 1 <= len(part.piece.tokens) <= room
+            stop = n_inputs - n_targets + len(raw)
+            np.testing.assert_array_equal(part.inputs, window.inputs[:stop])
+        assert raw == window.piece.raw
+    assert not list(cutting)
 
 
 @given(documents(), st.integers(1, 20), st.integers(1, 4))
@@ -97,10 +117,10 @@ def test_tensors_and_arrays_are_picked_alike(parts, context, size):
 
     for batch in batches(windows(in_tokens(parts[1]), context, context, BOS), size):
         logits = np.random.default_rng(0).normal(size=(*batch.inputs.shape, 3))
-        np.testing.assert_array_equal(
-            scored_logits(torch.from_numpy(logits), batch.is_scored).numpy(),
-            scored_logits(logits, batch.is_scored),
-        )
+        arrays = scored_logits(logits, batch.is_scored)
+        tensors = scored_logits(torch.from_numpy(logits), batch.is_scored)
+        for tensor, array in zip(tensors, arrays, strict=True):
+            np.testing.assert_array_equal(tensor.numpy(), array)
 
 
 @given(documents())
