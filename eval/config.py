@@ -19,6 +19,12 @@ AnyRun = TypeVar("AnyRun", bound="RunConfig")
 WINDOWS = ("document", "stream")
 MIXER_NONE = "none"  # --mixer: the model alone
 MODEL_NONE = "none"  # --model: the cache alone
+# --format: what files of data are. The content and the name tell it; one text, decompressed; one
+# text, as stored; tables.
+AUTO, TEXT, BYTES = "auto", "text", "bytes"
+TABLES = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
+FORMATS = (AUTO, TEXT, BYTES, *TABLES)
+ERROR, SKIP = "error", "skip"  # --on-bad-row
 MAX_FILE = 1 << 20  # bytes of a TOML file
 SHORT = Repr()  # shows the beginning of a long or nested value
 SHORT.maxstring = 200
@@ -110,8 +116,9 @@ class RunConfig(ScoreConfig):
     )
     data: tuple[str, ...] = option(
         (),
-        "text files, .jsonl, .jsonl.zst, .parquet, token shards .bin, .npy, a directory or name of "
-        "a Hugging Face data set, or - for standard input",
+        "text files, tables (.jsonl, .json, .csv, .tsv, .parquet, .arrow), also compressed, token "
+        "shards .bin, .npy, a folder, a pattern, the name of a Hugging Face data set, or - for "
+        "standard input",
         "DATA",
     )
     tokenizer: str | None = option(
@@ -120,8 +127,15 @@ class RunConfig(ScoreConfig):
     quantized: str | None = option(
         None, "replace the weights of the model by those that ngrammix quantize wrote", "DIR"
     )
-    column: str = option("text", "column of a table that holds the text", "NAME")
-    split: str | None = option(None, "split of a data set", "NAME")
+    format: str = option(
+        AUTO, "what the files of --data are, where content and name do not tell", choices=FORMATS
+    )
+    column: str | None = option(
+        None, "column of a table that holds the text, such as meta.text (text)", "NAME"
+    )
+    split: str | None = option(
+        None, "split of a data set, or rows of it such as train[:100]", "NAME"
+    )
     bos: int | None = option(
         None, "token that begins a document (the tokenizer's own)", "ID", least=0
     )
@@ -129,6 +143,11 @@ class RunConfig(ScoreConfig):
         None, "number of raw bytes of each token of --data: a .bin or .npy file", "FILE"
     )
     skip_empty: bool = option(False, "skip empty documents")
+    on_bad_row: str = option(
+        ERROR,
+        "skip: leave out and count rows that cannot be read or encoded, such as null",
+        choices=(ERROR, SKIP),
+    )
     device: str | None = option(None, "device of the model, such as cuda or cpu", "NAME")
     dtype: str | None = option(
         None, "dtype of the weights, such as bfloat16 (float32 on a CPU)", "NAME"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from eval.data.arrays import SHARD_HEADER, SHARD_MAGIC, SHARD_VERSION
+from eval.data.cuts import pieces
 from eval.data.open_data import open_data
-from eval.data.text import pieces
 from eval.models.load_model import load_demo
 from eval.scoring.tokenized import encode
 from eval.tokenizers.base import Tokenizer

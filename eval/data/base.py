@@ -1,11 +1,12 @@
 """Data: the interface that scoring needs of a data set."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from eval.data.document import Document
 
 
+@runtime_checkable
 class Data(Protocol):
     """A stream of documents, the same in every iteration."""
 

@@ -1,10 +1,13 @@
 """Document: the unit of data, as raw bytes or as token ids, whole or in pieces."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from eval.data.columns import encode
+from eval.data.cuts import pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,8 @@ class Document:
         True for a document or its first piece, False for its later pieces.
     offset : int
         How much of the data has been read after this piece, in the unit of `Data.size`.
+    problem : str or None
+        The error text of a row that cannot be read; the document then has neither bytes nor tokens.
     """
 
     name: str
@@ -33,22 +38,54 @@ class Document:
     token_bytes: NDArray[np.int64] | None = None
     begins: bool = True
     offset: int = 0
+    problem: str | None = None
 
 
 class Documents:
-    """Documents in memory as a data set; offsets count documents.
+    """Documents or texts in memory as a data set; offsets count documents.
 
     Parameters
     ----------
-    documents : sequence of Document
-        In stream order.
+    documents : iterable of Document, str or bytes
+        In stream order. A text is encoded in UTF-8; bytes are taken as they are.
+
+    Raises
+    ------
+    ValueError
+        If one is none of these, or a text has a lone surrogate.
     """
 
-    def __init__(self, documents: Sequence[Document]) -> None:
-        self._documents = documents
-        self.name = ", ".join(document.name for document in documents if document.begins)
-        self.size = len(documents)
+    def __init__(self, documents: Iterable[Document | str | bytes]) -> None:
+        if isinstance(documents, str | bytes):
+            raise ValueError(
+                f"documents must be a list of texts, got one of {len(documents)} characters; pass "
+                "[text]"
+            )
+        self._documents: list[Document] = []
+        names = []
+        for number, document in enumerate(documents, 1):
+            if isinstance(document, Document):
+                self._documents.append(document)
+                names += [document.name] if document.begins else []
+                continue
+            name = f"text {number}"
+            for i, piece in enumerate(pieces([as_bytes(document, name)])):
+                self._documents.append(Document(name, piece, begins=i == 0))
+        self.size = len(self._documents)
+        n_texts = sum(document.begins for document in self._documents) - len(names)
+        self.name = ", ".join(names + [f"{n_texts} texts"] * bool(n_texts))
 
     def __iter__(self) -> Iterator[Document]:
         for offset, document in enumerate(self._documents, start=1):
             yield replace(document, offset=offset)
+
+
+def as_bytes(text: object, name: str) -> bytes:
+    """The bytes of a text; the ValueError calls it `name`."""
+    if isinstance(text, str):
+        return encode(text, name)
+    if isinstance(text, bytes):
+        return text
+    raise ValueError(
+        f"text must be str or bytes, got {type(text).__name__} as {name}; remove it or convert it"
+    )

@@ -1,14 +1,18 @@
-"""Hugging Face data sets, from a folder or the Hub: one document per row."""
+"""Hugging Face data sets, saved, from the Hub or in memory: one document per row."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from eval.data.base import Data
+from eval.data.columns import cells, checked_cell, find_column
+from eval.data.concatenated import ConcatenatedData
 from eval.data.document import Document
-from eval.data.parquet import ROWS, check_column, texts
+from eval.data.splits import Rows, choose_rows, refuse_split
 from eval.data.text import row_documents
 
+ROWS = 64  # of a batch
 # Formats whose readers keep strings unchanged. The reader of plain text drops line breaks, and
 # loading scripts are never run.
 READERS = ("arrow", "csv", "json", "parquet")
@@ -25,62 +29,118 @@ class DataSet:
         Memory-mapped or streamed.
     column : str
         The column of the text.
+    rows : Rows, optional
+        Default: all.
 
     Raises
     ------
     ValueError
-        If the column is missing. While iterating, if a cell is null or too long; the error names
-        the row.
+        If the column is missing, or rows are made by a function when they are read.
     """
 
-    def __init__(self, name: str, data_set: Any, column: str) -> None:
-        self.name = name
+    def __init__(self, name: str, data_set: Any, column: str, rows: Rows | None = None) -> None:
+        self.name, self._column = name, column
+        if getattr(data_set, "format", {}).get("type") == "custom":
+            raise ValueError(
+                f"data set must hold its rows, got a transform that makes them in {name}; apply "
+                "it with map, or remove it with reset_format"
+            )
+        self._first = 0
+        if rows is not None and not rows.is_all:
+            self.name, self._first = f"{name}[{str(rows).partition('[')[2]}", rows.start
+            data_set = take(data_set, rows)
         self._rows = data_set.with_format("arrow")
-        self._column = column
         self.size: int | None = getattr(data_set, "num_rows", None)
         first = next(self._batches(), None)
-        if first is not None:
-            check_column(first.schema, column, name)
+        self._path = [] if first is None else find_column(first.schema, column, name)
 
     def __iter__(self) -> Iterator[Document]:
-        arrays = (chunk for batch in self._batches() for chunk in batch.column(self._column).chunks)
-        for row, raw in enumerate(texts(arrays, self._column, self.name), 1):
-            yield from row_documents(f"{self.name}:{row}", raw, row)
+        row = 0
+        for batch in self._batches():
+            for raw in cells(batch, self._path):
+                row += 1
+                name = f"{self.name}:{self._first + row}"
+                yield from row_documents(name, checked_cell(raw, self._column, name), row)
 
     def _batches(self) -> Iterator[Any]:
         with readable(self.name):
             yield from self._rows.iter(batch_size=ROWS)
 
 
-def open_folder(path: str, column: str, split: str | None) -> DataSet:
-    """The data set of a folder: saved by ``save_to_disk``, or a set of data files.
+def take(data_set: Any, rows: Rows) -> Any:
+    """The rows of a data set of the library."""
+    n_rows: int | None = getattr(data_set, "num_rows", None)
+    if n_rows is None:
+        return data_set.skip(rows.start).take(rows.stop - rows.start)
+    return data_set.select(range(min(rows.start, n_rows), min(rows.stop, n_rows)))
+
+
+def open_object(data_set: Any, column: str, split: str | None) -> Data:
+    """The documents of a ``Dataset``, ``IterableDataset`` or a dictionary of them by split."""
+    if not isinstance(data_set, Mapping):
+        name = "data set" if data_set.split is None else f"data set/{data_set.split}"
+        if split is None:
+            return DataSet(name, data_set, column)
+        data_set = {str(data_set.split): data_set} if data_set.split is not None else {}
+        if not data_set:
+            refuse_split(split, name)
+    return open_splits(data_set, column, split, "data set")
+
+
+def open_splits(data_sets: Mapping[str, Any], column: str, split: str | None, name: str) -> Data:
+    """The documents of the requested rows of data sets by split."""
+
+    def count(one: str) -> int:
+        n_rows: int | None = getattr(data_sets[one], "num_rows", None)
+        if n_rows is None:
+            raise ValueError(
+                f"rows of a stream must be counted from its start, got {split} for {name}; name "
+                f"them as in {one}[:100]"
+            )
+        return n_rows
+
+    chosen = choose_rows([*map(str, data_sets)], split, name, count)
+    parts = [
+        DataSet(f"{name}/{rows.split}", data_sets[rows.split], column, rows) for rows in chosen
+    ]
+    return parts[0] if len(parts) == 1 else ConcatenatedData(parts)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether ``save_to_disk`` has written the folder."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def open_saved(path: str, column: str, split: str | None) -> Data:
+    """The data set that ``save_to_disk`` wrote into a folder, memory-mapped.
 
     Raises
     ------
     ValueError
-        If the folder holds no data set, or the data set lacks `split` or `column`.
+        If it is damaged, or lacks `split` or `column`.
     """
-    folder = Path(path)
-    if (folder / "dataset_dict.json").is_file():
-        splits = sorted(one.parent.name for one in folder.glob("*/state.json"))
-        return open_saved(str(folder / choose(splits, split, path)), column)
-    if (folder / "state.json").is_file():
-        refuse_split(split, path)
-        return open_saved(path, column)
-    return open_streaming(path, None, column, split)
-
-
-def open_saved(path: str, column: str) -> DataSet:
-    """One saved split, memory-mapped."""
     import datasets
 
+    folder = Path(path)
+    if not (folder / "dataset_dict.json").is_file():
+        refuse_split(split, path)
+        with readable(path):
+            data_set = datasets.load_from_disk(path)
+        return DataSet(path, data_set, column)
+    saved = sorted(one.parent.name for one in folder.glob("*/state.json"))
     with readable(path):
-        data_set = datasets.load_from_disk(path)
-    return DataSet(path, data_set, column)
+        data_sets = {one: datasets.load_from_disk(str(folder / one)) for one in saved}
+    return open_splits(data_sets, column, split, path)
 
 
-def open_streaming(name: str, config: str | None, column: str, split: str | None) -> DataSet:
-    """The data set of a folder or the Hub, streamed row by row without a copy on disk."""
+def open_hub(name: str, config: str | None, column: str, split: str | None) -> Data:
+    """The data set of a name on the Hub, streamed row by row without a copy on disk.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be reached, is of another format, or lacks `split` or `column`.
+    """
     import datasets
 
     shown = name if config is None else f"{name}:{config}"
@@ -92,31 +152,23 @@ def open_streaming(name: str, config: str | None, column: str, split: str | None
             f"data set must be of {', '.join(READERS)} files, got {kind} in {shown}; "
             "pass the files themselves, which are read byte for byte"
         )
-    chosen = choose([str(one) for one in builder.config.data_files], split, shown)
-    with readable(f"{shown}/{chosen}"):
-        data_set = builder.as_streaming_dataset(split=chosen)
-    return DataSet(f"{shown}/{chosen}", data_set, column)
+    known = builder.info.splits or {}
 
+    def count(one: str) -> int:
+        if one not in known:
+            raise ValueError(
+                f"rows must be counted from the start where their number is not known, got "
+                f"{split} for {shown}; name them as in {one}[:100]"
+            )
+        return int(known[one].num_examples)
 
-def choose(splits: Sequence[str], split: str | None, name: str) -> str:
-    """The requested split, or the only one; the ValueError lists the splits."""
-    if split is None and len(splits) == 1:
-        return splits[0]
-    if split is None or split not in splits:
-        raise ValueError(
-            f"split must be one of {', '.join(splits) or 'the saved ones'}, got {split} for "
-            f"{name}; choose one with --split"
-        )
-    return split
-
-
-def refuse_split(split: str | None, name: str) -> None:
-    """Raise ValueError if a split is requested of data without splits."""
-    if split is not None:
-        raise ValueError(
-            f"split applies to data sets with splits, got {split} for {name}, which has none; "
-            "leave --split out"
-        )
+    chosen = choose_rows([str(one) for one in builder.config.data_files], split, shown, count)
+    parts = []
+    for rows in chosen:
+        with readable(f"{shown}/{rows.split}"):
+            data_set = builder.as_streaming_dataset(split=rows.split)
+        parts.append(DataSet(f"{shown}/{rows.split}", data_set, column, rows))
+    return parts[0] if len(parts) == 1 else ConcatenatedData(parts)
 
 
 @contextmanager

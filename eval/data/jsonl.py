@@ -1,104 +1,76 @@
-"""JsonLines: one document per line, plain or compressed, read in bounded memory."""
+"""JSON lines: one document per line, read in bounded memory."""
 
-import gzip
-import io
 import json
-import zlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
+from eval.data.columns import MAX_ROW, SEVERAL, text_of_row, too_long
 from eval.data.document import Document
+from eval.data.formats import BOM
+from eval.data.source import Content
 from eval.data.text import row_documents
 
-MAX_ROW = 1 << 26  # bytes, 64 MiB: longer rows are refused
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number",
-         str: "a string", list: "an array", dict: "an object"}  # fmt: skip
 
+def read_json_lines(content: Content, column: str) -> Iterator[Document]:
+    """The strings under one key as documents in UTF-8, one per line; blank lines are left out.
 
-class JsonLines:
-    """The strings under one key as documents, one per line, encoded in UTF-8.
-
-    Parameters
-    ----------
-    path : str
-        ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst``; Zstandard windows up to 128 MiB.
-    column : str
-        The key of the text.
-
-    Raises
-    ------
-    ValueError
-        While iterating, if a line is longer than 64 MiB, is no JSON object, or has no string under
-        the key, or if the compressed file is truncated or damaged. The error names the line.
+    A line that is no JSON object, has no string under the key, or is longer than 64 MiB gives a
+    document with a problem. The names have the numbers of the lines.
     """
-
-    def __init__(self, path: str, column: str) -> None:
-        self._column = column
-        self.name = path
-        self.size: int | None = Path(path).stat().st_size
-
-    def __iter__(self) -> Iterator[Document]:
-        with Path(self.name).open("rb") as file, decompress(file, self.name) as stream:
-            number = 0
-            while line := self._line(stream, number + 1):
-                number += 1
-                name = f"{self.name}:{number}"
-                yield from row_documents(name, text_of(line, self._column, name), file.tell())
-
-    def _line(self, stream: BinaryIO, number: int) -> bytes:
-        try:
-            line = stream.readline(MAX_ROW + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(
-                f"{self.name} must be a complete compressed file, got an error in or after line "
-                f"{number}; download or compress it again"
-            ) from error
-        if len(line) > MAX_ROW:
-            raise ValueError(
-                f"row must have at most {MAX_ROW} bytes, got more in {self.name}:{number}; "
-                "split the document"
-            )
-        return line
+    decoder = row_decoder(column)
+    for number, line in enumerate(bounded_lines(content.stream), 1):
+        name = f"{content.name}:{number}"
+        row: bytes | ValueError
+        if line is None:
+            row = too_long(name)
+        elif not (line := line.removeprefix(BOM).strip()):
+            continue
+        else:
+            row = read_row(line, decoder, column, name)
+        yield from row_documents(name, row, content.position())
 
 
-def decompress(file: BinaryIO, name: str) -> AbstractContextManager[BinaryIO]:
-    """A stream of the bytes of the file, decompressed if its suffix is .gz or .zst."""
-    if name.endswith(".gz"):
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-    if name.endswith(".zst"):
-        import pyarrow  # detects a truncated file, unlike the reader of zstandard
+def bounded_lines(stream: BinaryIO) -> Iterator[bytes | None]:
+    """The lines of a stream with their ends; None for a line longer than `MAX_ROW` bytes."""
+    while line := stream.readline(MAX_ROW + 1):
+        if len(line) <= MAX_ROW:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(1 << 20)
+        yield None
 
-        return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), 1 << 16)
-    return file
+
+def row_decoder(column: str) -> json.JSONDecoder:
+    """A decoder of JSON; several values under the key of the column become `SEVERAL`."""
+    keys = {column, *column.split(".")}
+
+    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            names = [key for key, _ in pairs]
+            row |= {key: SEVERAL for key in keys if names.count(key) > 1}
+        return row
+
+    return json.JSONDecoder(object_pairs_hook=unique)
 
 
-def text_of(line: bytes, column: str, name: str) -> bytes:
-    """UTF-8 bytes of the string under `column` in a row; the ValueError names the row."""
+def read_row(line: bytes, decoder: json.JSONDecoder, column: str, name: str) -> bytes | ValueError:
+    """The text of a row of JSON, or the error."""
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = decoder.decode(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        why = str(error).partition(": line ")[0]  # a row is one line
-        raise ValueError(f"row must be JSON in UTF-8, got {name} ({why}); correct it") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"row must be a JSON object, got {KINDS[type(row)]} in {name}; correct it")
-    if column not in row:
-        raise ValueError(
-            f"row must have column {column}, got {', '.join(row)[:200] or 'none'} in {name}; "
-            "name the column of the text with --column"
-        )
-    text = row[column]
-    if not isinstance(text, str):
-        raise ValueError(
-            f"column {column} must hold a string, got {KINDS[type(text)]} in {name}; remove the "
-            "row, or name another column with --column"
-        )
+        return not_json(name, error)
     try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"text must be Unicode, got the lone surrogate U+{ord(text[error.start]):04X} at "
-            f"character {error.start} in {name}; correct it"
-        ) from error
+        return text_of_row(row, column, name)
+    except ValueError as error:
+        return error
+
+
+def not_json(name: str, error: Exception) -> ValueError:
+    """The error of a row that is not JSON in UTF-8."""
+    why = str(error).partition(": line ")[0]  # a row is one line
+    return ValueError(
+        f"row must be JSON in UTF-8, got {name} ({why}); correct it, or pass --format text if it "
+        "is no table"
+    )

@@ -1,46 +1,71 @@
-"""open_data: files, pipes, tables, data sets and token shards as one stream of documents."""
+"""open_data: files, pipes, folders, data sets and token shards as one stream of documents."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
+from eval.config import AUTO, ERROR, FORMATS
 from eval.data.base import Data
+from eval.data.checked import CheckedData
 from eval.data.concatenated import ConcatenatedData
-from eval.data.hf_datasets import open_folder, open_streaming, refuse_split
-from eval.data.jsonl import SUFFIXES, JsonLines
-from eval.data.parquet import ParquetFile
-from eval.data.text import TextFile
+from eval.data.file_data import COLUMN, FileData, refuse_column
+from eval.data.folder import open_folder
+from eval.data.hf_datasets import is_saved, open_hub, open_object, open_saved
+from eval.data.source import STDIN
+from eval.data.sources import is_data_set, is_tokens, list_sources, name_of, refuse_repeats
+from eval.data.splits import refuse_split
 from eval.data.token_files import TokenFiles
 
-TOKENS = (".bin", ".npy")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>\w[\w.-]*))?")
 
 
+class Vocabulary(Protocol):
+    """What a data set of token files needs of a tokenizer."""
+
+    bos: int | None
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+
+
 def open_data(
-    paths: Sequence[str],
+    data: Any,
     *,
-    column: str = "text",
+    format: str = AUTO,  # noqa: A002  the name of the option
+    column: str | None = None,
     split: str | None = None,
     bos: int | None = None,
     vocab_size: int | None = None,
     token_bytes: str | Sequence[str] | None = None,
     skip_empty: bool = False,
+    on_bad_row: str = ERROR,
     download: bool = False,
-) -> Data:
+) -> CheckedData:
     """One stream of documents from all these sources, read in constant memory.
 
     Parameters
     ----------
-    paths : sequence of str
-        Each is a table with one document per row (``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``,
-        ``.parquet``), a folder with a Hugging Face data set, the name of a data set on the Hub
-        (``org/name`` or ``org/name:config``), or any other file or ``-`` for standard input, which
-        is one document of raw text. Alternatively all paths are token files: ``.bin`` shards and
-        ``.npy`` arrays.
-    column : str
-        The column of the text in tables and data sets.
+    data : name, data set, or a list of them
+        A name is the path of a file, of a pipe or of a folder, a pattern such as ``dir/*.jsonl``,
+        the name of a data set on the Hub (``org/name`` or ``org/name:config``), or ``-`` for
+        standard input. A table has one document per row; any other file is one document of raw
+        text. Files compressed by gzip, Zstandard, xz, bzip2 or lz4 are decompressed. Alternatively
+        all names are token files: ``.bin`` shards and ``.npy`` arrays.
+
+        A data set is a ``Dataset`` or ``IterableDataset`` of the library ``datasets``, a dictionary
+        of them, `Documents`, or the bytes of one text.
+    format : str
+        What every file is: ``text``, ``bytes`` (a text that is not decompressed), ``jsonl``,
+        ``json``, ``csv``, ``tsv``, ``parquet`` or ``arrow``. Default: what its first bytes and its
+        name tell.
+    column : str, optional
+        The column of the text in tables and data sets, ``text`` by default. ``meta.text`` is the
+        field ``text`` of the column ``meta``.
     split : str, optional
-        The split of a data set with several splits.
+        The split of a data set with several splits, or rows of it: ``train[:100]``,
+        ``train[10%:20%]``, ``train+test``.
     bos : int, optional
         The token that begins a document in token files.
     vocab_size : int, optional
@@ -49,59 +74,76 @@ def open_data(
         A side-car file for each token file: the number of raw bytes of each token, 0 for `bos`.
     skip_empty : bool
         Skip empty documents. Otherwise an empty document is an error.
+    on_bad_row : str
+        ``skip``: leave out and count the rows of tables that cannot be read, and the texts that the
+        tokenizer cannot encode. ``error``: raise.
     download : bool
         Allow data sets to be read from the Hub.
 
     Raises
     ------
     ValueError
-        If a path does not exist, a file is in the wrong format, or the options do not fit. Errors
-        within the data are raised while iterating, with the file and the row.
+        If a path does not exist or is named twice, a file is in the wrong format, or the options do
+        not fit. Errors within the data are raised while iterating, with the file and the row.
     """
-    if not paths:
-        raise ValueError("data must be at least one name, got none; name a file")
-    if all(map(is_tokens, paths)):
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}; correct it")
+    sources = list_sources(data)
+    paths = [source for source in sources if isinstance(source, str)]
+    refuse_repeats(paths)
+    if format == AUTO and any(map(is_tokens, paths)):
+        if len(paths) < len(sources) or not all(map(is_tokens, paths)):
+            raise ValueError(
+                "data must be all text or all tokens, got both in "
+                f"{', '.join(map(name_of, sources))}; score them in separate runs"
+            )
+        refuse_split(split, paths[0])
+        refuse_column([], column, paths[0])
         sidecars = [token_bytes] if isinstance(token_bytes, str) else list(token_bytes or ())
         tokens = TokenFiles(paths, bos=bos, vocab_size=vocab_size, token_bytes=sidecars)
-        return ConcatenatedData([tokens], skip_empty=skip_empty)
-    if any(map(is_tokens, paths)):
-        raise ValueError(
-            "data must be all text or all tokens, got both in "
-            f"{', '.join(paths)}; score them in separate runs"
-        )
+        return CheckedData(tokens, skip_empty=skip_empty, on_bad_row=on_bad_row)
     if token_bytes is not None:
         raise ValueError(
-            f"token bytes go with token files, got them with {paths[0]}; leave them out"
+            f"token bytes go with token files, got them with {name_of(sources[0])}; leave them out"
         )
-    parts = [open_text(path, column, split, download=download) for path in paths]
-    return ConcatenatedData(parts, skip_empty=skip_empty)
+    parts = [open_source(source, format, column, split, download=download) for source in sources]
+    formats = [part.format for part in parts if isinstance(part, FileData)]
+    if len(formats) == len(parts) and None not in formats:
+        refuse_column([str(one) for one in formats], column, ", ".join(paths))
+    whole = parts[0] if len(parts) == 1 else ConcatenatedData(parts)
+    return CheckedData(whole, skip_empty=skip_empty, on_bad_row=on_bad_row)
 
 
-def is_tokens(path: str) -> bool:
-    """Whether the path is that of a token file."""
-    return path.endswith(TOKENS)
+def as_data(data: Any, tokens: Vocabulary) -> Data:
+    """The data itself if it is a `Data`, else what `open_data` makes of it."""
+    if isinstance(data, Data):
+        return data
+    return open_data(data, bos=tokens.bos, vocab_size=tokens.vocab_size)
 
 
-def open_text(path: str, column: str, split: str | None, *, download: bool) -> Data:
-    """The data set of one path; ValueError if it does not exist."""
-    if path == "-":
-        return TextFile(path)
-    if Path(path).is_dir():
-        return open_folder(path, column, split)
-    if not Path(path).exists():
-        named = HUB_NAME.fullmatch(path)
+def open_source(
+    source: Any, option: str, column: str | None, split: str | None, *, download: bool
+) -> Data:
+    """The data set of one source; ValueError if it does not exist."""
+    name = COLUMN if column is None else column
+    if is_data_set(source):
+        return open_object(source, name, split)
+    if not isinstance(source, str):
+        refuse_split(split, source.name)
+        refuse_column([], column, source.name)
+        opened: Data = source
+        return opened
+    if source != STDIN and Path(source).is_dir():
+        if is_saved(Path(source)):
+            return open_saved(source, name, split)
+        return open_folder(source, column, split, option)
+    if source != STDIN and not Path(source).exists():
+        named = HUB_NAME.fullmatch(source)
         if download and named:
-            return open_streaming(named["name"], named["config"], column, split)
+            return open_hub(named["name"], named["config"], name, split)
         raise ValueError(
-            f"data must be a file or a folder, got {path}, which is missing; check the path, or "
+            f"data must be a file or a folder, got {source}, which is missing; check the path, or "
             "pass --download if it is a data set of the Hugging Face Hub"
         )
-    refuse_split(split, path)
-    if Path(path).is_file():
-        with Path(path).open("rb"):  # a file without permission fails here, not during the run
-            pass
-    if path.endswith(SUFFIXES):
-        return JsonLines(path, column)
-    if path.endswith(".parquet"):
-        return ParquetFile(path, column)
-    return TextFile(path)
+    refuse_split(split, "standard input" if source == STDIN else source)
+    return FileData(source, column, option)

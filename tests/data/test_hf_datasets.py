@@ -5,7 +5,8 @@ import json
 import datasets
 import pytest
 
-from eval.data.hf_datasets import open_folder, open_streaming
+from eval.data.hf_datasets import open_hub
+from eval.data.open_data import open_data
 
 TEXTS = ["a", "é\r\n" * 10, "c "]
 
@@ -47,21 +48,23 @@ def parquet(path):
     [
         (save, None, "{p}", 3),
         (save_splits, "train", "{p}/train", 3),
-        (lines, None, "{p}/train", None),
-        (lambda p: lines(p, "train", "test"), "train", "{p}/train", None),
+        (lines, None, "{p}/train", 168),
+        (lambda p: lines(p, "train", "test"), "train", "{p}/train", 168),
         (parquet, "train", "{p}/train", None),
     ],
 )
 def test_rows_come_byte_for_byte(tmp_path, make, split, name, size):
     path = tmp_path / "set"
     make(path)
-    data = open_folder(str(path), "text", split)
+    data = open_data(path, split=split)
     name = name.format(p=path)
-    assert (data.name, data.size) == (name, size)
+    assert data.name == name
+    assert size in (None, data.size)
     for _ in range(2):  # from the beginning each time
-        assert [(d.name, d.raw, d.begins, d.offset) for d in data] == [
-            (f"{name}:{i}", text.encode(), True, i) for i, text in enumerate(TEXTS, 1)
-        ]
+        assert [(d.raw, d.begins) for d in data] == [(text.encode(), True) for text in TEXTS]
+        file = name if size == 3 else f"{path}/train{next(path.glob('train*')).suffix}"
+        assert [d.name for d in data] == [f"{file}:{i}" for i in range(1, 4)]
+        assert [d.offset for d in data][-1] == data.size
 
 
 def test_a_name_of_the_hub_is_streamed(tmp_path, monkeypatch):
@@ -69,17 +72,12 @@ def test_a_name_of_the_hub_is_streamed(tmp_path, monkeypatch):
     builder = datasets.load_dataset_builder(str(tmp_path / "set"))
     asked = []
     monkeypatch.setattr(datasets, "load_dataset_builder", lambda *a: asked.append(a) or builder)
-    data = open_streaming("org/set", "en", "text", "test")
+    data = open_hub("org/set", "en", "text", "test")
     assert asked == [("org/set", "en")]
     assert (data.name, data.size) == ("org/set:en/test", None)
     assert [(d.name, d.raw) for d in data] == [
         (f"org/set:en/test:{i}", text.encode()) for i, text in enumerate(TEXTS, 1)
     ]
-
-
-def text_files(path):
-    path.mkdir()
-    (path / "a.txt").write_text("a\nb\n")
 
 
 def damaged_parquet(path):
@@ -107,17 +105,20 @@ CASES = {
     "several splits": (
         lambda p: lines(p, "train", "test"),
         {},
-        "split must be one of train, test, got None for {p}; choose one with --split",
+        "split must be one of train, test, got None for {p}; choose one with --split, or rows of "
+        "one such as train[:100]",
     ),
     "several saved splits": (
         save_splits,
         {},
-        "split must be one of test, train, got None for {p}; choose one with --split",
+        "split must be one of test, train, got None for {p}; choose one with --split, or rows of "
+        "one such as test[:100]",
     ),
     "no such split": (
         save_splits,
         {"split": "dev"},
-        "split must be one of test, train, got dev for {p}; choose one with --split",
+        "split must be one of test, train, got dev for {p}; choose one with --split, or rows of "
+        "one such as test[:100]",
     ),
     "split of what has none": (
         save,
@@ -136,28 +137,21 @@ CASES = {
         "data must have column content, got id, text in {p}" + NAME_IT,
     ),
     "no streamed column": (
-        lines,
+        parquet,
         {"column": "content"},
-        "data must have column content, got id, text in {p}/train" + NAME_IT,
+        "data must have column content, got id, text in {p}/train.parquet" + NAME_IT,
     ),
     "numbers": (save, {"column": "id"}, "column id must hold strings, got int64 in {p}" + NAME_IT),
     "null": (
         lambda p: save(p, ["a", None]),
         {},
-        "column text must hold a string, got null in {p}:2; remove the row, or name another "
-        "column with --column",
-    ),
-    "text files": (
-        text_files,
-        {},
-        "data set must be of arrow, csv, json, parquet files, got text in {p}; pass the files "
-        "themselves, which are read byte for byte",
+        "column text must hold a string, got null in {p}:2; remove the row, name another column "
+        "with --column, or pass --on-bad-row skip",
     ),
     "empty folder": (
         lambda p: p.mkdir(),
         {},
-        "data must be a readable Hugging Face data set, got {p} ({why}); check the name, or "
-        "download it again",
+        "data must be files, got the folder {p} without any; name another",
     ),
     "damaged saved data": (
         damaged_save,
@@ -168,14 +162,14 @@ CASES = {
     "damaged parquet": (
         damaged_parquet,
         {},
-        "data must be a readable Hugging Face data set, got {p}/train ({why}); check the name, or "
-        "download it again",
+        "{p}/a.parquet must be a complete Parquet file, got a damaged one; download or write it "
+        "again",
     ),
     "damaged lines": (
         damaged_lines,
         {},
-        "data must be a readable Hugging Face data set, got {p}/train ({why}); check the name, or "
-        "download it again",
+        "row must be JSON in UTF-8, got {p}/a.jsonl:2 (Expecting value); correct it, or pass "
+        "--format text if it is no table",
     ),
 }
 
@@ -186,6 +180,6 @@ def test_refused_folders(tmp_path, name):
     path = tmp_path / "set"
     make(path)
     with pytest.raises(ValueError) as error:
-        list(open_folder(str(path), options.get("column", "text"), options.get("split")))
+        list(open_data(path, **options))
     why = str(error.value.__cause__).partition("\n")[0]  # the words of `datasets`
     assert str(error.value) == text.format(p=path, why=why)

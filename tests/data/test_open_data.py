@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from eval.data import open_data as module
+from eval.data.cuts import PIECE
 from eval.data.data_hash import sha256
 from eval.data.open_data import open_data
-from eval.data.text import PIECE, read_documents
+from eval.data.text import read_documents
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def test_pieces_have_the_hash_of_the_whole(tmp_path_factory, raws):
     for path, raw in zip(paths, raws, strict=True):
         with open(path, "wb") as file:  # noqa: PTH123
             file.write(raw)
-    assert sha256(open_data(paths)) == sha256(read_documents(paths))
+    assert sha256(open_data(paths, format="bytes")) == sha256(read_documents(paths))
 
 
 def test_the_same_rows_have_the_same_hash_in_any_table(inside):
@@ -113,7 +114,7 @@ def test_only_a_permitted_name_is_asked_of_the_hub(monkeypatch):
         asked.append((name, config, column, split))
         return open_data(["-"])
 
-    monkeypatch.setattr(module, "open_streaming", streaming)
+    monkeypatch.setattr(module, "open_hub", streaming)
     open_data(["org/set:en"], download=True, column="content", split="test")
     open_data(["wikitext"], download=True)
     assert asked == [("org/set", "en", "content", "test"), ("wikitext", None, "text", None)]

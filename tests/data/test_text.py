@@ -12,8 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from eval.data.cuts import PIECE, cut, pieces, rules
 from eval.data.document import Document
-from eval.data.text import PIECE, TextFile, cut, pieces, read_documents, row_documents, rules
+from eval.data.file_data import FileData
+from eval.data.text import read_documents, row_documents
 
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000"
 TEXTS = st.text(st.sampled_from("aaaab/é☃𝄞" + WHITE + "\n\n\n   "), max_size=60).map(str.encode)
@@ -160,7 +162,7 @@ def test_a_file_comes_byte_for_byte(tmp_path):
     raw = b"\xef\xbb\xbfa\r\nb\n\n\x00\xff \r" * 10_000
     path = tmp_path / "x"
     path.write_bytes(raw)
-    file = TextFile(str(path))
+    file = FileData(str(path), option="bytes")
     for _ in range(2):  # from the beginning each time
         documents = list(file)
         assert b"".join(d.raw for d in documents) == raw
@@ -175,7 +177,7 @@ def test_pieces_are_read_in_constant_memory(tmp_path):
     path.touch()
     os.truncate(path, 200_000_000)
     tracemalloc.start()
-    total = sum(len(document.raw) for document in TextFile(str(path)))
+    total = sum(len(document.raw) for document in FileData(str(path), option="bytes"))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert total == 200_000_000
@@ -184,7 +186,7 @@ def test_pieces_are_read_in_constant_memory(tmp_path):
 
 def test_standard_input_is_read_once(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\r\nb")))
-    pipe = TextFile("-")
+    pipe = FileData("-")
     assert (pipe.name, pipe.size) == ("standard input", None)
     assert [(d.name, d.raw) for d in pipe] == [("standard input", b"a\r\nb")]
     with pytest.raises(ValueError) as error:
@@ -200,7 +202,7 @@ def test_a_named_pipe_is_read_once(tmp_path):
     raw = b"line\n" * 20_000
     writer = threading.Thread(target=path.write_bytes, args=[raw])
     writer.start()
-    pipe = TextFile(str(path))
+    pipe = FileData(str(path))
     assert pipe.size is None
     assert b"".join(d.raw for d in pipe) == raw
     writer.join()

@@ -1,0 +1,87 @@
+"""CSV and TSV: one document per row, quoted line breaks included, read in bounded memory."""
+
+import csv
+from collections.abc import Iterator
+
+from eval.data.columns import MAX_ROW, NAME_IT, encode, too_long
+from eval.data.document import Document
+from eval.data.formats import BOM
+from eval.data.jsonl import bounded_lines
+from eval.data.source import Content
+from eval.data.text import row_documents
+
+
+def read_csv(content: Content, column: str, delimiter: str = ",") -> Iterator[Document]:
+    """The fields of one column as documents; the first row names the columns.
+
+    A row with more or fewer fields than columns, or that is not UTF-8, gives a document with a
+    problem. The names have the numbers of the rows, the first after the names of the columns being
+    1.
+
+    Raises
+    ------
+    ValueError
+        If the column is missing, or while iterating if a quotation mark is never closed: where the
+        next row begins is then unknown.
+    """
+    rows = read_rows(content, delimiter)
+    _, names = next(rows, (0, []))
+    if names.count(column) != 1:
+        got = f"{names.count(column)} of them" if column in names else ", ".join(names)[:200]
+        raise ValueError(
+            f"data must have column {column} once, got {got or 'none'} in {content.name}; {NAME_IT}"
+        )
+    return documents(rows, content, column, names)
+
+
+def documents(
+    rows: Iterator[tuple[int, list[str]]], content: Content, column: str, names: list[str]
+) -> Iterator[Document]:
+    """The documents of the rows after the first."""
+    index = names.index(column)
+    for number, row in rows:
+        name = f"{content.name}:{number}"
+        text: bytes | ValueError
+        try:
+            if len(row) != len(names):
+                raise ValueError(
+                    f"row must have {len(names)} fields as the first, got {len(row)} in {name}; "
+                    "quote the text, or correct the row"
+                )
+            text = encode(row[index], name)
+            if len(text) > MAX_ROW:
+                text = too_long(name, len(text))
+        except ValueError as error:
+            text = error
+        yield from row_documents(name, text, content.position())
+
+
+def read_rows(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """(number, fields) of each row from 0; a byte that is not UTF-8 is a lone surrogate."""
+    csv.field_size_limit(max(MAX_ROW, csv.field_size_limit()))  # of the process; never lowered
+    reader = csv.reader(lines(content), delimiter=delimiter, strict=True)
+    number = -1
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                f"row must be CSV, got {content.name}:{number + 1} ({error}); quote the text, and "
+                "double the quotation marks in it"
+            ) from error
+        if row:  # a blank line
+            number += 1
+            yield number, row
+
+
+def lines(content: Content) -> Iterator[str]:
+    """The lines of the content as text, without the byte order mark."""
+    is_first = True
+    for number, line in enumerate(bounded_lines(content.stream), 1):
+        if line is None:
+            raise too_long(f"line {number} of {content.name}")
+        if is_first:
+            line, is_first = line.removeprefix(BOM), False
+        yield line.decode("utf-8", "surrogateescape")

@@ -1,0 +1,134 @@
+"""Source: the bytes of a file, a pipe or standard input, decompressed."""
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from eval.data.compression import compression_of, decompress
+
+HEAD = 1 << 16  # bytes that show what a file holds
+STDIN = "-"  # the path of standard input
+
+
+@dataclass(frozen=True)
+class Content:
+    """An open source at its first byte.
+
+    Attributes
+    ----------
+    name : str
+        For error texts.
+    stream : BinaryIO
+        The content, decompressed.
+    head : bytes
+        The first `HEAD` bytes of the content, or all of it if there are fewer; `stream` has them
+        too.
+    compression : str or None
+        How the content was compressed.
+    stored : BinaryIO
+        The bytes as they are stored.
+    """
+
+    name: str
+    stream: BinaryIO
+    head: bytes
+    compression: str | None
+    stored: BinaryIO
+
+    def position(self) -> int:
+        """Number of stored bytes that were read, so that it can be compared with `Source.size`."""
+        return self.stored.tell()
+
+
+class Source:
+    """A file or a pipe.
+
+    Parameters
+    ----------
+    path : str
+        ``-`` is standard input.
+    as_stored : bool
+        Leave compressed bytes as they are.
+    """
+
+    def __init__(self, path: str, *, as_stored: bool = False) -> None:
+        self.path, self._as_stored = path, as_stored
+        self.name = "standard input" if path == STDIN else path
+        self.is_file = path != STDIN and Path(path).is_file()
+        self.size = Path(path).stat().st_size if self.is_file else None
+        self._was_read = False
+
+    @contextmanager
+    def open(self) -> Iterator[Content]:
+        """Open the content at its first byte.
+
+        Raises
+        ------
+        ValueError
+            If a pipe is opened a second time, or a compressed file is damaged.
+        """
+        if not self.is_file and self._was_read:
+            raise ValueError(
+                f"a pipe can be read once, got a second iteration over {self.name}; save it to a "
+                "file"
+            )
+        self._was_read = True
+        with self._open() as file:
+            head, stored = peek(file, is_seekable=self.is_file)
+            kind = None if self._as_stored else compression_of(head)
+            stream = stored
+            if kind is not None:
+                head, stream = peek(decompress(stored, kind, self.name), is_seekable=False)
+            yield Content(self.name, stream, head, kind, stored)
+
+    def _open(self) -> AbstractContextManager[BinaryIO]:
+        return nullcontext(sys.stdin.buffer) if self.path == STDIN else Path(self.path).open("rb")
+
+
+def path_of(content: Content, what: str) -> str:
+    """The path of content that is read in any order; ValueError if it is compressed or in a pipe.
+
+    The error calls the content `what`.
+    """
+    if content.compression is not None or not content.stream.seekable():
+        how = "in a pipe" if content.compression is None else f"in {content.compression} data"
+        raise ValueError(
+            f"{what} must be on disk and not compressed as a whole, got it {how} in "
+            f"{content.name}; save it as a file, decompressed"
+        )
+    return content.name
+
+
+def peek(file: BinaryIO, *, is_seekable: bool) -> tuple[bytes, BinaryIO]:
+    """(the first bytes of the file, a stream of all of its bytes)."""
+    head = file.read(HEAD)
+    if is_seekable:
+        file.seek(0)
+        return head, file
+    return head, io.BufferedReader(_Joined(head, file), HEAD)
+
+
+class _Joined(io.RawIOBase):
+    """The bytes that were read from a stream, then the rest of it."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest, self._position = head, rest, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._head[: len(buffer)]
+        self._head = self._head[len(buffer) :]
+        if not part:
+            part = self._rest.read1(len(buffer))  # type: ignore[attr-defined]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)

@@ -1,0 +1,103 @@
+"""Sources: what a user has named as data, one file or data set after the other."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from eval.data.base import Data
+from eval.data.document import Document, Documents
+from eval.data.folder import data_files
+from eval.data.source import STDIN
+
+TOKENS = (".bin", ".npy")
+
+
+def list_sources(data: Any) -> list[Any]:
+    """The names, as text, and the data sets that `data` lists; patterns and folders of tokens too.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or a pattern fits no file.
+    """
+    is_one = isinstance(data, str | os.PathLike | bytes | Data) or is_data_set(data)
+    if not is_one and (not isinstance(data, Iterable) or hasattr(data, "columns")):
+        raise not_data(data)
+    listed = [data] if is_one else [*data]
+    if not listed:
+        raise ValueError("data must be at least one name, got none; name a file")
+    if all(isinstance(one, Document) for one in listed):
+        return [Documents(listed)]
+    sources: list[Any] = []
+    for one in listed:
+        if isinstance(one, str | os.PathLike):
+            sources += expand(os.fspath(one))
+        elif isinstance(one, bytes):
+            sources.append(Documents([one]))
+        elif isinstance(one, Data) or is_data_set(one):
+            sources.append(one)
+        else:
+            raise not_data(one)
+    return sources
+
+
+def not_data(data: Any) -> ValueError:
+    """The error of an object that is no data."""
+    return ValueError(
+        f"data must be names of files or data sets, got {type(data).__name__}; pass texts as "
+        "Documents(texts)"
+    )
+
+
+def expand(path: str) -> list[str]:
+    """The path itself, or the files that fit it as a pattern; a folder of tokens as its files."""
+    if path != STDIN and not Path(path).exists() and any(mark in path for mark in "*?["):
+        found = sorted(glob(path, recursive=True))  # noqa: PTH207  Path.glob refuses "/a/*"
+        found = [one for one in found if not Path(one).is_dir()] or found
+        if not found:
+            raise ValueError(f"data must be files, got none that fit {path}; check the pattern")
+        return found
+    if Path(path).is_dir() and len({Path(file).suffix for file in data_files(path)}) == 1:
+        files = data_files(path)
+        return files if all(map(is_tokens, files)) else [path]
+    return [path]
+
+
+def is_data_set(data: Any) -> bool:
+    """Whether this is a data set, or a dictionary of them, of the library ``datasets``."""
+    library = sys.modules.get("datasets")  # without it there is no such object
+    names = ("Dataset", "IterableDataset", "DatasetDict", "IterableDatasetDict")
+    return library is not None and isinstance(data, tuple(getattr(library, n) for n in names))
+
+
+def name_of(source: Any) -> str:
+    """The name of a source, for error texts."""
+    return source if isinstance(source, str) else str(getattr(source, "name", "a data set"))
+
+
+def refuse_repeats(paths: Sequence[str]) -> None:
+    """Raise ValueError if two names are of the same file, or of a folder and a file in it."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        real = path if path == STDIN else os.path.realpath(path)
+        if real in seen:
+            raise ValueError(
+                f"data must name each file once, got {seen[real]} and {path}; leave one out, or "
+                "its bytes count twice"
+            )
+        seen[real] = path
+    for real, path in seen.items():
+        for parent in Path(real).parents:
+            if path != STDIN and str(parent) in seen:
+                raise ValueError(
+                    f"data must name each file once, got {path} and its folder {seen[str(parent)]};"
+                    " leave one out, or its bytes count twice"
+                )
+
+
+def is_tokens(path: str) -> bool:
+    """Whether the path is that of a token file."""
+    return path.lower().endswith(TOKENS)
