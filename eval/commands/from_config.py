@@ -62,12 +62,14 @@ def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
         raise ValueError("--data must name at least one file or data set, got none; name one")
     return open_data(
         config.data,
+        format=config.format,
         column=config.column,
         split=config.split,
         bos=tokenizer.bos,
         vocab_size=tokenizer.vocab_size,
         token_bytes=config.token_bytes,
         skip_empty=config.skip_empty,
+        on_bad_row=config.on_bad_row,
         download=config.download,
     )
 

@@ -16,7 +16,9 @@ GROUPS = {
         "model", "tokenizer", "quantized", "device", "dtype", "download", "trust_remote_code",
         "allow_probabilities",
     ),
-    "data": ("data", "column", "split", "bos", "token_bytes", "skip_empty"),
+    "data": (
+        "data", "format", "column", "split", "bos", "token_bytes", "skip_empty", "on_bad_row",
+    ),
     "windows": ("windows", "context", "stride", "batch", "logits_memory", "limit"),
     "cache and mixer": ("mixer", "order", "memory_limit", "threads"),
     "quantizer": ("recipe", "calibrate", "calibration_tokens", "seed", "codec"),
@@ -27,13 +29,14 @@ GROUPS = {
 WITH_BOTH = ("order", "memory_limit", "bos", "allow_probabilities")
 WITH_DATA = (
     "model", "tokenizer", "windows", "context", "stride", "batch", "logits_memory", "limit",
-    "column", "split", "token_bytes", "skip_empty", "device", "dtype", "download",
-    "trust_remote_code",
+    "format", "column", "split", "token_bytes", "skip_empty", "on_bad_row", "device", "dtype",
+    "download", "trust_remote_code",
 )  # fmt: skip
 # Options of ``quantize`` beside its own, and options of ``score`` that ``pipeline`` lacks.
 OF_QUANTIZE = (
-    "model", "tokenizer", "bos", "context", "column", "split", "device", "dtype", "download",
-    "trust_remote_code", "recipe", "calibrate", "calibration_tokens", "seed", "codec", "out",
+    "model", "tokenizer", "bos", "context", "format", "column", "split", "device", "dtype",
+    "download", "trust_remote_code", "recipe", "calibrate", "calibration_tokens", "seed", "codec",
+    "out",
 )  # fmt: skip
 NOT_OF_PIPELINE = ("quantized", "out", "checkpoint", "checkpoint_every", "log")
 

@@ -1,20 +1,20 @@
 """Compare mixers and published rules on a data set, with one forward pass of a model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from eval.comparing.comparison import compare_source
 from eval.comparing.names import DEFAULT
 from eval.comparing.result import ComparisonResult, make_comparison_result
 from eval.comparing.sources import TextSource
 from eval.config import ScoreConfig
-from eval.data.base import Data
 from eval.models.base import Model
 from eval.tokenizers.base import Tokenizer
 
 
 def compare(
     model: Model,
-    data: Data,
+    data: Any,
     mixers: Sequence[str] = DEFAULT,
     config: ScoreConfig | None = None,
     *,
@@ -27,7 +27,7 @@ def compare(
     ----------
     model : Model
         Language model.
-    data : Data
+    data : Data, or what `open_data` takes
         Documents, in the order in which every cache learns them. All of them are tokenized at once.
     mixers : sequence of str
         ``"ngrammix"``, mixers with fewer experts such as ``"gate+guard"``, and published rules. The

@@ -9,8 +9,8 @@ import numpy as np
 
 from eval.config import ScoreConfig
 from eval.data.arrays import open_logits, read_tokens
-from eval.data.base import Data
 from eval.data.data_hash import tokens_sha256
+from eval.data.open_data import as_data
 from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.dataloader import BatchStream
@@ -65,7 +65,7 @@ class TextSource:
 
     Parameters
     ----------
-    data : Data
+    data : Data, or what `open_data` takes
         Documents; all of them are tokenized at once.
     model : Model
         Reads windows of its context length.
@@ -84,7 +84,7 @@ class TextSource:
 
     def __init__(
         self,
-        data: Data,
+        data: Any,
         model: Model,
         config: ScoreConfig | None = None,
         tokenizer: Tokenizer | None = None,
@@ -93,6 +93,7 @@ class TextSource:
         self._tokenizer = tokenizer
         self._config = config = ScoreConfig() if config is None else config
         self._shape = make_window_shape(config, model, tokenizer)
+        data = as_data(data, tokenizer)
         self._feed = BatchStream(data, tokenizer, config, self._shape)
         self._name, self._model = data.name, model
         self.vocab_size = model.vocab_size
@@ -119,6 +120,7 @@ class TextSource:
         return {
             "data": self._name,
             "data_sha256": self._feed.sha256,
+            "rows_skipped": self._feed.skipped.count,
             "model": self._model.name,
             "tokenizer": self._tokenizer.name,
             "windows": self._config.windows,

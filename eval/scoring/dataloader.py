@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator
 
 from eval.config import ScoreConfig
 from eval.data.base import Data
+from eval.data.checked import CheckedData, Skipped
 from eval.data.data_hash import DataHash
 from eval.data.document import Document
 from eval.scoring.batch import Batch, batches
+from eval.scoring.encodable import encodable
 from eval.scoring.tokenized import TokenizedPiece, encode, first_tokens, join_documents
 from eval.scoring.windows import WindowShape, cut, windows
 from eval.tokenizers.base import Tokenizer
@@ -39,6 +41,11 @@ class BatchStream:
         """Hash of the documents that the last iteration has read."""
         return self._hash.hexdigest()
 
+    @property
+    def skipped(self) -> Skipped:
+        """The bad rows that the last iteration has left out."""
+        return self._data.skipped if isinstance(self._data, CheckedData) else Skipped()
+
     def pieces(self) -> Iterator[TokenizedPiece]:
         """The tokens of the data set, read from the beginning."""
         self._hash = DataHash()
@@ -63,6 +70,6 @@ class BatchStream:
         return None if not self._data.size else batch.pieces[-1].offset / self._data.size
 
     def _documents(self) -> Iterator[Document]:
-        for document in self._data:
+        for document in encodable(self._data, self._tokenizer):
             self._hash.update(document)
             yield document

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from eval.data.checked import Skipped
 from eval.scoring.run import Run
 from eval.tables import align, sign
 
@@ -40,12 +41,15 @@ class Result:
     bytes: int
     tokens: int
     documents: int
+    rows_skipped: int
+    first_skipped: str | None
     bytes_copied: int | None
     bpb_copied: float | None
     bpb_novel: float | None
     bpb_model_copied: float | None
     bpb_model_novel: float | None
     data: str
+    on_bad_row: str
     data_sha256: str
     model: str
     tokenizer: str
@@ -121,6 +125,11 @@ class Result:
                 f"copied, inside {self.order}-grams seen before: "
                 f"{self.bytes_copied / self.bytes:.1%} of the bytes, BPB {copied}; the rest {novel}"
             )
+        if self.rows_skipped:
+            remarks.append(
+                f"{self.rows_skipped:,} bad rows are skipped and not in any figure, the first: "
+                f"{self.first_skipped}"
+            )
         remarks.append(
             f"standard errors by {self.standard_error_unit}; compiling or loading the kernels took "
             f"{self.seconds_compile:.1f} s more"
@@ -132,10 +141,16 @@ class Result:
         return f"{self.signature} = {bpb}"
 
 
-def make_result(run: Run, data_sha256: str, conditions: Mapping[str, Any]) -> Result:
+def make_result(
+    run: Run, data_sha256: str, skipped: Skipped, conditions: Mapping[str, Any]
+) -> Result:
     """The result of a finished run under its conditions."""
     figures, mixer, cache = run.metrics.compute(), run.scorer.mixer, run.scorer.cache
-    conditions = dict(conditions) | {"data_sha256": data_sha256}
+    conditions = dict(conditions) | {
+        "data_sha256": data_sha256,
+        "rows_skipped": skipped.count,
+        "first_skipped": skipped.first,
+    }
     total = run.seconds["total"]
     return Result(
         **figures,
@@ -159,6 +174,7 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         "data": conditions["data_sha256"][:16],
         "bytes": figures["bytes"],
         "tokens": figures["tokens"],
+        "skipped": conditions["rows_skipped"] or None,
         **{
             name: conditions[name]
             for name in ("model", "tokenizer", "windows", "context", "stride")

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from eval.config import MIXER_NONE, ScoreConfig
+from eval.config import ERROR, MIXER_NONE, ScoreConfig
 from eval.data.base import Data
+from eval.data.open_data import as_data
 from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.checkpoint import Checkpoint
@@ -45,7 +46,7 @@ Item = TypeVar("Item")
 
 def score(
     model: Model | None,
-    data: Data,
+    data: Any,
     config: ScoreConfig | None = None,
     *,
     tokenizer: Tokenizer | None = None,
@@ -62,8 +63,9 @@ def score(
     ----------
     model : Model or None
         None: the cache alone.
-    data : Data
-        Documents, in the order in which the cache learns them.
+    data : Data, or what `open_data` takes
+        Documents, in the order in which the cache learns them: a path, a data set of the library
+        ``datasets``, `Documents`, or a list of them.
     config : ScoreConfig, optional
         How to score.
     tokenizer : Tokenizer, optional
@@ -106,7 +108,7 @@ def score(
 def score_with(
     forward: Forward | None,
     model: Model | None,
-    data: Data,
+    data: Any,
     config: ScoreConfig,
     *,
     tokenizer: Tokenizer | None = None,
@@ -120,6 +122,7 @@ def score_with(
     """`score` with the forward passes run by `forward`, such as on several ranks."""
     if tokenizer is None:
         tokenizer = ByteTokenizer() if model is None else model.tokenizer
+    data = as_data(data, tokenizer)
     shape = make_window_shape(config, model, tokenizer)
     stream = BatchStream(data, tokenizer, config, shape)
     conditions = run_conditions(model, tokenizer, data, config, shape)
@@ -150,7 +153,7 @@ def score_with(
                 store.save(run.state_dict(), run.expert_state())
         run.finish()
         shown.show(run, 1.0, at_end=True)
-    return make_result(run, stream.sha256, conditions)
+    return make_result(run, stream.sha256, stream.skipped, conditions)
 
 
 def replay(run: Run, batches: Iterator[Batch], position: int) -> None:
@@ -235,7 +238,8 @@ def run_conditions(
     elif config.mixer == MIXER_NONE:
         conditions |= {"order": None, "memory_limit": None}
     names = {"model": "none" if model is None else model.name, "tokenizer": tokenizer.name}
-    return {"data": data.name, **names, **conditions, "versions": versions()}
+    read = {"data": data.name, "on_bad_row": getattr(data, "on_bad_row", ERROR)}
+    return {**read, **names, **conditions, "versions": versions()}
 
 
 def make_scorer(

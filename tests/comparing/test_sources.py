@@ -115,7 +115,8 @@ def test_text_comes_window_by_window():
     assert source.document.tolist() == [0] * 40 + [1] * 3
     assert source.token_bytes.tolist() == [1.0] * 43
     assert source.conditions() == {
-        "data": "a, b", "data_sha256": sha256(documents), "model": "toy", "tokenizer": "bytes",
+        "data": "a, b", "data_sha256": sha256(documents), "rows_skipped": 0, "model": "toy",
+        "tokenizer": "bytes",
         "windows": "document", "context": 8, "stride": 3, "limit": None,
         "allow_probabilities": False,
     }  # fmt: skip

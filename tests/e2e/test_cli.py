@@ -80,6 +80,7 @@ def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
     raw = bytes(range(256)) * 4 + b"\xff\xfe"
     (tmp_path / "raw").write_bytes(raw)
     arguments = ["score", "--data", str(tmp_path / "raw"), "--model", "none", "--order", "3"]
+    arguments += ["--format", "bytes"]
     assert main([*arguments, "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == KEYS
@@ -98,6 +99,7 @@ def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
 def test_score_within_a_memory_limit(tmp_path, capsys, rng):
     (tmp_path / "raw").write_bytes(rng.integers(0, 256, 60_000, np.uint8).tobytes())
     arguments = ["score", "--model", "none", "--json", "--data", str(tmp_path / "raw")]
+    arguments += ["--format", "bytes"]
     results = []
     for limit in ([], ["--memory-limit", "4 MiB"]):
         assert main([*arguments, *limit]) == 0
@@ -114,6 +116,7 @@ def test_score_within_a_memory_limit(tmp_path, capsys, rng):
 def test_threads_change_no_figure(tmp_path, capsys, rng, monkeypatch):
     (tmp_path / "raw").write_bytes(rng.integers(0, 4, 40_000, np.uint8).tobytes())
     arguments = ["score", "--model", "none", "--json", "--data", str(tmp_path / "raw")]
+    arguments += ["--format", "bytes"]
     used, results = [], []
 
     class Cache(NgramCache):
@@ -204,7 +207,8 @@ REFUSED = [
      "row must have column text, got body in rows.jsonl:3; name the column of the text with "
      "--column"),
     (["--data", "broken.jsonl"],
-     "row must be JSON in UTF-8, got broken.jsonl:2 (Expecting value); correct it"),
+     "row must be JSON in UTF-8, got broken.jsonl:2 (Expecting value); correct it, or pass "
+     "--format text if it is no table"),
     (["--data", "short.bin"],
      "shard of 3 tokens must have 1030 bytes, got 1028 in short.bin; it is cut short or damaged"),
     (["--data", "magic.bin"],
@@ -285,7 +289,9 @@ def test_a_tokenizer_that_loses_bytes_is_refused(bad, capsys):
 def test_a_run_that_is_killed_goes_on_to_the_same_result(text, tmp_path):
     """kill -9, as a user's machine does it, once there is a checkpoint."""
     outs = [tmp_path / "straight", tmp_path / "killed"]
-    arguments = ["score", "--data", str(text), str(text), "--batch", "1", "--stride", "8"]
+    again = tmp_path / "again.txt"
+    again.write_bytes(TEXT)
+    arguments = ["score", "--data", str(text), str(again), "--batch", "1", "--stride", "8"]
     assert ngrammix(*arguments, "--out", str(outs[0])).returncode == 0
     checkpoint = tmp_path / "checkpoint"
     arguments += ["--checkpoint", str(checkpoint), "--checkpoint-every", "20"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eval import config as module
 from eval.commands.options import add_options
-from eval.config import RunConfig, ScoreConfig, make_config
+from eval.config import FORMATS, RunConfig, ScoreConfig, make_config
 from ngrammix.experts.choices import ALL, CHOICES
 
 NAMES = [field.name for field in fields(RunConfig)]
@@ -27,6 +27,8 @@ VALUES = dict.fromkeys(NAMES, words) | {
     "mixer": st.sampled_from([*CHOICES, "none"]),
     "windows": st.sampled_from(["document", "stream"]),
     "threads": st.sampled_from([1, 2]),
+    "format": st.sampled_from(FORMATS),
+    "on_bad_row": st.sampled_from(["error", "skip"]),
     "order": st.integers(-9, 99),
 } | {
     name: st.integers(least, 1 << 62) for name, least in LEAST.items()
