@@ -26,6 +26,10 @@ TABLES = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
 FORMATS = (AUTO, TEXT, BYTES, *TABLES)
 ERROR, SKIP = "error", "skip"  # --on-bad-row
 MAX_FILE = 1 << 20  # bytes of a TOML file
+# Options that name files and folders: ~ is the home directory.
+PATHS = {
+    "model", "data", "tokenizer", "quantized", "token_bytes", "out", "checkpoint", "calibrate",
+}  # fmt: skip
 SHORT = Repr()  # shows the beginning of a long or nested value
 SHORT.maxstring = 200
 
@@ -101,6 +105,8 @@ class ScoreConfig:
         hints = get_type_hints(type(self))
         for option in fields(self):
             value = check_value(option, hints[option.name], getattr(self, option.name))
+            if option.name in PATHS:
+                value = expand_paths(value)
             object.__setattr__(self, option.name, value)  # the dataclass is frozen
 
 
@@ -206,6 +212,23 @@ def check_value(option: Field[Any], hint: Any, value: Any) -> Any:
     return value
 
 
+def expand_paths(value: Any) -> Any:
+    """A path, or each of several, with the home directory in the place of ``~``."""
+    if isinstance(value, tuple):
+        return tuple(expand_home(path) for path in value)
+    return value if value is None else expand_home(value)
+
+
+def expand_home(path: str) -> str:
+    """A path with the home directory in the place of a leading ``~``; ValueError without one."""
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ValueError(f"~ must stand for a home directory, got {path!r}: {error}") from error
+
+
 def make_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None = None) -> AnyRun:
     """The configuration of a TOML file and of options; an option overrides the file.
 
@@ -224,7 +247,7 @@ def make_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None
         If the file is missing or is not TOML, a key of the file is not an option, or a value is
         wrong.
     """
-    table = {} if path is None else read_toml(Path(path))
+    table = {} if path is None else read_toml(Path(expand_home(path)))
     names = [option.name for option in fields(kind)]
     for key in table:
         if key not in names:

@@ -2,6 +2,7 @@
 
 import operator
 import re
+from decimal import Decimal
 from typing import NoReturn
 
 import numpy as np
@@ -13,12 +14,13 @@ MAX_ORDER = 32
 MAX_VOCAB_SIZE = 2**31
 MAX_POSITION = 2**30 - 64  # the tables have 30 bits for the position of an n-gram
 MAX_BYTES = 2**62
-UNITS = {"B": 1} | {
-    f"{letter}{infix}B": base**power
-    for base, infix in ((1000, ""), (1024, "I"))
+# As GNU programs read them: K and KiB count by 1024, KB by 1000.
+UNITS = {"": 1, "B": 1} | {
+    f"{letter}{end}": base**power
+    for base, end in ((1000, "B"), (1024, "IB"), (1024, ""))
     for power, letter in enumerate("KMGT", start=1)
 }
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?(B|[KMGT]I?B)")
+_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?) ?(B?|[KMGT](?:I?B)?)")
 
 
 class NotCopyable:
@@ -91,14 +93,17 @@ def check_threads(n_threads: object) -> int:
 
 
 def as_bytes(memory_limit: object) -> int:
-    """Return a number of bytes, or a text such as "512 MiB", as int, or raise ValueError."""
+    """Return a number of bytes, or a text such as "512 MiB", as int, or raise ValueError.
+
+    ``2G`` and ``2GiB`` are 2 * 1024**3 bytes, ``2GB`` are 2 * 1000**3.
+    """
     size = as_int(memory_limit)
     if isinstance(memory_limit, str) and (match := _SIZE.fullmatch(memory_limit.strip().upper())):
-        size = int(float(match[1]) * UNITS[match[2]])
+        size = int(Decimal(match[1]) * UNITS[match[2]])
     if size is None or not 0 < size < MAX_BYTES:
         raise ValueError(
             f"memory_limit must be a number of bytes > 0, got {memory_limit!r}; "
-            'pass an int, or text such as "2GiB"'
+            'pass an int, or text such as "2GiB" (2G: the same; 2GB: by 1000)'
         )
     return size
 

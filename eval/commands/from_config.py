@@ -1,5 +1,6 @@
 """The model, tokenizer and data of a configuration."""
 
+import hashlib
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from eval.config import MODEL_NONE, RunConfig
 from eval.data.base import Data
 from eval.data.open_data import open_data
 from eval.models.base import Model
-from eval.models.huggingface import hash_files
 from eval.models.load_model import load_model
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
@@ -101,6 +101,12 @@ def with_weights(model: Model, quantized: QuantizedModel, path: Path) -> Model:
     network = deepcopy(network_of(model))
     quantized.load_into(network)
     wrapped: Any = model  # a WrappedModel, since it has a network
-    name = f"{model.name}+quantized-{hash_files([path])}"
+    name = f"{model.name}+quantized-{hash_file(path)}"
     quantized_model: Model = replace(wrapped, network=network, name=name)
     return quantized_model
+
+
+def hash_file(path: Path) -> str:
+    """8 hex digits of the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]

@@ -1,21 +1,38 @@
 """load_model: the demo, a Hugging Face model, or the model of a Python factory."""
 
-import importlib
-import sys
+import os
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from eval.config import expand_home
 from eval.models.base import Model
+from eval.models.device import read_device, read_dtype
+from eval.models.factory import call_factory
 from eval.models.huggingface import load_hf
-from eval.models.wrap import WrappedModel, is_module, wrap
+from eval.models.network_name import is_module
+from eval.models.wrap import WrappedModel, wrap
 from eval.tokenizers.huggingface import FastTokenizer
 from eval.tokenizers.load_tokenizer import load_tokenizer
 
+# What to do with a file in the place of a model, by its suffix.
+FACTORY = (
+    "a pickle can run code and names no network: name package.module:factory, a function that "
+    "returns the network with these weights"
+)
+MENDS = {
+    ".gguf": "let transformers read it with gguf_file, save it with save_pretrained, and name that "
+    "folder",
+    ".safetensors": "name its folder, {folder}, with the config.json beside it",
+    ".json": "name its folder, {folder}",
+    ".py": "name a function of it, {stem}:factory, that returns the model",
+    ".ngq": "name the model that was quantized, and this file with --quantized",
+} | dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar"), FACTORY)
+
 
 def load_model(
-    spec: str,
+    spec: str | os.PathLike[str],
     *,
     tokenizer: str | None = None,
     context: int | None = None,
@@ -32,13 +49,14 @@ def load_model(
         ``demo``; a folder with ``config.json`` or a name on the Hub, see `load_hf`; or
         ``package.module:factory``, a function without parameters that returns a `Model`, a torch
         module or a callable, see `wrap`. Modules are searched in the current directory too, as by
-        ``python -m``.
+        ``python -m``. ``~`` is the home directory.
     tokenizer : str, optional
         See `load_tokenizer`. Default: that of the model, if any.
     context : int, optional
         Tokens that the model reads at once. Default: its maximum.
     device, dtype : str, optional
-        Of torch. Default: see `load_hf`; the model of a factory stays unchanged.
+        Of torch, see `read_device` and `read_dtype`: ``cuda``, ``gpu``, ``1``; ``bfloat16``,
+        ``bf16``. Default: see `load_hf`; the model of a factory stays unchanged.
     download : bool
         Allow a download from the Hub.
     trust_remote_code : bool
@@ -49,14 +67,16 @@ def load_model(
     ValueError
         If the model does not exist, or an argument does not fit it.
     """
+    spec = expand_home(os.fspath(spec))
     if spec == "demo":
-        if dtype not in (None, "auto", "float32"):
+        if dtype is not None and str(read_dtype(dtype)) not in ("None", "torch.float32"):
             raise ValueError(f"dtype of the demo must be float32, got {dtype!r}; leave it out")
         # A new one if it is moved: the cached one is shared.
         demo = load_demo() if device is dtype is None else load_demo.__wrapped__()
         return adapt(demo, spec, tokenizer, context, device, dtype)
-    if ":" in spec and not Path(spec).is_dir():
+    if ":" in spec and not Path(spec).exists():
         return adapt(call_factory(spec), spec, tokenizer, context, device, dtype)
+    check_no_file(spec)
     return load_hf(
         spec,
         tokenizer=tokenizer,
@@ -68,27 +88,18 @@ def load_model(
     )
 
 
-def call_factory(spec: str) -> Any:
-    """The result of ``package.module:factory``; ValueError if the function does not exist."""
-    name, _, attribute = spec.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(name)
-    except (ImportError, ValueError) as error:
-        raise ValueError(
-            f"a model must be importable, got {spec!r}: {error}; "
-            "check the name and the current directory"
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        what = f"has no {attribute!r}" if factory is None else f"is a {type(factory).__name__}"
-        subject = name if factory is None else attribute
-        raise ValueError(
-            f"a model factory must be a function, got {spec!r}: {subject} {what}; "
-            "name a function that returns the model"
-        )
-    return factory()
+def check_no_file(spec: str) -> None:
+    """Raise ValueError if the name of a model is empty, or that of a file."""
+    path = Path(spec)
+    if not spec.strip():
+        raise ValueError("a model must have a name, got an empty one; name a folder")
+    if path.is_dir() or not path.exists():
+        return
+    mend = MENDS.get(path.suffix.lower(), "name a folder")
+    raise ValueError(
+        f"a model must be a folder of Hugging Face, got the file {spec}; "
+        + mend.format(folder=path.parent, stem=path.stem)
+    )
 
 
 def adapt(
@@ -130,19 +141,15 @@ def adapt(
 
 def move(network: Any, spec: str, device: str | None, dtype: str | None) -> Any:
     """Move a torch module to a device and dtype; ValueError if it is not a module."""
-    import torch
-
     if not is_module(network):
         raise ValueError(
             f"device and dtype need a torch module, got {type(network).__name__} from {spec}; "
             "leave them out"
         )
-    if dtype not in (None, "auto") and not isinstance(
-        getattr(torch, dtype or "", None), torch.dtype
-    ):
-        raise ValueError(f"dtype must be a dtype of torch, got {dtype!r}; leave it out")
-    kind = None if dtype in (None, "auto") else getattr(torch, dtype or "")
-    return network.to(device=device, dtype=kind)
+    return network.to(
+        device=None if device is None else read_device(device),
+        dtype=None if dtype is None else read_dtype(dtype),
+    )
 
 
 @cache

@@ -1,12 +1,12 @@
 """wrap: any callable from tokens to logits as a `Model`."""
 
-import hashlib
 import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from eval.models.network_name import check_weights, is_module, name_network
 from eval.tokenizers.base import Tokenizer, check_vocabulary
 from eval.tokenizers.side_car import SideCarTokenizer
 from eval.types import Tokens
@@ -98,16 +98,18 @@ def wrap(
         V. Default: the size of the logits of one token.
     name : str, optional
         Name in the signature. Default: that of the function or class, and for a module 8 hex digits
-        of the hash of its weights.
+        of the hash of its weights, buffers and config.
     device : optional
         Device of its input. Default: that of the first parameter of a module, else the CPU.
 
     Raises
     ------
     ValueError
-        If the network is not callable, the context is out of range, the logits have the wrong
-        shape, or the tokenizer has ids beyond V.
+        If the network is not callable or has weights that are NaN or not loaded, the context is out
+        of range, the logits have the wrong shape, or the tokenizer has ids beyond V.
     """
+    if is_module(network):
+        check_weights(network, name or type(network).__qualname__)
     name = name or name_network(network)
     if not callable(network):
         raise ValueError(
@@ -191,26 +193,3 @@ def device_of(network: Any) -> Any:
 
     parameter = next(iter(network.parameters()), None) if is_module(network) else None
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-def is_module(network: Any) -> bool:
-    """Whether the object is a torch module."""
-    import torch
-
-    return isinstance(network, torch.nn.Module)
-
-
-def name_network(network: Any) -> str:
-    """Name of a function or class; for a module with 8 hex digits of the hash of its weights."""
-    name = getattr(network, "__qualname__", type(network).__qualname__)
-    if not is_module(network):
-        return str(name)
-    import torch
-
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-            flat = value.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
-    return f"{name}-{digest.hexdigest()[:8]}"

@@ -1,0 +1,38 @@
+"""Calls of transformers: without its reports, and with each of its errors in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def library_call(spec: str) -> Iterator[None]:
+    """Turn what transformers raises for the model `spec` into a ValueError of one line.
+
+    Its progress bars and reports are off: they appear without a terminal too, and what they tell is
+    checked by `load_weights`.
+    """
+    from transformers.utils import logging as library_logging
+
+    logging: Any = library_logging  # its functions are untyped
+    has_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    except Exception as error:  # the code of a model may raise anything
+        text = first_line(error)
+        mend = "; pass --trust-remote-code to run it" if "trust_remote_code" in str(error) else ""
+        raise ValueError(
+            f"a model must be a causal language model of Hugging Face, got {spec}, which "
+            f"transformers cannot load: {text}{mend}"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bar:
+            logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the text of an error, or its type if the text is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
