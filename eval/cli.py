@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Threads that spin while they wait slow each other down on shared cores (measured: six
         # times). OpenMP reads the variable once, when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        warnings.showwarning = show_warning
     arguments = parser().parse_args(argv)
     try:
         if arguments.command != "score":
@@ -69,6 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ngrammix: error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
+
+
+def show_warning(message: Warning | str, *_where: Any, **_: Any) -> None:
+    """Write a warning to stderr in one line, without the line of code it comes from."""
+    print(f"ngrammix: warning: {message}", file=sys.stderr)  # noqa: T201
 
 
 def check_single_process() -> None:

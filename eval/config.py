@@ -71,7 +71,10 @@ class ScoreConfig:
     )
     order: int = option(7, "length of the longest n-gram, predicted token included", "N")
     memory_limit: str | int | None = option(
-        None, 'most memory of the cache, such as "2GiB"; a full cache evicts (no limit)', "BYTES"
+        None,
+        "most memory of the cache, such as 2G (by 1024, as 2GiB; 2GB: by 1000); a full cache "
+        "evicts (no limit)",
+        "BYTES",
     )
     windows: str = option(
         "document",
@@ -154,9 +157,11 @@ class RunConfig(ScoreConfig):
         "skip: leave out and count rows that cannot be read or encoded, such as null",
         choices=(ERROR, SKIP),
     )
-    device: str | None = option(None, "device of the model, such as cuda or cpu", "NAME")
+    device: str | int | None = option(
+        None, "device of the model: cuda or gpu, 1 for the second GPU, cpu, mps", "NAME"
+    )
     dtype: str | None = option(
-        None, "dtype of the weights, such as bfloat16 (float32 on a CPU)", "NAME"
+        None, "dtype of the weights, such as bfloat16 or bf16 (float32 on a CPU)", "NAME"
     )
     download: bool = option(False, "allow models and data sets to be downloaded by name")
     trust_remote_code: bool = option(False, "let a Hugging Face model run its own code")

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from eval.models.device import read_device
+
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of torch's env:// rendezvous
 
 
@@ -36,11 +38,13 @@ def find_rank(environment: Mapping[str, str] = os.environ) -> RankInfo:
     return RankInfo(*map(int, values))
 
 
-def choose_gpu(info: RankInfo, device: str | None) -> None:
+def choose_gpu(info: RankInfo, device: str | int | None) -> None:
     """Make ``cuda`` mean the rank's own GPU; ValueError if there are fewer GPUs than ranks."""
     import torch
 
-    if device not in (None, "cuda") or not torch.cuda.is_available():
+    if device is not None and read_device(device) != "cuda":
+        return
+    if not torch.cuda.is_available():
         return
     if info.local_rank >= torch.cuda.device_count():
         raise ValueError(

@@ -62,7 +62,7 @@ def read_dtype(dtype: object) -> Any:
             return getattr(torch, name)
     if text != "auto":
         raise ValueError(
-            f"dtype must be auto, {', '.join(DTYPES)}, got {str(dtype)!r}; leave it out for the "
-            "default"
+            f"dtype must be auto, float32, bfloat16, float16 or float64, got {str(dtype)!r}; leave "
+            "it out for the default"
         )
     return None

@@ -21,7 +21,7 @@ def load_hf(
     *,
     tokenizer: str | None = None,
     context: int | None = None,
-    device: str | None = None,
+    device: str | int | None = None,
     dtype: str | None = None,
     download: bool = False,
     trust_remote_code: bool = False,
@@ -37,10 +37,10 @@ def load_hf(
     context : int, optional
         Tokens that the model reads at once. Default: the maximum in its config. More is allowed,
         with a warning, unless the model has a table of positions.
-    device : str, optional
-        Default: ``cuda`` if available, else ``cpu``.
+    device : str or int, optional
+        See `read_device`. Default: ``cuda`` if available, else ``cpu``.
     dtype : str, optional
-        Such as ``bfloat16``. Default: that of the file on cuda, ``float32`` on the CPU.
+        See `read_dtype`. Default: that of the file on cuda, ``float32`` on the CPU.
     download : bool
         Allow a download from the Hub. Otherwise the model must be in the local cache.
     trust_remote_code : bool

@@ -36,7 +36,7 @@ def load_model(
     *,
     tokenizer: str | None = None,
     context: int | None = None,
-    device: str | None = None,
+    device: str | int | None = None,
     dtype: str | None = None,
     download: bool = False,
     trust_remote_code: bool = False,
@@ -107,7 +107,7 @@ def adapt(
     spec: str,
     tokenizer: str | None,
     context: int | None,
-    device: str | None,
+    device: str | int | None,
     dtype: str | None,
 ) -> Model:
     """A `Model`, torch module or callable as a `Model`; the options override its attributes."""
@@ -139,7 +139,7 @@ def adapt(
     )
 
 
-def move(network: Any, spec: str, device: str | None, dtype: str | None) -> Any:
+def move(network: Any, spec: str, device: str | int | None, dtype: str | None) -> Any:
     """Move a torch module to a device and dtype; ValueError if it is not a module."""
     if not is_module(network):
         raise ValueError(

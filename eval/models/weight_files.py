@@ -86,13 +86,17 @@ def find_weights(folder: Path) -> WeightFiles:
     dtypes: dict[str, str] = {}
     for path in paths:
         held = read_dtypes(path)
+        if twice := sorted(dtypes.keys() & held):
+            raise ValueError(
+                f"a weight must be in one file, got {join_names(twice)} in two of {folder}; "
+                "download it again"
+            )
         expected = {name for name, file in listed.items() if file == path.name}
-        for wrong, what in ((dtypes.keys() & held, "once"), (expected - held.keys(), f"in {path}")):
-            if wrong:
-                raise ValueError(
-                    f"each weight of {INDEX} must be there {what}, got otherwise for "
-                    f"{join_names(sorted(wrong))} in {folder}; download it again"
-                )
+        if lost := sorted(expected - held.keys()):
+            raise ValueError(
+                f"a file must hold what {INDEX} lists, got no {join_names(lost)} in {path}; "
+                "download it again"
+            )
         dtypes |= held
     return WeightFiles(paths, dtypes)
 

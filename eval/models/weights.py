@@ -101,8 +101,8 @@ def load_weights(spec: str, model_class: Any, **options: Any) -> Any:
     with library_call(spec):
         network, info = model_class.from_pretrained(spec, **options)
     faults = LoadFaults.of(info, network.config)
-    folder = Path(spec)
-    files = find_weights(folder) if folder.is_dir() and has_safetensors(folder) else None
+    folder = Path(spec, options.get("subfolder") or "")
+    files = find_weights(folder) if has_safetensors(folder) else None
     if files is not None and faults:
         network, faults, files = rename_and_load(spec, network, faults, files, options)
     if faults:
@@ -111,6 +111,17 @@ def load_weights(spec: str, model_class: Any, **options: Any) -> Any:
         check_floats(network, files, spec)
         check_tie(network, files, spec)
     return network
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """A class of transformers whose `from_pretrained` is `load_weights`."""
+
+    model_class: Any
+
+    def from_pretrained(self, spec: str, **options: Any) -> Any:
+        """See `load_weights`."""
+        return load_weights(spec, self.model_class, **options)
 
 
 def rename_and_load(

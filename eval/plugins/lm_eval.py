@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from eval.models.weights import WholeModel
 from ngrammix.experts.choices import ALL
 from ngrammix.mixer import Mixer
 
@@ -68,8 +69,8 @@ class MixedLM(HFLM):  # type: ignore[misc]
     Raises
     ------
     ValueError
-        If an argument is out of range, the model is not causal, or there are several processes:
-        a cache must see the whole stream.
+        If an argument is out of range, the model is not causal or lacks weights, or there are
+        several processes: a cache must see the whole stream.
     """
 
     def __init__(
@@ -99,6 +100,15 @@ class MixedLM(HFLM):  # type: ignore[misc]
         self.cache = cache
         self.regret_bits: float | None = None
         self.bound_bits: float | None = None
+
+    def _create_model(self, pretrained: str, **arguments: Any) -> None:
+        """Create the model as the harness does, with every weight from its files."""
+        automatic = self.AUTO_MODEL_CLASS  # type: ignore[has-type]
+        self.AUTO_MODEL_CLASS = WholeModel(automatic)
+        try:
+            super()._create_model(pretrained, **arguments)
+        finally:
+            self.AUTO_MODEL_CLASS = automatic
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Set the database of answers of the harness; ValueError if the scores are mixed.

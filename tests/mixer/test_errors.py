@@ -59,8 +59,11 @@ def test_vocab_size(make, vocab_size, text):
     ("limit", "text"),
     [
         (limit, f"memory_limit must be a number of bytes > 0, got {limit!r}; pass an int, or text "
-                'such as "2GiB"')
-        for limit in (0, -1, 1.5, True, "", "2 apples", "GiB", "1e9", "0 MiB", "2" * 400, 2**62)
+                'such as "2GiB" (2G: the same; 2GB: by 1000)')
+        for limit in (
+            0, -1, 1.5, True, "", "2 apples", "GiB", "1e9", "0 MiB", "2" * 400, 2**62, "-2G",
+            "2GG", "2 G B", "2iB", "9" * 19,
+        )
     ],
 )  # fmt: skip
 def test_memory_limit(make, limit, text):
@@ -83,7 +86,9 @@ def test_too_small_a_memory_limit():
 @pytest.mark.parametrize(
     ("text", "n_bytes"),
     [("512 MiB", 512 << 20), ("2GiB", 2 << 30), ("1.5 kb", 1500), ("10000000B", 10_000_000),
-     (np.int64(1 << 24), 1 << 24), (" 1 TB ", 10**12)],
+     (np.int64(1 << 24), 1 << 24), (" 1 TB ", 10**12), ("2G", 2 << 30), ("512M", 512 << 20),
+     ("2 GB", 2 * 10**9), ("1.5GiB", 3 << 29), ("0.5t", 1 << 39), ("10000000", 10_000_000),
+     (f"{2**53 + 1}", 2**53 + 1)],
 )  # fmt: skip
 def test_sizes_are_read_as_they_are_written(text, n_bytes):
     assert checks.as_bytes(text) == n_bytes

@@ -187,11 +187,15 @@ def test_options_take_the_place_of_attributes(factories):
          "tokenizer must have at most the 7 tokens of the model, got 256 in bytes; name the "
          "tokenizer "
          "that the model was trained with"),
+        ("{f}:whole", {"device": "cuda:99"},
+         "device must be one of those that torch can use here (cpu), got 'cuda:99'; leave it out "
+         "for the default"),
         ("{f}:function", {"context": 9, "device": "cpu"},
          "device and dtype need a torch module, got function from {f}:function; leave them "
          "out"),
         ("{f}:whole", {"dtype": "float33"},
-         "dtype must be a dtype of torch, got 'float33'; leave it out"),
+         "dtype must be auto, float32, bfloat16, float16 or float64, got 'float33'; leave it out "
+         "for the default"),
         ("demo", {"context": 513},
          "context must be at most the 512 that demo allows, got 513; pass a smaller one"),
         ("demo", {"dtype": "bfloat16"},
