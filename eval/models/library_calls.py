@@ -1,5 +1,6 @@
 """Calls of transformers: without its reports, and with each of its errors in one line."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,5 +35,9 @@ def library_call(spec: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the text of an error, or its type if the text is empty."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of the text of an error, or its type if the text is empty.
+
+    With the next line too after a colon.
+    """
+    text = str(error).strip() or type(error).__name__
+    return re.sub(r":\s*\n\s*", ": ", text).splitlines()[0]
