@@ -114,7 +114,9 @@ def what_is_wrong(model: Any) -> str | None:
     if isinstance(model, tuple | list):
         return f"a {kind} of {len(model)}; return the model alone"
     if not callable(model):
-        return f"a {kind}; return a torch module, or a function from tokens to logits"
+        return (
+            f"an object of type {kind}; return a torch module, or a function from tokens to logits"
+        )
     return None
 
 

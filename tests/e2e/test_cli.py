@@ -224,8 +224,8 @@ REFUSED = [
     (["--data", "ids.npy", "good"],
      "data must be all text or all tokens, got both in ids.npy, good; score them in separate runs"),
     (["--data", "good", "--model", "factories:number"],
-     "context must be given, got none: factories:number has no attribute context; pass the tokens "
-     "that it reads at once with --context"),
+     "a model factory must return a model, got 'factories:number', which returned an object of type "
+     "int; return a torch module, or a function from tokens to logits"),
     (["--data", "good", "--model", "factories:none"],
      "a model factory must be a function, got 'factories:none': factories has no 'none'; name a "
      "function that returns the model"),
@@ -248,7 +248,7 @@ REFUSED = [
      "token included"),
     (["--data", "good", "--memory-limit", "much"],
      "memory_limit must be a number of bytes > 0, got 'much'; pass an int, or text such as "
-     '"2GiB"'),
+     '"2GiB" (2G: the same; 2GB: by 1000)'),
     (["--data", "good", "--context", "513"],
      "context must be at most the 512 that demo allows, got 513; pass a smaller one"),
     (["--data", "good", "--stride", "513"],

@@ -95,8 +95,8 @@ def test_factories_may_take_options_and_be_methods(module, factory):
                     "return model"),
         ("a_class", "must return a model, got {s!r}, which returned the class GPT; return an "
                     "instance with its weights"),
-        ("state", "must return a model, got {s!r}, which returned a dict; return a torch module, "
-                  "or a function from tokens to logits"),
+        ("state", "must return a model, got {s!r}, which returned an object of type dict; return a "
+                  "torch module, or a function from tokens to logits"),
         ("pair", "must return a model, got {s!r}, which returned a tuple of 2; return the model "
                  "alone"),
         ("Tokenizer", "must return a model, got {s!r}, which returned a tokenizer, Tokenizer; "
