@@ -224,8 +224,8 @@ REFUSED = [
     (["--data", "ids.npy", "good"],
      "data must be all text or all tokens, got both in ids.npy, good; score them in separate runs"),
     (["--data", "good", "--model", "factories:number"],
-     "a model factory must return a model, got 'factories:number', which returned an object of type "
-     "int; return a torch module, or a function from tokens to logits"),
+     "a model factory must return a model, got 'factories:number', which returned an object of "
+     "type int; return a torch module, or a function from tokens to logits"),
     (["--data", "good", "--model", "factories:none"],
      "a model factory must be a function, got 'factories:none': factories has no 'none'; name a "
      "function that returns the model"),

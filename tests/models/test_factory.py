@@ -60,7 +60,7 @@ def module(tmp_path, monkeypatch):
     name = f"models_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["/nowhere", str(tmp_path)])
+    monkeypatch.syspath_prepend(tmp_path)
     return name
 
 
