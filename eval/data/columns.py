@@ -60,13 +60,9 @@ def encode(text: str, name: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        if code >= 0xDC80 and code <= 0xDCFF:  # how a byte is kept that is not UTF-8
-            what = f"byte 0x{code - 0xDC00:02x} or the lone surrogate U+{code:04X}"
-        else:
-            what = f"the lone surrogate U+{code:04X}"
         raise ValueError(
-            f"text must be Unicode, got {what} at character {error.start} in {name}; correct it"
+            f"text must be Unicode, got the lone surrogate U+{ord(text[error.start]):04X} at "
+            f"character {error.start} in {name}; correct it"
         ) from error
 
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 
-from eval.data.columns import MAX_ROW, NAME_IT, encode, too_long
+from eval.data.columns import MAX_ROW, NAME_IT, too_long
 from eval.data.document import Document
 from eval.data.formats import BOM
 from eval.data.jsonl import bounded_lines
@@ -48,9 +48,15 @@ def documents(
                     f"row must have {len(names)} fields as the first, got {len(row)} in {name}; "
                     "quote the text, or correct the row"
                 )
-            text = encode(row[index], name)
+            text = row[index].encode("utf-8")
             if len(text) > MAX_ROW:
                 text = too_long(name, len(text))
+        except UnicodeEncodeError as error:
+            byte = ord(row[index][error.start]) & 0xFF  # kept as a lone surrogate
+            text = ValueError(
+                f"text must be UTF-8, got byte 0x{byte:02x} after {error.start} characters in "
+                f"{name}; convert the file"
+            )
         except ValueError as error:
             text = error
         yield from row_documents(name, text, content.position())

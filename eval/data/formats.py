@@ -23,12 +23,14 @@ OF_SUFFIX = {
 
 PARQUET, ARROW_FILE, ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 UNPACK = "unpack it and name the files in it"
-EXPORT = "save its text as .jsonl or .parquet"
+EXPORT = "save its texts as .jsonl, or its ids as .npy"
 SHARD_1, SHARD_2 = (re.escape(n.to_bytes(4, "little")) for n in (20240520, 20240801))
 # (pattern of the first bytes, what begins with them, what to do). Where a text may begin with the
 # same, a zero byte must follow.
 FOREIGN = (
-    (rb"PK(\x03\x04|\x05\x06)", "a ZIP archive (.zip, .npz, .pt, .docx)", UNPACK),
+    (rb"PK.{28}\S{,80}\.npy", "a NumPy archive (.npz)", "save one array with numpy.save"),
+    (rb"PK.{28}\S{,80}data\.pkl", "a file of torch.save", EXPORT),
+    (rb"PK(\x03\x04|\x05\x06)", "a ZIP archive (.zip, .docx, .xlsx)", UNPACK),
     (rb".{257}ustar", "a tar archive", UNPACK),
     (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     (rb"Rar!\x1a\x07", "a RAR archive", UNPACK),

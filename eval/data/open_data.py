@@ -13,7 +13,7 @@ from eval.data.file_data import COLUMN, FileData, refuse_column
 from eval.data.folder import open_folder
 from eval.data.hf_datasets import is_saved, open_hub, open_object, open_saved
 from eval.data.source import STDIN
-from eval.data.sources import is_data_set, is_tokens, list_sources, name_of, refuse_repeats
+from eval.data.sources import exists, is_data_set, is_tokens, list_sources, name_of, refuse_repeats
 from eval.data.splits import refuse_split
 from eval.data.token_files import TokenFiles
 
@@ -133,16 +133,17 @@ def open_source(
         refuse_column([], column, source.name)
         opened: Data = source
         return opened
-    if source != STDIN and Path(source).is_dir():
+    if source != STDIN and exists(source) and Path(source).is_dir():
         if is_saved(Path(source)):
             return open_saved(source, name, split)
         return open_folder(source, column, split, option)
-    if source != STDIN and not Path(source).exists():
+    if source != STDIN and not exists(source):
         named = HUB_NAME.fullmatch(source)
         if download and named:
             return open_hub(named["name"], named["config"], name, split)
+        shown = source if len(source) <= 200 else f"{source[:200]}..."
         raise ValueError(
-            f"data must be a file or a folder, got {source}, which is missing; check the path, or "
+            f"data must be a file or a folder, got {shown}, which is missing; check the path, or "
             "pass --download if it is a data set of the Hugging Face Hub"
         )
     refuse_split(split, "standard input" if source == STDIN else source)

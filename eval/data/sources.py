@@ -29,14 +29,12 @@ def list_sources(data: Any) -> list[Any]:
     listed = [data] if is_one else [*data]
     if not listed:
         raise ValueError("data must be at least one name, got none; name a file")
-    if all(isinstance(one, Document) for one in listed):
+    if all(isinstance(one, Document | bytes) for one in listed):
         return [Documents(listed)]
     sources: list[Any] = []
     for one in listed:
         if isinstance(one, str | os.PathLike):
             sources += expand(os.fspath(one))
-        elif isinstance(one, bytes):
-            sources.append(Documents([one]))
         elif isinstance(one, Data) or is_data_set(one):
             sources.append(one)
         else:
@@ -54,16 +52,22 @@ def not_data(data: Any) -> ValueError:
 
 def expand(path: str) -> list[str]:
     """The path itself, or the files that fit it as a pattern; a folder of tokens as its files."""
-    if path != STDIN and not Path(path).exists() and any(mark in path for mark in "*?["):
+    if not path:
+        raise ValueError("data must be names of files, got an empty name; check the command")
+    if path != STDIN and not exists(path) and any(mark in path for mark in "*?["):
         found = sorted(glob(path, recursive=True))  # noqa: PTH207  Path.glob refuses "/a/*"
         found = [one for one in found if not Path(one).is_dir()] or found
         if not found:
             raise ValueError(f"data must be files, got none that fit {path}; check the pattern")
         return found
-    if Path(path).is_dir() and len({Path(file).suffix for file in data_files(path)}) == 1:
-        files = data_files(path)
-        return files if all(map(is_tokens, files)) else [path]
-    return [path]
+    files = data_files(path) if exists(path) and Path(path).is_dir() else []
+    is_shards = all(map(is_tokens, files)) and len({Path(file).suffix for file in files}) == 1
+    return files if is_shards else [path]
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder; a text that can be no path is none."""
+    return os.path.exists(path)  # noqa: PTH110  Path.exists fails on a text of 5,000 letters
 
 
 def is_data_set(data: Any) -> bool:
