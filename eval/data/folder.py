@@ -1,5 +1,6 @@
 """Folders of data files: texts, or tables of one format, by split."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,7 @@ def splits_of(path: str, files: Sequence[str]) -> dict[str, list[str]]:
     import datasets
     from datasets.exceptions import DataFilesNotFoundError
 
+    logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)  # a README without YAML
     with readable(path):
         try:
             builder = datasets.load_dataset_builder(path)

@@ -96,18 +96,16 @@ def choose_format(content: Content, option: str = AUTO) -> str:
             "pass --format jsonl to score their column",
             stacklevel=2,
         )
-    if wanted is not None:
-        return wanted
-    if LIKE_JSON.match(head.removeprefix(BOM)):
+    if wanted is None and LIKE_JSON.match(head.removeprefix(BOM)):
         return "json"
-    if is_binary(head):
+    if wanted in (None, TEXT) and is_binary(head):
         what = "UTF-16 text" if head.startswith(UTF_16) else "unknown binary data"
         mend = "convert it to UTF-8" if head.startswith(UTF_16) else "name its format with --format"
         raise ValueError(
             f"data must be text or a known format, got {what} in {name}; {mend}, or pass --format "
             "bytes to score its raw bytes"
         )
-    return TEXT
+    return wanted or TEXT
 
 
 def format_of_name(name: str) -> str | None:

@@ -86,7 +86,11 @@ class Source:
             yield Content(self.name, stream, head, kind, stored)
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
-        return nullcontext(sys.stdin.buffer) if self.path == STDIN else Path(self.path).open("rb")
+        if self.path != STDIN:
+            return Path(self.path).open("rb")
+        if sys.stdin is None:
+            raise ValueError("standard input must be open, got it closed; name a file instead")
+        return nullcontext(sys.stdin.buffer)
 
 
 def path_of(content: Content, what: str) -> str:

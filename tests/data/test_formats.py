@@ -238,7 +238,10 @@ FOREIGN = {
                 "a pointer of Git LFS, not the file", "run git lfs pull"),
     "random": (lambda: bytes(range(256)), "unknown binary data", "name its format with --format"),
     "controls": (lambda: b"\x01\xff", "unknown binary data", "name its format with --format"),
+    "random.txt": (lambda: bytes(range(256)), "unknown binary data",
+                   "name its format with --format"),
     "u16": (lambda: "text".encode("utf-16"), "UTF-16 text", "convert it to UTF-8"),
+    "u16.txt": (lambda: "text".encode("utf-16"), "UTF-16 text", "convert it to UTF-8"),
 }  # fmt: skip
 
 
@@ -300,6 +303,13 @@ def test_what_is_read_in_any_order_must_be_on_disk(inside, monkeypatch, kind, wh
             f"{what} must be on disk and not compressed as a whole, got it {how} in {shown}; save "
             "it as a file, decompressed"
         )
+
+
+def test_standard_input_must_be_open(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError) as error:
+        raws("-")
+    assert str(error.value) == "standard input must be open, got it closed; name a file instead"
 
 
 def test_a_column_of_a_text_in_a_pipe_is_refused(monkeypatch):
