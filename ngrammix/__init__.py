@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ngrammix.logits import LogitsReader, ModelLogprobs, read_logits
     from ngrammix.mixer import Mixer
     from ngrammix.observed import Observed
+    from ngrammix.overlaps import OverlapWarning
     from ngrammix.prefetching import prefetch
     from ngrammix.snapshot import SnapshotError
     from ngrammix.token_scores import TokenScores
@@ -30,6 +31,7 @@ __all__ = [
     "ModelLogprobs",
     "NgramCache",
     "Observed",
+    "OverlapWarning",
     "SnapshotError",
     "TokenScores",
     "__version__",
@@ -47,6 +49,7 @@ _MODULES = {
     "ModelLogprobs": "ngrammix.logits",
     "NgramCache": "ngrammix.cache.ngram_cache",
     "Observed": "ngrammix.observed",
+    "OverlapWarning": "ngrammix.overlaps",
     "prefetch": "ngrammix.prefetching",
     "read_logits": "ngrammix.logits",
     "SnapshotError": "ngrammix.snapshot",

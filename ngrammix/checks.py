@@ -55,7 +55,7 @@ def check_int(value: object, name: str, lowest: int, highest: int) -> int:
 def check_flag(value: object, name: str) -> bool:
     """Return `value`, or raise ValueError unless it is True or False."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}; leave it out for False")
+        raise ValueError(f"{name} must be True or False, got {value!r}; leave it out")
     return value
 
 

@@ -104,6 +104,17 @@ def as_logits(logits: Any) -> Any:
     return logits
 
 
+def as_logits_row(logits_row: Any, vocab_size: int) -> Any:
+    """Logits (V,) as tensor or array; ValueError unless they are floats of this shape."""
+    logits_row = as_logits(logits_row)
+    if tuple(logits_row.shape) != (vocab_size,):
+        raise ValueError(
+            f"logits_row must have shape ({vocab_size},), got {tuple(logits_row.shape)}; "
+            "pass the row of one position"
+        )
+    return logits_row
+
+
 def as_targets(targets: ArrayLike) -> Tokens:
     """Return targets of any shape as int64; ValueError if not integers, or none."""
     ids = as_integers(to_numpy(targets), "targets")

@@ -40,8 +40,8 @@ from ngrammix.logits import (
     LogitsReader,
     ModelLogprobs,
     SavedReader,
-    as_logits,
     as_logits_and_targets,
+    as_logits_row,
     as_targets,
     check_no_probabilities,
     probabilities,
@@ -49,7 +49,8 @@ from ngrammix.logits import (
     to_numpy,
 )
 from ngrammix.losses import check_positions, check_reduction, reduce
-from ngrammix.observed import Observed
+from ngrammix.observed import Observed, check_observed
+from ngrammix.overlaps import OverlapWatch, row_sizes
 from ngrammix.token_scores import TokenScores
 from ngrammix.types import Flags, Floats, StateDict, Tokens
 
@@ -83,6 +84,9 @@ class Mixer(NotCopyable):
     allow_probabilities : bool
         Take rows that are >= 0 and sum to 1 for logits. By default a call in which all rows are
         such is refused: its logits have been through a softmax already.
+    check_overlaps : bool
+        Warn once, by an `OverlapWarning`, if targets repeat earlier ones as only windows that
+        overlap do, or a second evaluation. It never changes a score.
 
     Raises
     ------
@@ -108,6 +112,7 @@ class Mixer(NotCopyable):
         n_threads: int = 1,
         experts: str = ALL,
         allow_probabilities: bool = False,
+        check_overlaps: bool = True,
     ) -> None:
         check_experts(experts)
         self._allow_probabilities = check_flag(allow_probabilities, "allow_probabilities")
@@ -116,6 +121,8 @@ class Mixer(NotCopyable):
         )
         self._proposer = Proposer(self.vocab_size, self.order, self._cache.memory_limit)
         self._experts = Experts(experts, self.order, self.vocab_size)
+        is_on = check_flag(check_overlaps, "check_overlaps")
+        self._overlaps = OverlapWatch(self._proposer.matches, is_on=is_on)
         self._n_scored = 0  # tokens that were scored or learned: fewer than were observed
 
     @property
@@ -229,7 +236,8 @@ class Mixer(NotCopyable):
         is_scored = ids != ignore_index
         if positions is not None:
             check_positions(positions, is_scored, self.position)
-        nats = self._score_logits(rows, ids, is_scored).nats
+        is_new = positions is not None
+        nats = self._score_logits(rows, ids, is_scored, is_new=is_new).nats
         return reduce(nats, is_scored, reduction, rows)
 
     def score_nll(
@@ -290,7 +298,9 @@ class Mixer(NotCopyable):
             If tokens are not 1-D integers in [0, V), or there are none. Nothing is learned then.
         """
         ids = as_tokens(to_numpy(tokens), self.vocab_size)
-        return self._observe(ids, with_hints=self._experts.needs_hints)
+        observed = self._observe(ids, with_hints=self._experts.needs_hints)
+        self._overlaps.note(observed.position, [len(ids)], is_flat=True)
+        return observed
 
     def score_observed(self, observed: Observed, logprobs: ModelLogprobs) -> TokenScores:
         """Cost of each observed token, (T,); the experts then learn from the tokens.
@@ -307,18 +317,7 @@ class Mixer(NotCopyable):
         ValueError
             If another batch is the next one to score, or the lengths differ.
         """
-        if observed.position != self._n_scored:
-            raise ValueError(
-                f"observed batches must be scored once, in order: position {self._n_scored} is "
-                f"next, got a batch from position {observed.position}; score what observe returned "
-                "in the order of the calls"
-            )
-        if len(logprobs) != len(observed):
-            raise ValueError(
-                f"logprobs must have one row for each observed token, got {len(logprobs)} rows for "
-                f"{len(observed)} tokens from position {observed.position}; look up "
-                "observed.tokens and observed.hint_tokens"
-            )
+        check_observed(observed, len(logprobs), self._n_scored)
         log_mixed = self._experts.mix(observed, logprobs)
         self._n_scored += len(observed)
         return TokenScores(  # 0.0 - x: a certain token costs 0.0, not -0.0
@@ -348,6 +347,7 @@ class Mixer(NotCopyable):
         """Start a new document: no context or match extends across this point."""
         self._cache.boundary()
         self._proposer.boundary()
+        self._overlaps.boundary(self.position)
 
     def probs(self, logits_row: Any) -> Floats:
         """Probability of every token at the next position: (V,) float64, sum 1.
@@ -363,12 +363,7 @@ class Mixer(NotCopyable):
             If the shape is not (V,), a logit is NaN or +inf, all are -inf, or the logits are
             probabilities.
         """
-        logits_row = as_logits(logits_row)
-        if tuple(logits_row.shape) != (self.vocab_size,):
-            raise ValueError(
-                f"logits_row must have shape ({self.vocab_size},), got {tuple(logits_row.shape)}; "
-                "pass the row of one position"
-            )
+        logits_row = as_logits_row(logits_row, self.vocab_size)
         self._check_all_scored()
         p, reader = probabilities(logits_row)
         if not self._allow_probabilities:
@@ -432,7 +427,9 @@ class Mixer(NotCopyable):
             mixer._n_scored = mixer.position
         return mixer
 
-    def _score_logits(self, logits: Any, targets: Tokens, is_scored: Flags) -> TokenScores:
+    def _score_logits(
+        self, logits: Any, targets: Tokens, is_scored: Flags, *, is_new: bool = False
+    ) -> TokenScores:
         """Score the targets (...) with `is_scored` (...), from logits (..., V)."""
         positions = np.flatnonzero(is_scored)
         tokens = targets.reshape(-1)[positions]
@@ -442,7 +439,8 @@ class Mixer(NotCopyable):
         allowed = self._allow_probabilities
         reader = read_logits(rows, tokens, positions, allow_probabilities=allowed)
         with_hints = self._experts.needs_hints
-        return self._score(tokens, positions, targets.shape, reader, with_hints=with_hints)
+        shape = targets.shape
+        return self._score(tokens, positions, shape, reader, with_hints=with_hints, is_new=is_new)
 
     def _score(
         self,
@@ -452,16 +450,22 @@ class Mixer(NotCopyable):
         reader: LogitsReader,
         *,
         with_hints: bool,
+        is_new: bool = False,
     ) -> TokenScores:
-        """Scores of `shape`, of valid tokens (N,) that belong at the flat `positions` (N,)."""
+        """Scores of `shape`, of valid tokens (N,) that belong at the flat `positions` (N,).
+
+        is_new: they are known to be scored for the first time.
+        """
         self._check_all_scored()
         check_capacity(self.position, len(tokens))
-        scores = TokenScores.zeros(shape)
+        scores, begin = TokenScores.zeros(shape), self.position
         for start in range(0, len(tokens), BLOCK):
             block = slice(start, start + BLOCK)
             observed = self._observe(tokens[block], with_hints=with_hints)
             logprobs = reader.lookup(observed.hint_tokens, block)
             scores.put(positions[block], self.score_observed(observed, logprobs))
+        if not is_new:
+            self._overlaps.note(begin, row_sizes(shape, positions), is_flat=len(shape) < 2)
         return scores
 
     def _observe(self, tokens: Tokens, *, with_hints: bool) -> Observed:

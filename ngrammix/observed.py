@@ -50,3 +50,19 @@ class Observed:
     def nats_cache(self, vocab_size: int) -> Floats:
         """(T,) float64, nats: cost of each token under the cache alone."""
         return 0.0 - log_target_probability(self.evidence, vocab_size)
+
+
+def check_observed(observed: Observed, n_rows: int, next_position: int) -> None:
+    """Raise ValueError unless `observed` is the next batch to score, with `n_rows` logprobs."""
+    if observed.position != next_position:
+        raise ValueError(
+            f"observed batches must be scored once, in order: position {next_position} is "
+            f"next, got a batch from position {observed.position}; score what observe returned "
+            "in the order of the calls"
+        )
+    if n_rows != len(observed):
+        raise ValueError(
+            f"logprobs must have one row for each observed token, got {n_rows} rows for "
+            f"{len(observed)} tokens from position {observed.position}; look up "
+            "observed.tokens and observed.hint_tokens"
+        )

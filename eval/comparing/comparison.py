@@ -57,7 +57,8 @@ class Panel:
     """The mixers of a comparison, and the exact counts that all published rules share."""
 
     def __init__(self, names: Sequence[str], **cache: Any) -> None:
-        taken = {"allow_probabilities": True}  # what the source lets through
+        # What the source lets through, once each.
+        taken = {"allow_probabilities": True, "check_overlaps": False}
         self._mixers = {name: MIXERS[name](**cache, **taken) for name in names if name in MIXERS}
         self._rules = {name: PUBLISHED_RULES[name]() for name in names if name in PUBLISHED_RULES}
         self._counts = RawAndKnCounts(**cache)

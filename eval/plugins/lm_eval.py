@@ -85,7 +85,9 @@ class MixedLM(HFLM):  # type: ignore[misc]
     ) -> None:
         if not isinstance(cache, bool):
             raise ValueError(f"cache must be True or False, got {cache!r}; leave it out for True")
-        self._new_mixer = partial(Mixer, order=order, memory_limit=memory_limit, experts=experts)
+        self._new_mixer = partial(
+            Mixer, order=order, memory_limit=memory_limit, experts=experts, check_overlaps=False
+        )
         self._new_mixer(vocab_size=1)  # checks the arguments before the model is loaded
         super().__init__(pretrained, **model_args)
         if cache and self.world_size > 1:

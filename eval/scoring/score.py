@@ -263,6 +263,7 @@ def make_scorer(
             memory_limit=config.memory_limit,
             experts=config.mixer,
             n_threads=n_threads,
+            check_overlaps=False,  # its windows score each token once
         )
     )
 

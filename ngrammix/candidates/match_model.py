@@ -76,6 +76,8 @@ class MatchModel(NotCopyable):
     ----------
     position : int
         Number of tokens learned.
+    n_ended : int
+        Number of matches of 16 tokens or more that have ended.
 
     Raises
     ------
@@ -112,6 +114,8 @@ class MatchModel(NotCopyable):
         self._history = GrowingArray(self.window, 1)
         self._slots = GrowingArray(1 << self.table_bits, 1)
         self._match_state = np.zeros(kernel.N_STATE, np.int64)
+        self._ended = np.zeros((kernel.MAX_ENDED, kernel.N_ENDED_COLUMNS), np.int64)
+        self.n_ended = 0
 
     @property
     def nbytes(self) -> int:
@@ -122,6 +126,26 @@ class MatchModel(NotCopyable):
     def history(self) -> NDArray[np.uint32]:
         """(window,) uint32: ring of the stored tokens, token t at t modulo window; read only."""
         return self._history.array.reshape(-1)
+
+    @property
+    def current(self) -> tuple[int, int]:
+        """(position of the hint, length) of the match before the next position; length 0: none."""
+        pointer, length, _ = self._match_state.tolist()
+        return pointer, length
+
+    def ended_at(self, i: int) -> tuple[int, int, int]:
+        """The i-th match that ended, one of the last 512: see `ended`."""
+        end, old_end, length = self._ended[i % len(self._ended)].tolist()
+        return end, old_end, length
+
+    def ended(self, n: int) -> Tokens:
+        """(<= n, 3) int64: the last n matches of 16 tokens or more that ended, oldest first.
+
+        Columns: position after the match, position after the earlier occurrence, length. At most
+        512 are kept.
+        """
+        n = min(n, self.n_ended, len(self._ended))
+        return self._ended[np.arange(self.n_ended - n, self.n_ended) % len(self._ended)]
 
     def __repr__(self) -> str:
         return (
@@ -150,6 +174,10 @@ class MatchModel(NotCopyable):
 
     def boundary(self) -> None:
         """Begin a new document: matches do not reach back over this point."""
+        pointer, length = self.current
+        if length >= kernel.LONG_REPEAT:
+            self._ended[self.n_ended % len(self._ended)] = self.position, pointer, length
+            self.n_ended += 1
         self._match_state[:] = 0
 
     def peek(self) -> Matches:
@@ -224,8 +252,9 @@ class MatchModel(NotCopyable):
         check_capacity(self.position, len(tokens))
         for start in range(0, len(tokens), CHUNK_SIZE):
             chunk = slice(start, start + CHUNK_SIZE)
-            kernel.match(
+            self.n_ended = kernel.match(
                 tokens[chunk], self.history, self._slots.array.reshape(-1), self.table_bits,
                 self.min_length, self._match_state, self.position, columns[chunk],
+                self._ended, self.n_ended,
             )  # fmt: skip
             self.position += len(tokens[chunk])

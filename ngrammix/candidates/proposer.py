@@ -97,6 +97,11 @@ class Proposer:
         self._previous = kernel.NONE
 
     @property
+    def matches(self) -> MatchModel:
+        """The match model; read it only."""
+        return self._matches
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the stored tokens, the slots and the recent followers."""
         return self._matches.nbytes + self._recent_followers.nbytes

@@ -9,11 +9,16 @@ from ngrammix.kernels.jit import jit, prefetch
 LENGTH, HINT, DISTANCE = range(3)
 N_COLUMNS = 3
 
+# Columns of the repeats that ended.
+N_ENDED_COLUMNS = 3  # position after the last token, of both copies; length
+
 # The state between calls.
 POINTER, MATCHED, SINCE_BOUNDARY = range(3)
 N_STATE = 3
 
 LONG_MATCH = 32  # tokens: a match of this length is followed without looking for a longer one
+LONG_REPEAT = 16  # tokens: the end of a match of this length is noted
+MAX_ENDED = 512  # ends that are kept, a power of two
 MAX_COMPARED = 1024  # tokens compared when a match begins; after that its length grows freely
 
 # Odd multipliers: of a linear congruential generator (Knuth, MMIX), and of MurmurHash3's finalizer.
@@ -49,14 +54,16 @@ def hash_contexts(tokens, history, position, since_boundary, min_length, bits, b
 
 
 @jit
-def match(tokens, history, slots, bits, min_length, state, position, matches):
+def match(tokens, history, slots, bits, min_length, state, position, matches, ended, n_ended):
     """Write the match before each token, follow or end it, and look for a longer one.
 
     tokens (T,) int64, the first at `position` of the stream. history (2**n,) uint32: ring of the
     last tokens, updated. slots (2**bits,) uint32, updated: for each hash of `min_length` tokens,
     the position after its most recent occurrence, 0 for none. state (3,) int64, updated: position
     of the hint, length of the match (0 for none), tokens since the boundary. matches (T, 3) uint32
-    is written, unless it is empty. A slot is never trusted: the tokens before it are compared.
+    is written, unless it is empty. ended (512, 3) int64: ring of the long matches that ended,
+    updated; n_ended: how many did so far. Returns the same after the tokens. A slot is never
+    trusted: the tokens before it are compared.
     """
     n_tokens = len(tokens)
     has_matches = len(matches) > 0
@@ -77,7 +84,14 @@ def match(tokens, history, slots, bits, min_length, state, position, matches):
 
         # The token itself is used only from here on.
         if length > 0:
-            length = length + 1 if history[pointer & ring_mask] == tokens[i] else 0
+            if history[pointer & ring_mask] == tokens[i]:
+                length += 1
+            else:
+                if length >= LONG_REPEAT:
+                    row = ended[n_ended & (MAX_ENDED - 1)]
+                    row[0], row[1], row[2] = t, pointer, length
+                    n_ended += 1
+                length = 0
             pointer += 1
         history[t & ring_mask] = tokens[i]
         since_boundary += 1
@@ -99,3 +113,4 @@ def match(tokens, history, slots, bits, min_length, state, position, matches):
         if compared >= min_length and compared >= length:  # a tie goes to the latest
             pointer, length = candidate, compared
     state[POINTER], state[MATCHED], state[SINCE_BOUNDARY] = pointer, length, since_boundary
+    return n_ended

@@ -129,6 +129,4 @@ def test_a_loaded_mixer_refuses_unless_told(rng, tmp_path):
 def test_the_switch_is_a_flag():
     with pytest.raises(ValueError) as error:
         Mixer(vocab_size=5, allow_probabilities=1)
-    assert str(error.value) == (
-        "allow_probabilities must be True or False, got 1; leave it out for False"
-    )
+    assert str(error.value) == ("allow_probabilities must be True or False, got 1; leave it out")
