@@ -1,4 +1,4 @@
-"""Parameter Golf's eval_val on two ranks: the ranks share the forward pass, rank 0 mixes.
+"""Parameter Golf's eval_val on many ranks: each scores its part of the windows, then all_reduce.
 
 python examples/parameter_golf_eval_val.py notes.txt
 torchrun --nproc-per-node 8 examples/parameter_golf_eval_val.py val.txt
@@ -14,30 +14,27 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ngrammix import Mixer
+from ngrammix import RankMixer
 
 SEQ_LEN, STRIDE, VOCAB_SIZE = 128, 64, 256
 
 
-def eval_val(model, tokens, rank: int, n_ranks: int) -> float | None:
-    """Bits per token on rank 0; every target is scored once, in the order of the text."""
+def eval_val(model, tokens, rank: int, n_ranks: int) -> float:
+    """Bits per token: those of one process, whatever the number of ranks."""
     n = len(tokens) - 1
     starts = range(0, max(n - SEQ_LEN, 0) + STRIDE, STRIDE)
-    mixer, nats = Mixer(vocab_size=VOCAB_SIZE) if rank == 0 else None, 0.0
-    for i in range(0, len(starts), n_ranks):  # a window for each rank, in turn
-        start = starts[min(i + rank, len(starts) - 1)]
-        window = tokens[start : start + SEQ_LEN][: n - start]
-        x = torch.nn.functional.pad(window, (0, SEQ_LEN - len(window)))
-        logits = model(x[None])[0].contiguous()
-        rows = [torch.empty_like(logits) for _ in range(n_ranks)] if rank == 0 else None
-        dist.gather(logits, rows)
-        for start, row in zip(starts[i : i + n_ranks], rows or []):
-            first = SEQ_LEN - STRIDE if start else 0  # the targets that no earlier window scored
-            y = tokens[start + 1 + first : start + 1 + SEQ_LEN]
-            nats += mixer.cross_entropy(
-                row[first : first + len(y)], y, reduction="sum", positions=start + first
-            ).item()
-    return nats / math.log(2) / n if rank == 0 else None
+    own = starts[len(starts) * rank // n_ranks : len(starts) * (rank + 1) // n_ranks]
+    mixer = RankMixer(tokens[1:], vocab_size=VOCAB_SIZE)  # on each rank: all targets
+    for start in own:
+        first = SEQ_LEN - STRIDE if start else 0  # the targets that no earlier window scored
+        x = tokens[None, start : start + SEQ_LEN][:, : n - start]
+        y = tokens[None, start + 1 : start + 1 + SEQ_LEN]
+        # loss = F.cross_entropy(model(x)[0, first:], y[0, first:], reduction="none")
+        mixer.add(model(x)[:, first:], y[:, first:], positions=start + first)
+    loss = mixer.score()  # of this rank's targets, once all ranks have added theirs
+    total = torch.tensor(loss.sum())
+    dist.all_reduce(total)
+    return total.item() / math.log(2) / n
 
 
 def main(rank: int, n_ranks: int, path: str, meeting: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ngrammix.observed import Observed
     from ngrammix.overlaps import OverlapWarning
     from ngrammix.prefetching import prefetch
+    from ngrammix.rank_mixer import RankMixer
     from ngrammix.snapshot import SnapshotError
     from ngrammix.token_scores import TokenScores
 
@@ -32,6 +33,7 @@ __all__ = [
     "NgramCache",
     "Observed",
     "OverlapWarning",
+    "RankMixer",
     "SnapshotError",
     "TokenScores",
     "__version__",
@@ -51,6 +53,7 @@ _MODULES = {
     "Observed": "ngrammix.observed",
     "OverlapWarning": "ngrammix.overlaps",
     "prefetch": "ngrammix.prefetching",
+    "RankMixer": "ngrammix.rank_mixer",
     "read_logits": "ngrammix.logits",
     "SnapshotError": "ngrammix.snapshot",
     "TokenScores": "ngrammix.token_scores",

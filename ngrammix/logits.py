@@ -61,6 +61,22 @@ def join(parts: Sequence[ModelLogprobs]) -> ModelLogprobs:
     return ModelLogprobs(*map(np.concatenate, columns))
 
 
+N_NUMBERS = 4  # of a position, beside its hints
+
+
+def pack(logprobs: ModelLogprobs) -> Floats:
+    """(N, 4 + M) float64 of log-probabilities, to send; token ids are exact as float64."""
+    columns = (logprobs.log_p, logprobs.entropy, logprobs.log_top, logprobs.top)
+    return np.column_stack([*columns, logprobs.log_hints])
+
+
+def unpack(array: Floats) -> ModelLogprobs:
+    """The log-probabilities that `pack` packed."""
+    log_p, entropy, log_top, top = array[:, :N_NUMBERS].T.copy()
+    hints = array[:, N_NUMBERS:].copy()
+    return ModelLogprobs(log_p, entropy, top.astype(np.int64), log_top, hints)
+
+
 class LogitsReader(Protocol):
     """The model's log-probabilities at N positions, read in one pass over the logits."""
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from ngrammix.checks import as_integers
 from ngrammix.logits import like, to_numpy
-from ngrammix.types import Flags, Floats
+from ngrammix.types import Flags, Floats, Tokens
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -33,15 +33,7 @@ def check_positions(positions: ArrayLike, is_scored: Flags, next_position: int) 
     next_position : int
         Number of tokens of the stream that were scored or learned so far.
     """
-    array = as_integers(to_numpy(positions), "positions", "positions")
-    if array.ndim == 0:
-        array = array + np.arange(is_scored.size).reshape(is_scored.shape)
-    if array.shape != is_scored.shape:
-        raise ValueError(
-            f"positions must be one integer, or have the shape of targets {is_scored.shape}, got "
-            f"{array.shape}; pass the position of each target in the stream"
-        )
-    actual = array[is_scored]
+    actual = as_positions(positions, is_scored)[is_scored]
     expected = next_position + np.arange(actual.size)
     wrong = actual != expected
     if wrong.any():
@@ -53,6 +45,19 @@ def check_positions(positions: ArrayLike, is_scored: Flags, next_position: int) 
             else f"position {expected[i]} must be scored next, got {actual[i]}; score or learn the "
             "tokens between first, in the order of the stream"
         )
+
+
+def as_positions(positions: ArrayLike, is_scored: Flags) -> Tokens:
+    """Positions (...) of targets (...), or of the first one, as int64 of this shape."""
+    array = as_integers(to_numpy(positions), "positions", "positions")
+    if array.ndim == 0:
+        array = array + np.arange(is_scored.size).reshape(is_scored.shape)
+    if array.shape != is_scored.shape:
+        raise ValueError(
+            f"positions must be one integer, or have the shape of targets {is_scored.shape}, got "
+            f"{array.shape}; pass the position of each target in the stream"
+        )
+    return array
 
 
 def reduce(nats: Floats, is_scored: Flags, reduction: str, logits: Any) -> Any:

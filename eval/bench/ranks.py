@@ -19,14 +19,14 @@ from eval.bench.rounds import progress
 from eval.config import ScoreConfig
 from eval.data.base import Data
 from eval.data.document import Document, Documents
-from eval.distributed.messages import pack_logprobs, pack_request
+from eval.distributed.messages import pack_request
 from eval.models.load_model import load_demo
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.forward import ForwardRequest
 from eval.scoring.score import make_scorer
 from eval.scoring.scorers import concatenate_hints
 from eval.scoring.windows import make_window_shape
-from ngrammix.logits import ModelLogprobs
+from ngrammix.logits import ModelLogprobs, pack
 
 PARTS = ("seconds", "seconds_model", "seconds_mixer")
 
@@ -105,7 +105,7 @@ def message_bytes(data: Data, tokens: int) -> tuple[float, float]:
         request = ForwardRequest(inputs, is_scored, targets, hint_tokens, position)
         logprobs = ModelLogprobs(zeros, zeros, targets, zeros, np.zeros(hint_tokens.shape))
         there += sum(array.nbytes for array in pack_request(request))
-        back += pack_logprobs(logprobs).nbytes
+        back += pack(logprobs).nbytes
         position += n
     return there / position, back / position
 

@@ -1,10 +1,9 @@
-"""Messages between ranks: requests and log-probabilities as arrays for gloo, exact to the bit."""
+"""Messages between ranks: requests as arrays for gloo, exact to the bit."""
 
 import numpy as np
 
 from eval.scoring.forward import ForwardRequest
-from eval.types import Floats, Integers
-from ngrammix.logits import ModelLogprobs
+from eval.types import Integers
 
 HEADER_SIZE = 6  # position, whether probabilities are allowed, B, L, N, M
 END = np.zeros(HEADER_SIZE, np.int64)  # header of no request: B = 0
@@ -37,15 +36,3 @@ def unpack_request(header: Integers, payload: Integers) -> ForwardRequest:
         position,
         bool(allowed),
     )
-
-
-def pack_logprobs(logprobs: ModelLogprobs) -> Floats:
-    """(N, 4 + M) float64 of log-probabilities; token ids are exact as float64."""
-    columns = (logprobs.log_p, logprobs.entropy, logprobs.log_top, logprobs.top)
-    return np.column_stack([*columns, logprobs.log_hints])
-
-
-def unpack_logprobs(array: Floats) -> ModelLogprobs:
-    """The log-probabilities that `pack_logprobs` packed."""
-    log_p, entropy, log_top, top = array[:, :4].T.copy()
-    return ModelLogprobs(log_p, entropy, top.astype(np.int64), log_top, array[:, 4:].copy())

@@ -32,17 +32,15 @@ import numpy as np
 from eval.distributed.messages import (
     END,
     HEADER_SIZE,
-    pack_logprobs,
     pack_request,
     payload_size,
-    unpack_logprobs,
     unpack_request,
 )
 from eval.distributed.rank_info import RankInfo
 from eval.models.base import Model
 from eval.scoring.forward import ForwardRequest, run_forward
 from eval.tables import versions
-from ngrammix.logits import ModelLogprobs
+from ngrammix.logits import ModelLogprobs, pack, unpack
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds. torchrun kills a rank 30 s after it has told it to stop; in sum this is below a minute.
@@ -98,7 +96,7 @@ class Ranks:
             if not is_compared:
                 self._compare(describe(model))
                 is_compared = True
-            answer = pack_logprobs(run_forward(model, request))
+            answer = pack(run_forward(model, request))
             self.wait(start(partial(self._send, answer, 0)))
 
     def exchange(self, request: ForwardRequest, rank: int) -> ModelLogprobs:
@@ -106,7 +104,7 @@ class Ranks:
         for array in pack_request(request):
             self._send(array, rank)
         n_targets, n_hints = request.hint_tokens.shape
-        return unpack_logprobs(self._receive(np.empty((n_targets, 4 + n_hints)), rank))
+        return unpack(self._receive(np.empty((n_targets, 4 + n_hints)), rank))
 
     def wait(self, future: Future[Value]) -> Value:
         """Result of a future; RankError if meanwhile a rank has failed or hangs."""

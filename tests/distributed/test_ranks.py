@@ -15,10 +15,8 @@ from eval.bench import ranks as bench
 from eval.cli import main
 from eval.distributed.messages import (
     END,
-    pack_logprobs,
     pack_request,
     payload_size,
-    unpack_logprobs,
     unpack_request,
 )
 from eval.distributed.rank_info import RankInfo, find_rank
@@ -26,7 +24,7 @@ from eval.distributed.ranks import RankError, Ranks, heartbeat_name, start
 from eval.models.wrap import wrap
 from eval.scoring.forward import ForwardRequest
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
-from ngrammix.logits import ModelLogprobs
+from ngrammix.logits import ModelLogprobs, pack, unpack
 
 TOKENS = st.integers(0, 2**31 - 1)
 NATS = st.floats(width=64)  # NaN and infinities too
@@ -74,9 +72,9 @@ def test_log_probabilities_arrive_to_the_bit(data, n, n_hints):
     )
     log_hints = data.draw(arrays.arrays(np.float64, (n, n_hints), elements=NATS))
     top = data.draw(arrays.arrays(np.int64, n, elements=TOKENS))
-    array = pack_logprobs(ModelLogprobs(log_p, entropy, top, log_top, log_hints))
+    array = pack(ModelLogprobs(log_p, entropy, top, log_top, log_hints))
     assert (array.dtype, array.shape) == (np.float64, (n, 4 + n_hints))
-    received = unpack_logprobs(array)
+    received = unpack(array)
     same(log_p, received.log_p)
     same(entropy, received.entropy)
     same(top, received.top)
