@@ -6,6 +6,8 @@ The names below are imported when they are first used, so ``import eval`` loads 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from eval.shadowing import check_packages
+
 if TYPE_CHECKING:
     from eval.comparing.compare import compare
     from eval.config import ScoreConfig
@@ -51,6 +53,7 @@ def __getattr__(name: str) -> Any:
     """The public object `name`, from the module that defines it."""
     if name not in _MODULES:
         raise AttributeError(f"module 'eval' has no attribute {name!r}")
+    check_packages()
     value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value  # found without this function the next time
     return value

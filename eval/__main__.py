@@ -1,6 +1,6 @@
 """``python -m eval`` is the command ``ngrammix``."""
 
-from eval.cli import main
+from eval.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

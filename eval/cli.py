@@ -7,7 +7,11 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
+
+from eval.ending import BROKEN_PIPE, SIGNALLED, end, flush
+from eval.interrupts import stop_signals
+from eval.shadowing import check_packages
 
 COMMANDS = {  # name of the command and of its module in eval.commands: line of help
     "demo": "score the embedded text with the embedded model",
@@ -56,26 +60,50 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 2 if the input is refused."""
+    """Run the command line.
+
+    Returns the exit status: 0; 2 if the input is refused; 1 after an error that nobody foresaw;
+    128 + n after signal n; 141 if nobody reads the output. The reason is one line on stderr.
+    """
     if argv is None:  # called as a program, not from Python
         # Threads that spin while they wait slow each other down on shared cores (measured: six
         # times). OpenMP reads the variable once, when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         warnings.showwarning = show_warning
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        if arguments.command != "score":
-            check_single_process()
-        import_module(f"eval.commands.{arguments.command}").run(arguments)
-    except (ValueError, OSError) as error:
-        print(f"ngrammix: error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        with stop_signals():
+            run(words)
+            sys.stdout.flush()
+    except SystemExit:  # of argparse: after --help, or after an option that does not exist
+        if not flush():
+            return BROKEN_PIPE
+        raise
+    except BaseException as error:
+        return end(error, words)
     return 0
 
 
 def show_warning(message: Warning | str, *_where: Any, **_: Any) -> None:
     """Write a warning to stderr in one line, without the line of code it comes from."""
     print(f"ngrammix: warning: {message}", file=sys.stderr)  # noqa: T201
+
+
+def program() -> NoReturn:
+    """Run the command line as a process, and end the process."""
+    status = main()
+    if status > SIGNALLED:
+        os._exit(status)  # without the threads: one may wait for a pipe that says nothing more
+    raise SystemExit(status)
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse the words, and run the command."""
+    check_packages()
+    arguments = parser().parse_args(words)
+    if arguments.command != "score":
+        check_single_process()
+    import_module(f"eval.commands.{arguments.command}").run(arguments)
 
 
 def check_single_process() -> None:

@@ -376,10 +376,10 @@ class Mixer(NotCopyable):
     def state_dict(self) -> StateDict:
         """Learned weights of the experts, by name; not copied.
 
-        The rest of the state follows from the tokens: a new mixer that learns the same tokens and
-        then loads this state continues to the bit. `save` writes both to a file.
+        The rest of the state follows from the tokens: a new mixer that learns the tokens that were
+        scored and then loads this state continues to the bit. Tokens that were only observed are no
+        part of it. `save` writes both to a file.
         """
-        self._check_all_scored()
         return self._experts.state_dict()
 
     def load_state_dict(self, state_dict: StateDict) -> None:

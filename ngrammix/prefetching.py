@@ -17,7 +17,8 @@ def prefetch(iterable: Iterable[Item], n_ahead: int = 2) -> Generator[Item, None
     can observe the next batches during the model's forward pass. The items and their order are
     those of the iterable. The thread starts with the first item and ends with the generator:
     exhaust it, or call its ``close()`` (see `contextlib.closing`), which waits for the item that is
-    being computed. Until then, do not use the iterable, or a cache that it advances, elsewhere.
+    being computed; only a KeyboardInterrupt within the generator does not wait for it. Until then,
+    do not use the iterable, or a cache that it advances, elsewhere.
 
     Parameters
     ----------
@@ -53,12 +54,15 @@ def prefetch(iterable: Iterable[Item], n_ahead: int = 2) -> Generator[Item, None
 
 def _prefetched(items: Iterator[Item], n_ahead: int) -> Generator[Item, None, None]:
     end = object()
-    with ThreadPoolExecutor(1, "ngrammix-prefetch") as thread:
+    thread = ThreadPoolExecutor(1, "ngrammix-prefetch")
+    must_wait = True
+    try:
         pending = deque(thread.submit(next, items, end) for _ in range(n_ahead))
-        try:
-            while (item := pending.popleft().result()) is not end:
-                pending.append(thread.submit(next, items, end))
-                yield item  # type: ignore[misc]
-        finally:
-            for future in pending:
-                future.cancel()
+        while (item := pending.popleft().result()) is not end:
+            pending.append(thread.submit(next, items, end))
+            yield item  # type: ignore[misc]
+    except KeyboardInterrupt:
+        must_wait = False  # the next item may never come: an iterable may wait for a pipe
+        raise
+    finally:
+        thread.shutdown(wait=must_wait, cancel_futures=True)

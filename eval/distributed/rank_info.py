@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from eval.models.device import read_device
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of torch's env:// rendezvous
+MAX_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,17 @@ def find_rank(environment: Mapping[str, str] = os.environ) -> RankInfo:
     Raises
     ------
     ValueError
-        If the variables are no numbers, or the rank is not below the number of ranks.
+        If the variables are no numbers, the rank is not below the number of ranks, or there are
+        several ranks but not all variables.
     """
-    if any(name not in environment for name in VARIABLES):
+    missing = [name for name in VARIABLES if name not in environment]
+    if missing:
+        # Each of several processes would score everything, as if it were alone.
+        if (size := environment.get("WORLD_SIZE", "1")) != "1":
+            raise ValueError(
+                f"ranks need {', '.join(VARIABLES)}, got WORLD_SIZE={size} without "
+                f"{', '.join(missing)}; start them with torchrun, or unset WORLD_SIZE"
+            )
         return RankInfo()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     values = [environment.get(name, "0") for name in names]
@@ -34,6 +43,11 @@ def find_rank(environment: Mapping[str, str] = os.environ) -> RankInfo:
         got = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
         raise ValueError(
             f"a rank must be below the number of ranks, got {got}; start them with torchrun"
+        )
+    port = environment["MASTER_PORT"]
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        raise ValueError(
+            f"MASTER_PORT must be in 0..{MAX_PORT}, got {port!r}; start the ranks with torchrun"
         )
     return RankInfo(*map(int, values))
 

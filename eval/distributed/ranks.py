@@ -24,7 +24,6 @@ from functools import partial
 from threading import Event, Thread
 from threading import enumerate as enumerate_threads
 from time import monotonic, sleep
-from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,12 +36,12 @@ from eval.distributed.messages import (
     unpack_request,
 )
 from eval.distributed.rank_info import RankInfo
+from eval.interrupts import SIGNALS, Stopped
 from eval.models.base import Model
 from eval.scoring.forward import ForwardRequest, run_forward
 from eval.tables import versions
 from ngrammix.logits import ModelLogprobs, pack, unpack
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds. torchrun kills a rank 30 s after it has told it to stop; in sum this is below a minute.
 START_TIMEOUT = 50.0  # for all ranks to start
 RANK_TIMEOUT = 20.0  # without a heartbeat
@@ -290,14 +289,20 @@ def open_store(info: RankInfo, limit: timedelta) -> Any:
     import torch.distributed as dist
 
     is_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return dist.TCPStore(  # type: ignore[attr-defined]
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        is_master=info.rank == 0 and not is_torchrun,
-        timeout=limit,
-        wait_for_workers=False,
-        multi_tenant=True,
-    )
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            host,
+            port,
+            is_master=info.rank == 0 and not is_torchrun,
+            timeout=limit,
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+    except RuntimeError as error:
+        if info.rank == 0 or is_torchrun:
+            raise
+        raise RuntimeError(f"no sign of rank 0, which listens at {host}:{port}") from error
 
 
 @contextmanager
@@ -319,14 +324,14 @@ def join_ranks(
     Raises
     ------
     ValueError
-        For a ValueError, an OSError or a signal to stop on any rank; the text names this rank and
-        the one that failed. Other errors are raised with a note of the rank.
+        For a ValueError or an OSError on any rank, or a signal to stop on another one; the text
+        names this rank and the one that failed. Other errors, and a signal to this rank, are raised
+        with a note of the rank.
     """
     if start_timeout is None:
         start_timeout = float(os.environ.get("NGRAMMIX_START_TIMEOUT", START_TIMEOUT))
     if timeout is None:
         timeout = float(os.environ.get("NGRAMMIX_RANK_TIMEOUT", RANK_TIMEOUT))
-    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
     ranks: Ranks | None = None
     try:
         ranks = Ranks(info, start(partial(connect, info, start_timeout)).result(), timeout)
@@ -337,30 +342,27 @@ def join_ranks(
             signal.signal(number, signal.SIG_IGN)
         here = f"rank {info.rank} of {info.size}"
         cause = error if ranks is None else tell(ranks, error)
-        if isinstance(cause, ValueError | OSError | KeyboardInterrupt):
+        if isinstance(cause, ValueError | OSError):
             raise ValueError(f"{here}: {cause}") from error
         error.add_note(f"on {here}")
         raise
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def tell(ranks: Ranks, error: BaseException) -> BaseException:
     """Write an error of this rank for all ranks; returns the error to report here."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, Stopped) and error.number == signal.SIGTERM:
         # torchrun stops all ranks when one has ended: that one, or its peer, writes why.
         deadline = monotonic() + ERROR_TIMEOUT
         while (text := ranks.error()) is None and monotonic() < deadline:
             sleep(0.05)
         error = error if text is None else RankError(text)
     if not isinstance(error, RankError):
-        is_expected = isinstance(error, ValueError | OSError | KeyboardInterrupt)
-        text = str(error) if is_expected else f"{type(error).__name__}: {error}"
+        if isinstance(error, KeyboardInterrupt):
+            text = f"{error}; {AGAIN}"
+        elif isinstance(error, ValueError | OSError):
+            text = str(error)
+        else:
+            text = f"{type(error).__name__}: {error}"
         ranks.fail(f"rank {ranks.info.rank}: {text}")
     ranks.abort()
     return error
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """Handle a signal to stop by raising KeyboardInterrupt, as Python does with SIGINT."""
-    raise KeyboardInterrupt(f"told to stop by {signal.Signals(number).name}; {AGAIN}")

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.interrupts import uninterrupted
 from eval.scoring.batch import Batch
 from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.metrics import ScoreMetrics
@@ -54,6 +55,9 @@ class Run:
     ----------
     position : int
         Number of tokens scored.
+    is_whole : bool
+        Whether sums and files are those of `position` tokens: False while, or after, `score` was
+        stopped by an error.
     seconds : dict of float
         Wall time by stage, earlier runs included: ``read``, ``observe``, ``model``, ``score`` and
         ``total``. Stages overlap, so the total is less than their sum.
@@ -64,6 +68,7 @@ class Run:
     ) -> None:
         self.scorer, self.metrics, self.csv_writer = scorer, metrics, csv_writer
         self.position = self._n_observed = 0
+        self.is_whole = True
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._tokens = hashlib.sha256()
 
@@ -82,17 +87,20 @@ class Run:
             return pending
 
     def score(self, pending: PendingBatch, model: ModelLogprobs | None) -> None:
-        """Score an observed batch, sum the scores and write them."""
+        """Score an observed batch, sum the scores and write them; an interrupt waits till then."""
         batch = pending.batch
-        with self.clock("score"):
-            scored = self.scorer.score(batch, pending.observed, model)
-        self.metrics.update(scored)
-        if self.csv_writer is not None:
-            raws = [piece.raw for piece in batch.pieces if piece.raw is not None]
-            raw = b"".join(raws) if len(raws) == len(batch.pieces) else None
-            names = [name for piece in batch.pieces for name in piece.names]
-            self.csv_writer.write(scored, raw, names)
-        self._advance(batch)
+        with uninterrupted():
+            self.is_whole = False
+            with self.clock("score"):
+                scored = self.scorer.score(batch, pending.observed, model)
+            self.metrics.update(scored)
+            if self.csv_writer is not None:
+                raws = [piece.raw for piece in batch.pieces if piece.raw is not None]
+                raw = b"".join(raws) if len(raws) == len(batch.pieces) else None
+                names = [name for piece in batch.pieces for name in piece.names]
+                self.csv_writer.write(scored, raw, names)
+            self._advance(batch)
+            self.is_whole = True
 
     def replay(self, batch: Batch) -> None:
         """Learn a batch that an earlier run has scored."""

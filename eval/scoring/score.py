@@ -1,7 +1,6 @@
 """Score a data set with the model, the cache and their mixture, in one pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import fields
 from itertools import chain, islice
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from eval.config import ERROR, MIXER_NONE, ScoreConfig
 from eval.data.base import Data
 from eval.data.open_data import as_data
+from eval.interrupts import ended
 from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.checkpoint import Checkpoint
@@ -30,6 +30,7 @@ from eval.scoring.scorers import (
     Scorer,
     concatenate_hints,
 )
+from eval.scoring.stopping import kept
 from eval.scoring.windows import WindowShape, make_window_shape
 from eval.tables import versions
 from eval.tokenizers.base import Tokenizer
@@ -142,15 +143,19 @@ def score_with(
         shown = Progress(bar, callbacks)
         started = perf_counter() - run.seconds["total"]
         n_parallel = 1 if forward is None else forward.n_parallel
-        for part in split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every):
-            groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
-            with closing(groups):
-                for group in groups:
-                    score_group(group, run, forward, config)
-                    shown.show(run, stream.fraction_read(group[-1].batch))
+
+        def save() -> None:
             run.seconds["total"] = perf_counter() - started
             if store is not None:
                 store.save(run.state_dict(), run.expert_state())
+
+        for part in split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every):
+            groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
+            with ended(groups), kept(run, save, checkpoint):
+                for group in groups:
+                    score_group(group, run, forward, config)
+                    shown.show(run, stream.fraction_read(group[-1].batch))
+                save()
         run.finish()
         shown.show(run, 1.0, at_end=True)
     return make_result(run, stream.sha256, stream.skipped, conditions)

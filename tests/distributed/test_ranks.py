@@ -174,7 +174,8 @@ ALL = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT"
 
 def test_ranks_are_found_in_the_environment():
     assert find_rank({}) == RankInfo(0, 1, 0)
-    assert find_rank({"RANK": "1", "WORLD_SIZE": "3"}) == RankInfo(0, 1, 0)  # not torchrun's
+    assert find_rank({"RANK": "1", "WORLD_SIZE": "1"}) == RankInfo(0, 1, 0)  # not torchrun's
+    assert find_rank({"RANK": "1"}) == RankInfo(0, 1, 0)
     assert find_rank(ALL) == RankInfo(1, 3, 0)
     assert find_rank(ALL | {"LOCAL_RANK": "1"}) == RankInfo(1, 3, 1)
 
@@ -193,6 +194,25 @@ def test_a_rank_that_is_none_is_refused(wrong, got):
         find_rank(ALL | wrong)
     assert str(raised.value) == (
         f"a rank must be below the number of ranks, got {got}; start them with torchrun"
+    )
+
+
+@pytest.mark.parametrize("left_out", [["RANK"], ["MASTER_ADDR"], ["RANK", "MASTER_PORT"]])
+def test_many_ranks_that_cannot_meet_are_refused(left_out):
+    with pytest.raises(ValueError) as raised:
+        find_rank({name: value for name, value in ALL.items() if name not in left_out})
+    assert str(raised.value) == (
+        "ranks need RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, got WORLD_SIZE=3 without "
+        f"{', '.join(left_out)}; start them with torchrun, or unset WORLD_SIZE"
+    )
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "65536", ""])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(ValueError) as raised:
+        find_rank(ALL | {"MASTER_PORT": port})
+    assert str(raised.value) == (
+        f"MASTER_PORT must be in 0..65535, got {port!r}; start the ranks with torchrun"
     )
 
 

@@ -1,0 +1,97 @@
+"""How a command ends: its exit status, and one line on stderr that says why."""
+
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGINT
+
+from eval.interrupts import Stopped
+from eval.notes import note
+
+REFUSED, UNEXPECTED = 2, 1  # exit statuses
+SIGNALLED = 128  # plus the number of the signal, as shells have it
+BROKEN_PIPE = SIGNALLED + 13  # SIGPIPE: the reader of standard output is gone, as in ``| head``
+
+
+def end(error: BaseException, argv: Sequence[str]) -> int:
+    """Say why a command ends, in one line; returns the exit status.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the command raised.
+    argv : sequence of str
+        Its words after ``ngrammix``.
+    """
+    is_pipe = isinstance(error, BrokenPipeError)
+    if is_pipe and not flush():
+        return BROKEN_PIPE
+    if isinstance(error, KeyboardInterrupt):
+        note(describe_stop(error, argv))
+        return SIGNALLED + (error.number if isinstance(error, Stopped) else SIGINT)
+    if isinstance(error, MemoryError):
+        note(
+            f"error: the memory of this machine must be enough, got too little{reason(error)}; "
+            "lower --batch, --context or --memory-limit, or take a smaller model"
+        )
+        return REFUSED
+    if isinstance(error, ValueError | OSError | ImportError):
+        note(f"error: {one_line(error)}")
+        return REFUSED
+    note(f"error: {describe_unexpected(error)}")
+    return UNEXPECTED
+
+
+def describe_stop(error: KeyboardInterrupt, argv: Sequence[str]) -> str:
+    """Which signal it was, what was kept, and how to go on."""
+    parts = [str(error) or "stopped by SIGINT", *getattr(error, "__notes__", ())]
+    if any("saved in" in part for part in parts):
+        is_alone = os.environ.get("WORLD_SIZE", "1") == "1"
+        again = f"repeat: ngrammix {shlex.join(argv)}"
+        parts.append(
+            f"to go on, {again if is_alone else 'start all ranks again with the same options'}"
+        )
+    return "; ".join(parts)
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """An error that nobody foresaw: its kind and place, and the file of its traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    what = f"{type(error).__name__}{reason(error)}{place}"
+    text = "".join(traceback.format_exception(error))
+    try:
+        number, name = tempfile.mkstemp(".txt", "ngrammix-traceback-")
+        with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        return f"{what}\n{text}"
+    return f"{what}; the traceback is in {Path(name)}"
+
+
+def reason(error: BaseException) -> str:
+    """The text of an error in brackets, empty without one, and its notes."""
+    text = "; ".join(filter(None, [one_line(error), *getattr(error, "__notes__", ())]))
+    return f" ({text})" if text else ""
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error without line breaks."""
+    return " ".join(str(error).split("\n"))
+
+
+def flush() -> bool:
+    """Flush standard output; False, and it is closed for good, if nobody can read it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):  # so that the interpreter does not try again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

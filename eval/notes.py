@@ -1,0 +1,26 @@
+"""Notes on stderr: what takes long, in one line each."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Timer
+
+DELAY = 2.0  # seconds until a step counts as long
+
+
+def note(text: str) -> None:
+    """Write one line to stderr; a stderr that is closed is no error."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(f"ngrammix: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def note_if_slow(text: str, delay: float = DELAY) -> Iterator[None]:
+    """Write the line if the block takes longer than `delay` seconds, as soon as it does."""
+    timer = Timer(delay, note, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
