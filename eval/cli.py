@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from eval.ending import BROKEN_PIPE, SIGNALLED, end, flush
 from eval.interrupts import stop_signals
+from eval.notes import note
 from eval.shadowing import check_packages
 
 COMMANDS = {  # name of the command and of its module in eval.commands: line of help
@@ -103,7 +104,11 @@ def run(words: Sequence[str]) -> None:
     arguments = parser().parse_args(words)
     if arguments.command != "score":
         check_single_process()
-    import_module(f"eval.commands.{arguments.command}").run(arguments)
+    from ngrammix.kernels.compiling import on_compile
+
+    command = import_module(f"eval.commands.{arguments.command}")
+    with on_compile(lambda: note("compiling kernels (first run only)")):
+        command.run(arguments)
 
 
 def check_single_process() -> None:

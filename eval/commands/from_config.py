@@ -11,6 +11,7 @@ from eval.data.base import Data
 from eval.data.open_data import open_data
 from eval.models.base import Model
 from eval.models.load_model import load_model
+from eval.notes import note_if_slow
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from eval.tokenizers.load_tokenizer import load_tokenizer
@@ -26,15 +27,16 @@ def load_model_of(config: RunConfig) -> Model | None:
             if getattr(config, name) is not None:
                 raise ValueError(f"--{name} needs a model, got --model none; leave it out")
         return None
-    model = load_model(
-        config.model,
-        device=config.device,
-        context=config.context,
-        dtype=config.dtype,
-        download=config.download,
-        trust_remote_code=config.trust_remote_code,
-    )
-    return load_quantized(config, model)
+    with note_if_slow(f"loading {config.model}"):
+        model = load_model(
+            config.model,
+            device=config.device,
+            context=config.context,
+            dtype=config.dtype,
+            download=config.download,
+            trust_remote_code=config.trust_remote_code,
+        )
+        return load_quantized(config, model)
 
 
 def tokenizer_of(config: RunConfig, model: Model | None) -> Tokenizer:

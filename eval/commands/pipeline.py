@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         for recipe in recipes:
             path = folder / f"{recipe.name}.ngq"
             quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
-            quantized.save(path, codec=config.codec)
+            quantized.save(path, codec=config.codec, progress=True)
             size = path.stat().st_size
             errors = [report.error for report in quantized.report if report.error is not None]
             changed = with_weights(model, QuantizedModel.load(path), path)

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     model, tokenizer = load_model_and_tokenizer(config)
     calibration = calibrate_for(config, model, tokenizer, [recipe])
     quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
-    quantized.save(out / QUANTIZED, codec=config.codec)
+    quantized.save(out / QUANTIZED, codec=config.codec, progress=True)
     size = (out / QUANTIZED).stat().st_size
     result = {
         "model": model.name,

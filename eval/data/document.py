@@ -30,6 +30,8 @@ class Document:
         How much of the data has been read after this piece, in the unit of `Data.size`.
     problem : str or None
         The error text of a row that cannot be read; the document then has neither bytes nor tokens.
+    n_left : int
+        Bytes of the later pieces, if `offset` is that of the end of the whole document.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Document:
     begins: bool = True
     offset: int = 0
     problem: str | None = None
+    n_left: int = 0
 
 
 class Documents:

@@ -18,9 +18,10 @@ def row_documents(name: str, row: bytes | ValueError, offset: int) -> Iterator[D
     if isinstance(row, ValueError):
         yield Document(name, offset=offset, problem=str(row))
         return
-    begins = True
+    begins, n_left = True, len(row)
     for piece in pieces([row]):
-        yield Document(name, piece, begins=begins, offset=offset)
+        n_left -= len(piece)
+        yield Document(name, piece, begins=begins, offset=offset, n_left=n_left)
         begins = False
 
 

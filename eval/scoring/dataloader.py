@@ -65,8 +65,8 @@ class BatchStream:
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.pieces())
 
-    def fraction_read(self, batch: Batch) -> float | None:
-        """Share of the data read when `batch` was complete; None if the size is unknown."""
+    def fraction_of(self, batch: Batch) -> float | None:
+        """Share of the data up to the last target of a batch; None if the size is unknown."""
         return None if not self._data.size else batch.pieces[-1].offset / self._data.size
 
     def _documents(self) -> Iterator[Document]:

@@ -140,7 +140,7 @@ def score_with(
         if saved is not None:
             replay(run, batches, saved[0]["position"])
             run.load_state_dict(*saved)
-        shown = Progress(bar, callbacks)
+        shown = Progress(bar, callbacks, first=run.position, limit=config.limit)
         started = perf_counter() - run.seconds["total"]
         n_parallel = 1 if forward is None else forward.n_parallel
 
@@ -154,7 +154,7 @@ def score_with(
             with ended(groups), kept(run, save, checkpoint):
                 for group in groups:
                     score_group(group, run, forward, config)
-                    shown.show(run, stream.fraction_read(group[-1].batch))
+                    shown.show(run, stream.fraction_of(group[-1].batch))
                 save()
         run.finish()
         shown.show(run, 1.0, at_end=True)

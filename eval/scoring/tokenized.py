@@ -26,8 +26,8 @@ class TokenizedPiece:
         Names of the documents that begin here.
     raw : bytes or None
         The text of the tokens; None where only ids are available.
-    offset : int
-        How much of the data was read by then, as `Document.offset`.
+    start, offset : float
+        Where the tokens begin and end in the data, in the unit of `Document.offset`.
     """
 
     tokens: Tokens
@@ -36,19 +36,26 @@ class TokenizedPiece:
     is_context_start: bool
     names: tuple[str, ...] = ()
     raw: bytes | None = None
-    offset: int = 0
+    start: float = 0
+    offset: float = 0
 
 
 def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[TokenizedPiece]:
     """One piece for each document; ValueError if the tokens do not account for every byte."""
+    start: float = 0
     for document in documents:
         tokens, n_bytes = tokenizer.encode(document)
         begins = np.zeros(len(tokens), np.bool_)
         begins[:1] = document.begins
         names = (document.name,) if document.begins else ()
+        end: float = document.offset
+        if document.n_left:  # the offset is that of the end of the row
+            n_bytes_here = len(document.raw or b"")
+            end = start + (end - start) * n_bytes_here / (n_bytes_here + document.n_left)
         yield TokenizedPiece(
-            tokens, n_bytes, begins, document.begins, names, document.raw, document.offset
+            tokens, n_bytes, begins, document.begins, names, document.raw, start, end
         )
+        start = end
 
 
 def join_documents(pieces: Iterable[TokenizedPiece], bos: int) -> Iterator[TokenizedPiece]:
@@ -64,6 +71,7 @@ def join_documents(pieces: Iterable[TokenizedPiece], bos: int) -> Iterator[Token
             False,
             piece.names,
             piece.raw,
+            piece.start,
             piece.offset,
         )
 
@@ -89,6 +97,7 @@ def concatenate(a: TokenizedPiece, b: TokenizedPiece) -> TokenizedPiece:
         a.is_context_start,
         a.names + b.names,
         None if a.raw is None or b.raw is None else a.raw + b.raw,
+        a.start,
         b.offset,
     )
 
@@ -97,6 +106,8 @@ def split(piece: TokenizedPiece, n_tokens: int) -> tuple[TokenizedPiece, Tokeniz
     """(the first `n_tokens` tokens, or all if there are fewer; the rest)."""
     n_bytes, n_names = int(piece.n_bytes[:n_tokens].sum()), int(piece.begins[:n_tokens].sum())
     raw = (None, None) if piece.raw is None else (piece.raw[:n_bytes], piece.raw[n_bytes:])
+    share = min(1.0, n_tokens / max(1, len(piece.tokens)))
+    middle = piece.start + (piece.offset - piece.start) * share
     head = TokenizedPiece(
         piece.tokens[:n_tokens],
         piece.n_bytes[:n_tokens],
@@ -104,7 +115,8 @@ def split(piece: TokenizedPiece, n_tokens: int) -> tuple[TokenizedPiece, Tokeniz
         piece.is_context_start,
         piece.names[:n_names],
         raw[0],
-        piece.offset,
+        piece.start,
+        middle,
     )
     rest = TokenizedPiece(
         piece.tokens[n_tokens:],
@@ -113,6 +125,7 @@ def split(piece: TokenizedPiece, n_tokens: int) -> tuple[TokenizedPiece, Tokeniz
         False,
         piece.names[n_names:],
         raw[1],
+        middle,
         piece.offset,
     )
     return head, rest

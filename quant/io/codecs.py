@@ -30,6 +30,8 @@ class Codec(NamedTuple):
         Number of the codec in a file.
     module : str
         Module that must be installed.
+    n_settings : int
+        How many settings `compress` tries.
     compress : callable
         data -> iterator of payloads, one for each setting.
     decompress : callable
@@ -39,6 +41,7 @@ class Codec(NamedTuple):
 
     number: int
     module: str
+    n_settings: int
     compress: Callable[[bytes], Iterator[bytes]]
     decompress: Callable[[bytes, int], bytes]
 
@@ -149,8 +152,8 @@ def _find(module: str) -> Any:
 
 
 CODECS = {
-    "none": Codec(0, "builtins", compress_none, decompress_none),
-    "zstd": Codec(1, "zstandard", compress_zstd, decompress_zstd),
-    "brotli": Codec(2, "brotli", compress_brotli, decompress_brotli),
-    "lzma": Codec(3, "lzma", compress_lzma, decompress_lzma),
+    "none": Codec(0, "builtins", 1, compress_none, decompress_none),
+    "zstd": Codec(1, "zstandard", len(ZSTD_LEVELS), compress_zstd, decompress_zstd),
+    "brotli": Codec(2, "brotli", 1, compress_brotli, decompress_brotli),
+    "lzma": Codec(3, "lzma", len(LZMA_SETTINGS), compress_lzma, decompress_lzma),
 }

@@ -6,14 +6,15 @@ the compressed pieces; BLAKE2b-128 of all bytes before it.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 
 import numpy as np
+from tqdm import tqdm
 
 from quant.base.config import check_choice, check_int
-from quant.io.codecs import CODECS, CodecError
+from quant.io.codecs import CODECS, Codec, CodecError
 
 MAGIC = b"NGXQUANT"
 VERSION = 2
@@ -51,20 +52,26 @@ def compress(data: bytes, codec: str = "best", *, itemsize: int = 1) -> bytes:
     return compress_pieces([(data, itemsize)], codec)
 
 
-def compress_pieces(pieces: Iterable[tuple[bytes, int]], codec: str = "best") -> bytes:
-    """Compress (data, itemsize) pieces, as `compress` does each, into one container."""
+def compress_pieces(
+    pieces: Iterable[tuple[bytes, int]], codec: str = "best", *, progress: bool = False
+) -> bytes:
+    """Compress (data, itemsize) pieces, as `compress` does each, into one container.
+
+    progress: show a progress bar on stderr.
+    """
     check_choice(codec, "codec", CODEC_NAMES)
-    headers, payloads = [], []
-    for data, itemsize in pieces:
-        header, payload = compress_piece(data, codec, itemsize)
-        headers.append(header)
-        payloads.append(payload)
+    jobs = [(data, list_trials(data, codec, itemsize)) for data, itemsize in pieces]
+    total = sum(len(data) * each.n_settings for data, trials in jobs for _, each in trials)
+    hidden = None if progress else True
+    with tqdm(total=total, desc="compress", unit="B", unit_scale=True, disable=hidden) as bar:
+        packed = [compress_piece(data, trials, bar.update) for data, trials in jobs]
+    headers, payloads = zip(*packed, strict=True) if packed else ((), ())
     content = b"".join([START.pack(MAGIC, VERSION, len(headers)), *headers, *payloads])
     return content + digest(content)
 
 
-def compress_piece(data: bytes, codec: str, itemsize: int) -> tuple[bytes, bytes]:
-    """(header, payload) of the smallest payload over codecs, settings and shuffling."""
+def list_trials(data: bytes, codec: str, itemsize: int) -> list[tuple[int, Codec]]:
+    """(bytes of an item to shuffle, codec) of all that is tried for a piece."""
     itemsize = check_int(itemsize, "itemsize", 1, 255)
     if len(data) % itemsize:
         raise ValueError(
@@ -76,13 +83,21 @@ def compress_piece(data: bytes, codec: str, itemsize: int) -> tuple[bytes, bytes
         codecs = [CODECS[codec]]
     if not data:
         codecs = [CODECS["none"]]
-    candidates = (
-        (each.number, stride, payload)
-        for stride in sorted({1, itemsize})
-        for each in codecs
-        for payload in each.compress(shuffle(data, stride))
-    )
-    number, stride, payload = min(candidates, key=lambda candidate: len(candidate[2]))
+    return [(stride, each) for stride in sorted({1, itemsize}) for each in codecs]
+
+
+def compress_piece(
+    data: bytes, trials: Sequence[tuple[int, Codec]], tell: Callable[[int], object]
+) -> tuple[bytes, bytes]:
+    """(header, payload) of the smallest payload; `tell` gets the bytes that each one took."""
+
+    def candidates() -> Iterator[tuple[int, int, bytes]]:
+        for stride, codec in trials:
+            for payload in codec.compress(shuffle(data, stride)):
+                yield codec.number, stride, payload
+                tell(len(data))
+
+    number, stride, payload = min(candidates(), key=lambda candidate: len(candidate[2]))
     return PIECE.pack(number, stride, len(data), len(payload)), payload
 
 

@@ -39,6 +39,7 @@ def save(
     *,
     packed: bool = False,
     codec: str = "best",
+    progress: bool = False,
 ) -> None:
     """Save tensors in one compressed file.
 
@@ -54,6 +55,8 @@ def save(
         packing: leave it False unless codec is "none".
     codec : "best", "none", "zstd", "brotli" or "lzma"
         "best" takes, for each piece, the smallest result of all codecs that are installed.
+    progress : bool
+        Show a progress bar of the compression on stderr.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def save(
                 )
             arrays[stored] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     raw = save_safetensors(arrays, {KEY: json.dumps(index)})
-    write_atomically(Path(path), compress_pieces(cut(raw, arrays), codec))
+    write_atomically(Path(path), compress_pieces(cut(raw, arrays), codec, progress=progress))
 
 
 def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, Any]:

@@ -84,7 +84,12 @@ class QuantizedModel:
                 tensor.copy_(values[sources[name]])
 
     def save(
-        self, path: str | os.PathLike[str], *, packed: bool = False, codec: str = "best"
+        self,
+        path: str | os.PathLike[str],
+        *,
+        packed: bool = False,
+        codec: str = "best",
+        progress: bool = False,
     ) -> None:
         """Save the tensors in one compressed file; see `quant.save`."""
         tensors = dict(self.tensors)
@@ -94,7 +99,7 @@ class QuantizedModel:
             )
         if self.aliases:
             tensors[ALIASES] = np.frombuffer(json.dumps(self.aliases).encode(), np.uint8)
-        save(path, tensors, packed=packed, codec=codec)
+        save(path, tensors, packed=packed, codec=codec, progress=progress)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> "QuantizedModel":
