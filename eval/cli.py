@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from eval.ending import BROKEN_PIPE, SIGNALLED, end, flush
+from eval.ending import SIGNALLED, end
 from eval.interrupts import stop_signals
 from eval.notes import note
 from eval.shadowing import check_packages
@@ -75,10 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with stop_signals():
             run(words)
-            sys.stdout.flush()
     except SystemExit:  # of argparse: after --help, or after an option that does not exist
-        if not flush():
-            return BROKEN_PIPE
         raise
     except BaseException as error:
         return end(error, words)
@@ -99,11 +96,20 @@ def program() -> NoReturn:
 
 
 def run(words: Sequence[str]) -> None:
-    """Parse the words, and run the command."""
+    """Parse the words, run the command, and write what it has printed."""
     check_packages()
-    arguments = parser().parse_args(words)
-    if arguments.command != "score":
-        check_single_process()
+    try:
+        arguments = parser().parse_args(words)
+        if arguments.command != "score":
+            check_single_process()
+        run_command(arguments)
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Run a command; a note says so if it compiles kernels."""
     from ngrammix.kernels.compiling import on_compile
 
     command = import_module(f"eval.commands.{arguments.command}")

@@ -28,17 +28,20 @@ def end(error: BaseException, argv: Sequence[str]) -> int:
     argv : sequence of str
         Its words after ``ngrammix``.
     """
-    is_pipe = isinstance(error, BrokenPipeError)
-    if is_pipe and not flush():
+    drop_output()
+    if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt):
         note(describe_stop(error, argv))
         return SIGNALLED + (error.number if isinstance(error, Stopped) else SIGINT)
     if isinstance(error, MemoryError):
         note(
-            f"error: the memory of this machine must be enough, got too little{reason(error)}; "
-            "lower --batch, --context or --memory-limit, or take a smaller model"
+            "error: memory must be enough for the run, got an allocation that failed"
+            f"{reason(error)}; lower --batch, --context or --memory-limit, or take a smaller model"
         )
+        return REFUSED
+    if isinstance(error, ModuleNotFoundError):
+        note(f"error: {one_line(error)}; install it, or check the name")
         return REFUSED
     if isinstance(error, ValueError | OSError | ImportError):
         note(f"error: {one_line(error)}")
@@ -70,7 +73,7 @@ def describe_unexpected(error: BaseException) -> str:
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:
-        return f"{what}\n{text}"
+        return f"{what}\n{text.rstrip()}"
     return f"{what}; the traceback is in {Path(name)}"
 
 
@@ -85,13 +88,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split("\n"))
 
 
-def flush() -> bool:
-    """Flush standard output; False, and it is closed for good, if nobody can read it."""
+def drop_output() -> None:
+    """Drop what standard output holds if it cannot be written, so that nobody tries again."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        with suppress(OSError, ValueError):  # so that the interpreter does not try again
+        with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True

@@ -44,7 +44,7 @@ def read_tokens(folder):
 def test_score_with_the_demo_model(text, tmp_path):
     run = ngrammix("score", "--data", str(text), "--out", str(tmp_path / "out"))
     assert run.returncode == 0, run.stderr
-    assert run.stderr == ""
+    assert run.stderr in ("", "ngrammix: compiling kernels (first run only)\n")
     lines = run.stdout.splitlines()
     assert lines[0].split() == ["BPB", "s.e.", "bits", "saved", "tokens/s", "seconds"]
     assert [line.split("  ")[0].strip() for line in lines[2:5]] == [

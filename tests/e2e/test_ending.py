@@ -1,0 +1,119 @@
+"""How a command ends: one line on stderr and an exit status, whatever happens."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+FACTORIES = """
+def broken():
+    raise KeyError("nobody foresaw this")
+
+def large():
+    raise MemoryError("Unable to allocate 1.2 TiB")
+
+def several_lines():
+    raise ValueError("one\\n  two")
+
+def missing():
+    import a_library_that_is_not_there
+
+def interrupted():
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    Path("factories.py").write_text(FACTORIES, encoding="utf-8")
+    Path("text").write_text("the cat", encoding="utf-8")
+    yield tmp_path
+    sys.modules.pop("factories", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("PYTHONUNBUFFERED=1 score --data text --model none | true", 141),
+        ("score --data text --model none --json | true", 141),
+        ("--help | true", 141),
+        ("score --help | true", 141),
+        ("score --data text --model none --json | cat", 0),
+        ("score --data missing | true", 2),
+    ],
+)
+def test_a_reader_that_goes_away_is_no_error(folder, words, status):
+    words, _, reader = words.partition(" | ")
+    command = words.removeprefix("PYTHONUNBUFFERED=1 ")
+    # The reader is gone before the first line is written.
+    line = f"{{ sleep 0.2; exec {sys.executable} -m eval {command} 2>errors; }} | {reader}"
+    done = subprocess.run(
+        ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"],
+        env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1" if words != command else ""},
+        capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == status
+    errors = Path("errors").read_text(encoding="utf-8")
+    assert ("missing" in errors) if status == 2 else ("compiling" in errors or errors == "")
+    assert done.stderr == b""
+
+
+def test_a_full_disk_is_one_line(folder):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, a device without space")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "eval", "--help"], stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=60, env=ENVIRONMENT,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "ngrammix: error: [Errno 28] No space left on device\n"
+
+
+def run(capsys, name):
+    status = main(["score", "--data", "text", "--model", f"factories:{name}"])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return status, captured.err
+
+
+def test_an_error_that_nobody_foresaw_names_its_place_and_the_file_of_its_traceback(
+    folder, capsys, monkeypatch
+):
+    status, error = run(capsys, "broken")
+    begin, _, path = error.partition("; the traceback is in ")
+    assert status == 1
+    place = folder / "factories.py"
+    assert begin == (f"ngrammix: error: KeyError ('nobody foresaw this') at {place}:3")
+    lines = Path(path.rstrip("\n")).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == "KeyError: 'nobody foresaw this'"
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "nowhere"))
+    status, error = run(capsys, "broken")  # without a place for the file
+    assert error.splitlines()[0] == begin
+    assert error.splitlines()[1:] == lines
+
+
+def test_what_else_ends_a_command_is_one_line(folder, capsys):
+    assert run(capsys, "large") == (
+        2,
+        "ngrammix: error: memory must be enough for the run, got an allocation that failed (Unable "
+        "to allocate 1.2 TiB); lower --batch, --context or --memory-limit, or take a smaller "
+        "model\n",
+    )
+    assert run(capsys, "several_lines") == (2, "ngrammix: error: one   two\n")
+    assert run(capsys, "missing") == (
+        2,
+        "ngrammix: error: No module named 'a_library_that_is_not_there'; install it, or check the "
+        "name\n",
+    )
+    assert run(capsys, "interrupted") == (130, "ngrammix: stopped by SIGINT\n")
