@@ -16,10 +16,14 @@ def note(text: str) -> None:
 
 @contextmanager
 def note_if_slow(text: str, delay: float = DELAY) -> Iterator[None]:
-    """Write the line if the block takes longer than `delay` seconds, as soon as it does."""
+    """Write the line if the block takes longer than `delay` seconds, as soon as it does.
+
+    Only on a terminal: what is written to a file must not depend on the speed of the machine.
+    """
     timer = Timer(delay, note, [text])
     timer.daemon = True
-    timer.start()
+    if sys.stderr is not None and sys.stderr.isatty():
+        timer.start()
     try:
         yield
     finally:
