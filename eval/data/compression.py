@@ -29,8 +29,8 @@ def compression_of(head: bytes) -> str | None:
     return "lz4" if head.startswith(LZ4) else None
 
 
-def decompress(file: BinaryIO, kind: str, name: str) -> BinaryIO:
-    """The decompressed bytes of a file, all of its streams one after the other.
+def decompress(file: Any, kind: str, name: str) -> io.RawIOBase:
+    """The decompressed bytes of a file, all of its streams one after the other; not buffered.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def decompress(file: BinaryIO, kind: str, name: str) -> BinaryIO:
         import pyarrow  # detects a file that is cut short, unlike the reader of zstandard
 
         read = pyarrow.CompressedInputStream(file, kind).read
-    return io.BufferedReader(_Checked(read, kind, name), BUFFER)
+    return _Checked(read, kind, name)
 
 
 def xz_chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -75,6 +75,9 @@ class _Checked(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return self._n_read
 
     def readinto(self, buffer: Any) -> int:
         if not self._rest:

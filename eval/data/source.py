@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eval.data.compression import compression_of, decompress
+from eval.data.compression import BUFFER, compression_of, decompress
 
 HEAD = 1 << 16  # bytes that show what a file holds
 STDIN = "-"  # the path of standard input
+MIN_SIP, MAX_SIP, SIPS = 1 << 9, 1 << 16, 256  # bytes of a read of a compressed file, and reads
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Content:
         How the content was compressed.
     stored : BinaryIO
         The bytes as they are stored.
+    unpacked : RawIOBase, optional
+        What the decompressor makes of them.
     """
 
     name: str
@@ -38,10 +41,18 @@ class Content:
     head: bytes
     compression: str | None
     stored: BinaryIO
+    unpacked: io.RawIOBase | None = None
 
     def position(self) -> int:
-        """Number of stored bytes that were read, so that it can be compared with `Source.size`."""
-        return self.stored.tell()
+        """Number of stored bytes that were used, so that it can be compared with `Source.size`.
+
+        Of compressed content, buffers hold a part that is not used yet: it does not count. The
+        position can still be ahead by a block of the compression, such as 128 KiB of Zstandard.
+        """
+        if self.unpacked is None:
+            return self.stored.tell()
+        made = self.unpacked.tell()
+        return self.stored.tell() * self.stream.tell() // made if made else 0
 
 
 class Source:
@@ -80,10 +91,13 @@ class Source:
         with self._open() as file:
             head, stored = peek(file, is_seekable=self.is_file)
             kind = None if self._as_stored else compression_of(head)
-            stream = stored
-            if kind is not None:
-                head, stream = peek(decompress(stored, kind, self.name), is_seekable=False)
-            yield Content(self.name, stream, head, kind, stored)
+            if kind is None:
+                yield Content(self.name, stored, head, kind, stored)
+                return
+            sip = min(MAX_SIP, max(MIN_SIP, (self.size or MAX_SIP * SIPS) // SIPS))
+            unpacked = decompress(_Sips(stored, sip), kind, self.name)
+            head, stream = peek(io.BufferedReader(unpacked, BUFFER), is_seekable=False)
+            yield Content(self.name, stream, head, kind, stored, unpacked)
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         if self.path != STDIN:
@@ -114,6 +128,21 @@ def peek(file: BinaryIO, *, is_seekable: bool) -> tuple[bytes, BinaryIO]:
         file.seek(0)
         return head, file
     return head, io.BufferedReader(_Joined(head, file), HEAD)
+
+
+class _Sips(io.RawIOBase):
+    """A stream that is read a few bytes at a time: the position in it is where its reader is."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._file.read(min(len(buffer), self._size))
+        buffer[: len(part)] = part
+        return len(part)
 
 
 class _Joined(io.RawIOBase):

@@ -27,11 +27,17 @@ def row_documents(name: str, row: bytes | ValueError, offset: int) -> Iterator[D
 
 def read_text(content: Content) -> Iterator[Document]:
     """The whole content as one document, byte for byte."""
-    offset, begins = 0, True
-    for piece in pieces(iter(lambda: content.stream.read(READ_SIZE), b"")):
-        offset += len(piece)
-        at = offset if content.compression is None else content.position()
-        yield Document(content.name, piece, begins=begins, offset=at)
+    begins, n_left = True, 0
+
+    def reads() -> Iterator[bytes]:
+        nonlocal n_left
+        while read := content.stream.read(READ_SIZE):
+            n_left += len(read)
+            yield read
+
+    for piece in pieces(reads()):
+        n_left -= len(piece)
+        yield Document(content.name, piece, begins=begins, offset=content.position(), n_left=n_left)
         begins = False
 
 

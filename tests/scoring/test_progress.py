@@ -1,10 +1,15 @@
 """Progress: the share of the text that is scored, whatever was read ahead, and a line that fits."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+from functools import partial
 
 import numpy as np
 import pytest
+import zstandard
 from tqdm import tqdm
 
 from eval.cli import main
@@ -21,7 +26,7 @@ TEXT = b"the cat sat on the mat, and " * 3000
 
 def shares(data, **options):
     """(tokens so far, share of the data) after each batch of a toy model of bytes."""
-    model, config = ToyModel(), ScoreConfig(batch=4, **options)
+    model, config = ToyModel(context=2000), ScoreConfig(batch=4, **{"context": 16} | options)
     stream = BatchStream(
         data, model.tokenizer, config, make_window_shape(config, model, model.tokenizer)
     )
@@ -63,6 +68,25 @@ def test_the_share_is_that_of_the_scored_tokens(tmp_path, kind, windows):
     errors = [abs(share - n / total) for n, share in pairs]
     assert max(errors) < 0.01
     assert pairs[-1][1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [gzip.compress, zstandard.compress, lzma.compress, partial(bz2.compress, compresslevel=1)],
+)
+@pytest.mark.parametrize("kind", ["text", "rows"])
+def test_the_share_of_a_compressed_file_is_near_that_of_the_scored_tokens(
+    tmp_path, rng, kind, pack
+):
+    words = np.array(["the ", "cat ", "sat ", "on ", "a ", "mat ", "and ", "dog ", "lay "])
+    text = "".join(words[rng.integers(0, len(words), 300_000)]).encode()
+    cut = [text[i : i + 5000] for i in range(0, len(text), 5000)]
+    data = open_data([write(tmp_path, "a", pack(text if kind == "text" else rows(cut)))])
+    pairs = shares(data, context=2000, stride=2000)
+    total = pairs[-1][0]
+    assert total == len(text)
+    assert max(abs(share - n / total) for n, share in pairs) < 0.15  # a block is 128 KiB of 1 MB
+    assert pairs[-1][1] == pytest.approx(1, abs=0.01)
 
 
 def test_a_pipe_has_no_share(monkeypatch):
