@@ -9,8 +9,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from eval.ending import SIGNALLED, end
-from eval.interrupts import stop_signals
+from eval.ending import end
+from eval.interrupts import SIGNALLED, stop_signals
 from eval.notes import note
 from eval.shadowing import check_packages
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = show_warning
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        with stop_signals():
+        with stop_signals(may_exit=argv is None):
             run(words)
     except SystemExit:  # of argparse: after --help, or after an option that does not exist
         raise

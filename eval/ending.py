@@ -10,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGINT
 
-from eval.interrupts import Stopped
+from eval.interrupts import SIGNALLED, Stopped
 from eval.notes import note
 
 REFUSED, UNEXPECTED = 2, 1  # exit statuses
-SIGNALLED = 128  # plus the number of the signal, as shells have it
 BROKEN_PIPE = SIGNALLED + 13  # SIGPIPE: the reader of standard output is gone, as in ``| head``
 
 

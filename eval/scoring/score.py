@@ -149,12 +149,13 @@ def score_with(
             if store is not None:
                 store.save(run.state_dict(), run.expert_state())
 
-        for part in split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every):
-            groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
-            with ended(groups), kept(run, save, checkpoint):
-                for group in groups:
-                    score_group(group, run, forward, config)
-                    shown.show(run, stream.fraction_of(group[-1].batch))
+        with kept(run, save, checkpoint):
+            for part in split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every):
+                groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
+                with ended(groups):
+                    for group in groups:
+                        score_group(group, run, forward, config)
+                        shown.show(run, stream.fraction_of(group[-1].batch))
                 save()
         run.finish()
         shown.show(run, 1.0, at_end=True)

@@ -49,10 +49,12 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("slow", None)
 
 
-def start(*options, **pipes):
+def start(*options, cache=None, **pipes):
     return subprocess.Popen(
         [sys.executable, "-m", "eval", *options],
-        env=os.environ | {"SLOW": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ
+        | {"SLOW": "1", "PYTHONPATH": str(ROOT)}
+        | ({} if cache is None else {"NUMBA_CACHE_DIR": str(cache)}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **pipes,
     )  # fmt: skip
 
@@ -138,7 +140,21 @@ def test_a_pipe_that_says_nothing_does_not_hold_it_up(folder):
         run.send_signal(signal.SIGINT)
         assert run.wait(LIMIT) == 130
         errors = run.stderr.read()
-    assert notes_left_out(errors)[0].startswith("ngrammix: stopped by SIGINT")
+    [line] = notes_left_out(errors)
+    assert line in (
+        "ngrammix: stopped by SIGINT",
+        "ngrammix: stopped by SIGINT; no token was scored",
+    )
+
+
+def test_it_ends_while_kernels_are_compiled(folder):
+    run = start(*OPTIONS, cache=folder / "numba")
+    said = run.stderr.readline()
+    assert said == "ngrammix: compiling kernels (first run only)\n"
+    time.sleep(2)
+    run.send_signal(signal.SIGINT)
+    out, errors = run.communicate(timeout=LIMIT)
+    assert (run.returncode, out, errors) == (130, "", "ngrammix: stopped by SIGINT\n")
 
 
 @pytest.mark.parametrize("command", ["quantize --recipe int8 --out out", "demo", "bench observe"])
