@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show_warning(message: Warning | str, *_where: Any, **_: Any) -> None:
     """Write a warning to stderr in one line, without the line of code it comes from."""
-    print(f"ngrammix: warning: {message}", file=sys.stderr)  # noqa: T201
+    note(f"warning: {message}")
 
 
 def program() -> NoReturn:

@@ -11,6 +11,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from eval.shadowing import find_hidden
+
 MEND = "name a function that returns the model"
 
 
@@ -67,9 +69,10 @@ def find_factory(spec: str, name: str, attribute: str) -> Callable[[], Any]:
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is None or not f"{name}.".startswith(f"{missing}."):
+            hidden = find_hidden(error) if isinstance(error, ImportError) else ""
             raise ValueError(
                 f"a model must be importable, got {spec!r}, whose module raised "
-                f"{describe_error(error)}; correct it"
+                f"{describe_error(error)}; {hidden or 'correct it'}"
             ) from error
         near = get_close_matches(name, [path.stem for path in Path.cwd().glob("*.py")], 1)
         hint = f"did you mean {near[0]}?" if near else "check the name and the current directory"

