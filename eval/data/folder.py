@@ -107,7 +107,7 @@ def refuse_mixture(kinds: Mapping[str, str], path: str) -> None:
         example = PurePath(next(iter(kinds))).suffix
         raise ValueError(
             f"a folder must hold files of one format, got {found} in {path}; name those to score, "
-            f"as with the pattern '{path}/*{example}'"
+            f"as with the pattern '{PurePath(path) / '*'}{example}'"
         )
 
 

@@ -98,6 +98,8 @@ def choose_format(content: Content, option: str = AUTO) -> str:
         )
     if wanted is None and LIKE_JSON.match(head.removeprefix(BOM)):
         return "json"
+    if wanted is None:
+        refuse_header(head, name)
     if wanted in (None, TEXT) and is_binary(head):
         what = "UTF-16 text" if head.startswith(UTF_16) else "unknown binary data"
         mend = "convert it to UTF-8" if head.startswith(UTF_16) else "name its format with --format"
@@ -134,6 +136,18 @@ def refuse_foreign(head: bytes, name: str) -> None:
             f"data must be text or a known format, got {what} in {name}; {mend}, or pass --format "
             "bytes to score its raw bytes"
         )
+
+
+def refuse_header(head: bytes, name: str) -> None:
+    """Raise ValueError if the first line of a text may be the header of CSV or TSV."""
+    line = head.removeprefix(BOM).partition(b"\n")[0].rstrip(b"\r")
+    for delimiter, kind in ((b",", "csv"), (b"\t", "tsv")):
+        fields = [field.strip(b'"') for field in line.split(delimiter)]
+        if len(fields) > 1 and b"text" in fields:
+            raise ValueError(
+                "data must be a text or a table, got a first line that may name columns in "
+                f"{name}; pass --format {kind}, or --format text"
+            )
 
 
 def is_binary(head: bytes) -> bool:

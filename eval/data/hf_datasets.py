@@ -51,13 +51,14 @@ class DataSet:
             data_set = take(data_set, rows)
         self._rows = data_set.with_format("arrow")
         self.size: int | None = getattr(data_set, "num_rows", None)
-        first = next(self._batches(), None)
-        self._path = [] if first is None else find_column(first.schema, column, name)
+        if (first := next(self._batches(), None)) is not None:
+            find_column(first.schema, column, name)
 
     def __iter__(self) -> Iterator[Document]:
         row = 0
         for batch in self._batches():
-            for raw in cells(batch, self._path):
+            # The batches of a stream may differ.
+            for raw in cells(batch, find_column(batch.schema, self._column, self.name)):
                 row += 1
                 name = f"{self.name}:{self._first + row}"
                 yield from row_documents(name, checked_cell(raw, self._column, name), row)

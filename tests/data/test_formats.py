@@ -164,11 +164,25 @@ def test_content_tells_whether_a_file_is_compressed(inside):
     assert raws("c") == [b"text"]
 
 
+@pytest.mark.parametrize(("kind", "name"), [("csv", "a"), ("tsv", "a.out")])
+def test_what_may_be_a_header_is_asked_about(inside, kind, name):
+    (inside / name).write_bytes(MAKERS[kind](ROWS))
+    with pytest.raises(ValueError) as error:
+        open_data(name)
+    assert str(error.value) == (
+        f"data must be a text or a table, got a first line that may name columns in {name}; pass "
+        f"--format {kind}, or --format text"
+    )
+    assert raws(name, format=kind) == [text.encode() for text in TEXTS]
+    assert raws(name, format="text") == [MAKERS[kind](ROWS)]
+
+
 def test_what_is_text_stays_text(inside):
     texts = {
         "a": "plain text", "b.py": '{"a"}', "c": "{curly", "d": '["foo"](link)', "e": "[1] note",
         "f": "PK is a text", "g": "GIF89b", "h": "ORCHESTRA", "i": "%PDQ", "j": "\u00e9" * HEAD,
         "k": "\ufeff{ x", "l.pt": "Olá", "m.csv.txt": "a,b\n1\n", "n": "\x1b[1mbold",
+        "o": "a, text, b", "p": "text\na",
     }  # fmt: skip
     for name, text in texts.items():
         (inside / name).write_text(text, encoding="utf-8")

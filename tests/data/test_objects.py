@@ -66,6 +66,23 @@ def test_a_path_is_a_name(tmp_path, monkeypatch):
     )
 
 
+def test_columns_of_objects_may_be_nested():
+    rows = [{"meta": {"text": text}} for text in TEXTS]
+    assert raws(datasets.Dataset.from_list(rows), column="meta.text") == encoded(TEXTS)
+
+
+def test_batches_of_a_stream_may_differ():
+    def rows():
+        yield from [{"text": None}] * 64 + [{"text": "a"}] * 64 + [{"text": 1}] * 64
+
+    data = open_data(datasets.IterableDataset.from_generator(rows), on_bad_row="skip")
+    documents = iter(data)
+    assert [next(documents).raw for _ in range(64)] == [b"a"] * 64
+    assert data.skipped.count == 64
+    with pytest.raises(ValueError, match=r"^column text must hold strings, got int64 in data set"):
+        next(documents)
+
+
 def test_splits_of_objects_are_sliced():
     splits = {"train": data_set(list("abcd")), "test": data_set(list("ef"))}
     for made in (datasets.DatasetDict(splits), datasets.IterableDatasetDict(
