@@ -168,6 +168,7 @@ def make_signature(conditions: Mapping[str, Any]) -> str:
         "data": conditions["data_sha256"][:16],
         "bytes": conditions["bytes"],
         "tokens": conditions["tokens"],
+        "skipped": conditions.get("rows_skipped") or None,
         "model": conditions["model"],
         **{name: conditions.get(name) for name in OF_WINDOWS},
         "order": conditions["order"],

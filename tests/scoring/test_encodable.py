@@ -95,6 +95,10 @@ def test_score_and_compare_take_what_open_data_takes(inside):
                  b"abcabcabc " * 30):  # fmt: skip
         assert score(model, data).bits == expected.bits
     assert compare(model, "t.txt").conditions["data_sha256"] == expected.data_sha256
+    (inside / "t.jsonl").write_bytes(lines("abc") + b"null\n")
+    compared = compare(model, open_data("t.jsonl", on_bad_row="skip"), ["ngrammix"])
+    assert compared.conditions["rows_skipped"] == 1
+    assert "|skipped:1|" in compared.signature
     with pytest.raises(ValueError, match=r"^data must be a file or a folder, got none\.txt, "):
         score(model, "none.txt")
 
