@@ -10,6 +10,8 @@ import numpy as np
 
 from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
 from eval.config import QuantizeConfig, ScoreConfig, make_config
+from eval.data.base import Data
+from eval.data.file_data import NoTableError
 from eval.models.base import Model
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
@@ -87,9 +89,20 @@ def calibrate_for(
     return calibrate(network, batches, fisher=True, seed=config.seed, progress=True)
 
 
+def load_calibration(config: QuantizeConfig, tokenizer: Tokenizer) -> Data:
+    """The calibration data; a column of --data does not matter if it has no tables."""
+    config, has_data = replace(config, data=config.calibrate), bool(config.data)
+    try:
+        return load_data(config, tokenizer)
+    except NoTableError:
+        if not has_data:
+            raise
+        return load_data(replace(config, column=None), tokenizer)
+
+
 def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> list[Tokens]:
     """Batches (B, T) of windows of the calibration data as one stream, without padding."""
-    data = load_data(replace(config, data=config.calibrate), tokenizer)
+    data = load_calibration(config, tokenizer)
     reader = ScoreConfig(
         windows="stream", context=config.context, stride=config.context or model.context,
         limit=config.calibration_tokens, batch=BATCH,

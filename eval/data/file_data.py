@@ -73,10 +73,14 @@ class FileData:
         return READERS[chosen](content, COLUMN if self._column is None else self._column)
 
 
+class NoTableError(ValueError):
+    """A column is requested of data without tables."""
+
+
 def refuse_column(formats: list[str], column: str | None, name: str) -> None:
-    """Raise ValueError if a column is requested of data without tables."""
+    """Raise NoTableError if a column is requested of data without tables."""
     if column is not None and not set(formats) & {*TABLES}:
-        raise ValueError(
+        raise NoTableError(
             f"column applies to tables, got {column} for {name}, which has none; leave --column "
             "out, or say with --format what the table is"
         )

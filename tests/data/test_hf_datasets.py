@@ -80,6 +80,26 @@ def test_a_name_of_the_hub_is_streamed(tmp_path, monkeypatch):
     ]
 
 
+def test_rows_of_the_hub_are_sliced(tmp_path, monkeypatch):
+    lines(tmp_path / "set", "train", "test")
+    builder = datasets.load_dataset_builder(str(tmp_path / "set"))
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *a: builder)
+    data = open_hub("org/set", None, "text", "train[1:]+test[:1]")
+    assert [d.raw for d in data] == [text.encode() for text in (*TEXTS[1:], TEXTS[0])]
+    assert next(d.name for d in data) == "org/set/train[1:]:2"
+    with pytest.raises(ValueError) as error:
+        open_hub("org/set", None, "text", "train[:50%]")
+    assert str(error.value) == (
+        "rows must be counted from the start where their number is not known, got train[:50%] for "
+        "org/set; name them as in train[:100]"
+    )
+    sizes = {"train": datasets.SplitInfo("train", num_examples=4)}
+    builder.info.splits = datasets.splits.SplitDict(sizes)
+    assert [d.raw for d in open_hub("org/set", None, "text", "train[:50%]")] == [
+        text.encode() for text in TEXTS[:2]
+    ]
+
+
 def damaged_parquet(path):
     path.mkdir()
     (path / "a.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")

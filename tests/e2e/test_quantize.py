@@ -1,11 +1,15 @@
 """``ngrammix quantize``, ``score --quantized`` and ``pipeline`` as a user types them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eval.cli import main
+from eval.commands.quantize import load_calibration
+from eval.config import QuantizeConfig
+from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from quant import QuantizedModel
 
 TEXT = "def f(x):\n    return x + 1\n\n" * 60
@@ -128,3 +132,10 @@ def test_an_unknown_recipe_is_named(folder, capsys):
     text = capsys.readouterr().err
     assert text.startswith("ngrammix: error: recipe must be one of int8, int6, ")
     assert text.endswith(", or a dict of rules, got 'int9'; correct it\n")
+
+
+def test_a_column_of_the_data_is_none_of_calibration_text(folder):
+    config = QuantizeConfig(data=("rows.jsonl",), calibrate=("code.py",), column="content")
+    assert load_calibration(config, ByteTokenizer()).name == "code.py"
+    with pytest.raises(ValueError, match=r"^column applies to tables, got content for code\.py, "):
+        load_calibration(replace(config, data=()), ByteTokenizer())
