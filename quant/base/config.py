@@ -108,6 +108,10 @@ class Config:
         """Raise ValueError unless `decode` accepts these arrays, which come from a file."""
         raise NotImplementedError
 
+    def clipped(self, matrix: Matrix, arrays: Mapping[str, Array]) -> float:
+        """Return the share of a matrix (R, C) that lies beyond the levels of these arrays."""
+        return 0.0
+
     def to_json(self) -> dict[str, Any]:
         """Return an object for JSON: ``kind`` and all settings."""
         return {"kind": self.kind, **asdict(self)}

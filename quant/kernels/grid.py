@@ -163,3 +163,31 @@ def add_errors(matrix, scales, zero_points, lowest, highest, group_size, column_
                 d = np.float64(group[j]) - np.float64((code - zero_point) * scale)
                 error += weights[j] * d * d
             errors[k, g] += error
+
+
+@jit(fastmath=SUM)
+def add_shifts(
+    matrix, scales, zero_points, lowest, highest, group_size, column_weights, counts, shifts,
+    squares,
+):  # fmt: skip
+    """Add three sums over each group, (R or 1, G) float64, with a the column weight (C,) of w.
+
+    counts: a; shifts: a * w * (decoded - w); squares: a * w².
+    """
+    rows, columns = matrix.shape
+    for r in range(rows):
+        k = r if len(scales) > 1 else 0
+        for g in range(scales.shape[1]):
+            scale, zero_point = scales[k, g], zero_points[k, g]
+            count, shift, square = 0.0, 0.0, 0.0
+            start, stop = bounds(g, group_size, columns)
+            group, weights = matrix[r, start:stop], column_weights[start:stop]
+            for j in range(len(group)):
+                code = round_uniform(group[j], scale, zero_point, lowest, highest)
+                w, a = np.float64(group[j]), weights[j]
+                count += a
+                shift += a * w * (np.float64((code - zero_point) * scale) - w)
+                square += a * w * w
+            counts[k, g] += count
+            shifts[k, g] += shift
+            squares[k, g] += square

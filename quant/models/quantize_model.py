@@ -147,6 +147,7 @@ def quantize_tensor(
         report = replace(
             with_errors(report, calibration, matrix, decoded),
             bits_per_weight=q.bits_per_weight,
+            clipped=q.config.clipped(matrix, q.arrays),
             damp=q.report.damp if isinstance(q, GptqTensor) else None,
             notes=tuple(str(warning.message) for warning in caught),
         )

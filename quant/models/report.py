@@ -9,8 +9,10 @@ from tabulate import tabulate
 
 from quant.types import Array
 
-HEADER = ("tensor", "role", "shape", "quantizer", "bits", "rel. MSE", "error", "share", "s")
-ALIGNMENTS = ("left",) * 4 + ("right",) * 5
+HEADER = (
+    "tensor", "role", "shape", "quantizer", "bits", "rel. MSE", "clipped", "error", "share", "s",
+)  # fmt: skip
+ALIGNMENTS = ("left",) * 4 + ("right",) * 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,9 @@ class TensorReport:
         Bits of packed codes and side arrays per weight, before compression.
     relative_mse : float
         Sum of squared errors, divided by the sum of squared weights.
+    clipped : float
+        Share of the weights beyond the outermost levels by more than half a scale; 0 for
+        codebooks.
     error : float or None
         Cost of the errors by `Calibration.error`: ``sum(g * diag(E H Eᵀ))``. With Fisher
         information, half of it approximates the increase of the loss in nats a token. None for
@@ -48,6 +53,7 @@ class TensorReport:
     quantizer: str
     bits_per_weight: float
     relative_mse: float = 0.0
+    clipped: float = 0.0
     error: float | None = None
     share: float | None = None
     seconds: float = 0.0
@@ -73,12 +79,14 @@ def make_table(reports: Iterable[TensorReport], bits_per_weight: float) -> str:
     rows = [cells(report) for report in reports if report.quantizer != "keep"]
     if kept:
         n = sum(report.n_weights for report in kept)
-        rows.append([f"{len(kept)} kept", "", str(n), "keep", *[""] * 5])
+        rows.append([f"{len(kept)} kept", "", str(n), "keep", *[""] * 6])
     n = sum(report.n_weights for report in reports)
     errors = [report.error for report in reports if report.error is not None]
     total = f"{sum(errors):.4g}" if errors else ""
     seconds = sum(report.seconds for report in reports)
-    rows.append(["all", "", str(n), "", f"{bits_per_weight:.3f}", "", total, "", f"{seconds:.2f}"])
+    rows.append(
+        ["all", "", str(n), "", f"{bits_per_weight:.3f}", "", "", total, "", f"{seconds:.2f}"]
+    )
     notes = [f"{report.name}: {note}" for report in reports for note in report.notes]
     table = tabulate([HEADER, *rows], tablefmt="plain", colalign=ALIGNMENTS, disable_numparse=True)
     return "\n".join([*map(str.rstrip, table.splitlines()), *notes])
@@ -93,6 +101,7 @@ def cells(report: TensorReport) -> list[str]:
         report.quantizer,
         f"{report.bits_per_weight:.3f}",
         f"{report.relative_mse:.2e}",
+        f"{report.clipped:.2%}" if report.clipped else "",
         "" if report.error is None else f"{report.error:.3g}",
         "" if report.share is None else f"{report.share:.1%}",
         f"{report.seconds:.2f}",

@@ -5,8 +5,9 @@ from math import inf
 
 import numpy as np
 
-from quant.kernels.grid import add_errors, add_powers
+from quant.kernels.grid import add_errors
 from quant.numerics.grid import UniformGrid
+from quant.numerics.sd_clip import keep_mass, sd_range
 from quant.types import Float64, Matrix
 
 # The search for the smallest squared error: octaves by which a range is narrowed, one after the
@@ -52,11 +53,12 @@ def fit_uniform(
     """Fit a uniform grid to a matrix (R, C) float32 by a clip rule.
 
     "absmax" reaches the largest weight. "sd:K" reaches K standard deviations: about 0 if the grid
-    is symmetric, else about the mean. "mse" and "hessian" try ranges from that of absmax down to
-    1/64 of it, in the end 1.1 % apart, and take the one with the smallest squared error, weighted
-    by column; the ends of an affine range are also moved one at a time. Where all weights of a
-    group are equal, sd reaches the largest weight; where all are 0, the scale is 1. Every range
-    includes 0.
+    is symmetric (the root mean square), else about the mean. A group that this would change as a
+    whole takes the range of absmax; see `quant.numerics.sd_clip`. "mse" and "hessian" try ranges
+    from that of absmax down to 1/64 of it, in the end 1.1 % apart, and take the one with the
+    smallest squared error, weighted by column; the ends of an affine range are also moved one at a
+    time. Where all weights of a group are equal, sd reaches the largest weight; where all are 0,
+    the scale is 1. Every range includes 0.
 
     Parameters
     ----------
@@ -80,12 +82,8 @@ def fit_uniform(
     most = over_groups(np.maximum, matrix, n_rows, group_size)
     least = over_groups(np.minimum, matrix, n_rows, group_size)
     low, high = np.minimum(least, 0), np.maximum(most, 0)
-    if name == "sd":
-        mean, sd = moments(matrix, n_rows, group_size)
-        centre = 0.0 if symmetric else mean
-        is_varied = least < most
-        low = np.where(is_varied, np.minimum(centre - k * sd, 0), low)
-        high = np.where(is_varied, np.maximum(centre + k * sd, 0), high)
+    weights = np.ones(matrix.shape[1]) if column_weights is None else column_weights
+    bounds = np.float32(lowest), np.float32(highest)
 
     def levels(low: Float64, high: Float64) -> tuple[Matrix, Matrix]:
         span = np.maximum(-low, high) if symmetric else high - low
@@ -95,9 +93,13 @@ def fit_uniform(
             zero_points = np.clip(np.rint(-low / scales), lowest, highest).astype(np.float32)
         return scales, zero_points
 
-    if name in ("mse", "hessian"):
-        weights = np.ones(matrix.shape[1]) if column_weights is None else column_weights
-        bounds = np.float32(lowest), np.float32(highest)
+    if name == "sd":
+        largest = low, high
+        chosen = sd_range(matrix, n_rows, group_size, k, symmetric=symmetric)
+        chosen = keep_mass(matrix, group_size, levels, bounds, weights, chosen, largest)
+        is_varied = least < most  # equal weights are levels of the largest range
+        low, high = (np.where(is_varied, *ends) for ends in zip(chosen, largest, strict=True))
+    elif name != "absmax":
 
         def errors(low: Float64, high: Float64) -> Float64:
             sums = np.zeros(low.shape)
@@ -156,16 +158,3 @@ def over_groups(reduce: np.ufunc, matrix: Matrix, n_rows: int, group_size: int) 
         matrix = reduce.reduce(matrix, axis=0, keepdims=True)
     starts = np.arange(0, matrix.shape[1], group_size)
     return np.asarray(reduce.reduceat(matrix, starts, axis=1), np.float64)
-
-
-def moments(matrix: Matrix, n_rows: int, group_size: int) -> tuple[Float64, Float64]:
-    """Return (mean, population standard deviation) of each group, (R or 1, G) float64."""
-    rows, columns = matrix.shape
-    starts = np.arange(0, columns, group_size)
-    counts = np.diff(starts, append=columns) * (rows if n_rows == 1 else 1)
-    means, sums, squares = np.zeros((3, n_rows, len(starts)))
-    add_powers(matrix, means, group_size, sums, squares)
-    means = sums / counts
-    squares[:] = 0
-    add_powers(matrix, means, group_size, sums, squares)
-    return means, np.sqrt(squares / counts)

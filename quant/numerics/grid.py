@@ -8,6 +8,8 @@ from numpy.typing import DTypeLike
 from quant.kernels.grid import decode_codebook, decode_uniform, encode_codebook, encode_uniform
 from quant.types import Array, Matrix
 
+CLIPPED_ROWS = 1024  # of a matrix looked at together
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UniformGrid:
@@ -76,6 +78,25 @@ class UniformGrid:
     def code_bits(self) -> int:
         """Bits of a packed code."""
         return (self.highest - self.lowest).bit_length()
+
+    def clipped(self, matrix: Matrix) -> float:
+        """Return the share of a matrix (R, C) beyond the levels, by more than half a scale."""
+        n_clipped = 0
+        for start in range(0, len(matrix), CLIPPED_ROWS):
+            rows = slice(start, start + CLIPPED_ROWS)
+            scales, zero_points = (
+                array[rows] if len(array) > 1 else array
+                for array in (self.scales, self.zero_points)
+            )
+            if self.group_size > 1 and scales.shape[1] > 1:
+                scales, zero_points = (
+                    np.repeat(array, self.group_size, axis=1)[:, : matrix.shape[1]]
+                    for array in (scales, zero_points)
+                )
+            quotients = matrix[rows] / scales + zero_points
+            is_clipped = (quotients < self.lowest - 0.5) | (quotients > self.highest + 0.5)
+            n_clipped += int(np.count_nonzero(is_clipped))
+        return n_clipped / matrix.size
 
     def encode(self, matrix: Matrix, out: Array | None = None) -> Array:
         """Return the codes (R, C), int8 or uint8, of a matrix (R, C) float32, finite.

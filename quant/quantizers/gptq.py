@@ -39,7 +39,7 @@ class GptqReport:
     damp : float
         Damping used; more than the setting if the factorization failed with that.
     n_dead : int
-        Columns that are 0 in all calibration rows; their weights become 0.
+        Columns that are 0 in all calibration rows; their weights are rounded to nearest.
     """
 
     loss: float
@@ -161,8 +161,6 @@ class GptqConfig(Config, kind="gptq"):
         elif self.static_groups:
             grid = self.inner.fit_grid(matrix, self.column_weights_of(checked))
         factor = ldl_factor(checked, damp=self.damp, act_order=self.act_order)
-        if factor.dead.any():
-            matrix = np.where(factor.dead, np.float32(0), matrix)
         if grid is None:
             fit, group_size = self.group_fitter(checked)
             codes, loss, grid = solve_and_fit(matrix, factor, fit, group_size, self.block_size)
@@ -194,7 +192,7 @@ class GptqConfig(Config, kind="gptq"):
 
     def column_weights_of(self, hessian: Float64) -> Float64 | None:
         """Return the diagonal of the Hessian if the grid is fitted with it, else None."""
-        return np.diagonal(hessian) if self.inner.needs_hessian else None
+        return np.diagonal(hessian) if self.inner.uses_column_weights else None
 
     def group_fitter(self, hessian: Float64) -> tuple[Fit, int]:
         """Return (function that fits the grid of one group of columns, columns of a group)."""
@@ -220,6 +218,11 @@ class GptqConfig(Config, kind="gptq"):
         reordered = np.empty_like(matrix)
         reordered[:, order] = matrix
         return reordered
+
+    def clipped(self, matrix: Matrix, arrays: Mapping[str, Array]) -> float:
+        """Return the share of a matrix (R, C) that lies beyond the levels of these arrays."""
+        inner_arrays, order = self.split_arrays(arrays)
+        return self.inner.clipped(matrix if order is None else matrix[:, order], inner_arrays)
 
     def check(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> None:
         """Raise ValueError unless `decode` accepts these arrays."""

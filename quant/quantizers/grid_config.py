@@ -32,6 +32,11 @@ class GridConfig(Config):
         """Return the grid of stored arrays, for a matrix (R, C)."""
         raise NotImplementedError
 
+    @property
+    def uses_column_weights(self) -> bool:
+        """Whether `fit_grid` uses column weights where there are any, as GPTQ has them."""
+        return self.needs_hessian
+
     def read_weights(
         self, hessian: Any, column_weights: Any, shape: tuple[int, int]
     ) -> Float64 | None:

@@ -72,6 +72,11 @@ class ScalarConfig(GridConfig, kind="scalar"):
         """Whether the clip rule weights errors by the diagonal of a Hessian."""
         return self.clip == "hessian"
 
+    @property
+    def uses_column_weights(self) -> bool:
+        """Whether the clip rule compares ranges by their errors."""
+        return self.needs_hessian or self.clip.startswith("sd")
+
     def read_weights(
         self, hessian: Any, column_weights: Any, shape: tuple[int, int]
     ) -> Float64 | None:
@@ -94,7 +99,7 @@ class ScalarConfig(GridConfig, kind="scalar"):
         return check_column_weights(column_weights, shape[1:])
 
     def fit_grid(self, matrix: Matrix, column_weights: Float64 | None = None) -> UniformGrid:
-        """Fit a grid to a matrix (R, C); column_weights (C,) are for clip="hessian"."""
+        """Fit a grid to a matrix (R, C); column_weights (C,) weight the errors of the clip rule."""
         return fit_uniform(
             matrix,
             self.scales_shape(matrix.shape)[0],
@@ -127,6 +132,10 @@ class ScalarConfig(GridConfig, kind="scalar"):
             highest=highest,
             group_size=self.columns_per_scale(shape[1]),
         )
+
+    def clipped(self, matrix: Matrix, arrays: Mapping[str, Array]) -> float:
+        """Return the share of a matrix (R, C) that lies beyond the levels of these arrays."""
+        return self.grid(arrays, matrix.shape).clipped(matrix)
 
     def scales_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, groups) of the scales of a matrix (R, C)."""

@@ -260,19 +260,19 @@ def test_the_table():
     common = {"role": "matrix", "shape": (2, 3)}
     reports = [
         TensorReport(
-            name="a", quantizer="scalar", bits_per_weight=8.5, relative_mse=1e-4, error=0.5,
-            share=0.25, seconds=0.5, notes=("a warning",), **common,
+            name="a", quantizer="scalar", bits_per_weight=8.5, relative_mse=1e-4, clipped=0.015,
+            error=0.5, share=0.25, seconds=0.5, notes=("a warning",), **common,
         ),
         TensorReport(name="bb", quantizer="float16", bits_per_weight=16.0, error=1.5, share=0.75,
                      **common),
         TensorReport(name="c", role="vector", shape=(3,), quantizer="keep", bits_per_weight=32.0),
     ]  # fmt: skip
     assert make_table(reports, 14.2).splitlines() == [
-        "tensor  role    shape  quantizer    bits  rel. MSE  error  share     s",
-        "a       matrix  2x3    scalar      8.500  1.00e-04    0.5  25.0%  0.50",
-        "bb      matrix  2x3    float16    16.000  0.00e+00    1.5  75.0%  0.00",
+        "tensor  role    shape  quantizer    bits  rel. MSE  clipped  error  share     s",
+        "a       matrix  2x3    scalar      8.500  1.00e-04    1.50%    0.5  25.0%  0.50",
+        "bb      matrix  2x3    float16    16.000  0.00e+00             1.5  75.0%  0.00",
         "1 kept          3      keep",
-        "all             15                14.200                2         0.50",
+        "all             15                14.200                         2         0.50",
         "a: a warning",
     ]
     assert make_table([], 1.0).splitlines()[-1].split() == ["all", "0", "1.000", "0.00"]
