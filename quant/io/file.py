@@ -6,9 +6,11 @@ is cut into its header and one piece for each dtype, which are compressed by `qu
 zstd and brotli compress all codes together to no more bytes than each tensor alone.
 """
 
+import errno
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
@@ -31,6 +33,7 @@ METADATA = "__metadata__"
 KEY = "ngrammix"
 MAX_HEADER = 1 << 24  # bytes of JSON
 MAX_BYTES = 1 << 31
+REFUSALS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS)  # of the name of a file
 
 
 def save(
@@ -120,17 +123,44 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either complete or not there.
 
     The content reaches the disk under another name before it takes the name of the file. So a
-    process that is killed at any moment leaves the old file complete, or the new one.
+    process that is killed at any moment leaves the old file complete, or the new one. A link stays;
+    the file that it leads to is replaced.
+
+    Raises
+    ------
+    ValueError
+        If the path is a folder or a device, or a file of that name cannot be made.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
+        check_target(path, target)
         with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(target)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise ValueError(
+            f"quantized tensors must become a file, got {path}, which cannot be made: "
+            f"{error.strerror}; name another"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_target(path: Path, target: Path) -> None:
+    """Raise ValueError unless a file can take the place of `target`, which `path` leads to."""
+    if not target.parent.is_dir():
+        raise ValueError(
+            f"quantized tensors must go into a folder that exists, got {path}; make "
+            f"{path.parent} first"
+        )
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "a device"
+        raise ValueError(f"quantized tensors must become a file, got {path}, {kind}; name a file")
 
 
 def read_content(path: Path, max_bytes: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from quant.base.config import Config, QuantizedTensor, check_bool, check_choice, check_int
-from quant.base.matrix import DTYPES, Layout
+from quant.base.matrix import DTYPES, MATRIX, Layout
 from quant.io.packing import DTYPES as CODE_DTYPES
 from quant.io.packing import check_fits, pack, unpack
 from quant.types import Array
@@ -20,7 +20,18 @@ NUMPY_DTYPES = (
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
     "float32", "float64",
 )  # fmt: skip
-RAW_DTYPES = (*NUMPY_DTYPES, "bfloat16")
+# Dtypes of torch that numpy or a safetensors file lacks, and the one that holds their bits.
+STORED_AS = {
+    "bfloat16": "uint16",
+    "complex64": "float32",  # real and imaginary parts along a further axis
+    "complex128": "float64",
+    "float8_e4m3fn": "uint8",
+    "float8_e4m3fnuz": "uint8",
+    "float8_e5m2": "uint8",
+    "float8_e5m2fnuz": "uint8",
+    "float8_e8m0fnu": "uint8",
+}
+RAW_DTYPES = (*NUMPY_DTYPES, *STORED_AS)
 MAX_DIMENSIONS = 32
 FLOAT32_BYTES = 4
 
@@ -32,7 +43,7 @@ class RawRecord:
     Attributes
     ----------
     dtype : str
-        One of `RAW_DTYPES`. bfloat16, which numpy lacks, is stored as uint16.
+        One of `RAW_DTYPES`. What numpy lacks is stored as its bits; see `STORED_AS`.
     is_torch : bool
         Whether it is a torch tensor.
     """
@@ -64,7 +75,12 @@ class RawRecord:
             return array
         import torch
 
-        return torch.from_numpy(array).view(getattr(torch, self.dtype))
+        tensor = torch.from_numpy(array)
+        if not self.dtype.startswith("complex"):
+            return tensor.view(getattr(torch, self.dtype))
+        if array.shape[-1:] != (2,):
+            raise ValueError(f"complex numbers must have 2 parts, got shape {array.shape}")
+        return torch.view_as_complex(tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +134,7 @@ class QuantizedRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Dict for JSON."""
-        return asdict(self) | {"config": self.config.to_json()}
+        return asdict(self) | {"config": self.config.to_json(), "layout": self.layout.to_json()}
 
     def to_tensor(self, arrays: Mapping[str, Array]) -> QuantizedTensor:
         """Quantized tensor of the stored arrays; ValueError unless it can be decoded."""
@@ -162,7 +178,9 @@ def to_record(tensor: Any, *, is_packed: bool) -> tuple[RawRecord | QuantizedRec
     if torch is not None and isinstance(tensor, torch.Tensor):
         values = tensor.detach().cpu()
         raw = RawRecord(dtype=str(values.dtype).removeprefix("torch."), is_torch=True)
-        values = values.contiguous().view(getattr(torch, stored_dtype(raw.dtype)))
+        if values.is_complex():
+            values = torch.view_as_real(values.resolve_conj())
+        values = values.resolve_neg().contiguous().view(getattr(torch, stored_dtype(raw.dtype)))
         return raw, {"": values.numpy()}
     if isinstance(tensor, np.ndarray):
         return RawRecord(dtype=tensor.dtype.name, is_torch=False), {"": tensor}
@@ -176,10 +194,9 @@ def record_from_json(values: Mapping[str, Any]) -> RawRecord | QuantizedRecord:
     """Record of what `to_json` returned; an error of any kind if it is anything else."""
     if "config" not in values:
         return RawRecord(**values)
-    layout = dict(values["layout"])
     parsed: dict[str, Any] = {
         "config": Config.from_json(values["config"]),
-        "layout": Layout(**layout | {"shape": tuple(layout["shape"])}),
+        "layout": Layout.from_json(values["layout"]),
         "shape": tuple(values["shape"]),
         "arrays": tuple(values["arrays"]),
     }
@@ -199,10 +216,11 @@ def check_layout(layout: Layout) -> None:
     """Raise ValueError unless a weight can have this layout."""
     check_shape(layout.shape, "shape")
     check_bool(layout.is_torch, "is_torch")
-    check_bool(layout.is_transposed, "is_transposed")
+    check_int(layout.axes.n_groups, "n_groups", 1, sys.maxsize)
+    for axis in layout.axes.rows:
+        check_int(axis, "axis", 0, MAX_DIMENSIONS)
     check_choice(layout.dtype, "dtype", DTYPES if layout.is_torch else DTYPES[:1] + DTYPES[2:])
-    n = len(layout.shape)
-    if n < 2 or (layout.is_transposed and n != 2):
+    if len(layout.shape) < MATRIX or not layout.axes.fits(layout.shape):
         raise ValueError(f"shape must be that of a matrix, got {layout.shape}")
 
 
@@ -222,4 +240,4 @@ def check_bool_array(array: Array) -> None:
 
 def stored_dtype(dtype: str) -> str:
     """Numpy dtype that stores the bits of one of `RAW_DTYPES`."""
-    return "uint16" if dtype == "bfloat16" else dtype
+    return STORED_AS.get(dtype, dtype)

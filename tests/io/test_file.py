@@ -11,7 +11,7 @@ from quant.base.config import QuantizedTensor
 from quant.base.matrix import Layout
 from quant.io.codecs import CODECS
 from quant.io.file import load, save
-from quant.io.records import NUMPY_DTYPES
+from quant.io.records import NUMPY_DTYPES, STORED_AS
 from quant.quantizers.scalar import ScalarConfig
 
 pytestmark = pytest.mark.usefixtures("inside")
@@ -140,6 +140,42 @@ def test_a_failure_leaves_the_old_file(tensors, monkeypatch):
     assert Path("q").read_bytes() == before
 
 
+@pytest.mark.parametrize("dtype", STORED_AS)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 5)])
+def test_dtypes_that_numpy_lacks_come_back(dtype, shape):
+    values = torch.randn(shape).to(getattr(torch, dtype))
+    for tensor in (values, values.conj(), values[..., ::2] if shape else values):
+        save("q", {"a": tensor})
+        back = load("q")["a"]
+        assert (back.dtype, back.shape) == (tensor.dtype, tensor.shape)
+        assert back.tolist() == tensor.tolist() if shape != (2, 0) else True
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tensors):
+    Path("folder").mkdir()
+    Path("link").symlink_to("folder/q")
+    save("link", {"a": tensors["norm"]})
+    save("link", {"b": tensors["norm"]})
+    assert Path("link").is_symlink()
+    assert load("folder/q").keys() == load("link").keys() == {"b"}
+    assert os.listdir("folder") == ["q"]  # noqa: PTH208
+
+
+def test_a_path_that_no_file_can_take(tensors):
+    Path("folder").mkdir()
+    end = "a device; name a file"
+    for path, text in (
+        ("no/q", "quantized tensors must go into a folder that exists, got no/q; make no first"),
+        ("folder", "quantized tensors must become a file, got folder, a folder; name a file"),
+        ("/dev/null", f"quantized tensors must become a file, got /dev/null, {end}"),
+        ("n" * 300, f"quantized tensors must become a file, got {'n' * 300}, which cannot be made: "
+                    "File name too long; name another"),
+    ):  # fmt: skip
+        assert refusal(save, path, {"a": tensors["norm"]}) == text
+    assert sorted(os.listdir()) == ["folder"]  # noqa: PTH208
+    save("n" * 250, {"a": tensors["norm"]})
+
+
 def test_what_could_not_be_loaded_is_not_saved(tensors):
     q = tensors["rows"]
 
@@ -152,8 +188,8 @@ def test_what_could_not_be_loaded_is_not_saved(tensors):
         ([1.0], "a tensor must be a QuantizedTensor, a numpy array or a torch tensor, got list; "
                 "convert it, or leave it out"),
         (complex_array, f"dtype must be one of {numpy_dtypes}, got 'complex64'; correct it"),
-        (torch.zeros(2, dtype=torch.complex64),
-         f"dtype must be one of {numpy_dtypes}, bfloat16, got 'complex64'; correct it"),
+        (torch.empty(2, dtype=torch.bits8),
+         f"dtype must be one of {numpy_dtypes}, {', '.join(STORED_AS)}, got 'bits8'; correct it"),
         (change(codes=q.codes.astype(np.int16)),
          "dtype of codes must be one of int8, uint8, got 'int16'; correct it"),
         (change(code_bits=9), "code_bits must be an integer in 1..8, got 9; correct it"),
@@ -165,9 +201,9 @@ def test_what_could_not_be_loaded_is_not_saved(tensors):
         (change(arrays={"codes": q.codes}),
          "names of side arrays must be different strings other than 'codes', got 'codes'; rename "
          "them"),
-        (change(layout=Layout(shape=(60,), dtype="float32", is_torch=False, is_transposed=False)),
+        (change(layout=Layout(shape=(60,), dtype="float32", is_torch=False)),
          "shape must be that of a matrix, got (60,)"),
-        (change(layout=Layout(shape=(5, 10), dtype="float32", is_torch=False, is_transposed=False)),
+        (change(layout=Layout(shape=(5, 10), dtype="float32", is_torch=False)),
          "codes must be int8 of shape (5, 10), got int8 of shape (6, 10); the file is damaged"),
     ]:  # fmt: skip
         assert refusal(save, "q", {"a": tensor}) == f"a: {text}"
