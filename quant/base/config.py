@@ -1,8 +1,9 @@
 """Config, the base class of all quantizers, and QuantizedTensor, the result of one."""
 
 import operator
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -80,9 +81,11 @@ class Config:
             ``fitted`` belongs to other settings or another shape.
         """
         matrix, layout = as_matrix(weight, transposed=transposed)
-        return self.encode_matrix(
-            matrix, layout, hessian, column_weights=column_weights, fitted=fitted
-        )
+        if fitted is not None:
+            return self.encode_matrix(
+                matrix, layout, hessian, column_weights=column_weights, fitted=fitted
+            )
+        return encode_or_widen(self, matrix, layout, hessian, column_weights=column_weights)
 
     def fit_matrix(self, matrix: Matrix, hessian: Any = None, *, column_weights: Any = None) -> Any:
         """Fit to a matrix (R, C) float32, finite; see `fit`."""
@@ -107,6 +110,13 @@ class Config:
     def check(self, codes: Array, arrays: Mapping[str, Array], shape: tuple[int, int]) -> None:
         """Raise ValueError unless `decode` accepts these arrays, which come from a file."""
         raise NotImplementedError
+
+    def widened(self) -> Any:
+        """Return the configuration with float32 scales, if it has scales."""
+        has_scales = any(field.name == "scale_dtype" for field in fields(self))
+        if not has_scales:
+            return self
+        return replace(self, scale_dtype="float32")  # type: ignore[call-arg]
 
     def clipped(self, matrix: Matrix, arrays: Mapping[str, Array]) -> float:
         """Return the share of a matrix (R, C) that lies beyond the levels of these arrays."""
@@ -205,6 +215,32 @@ class QuantizedTensor:
             f"QuantizedTensor(shape={self.layout.shape}, {self.bits_per_weight:.3f} bits a weight, "
             f"{self.config})"
         )
+
+
+class ScaleRangeError(ValueError):
+    """A scale is too large or too small for the dtype of stored scales."""
+
+
+class ScaleWarning(UserWarning):
+    """Scales did not fit their dtype; float32 was used."""
+
+
+def encode_or_widen(
+    config: Config, matrix: Matrix, layout: Layout, hessian: Any = None, **inputs: Any
+) -> QuantizedTensor:
+    """Quantize a matrix; where its scales do not fit their dtype, with float32 scales.
+
+    A `ScaleWarning` says so.
+    """
+    try:
+        return config.encode_matrix(matrix, layout, hessian, **inputs)
+    except ScaleRangeError as error:
+        wide: Config = config.widened()
+        if wide == config:
+            raise
+        reason = str(error).partition(";")[0]
+        warnings.warn(f"{reason}; float32 was used", ScaleWarning, stacklevel=3)
+        return wide.encode_matrix(matrix, layout, hessian, **inputs)
 
 
 def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:

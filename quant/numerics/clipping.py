@@ -5,8 +5,10 @@ from math import inf
 
 import numpy as np
 
+from quant.base.config import ScaleRangeError
 from quant.kernels.grid import add_errors
 from quant.numerics.grid import UniformGrid
+from quant.numerics.group_scales import check_stored
 from quant.numerics.sd_clip import keep_mass, sd_range
 from quant.types import Float64, Matrix
 
@@ -108,6 +110,8 @@ def fit_uniform(
 
         low, high = smallest_error(errors, low, high, symmetric)
     scales, zero_points = levels(low, high)
+    span = np.maximum(-low, high) if symmetric else high - low
+    check_stored(np.where(span > 0, span / highest, 1.0), scales, scale_dtype)
     return UniformGrid(
         scales=scales,
         zero_points=zero_points,
@@ -145,7 +149,7 @@ def round_scales(scales: Float64, dtype: str) -> Matrix:
     """Round scales to a dtype, at least to its smallest positive number; returned as float32."""
     info = np.finfo(dtype)
     if scales.max() > info.max:
-        raise ValueError(
+        raise ScaleRangeError(
             f"scales must be finite as {dtype}, got {scales.max():.4g}; look for outliers in the "
             "weight"
         )

@@ -1,6 +1,6 @@
 """The levels that a weight can take: evenly spaced, or those of a codebook."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -78,6 +78,12 @@ class UniformGrid:
     def code_bits(self) -> int:
         """Bits of a packed code."""
         return (self.highest - self.lowest).bit_length()
+
+    def take(self, rows: Array) -> "UniformGrid":
+        """Return the grid of some rows (n,) of the matrix."""
+        if len(self.scales) == 1:
+            return self
+        return replace(self, scales=self.scales[rows], zero_points=self.zero_points[rows])
 
     def clipped(self, matrix: Matrix) -> float:
         """Return the share of a matrix (R, C) beyond the levels, by more than half a scale."""
@@ -205,6 +211,12 @@ class CodebookGrid:
         matrix = output(out, codes.shape, np.float32)
         decode_codebook(codes, self.codebook, self.scales, self.group_size, matrix)
         return matrix
+
+    def take(self, rows: Array) -> "CodebookGrid":
+        """Return the grid of some rows (n,) of the matrix."""
+        if len(self.scales) == 1:
+            return self
+        return replace(self, scales=self.scales[rows])
 
     def column(self, i: int) -> Matrix:
         """Return the scales of column i, (R or 1,)."""

@@ -7,10 +7,12 @@ scale are treated as zeros.
 
 import numpy as np
 
+from quant.base.config import ScaleRangeError
 from quant.types import Array, Matrix
 
 RULES = ("rms", "absmax", "none")
 DTYPES = ("float16", "float32")
+MAX_CHANGE = 1 / 64  # of a scale, by rounding it to its dtype
 SMALLEST = np.finfo(np.float32).smallest_subnormal
 
 
@@ -49,14 +51,26 @@ def make_scales(matrix: Matrix, rule: str, group_size: int, dtype: str) -> Matri
         scales = np.maximum((scales * np.sqrt(mean)).astype(np.float32), least)
     with np.errstate(over="ignore"):  # refused below
         stored = scales.astype(dtype).astype(np.float32)
-    wrong = ~np.isfinite(stored) | ((stored == 0) & (scales > 0))
+    check_stored(scales, stored, dtype)
+    return stored
+
+
+def check_stored(scales: Array, stored: Matrix, dtype: str) -> None:
+    """Raise ScaleRangeError if rounding to `dtype` changed a scale (R, G) > 0 too much.
+
+    float16 is coarse near its smallest numbers. float32 is the widest there is, so that only
+    infinities are refused.
+    """
+    with np.errstate(invalid="ignore"):
+        wrong = ~np.isfinite(stored) | (np.abs(stored - scales) > MAX_CHANGE * scales)
+    if dtype == "float32":
+        wrong = ~np.isfinite(stored) | ((stored == 0) & (scales > 0))
     if wrong.any():
         row, group = np.argwhere(wrong)[0]
-        raise ValueError(
+        raise ScaleRangeError(
             f"scales must fit {dtype}, got {scales[row, group]:.4g} in row {row}, group {group}; "
             "use scale_dtype='float32'"
         )
-    return stored
 
 
 def used_scales(stored: Array) -> Matrix:

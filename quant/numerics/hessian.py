@@ -132,7 +132,14 @@ class LdlFactor:
     damp: float
 
 
-def ldl_factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) -> LdlFactor:
+def visiting_order(hessian: Float64) -> Indices:
+    """Return the columns by decreasing diagonal of a Hessian (C, C)."""
+    return np.argsort(-np.diagonal(hessian), kind="stable")
+
+
+def ldl_factor(
+    hessian: Float64, *, damp: float = 0.01, act_order: bool = True, order: Indices | None = None
+) -> LdlFactor:
     """Factor a Hessian (C, C) that `check_hessian` returned, in float64.
 
     Parameters
@@ -142,6 +149,8 @@ def ldl_factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) 
         factorization fails, it is raised tenfold until it succeeds, with a `DampingWarning`.
     act_order : bool
         Whether columns are visited by decreasing diagonal; else in their own order.
+    order : (C,) int64, optional
+        Columns in the order in which they are visited, instead.
 
     Raises
     ------
@@ -151,9 +160,8 @@ def ldl_factor(hessian: Float64, *, damp: float = 0.01, act_order: bool = True) 
     diagonal = np.diagonal(hessian)
     dead = diagonal == 0
     mean = mean_of_live(diagonal)
-    order = np.arange(len(dead))
-    if act_order:
-        order = np.argsort(-diagonal, kind="stable")
+    if order is None:
+        order = visiting_order(hessian) if act_order else np.arange(len(dead))
     # H = Lᵀ L with L lower triangular: the Cholesky factorization of H with its columns reversed.
     reversed_hessian = np.take(hessian[order[::-1]], order[::-1], axis=1)
     undamped = np.where(dead, mean, diagonal)[order[::-1]]

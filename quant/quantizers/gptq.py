@@ -11,16 +11,17 @@ Frantar, Ashkboos, Hoefler and Alistarh 2022, https://arxiv.org/abs/2210.17323
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from quant.base.config import Config, QuantizedTensor, check_bool
-from quant.base.matrix import Layout, as_matrix
+from quant.base.matrix import Layout
 from quant.numerics.coordinate_descent import damped_hessian, descend, dtype_of_scales
 from quant.numerics.gptq_solver import Fit, solve, solve_and_fit
 from quant.numerics.grid import Grid, UniformGrid
-from quant.numerics.hessian import check_hessian, ldl_factor
+from quant.numerics.hessian import ldl_factor, visiting_order
+from quant.numerics.parts import HessianPart, mean_matrix, parts_of
 from quant.quantizers.grid_config import GridConfig
 from quant.quantizers.scalar import ScalarConfig
 from quant.types import Array, Float64, Indices, Matrix
@@ -51,6 +52,14 @@ class GptqReport:
 class GptqTensor(QuantizedTensor):
     """A quantized weight with the diagnostics of GPTQ."""
 
+    report: GptqReport
+
+
+class SolvedPart(NamedTuple):
+    """Codes (n, C), grid and diagnostics of the rows of one part."""
+
+    codes: Array
+    grid: Grid
     report: GptqReport
 
 
@@ -122,22 +131,29 @@ class GptqConfig(Config, kind="gptq"):
         """Whether the codes are in visiting order."""
         return self.act_order and not self.static_groups
 
-    def read_hessian(self, hessian: Any, column_weights: Any, n_columns: int) -> Float64:
-        """Return the Hessian (C, C); ValueError if it is absent or invalid."""
+    def read_parts(
+        self, hessian: Any, column_weights: Any, shape: tuple[int, int]
+    ) -> list[HessianPart]:
+        """Return the parts of the Hessian; ValueError if it is absent or invalid."""
         self.refuse(column_weights=column_weights)
         if hessian is None:
             raise ValueError(
                 "gptq needs a hessian, got none; give the mean of x xᵀ over calibration rows, or "
                 "round to nearest"
             )
-        return check_hessian(hessian, n_columns)
+        return parts_of(hessian, *shape)
 
     def fit_matrix(
         self, matrix: Matrix, hessian: Any = None, *, column_weights: Any = None
     ) -> Grid:
         """Return the grid that `inner` fits to a matrix (R, C); see `Config.fit`."""
-        checked = self.read_hessian(hessian, column_weights, matrix.shape[1])
-        grid: Grid = self.inner.fit_grid(matrix, self.column_weights_of(checked))
+        parts = self.read_parts(hessian, column_weights, matrix.shape)
+        return self.fit_parts(matrix, parts)
+
+    def fit_parts(self, matrix: Matrix, parts: list[HessianPart]) -> Grid:
+        """Return the grid of a matrix (R, C), fitted with the mean of the parts' Hessians."""
+        mean = mean_matrix(parts, matrix.shape[1])
+        grid: Grid = self.inner.fit_grid(matrix, self.column_weights_of(mean))
         return grid
 
     def encode_matrix(
@@ -149,8 +165,11 @@ class GptqConfig(Config, kind="gptq"):
         column_weights: Any = None,
         fitted: Any = None,
     ) -> GptqTensor:
-        """Quantize a matrix (R, C); see `Config.encode`."""
-        checked = self.read_hessian(hessian, column_weights, matrix.shape[1])
+        """Quantize a matrix (R, C); see `Config.encode`.
+
+        Rows that no part of a `PartHessian` covers are rounded to nearest.
+        """
+        parts = self.read_parts(hessian, column_weights, matrix.shape)
         grid = fitted
         if fitted is not None:
             if not self.static_groups:
@@ -159,36 +178,63 @@ class GptqConfig(Config, kind="gptq"):
                 )
             self.inner.check_fitted(fitted, matrix.shape)
         elif self.static_groups:
-            grid = self.inner.fit_grid(matrix, self.column_weights_of(checked))
-        factor = ldl_factor(checked, damp=self.damp, act_order=self.act_order)
+            grid = self.fit_parts(matrix, parts)
+        # Codes that are stored in visiting order need one order for all parts.
+        shared = mean_matrix(parts, matrix.shape[1])
+        order = visiting_order(shared) if self.has_order else None
+        solved = [self.solve_part(matrix[part.rows], part, grid, order) for part in parts]
+        rest = np.setdiff1d(np.arange(len(matrix)), np.concatenate([[], *(p.rows for p in parts)]))
+        if len(rest):
+            nothing = HessianPart(rest, np.eye(matrix.shape[1]))
+            parts = [*parts, nothing]
+            solved.append(self.solve_part(matrix[rest], nothing, grid, order))
+        rows = np.concatenate([part.rows for part in parts])
+        whole = join([part.grid for part in solved], rows)
+        arrays = self.inner.arrays(whole)
+        if order is not None:
+            arrays[ORDER] = order.astype(np.int32)
+        damp = max(part.report.damp for part in solved)
+        return GptqTensor(
+            codes=in_rows([part.codes for part in solved], rows),
+            code_bits=whole.code_bits,
+            arrays=arrays,
+            layout=layout,
+            config=replace(self, damp=damp),
+            report=GptqReport(
+                loss=sum(part.report.loss for part in solved),
+                damp=damp,
+                n_dead=max(part.report.n_dead for part in solved),
+            ),
+        )
+
+    def solve_part(
+        self, matrix: Matrix, part: HessianPart, grid: Grid | None, order: Indices | None
+    ) -> "SolvedPart":
+        """Choose the codes of the rows of one part, (n, C), on their rows of the grid.
+
+        Without a grid, groups are fitted when they are reached.
+        """
+        factor = ldl_factor(part.matrix, damp=self.damp, act_order=self.act_order, order=order)
         if grid is None:
-            fit, group_size = self.group_fitter(checked)
+            fit, group_size = self.group_fitter(part.matrix)
             codes, loss, grid = solve_and_fit(matrix, factor, fit, group_size, self.block_size)
         else:
+            grid = grid.take(part.rows)
             codes, loss = solve(matrix, factor, grid, self.block_size)
         if self.n_passes:
-            order = factor.order if self.static_groups else np.arange(matrix.shape[1])
-            codes[:, order], grid, loss = descend(
+            visited = factor.order if self.static_groups else np.arange(matrix.shape[1])
+            codes[:, visited], grid, loss = descend(
                 matrix[:, factor.order],
-                codes[:, order],
+                codes[:, visited],
                 grid,
-                order // grid.group_size,
-                damped_hessian(checked, factor),
+                visited // grid.group_size,
+                damped_hessian(part.matrix, factor),
                 n_passes=self.n_passes,
                 block_size=self.block_size,
                 scale_dtype=dtype_of_scales(self.inner.arrays(grid), len(matrix)),
             )
-        arrays = self.inner.arrays(grid)
-        if self.has_order:
-            arrays[ORDER] = factor.order.astype(np.int32)
-        return GptqTensor(
-            codes=codes,
-            code_bits=grid.code_bits,
-            arrays=arrays,
-            layout=layout,
-            config=replace(self, damp=factor.damp),
-            report=GptqReport(loss=loss, damp=factor.damp, n_dead=int(factor.dead.sum())),
-        )
+        report = GptqReport(loss=loss, damp=factor.damp, n_dead=int(factor.dead.sum()))
+        return SolvedPart(codes, grid, report)
 
     def column_weights_of(self, hessian: Float64) -> Float64 | None:
         """Return the diagonal of the Hessian if the grid is fitted with it, else None."""
@@ -218,6 +264,10 @@ class GptqConfig(Config, kind="gptq"):
         reordered = np.empty_like(matrix)
         reordered[:, order] = matrix
         return reordered
+
+    def widened(self) -> Any:
+        """Return the configuration with float32 scales."""
+        return replace(self, inner=self.inner.widened())
 
     def clipped(self, matrix: Matrix, arrays: Mapping[str, Array]) -> float:
         """Return the share of a matrix (R, C) that lies beyond the levels of these arrays."""
@@ -253,6 +303,23 @@ class GptqConfig(Config, kind="gptq"):
         return inner_arrays, arrays[ORDER]
 
 
+def join(grids: list[Grid], rows: Indices) -> Grid:
+    """Return the grid of the whole weight: scales that each row has for itself put in order."""
+    names = ("scales", "zero_points") if isinstance(grids[0], UniformGrid) else ("scales",)
+    if len(grids) == 1 or len(grids[0].scales) != len(rows) - sum(len(g.scales) for g in grids[1:]):
+        return grids[0]
+    arrays = {name: in_rows([getattr(grid, name) for grid in grids], rows) for name in names}
+    return replace(grids[0], **arrays)  # type: ignore[arg-type]
+
+
+def in_rows(arrays: list[Array], rows: Indices) -> Array:
+    """Return the rows of all arrays, each at its index."""
+    whole = np.concatenate(arrays)
+    ordered: Array = np.empty_like(whole)
+    ordered[rows] = whole
+    return ordered
+
+
 def gptq(
     weight: Any,
     hessian: Any,
@@ -281,5 +348,6 @@ def gptq(
         static_groups=static_groups,
         n_passes=n_passes,
     )
-    matrix, layout = as_matrix(weight, transposed=transposed)
-    return config.encode_matrix(matrix, layout, hessian)
+    q = config.encode(weight, hessian, transposed=transposed)
+    assert isinstance(q, GptqTensor)
+    return q

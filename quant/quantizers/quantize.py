@@ -3,7 +3,7 @@
 from dataclasses import MISSING, fields
 from typing import Any
 
-from quant.base.config import Config, QuantizedTensor
+from quant.base.config import Config, QuantizedTensor, encode_or_widen
 from quant.base.matrix import Layout, as_matrix
 from quant.types import Matrix
 
@@ -41,7 +41,7 @@ def quantize_matrix(
             f"config must be a quantizer, got {config!r}; its kind is one of "
             f"{', '.join(sorted(Config.kinds))}"
         )
-    return config.encode_matrix(matrix, layout, hessian if config.needs_hessian else None)
+    return encode_or_widen(config, matrix, layout, hessian if config.needs_hessian else None)
 
 
 def label(config: Config) -> str:

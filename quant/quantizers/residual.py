@@ -1,7 +1,7 @@
 """Residual quantization: each stage quantizes the error that the stages before it left."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -105,6 +105,10 @@ class ResidualConfig(Config, kind="residual"):
             config=self,
         )
 
+    def widened(self) -> Any:
+        """Return the configuration with float32 scales in all stages."""
+        return replace(self, stages=tuple(stage.widened() for stage in self.stages))
+
     def to_json(self) -> dict[str, Any]:
         """Return an object for JSON: ``kind``, and a list of the stages' objects."""
         return {"kind": self.kind, "stages": [stage.to_json() for stage in self.stages]}
@@ -161,5 +165,5 @@ class ResidualConfig(Config, kind="residual"):
 
 def encoded(stage: Stage, matrix: Matrix, fitted: Any) -> QuantizedTensor:
     """Quantize the error (R, C) that is left for a stage."""
-    layout = Layout(shape=matrix.shape, dtype="float32", is_torch=False, is_transposed=False)
+    layout = Layout(shape=matrix.shape, dtype="float32", is_torch=False)
     return stage.encode_matrix(matrix, layout, fitted=fitted)

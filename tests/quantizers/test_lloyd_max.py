@@ -1,8 +1,11 @@
 """lloyd_max, NF4 and LloydMaxConfig: golden figures, odd weights, and every refusal."""
 
+import re
+
 import numpy as np
 import pytest
 
+from quant.base.config import ScaleWarning
 from quant.numerics import lloyd_max_1d as module
 from quant.numerics.grid import CodebookGrid
 from quant.numerics.lloyd_max_1d import NF4, lloyd_max
@@ -194,9 +197,13 @@ def test_the_quantizer_refuses():
     )
     encode = LloydMaxConfig(k=2, scale_dtype="float16").encode
     for weight, got in (([[1.0], [1e6]], "1e+06"), ([[1.0], [1e-9]], "1e-09")):
-        assert refusal(encode, weight) == (
-            f"scales must fit float16, got {got} in row 1, group 0; use scale_dtype='float32'"
-        )
+        text = f"scales must fit float16, got {got} in row 1, group 0"
+        fit = LloydMaxConfig(k=2, scale_dtype="float16").fit
+        assert refusal(fit, weight) == f"{text}; use scale_dtype='float32'"
+        with pytest.warns(ScaleWarning, match=f"^{re.escape(text)}; float32 was used$"):
+            q = encode(weight)
+        assert q.config.scale_dtype == q.arrays["scales"].dtype == "float32"
+        np.testing.assert_allclose(q.matrix(), weight, rtol=1e-6)
     assert refusal(encode, np.ones((2, 3)), column_weights=np.ones(2)) == (
         "column_weights must be of shape (3,) or (2, 3), got (2,); give one for each column"
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from quant.base.config import ScaleWarning
 from quant.numerics.clipping import fit_uniform, round_scales
 from quant.numerics.grid import UniformGrid
 from quant.numerics.hessian import Hessian
@@ -160,9 +161,8 @@ def test_hessian_weighs_the_columns(rng):
     assert rtn(weight, 3, "hessian", "column", column_weights=column_weights).matrix()[0, 0] == 50
 
 
-def test_float16_steps_are_used_as_they_are_stored(rng):
+def test_float16_scales_are_used_as_they_are_stored(rng):
     weight = (rng.standard_normal((6, 40)) * 0.01).astype(np.float32)
-    weight[2] = 1e-12  # its step is 0 in float16
     weight[3] = 0
     for symmetric in (True, False):
         q = rtn(weight, 4, "mse", scale_dtype="float16", symmetric=symmetric)
@@ -170,10 +170,20 @@ def test_float16_steps_are_used_as_they_are_stored(rng):
         assert scales.dtype == np.float16
         zeros = q.arrays.get("zero_points", np.zeros_like(scales)).astype(np.float32)
         np.testing.assert_array_equal(q.matrix(), (q.codes - zeros) * scales.astype(np.float32))
-        assert scales[2, 0] == np.finfo(np.float16).smallest_subnormal
-        assert (q.matrix()[2:4] == 0).all()
-    assert refusal(rtn, np.full((1, 2), 1e7), clip="absmax", scale_dtype="float16") == (
-        "scales must be finite as float16, got 3.226e+05; look for outliers in the weight"
+        assert (q.matrix()[3] == 0).all()
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-8, 1e-6, 1e7])
+@pytest.mark.parametrize("clip", ["absmax", "mse", "sd:12.85"])
+def test_scales_that_float16_cannot_hold_are_float32(rng, size, clip):
+    weight = rng.standard_normal((6, 40)).astype(np.float32)
+    weight[2] *= size
+    with pytest.warns(ScaleWarning, match=r"^scales must .* float16, got .*; float32 was used$"):
+        q = rtn(weight, 5, clip, scale_dtype="float16")
+    assert q.config == ScalarConfig(bits=5, clip=clip)
+    np.testing.assert_array_equal(q.matrix(), rtn(weight, 5, clip).matrix())
+    assert refusal(ScalarConfig(bits=5, clip=clip, scale_dtype="float16").fit, weight).startswith(
+        "scales must "
     )
 
 
