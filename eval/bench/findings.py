@@ -33,8 +33,8 @@ from quant import QuantizedModel, QuantizedTensor, quantize_model
 from quant.base.config import Config
 from quant.io.codecs import CODECS
 from quant.models import recipe
+from quant.models.loading import dequantized
 from quant.models.parameters import state_of
-from quant.models.quantized_model import dequantized
 from quant.models.recipe import INT4, INT4_GROUP, INT6, INT8, NF4, PRODUCT4
 from quant.quantizers.gptq import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.calibration.matmul_hooks import EmbeddingLookup, Matmul, MatmulRecorder
-from quant.calibration.model_call import call, frozen, logits_of
+from quant.calibration.batches import Arguments, arguments_of
+from quant.calibration.matmul_hooks import EmbeddingLookup, Matmul, MatmulRecorder, Piece
+from quant.calibration.model_call import FisherError, logits_of
+from quant.calibration.model_state import ModelState
+from quant.calibration.row_tokens import RowTokens
+from quant.calibration.statistics import WeightStatistics, n_columns_bytes, select
 from quant.numerics.hessian import Hessian
-
-ITEMSIZE = 8  # bytes of an entry of a Hessian
 
 
 class StatisticsCollector:
@@ -28,22 +30,22 @@ class StatisticsCollector:
 
     Attributes
     ----------
-    hessians : dict of Hessian
-        Hessian of each weight, by name.
-    columns : dict of int
-        Input size of each weight that was multiplied, with or without a Hessian.
-    is_transposed : dict of bool
-        Whether a weight that was multiplied is stored (in, out).
-    n_outputs : dict of int
-        R: output size of each weight that was multiplied.
-    squares : dict of (R,) float64
-        Sums of squared gradients of the loss in a weight's outputs.
+    weights : dict of WeightStatistics
+        Of each weight that was multiplied, by name.
+    later : dict of int
+        Bytes of the Hessians of weights that had no place under the limit.
     lookups : dict of Hessian
         Mean of g gᵀ, over the gradients g of the rows that were looked up in a weight.
     counts : dict of (R,) float64
         How often each row of a weight was looked up.
-    n_labels : int
-        Labels sampled so far.
+    two_sided : set of str
+        Weights that were multiplied along different axes; they have no statistics.
+    uses : dict of sets of str
+        What else the weights were used in; see `MatmulRecorder.uses`.
+    looked_up : set of str
+        Weights that rows were looked up in.
+    n_labels, n_logits, n_positions : int
+        Labels sampled so far; rows of logits that the model returned, and positions of the batches.
     input_groups : list of lists of str
         Weights in the order of their first product. Weights of one list multiply the same inputs,
         as query, key and value projections do.
@@ -53,18 +55,21 @@ class StatisticsCollector:
 
     def __init__(self, names: Collection[str], memory_limit: int | None) -> None:
         self._names, self._memory_limit = set(names), memory_limit
+        self._n_bytes = 0
+        self._without_place: dict[str, set[bytes]] = {}
         self._has_fisher = False
-        self.hessians: dict[str, Hessian] = {}
-        self.columns: dict[str, int] = {}
-        self.is_transposed: dict[str, bool] = {}
-        self.n_outputs: dict[str, int] = {}
-        self.squares: dict[str, Tensor] = {}
+        self.weights: dict[str, WeightStatistics] = {}
+        self.later: dict[str, int] = {}
         self.lookups: dict[str, Hessian] = {}
         self.counts: dict[str, Tensor] = {}
-        self.n_labels = 0
+        self.two_sided: set[str] = set()
+        self.uses: dict[str, set[str]] = {}
+        self.looked_up: set[str] = set()
+        self.n_labels = self.n_logits = self.n_positions = 0
         self.input_groups: list[list[str]] = []
         self.n_matmuls: list[Counter[str]] = []
-        self._last_rows: Tensor | None = None
+        self._is_kept: Tensor | None = None
+        self._last_source: Tensor | None = None
 
     def run(
         self,
@@ -72,39 +77,62 @@ class StatisticsCollector:
         weights: Mapping[str, Tensor],
         batches: Iterable[Any],
         seed: int | None,
-    ) -> int:
-        """Run all batches and return their number; a seed asks for Fisher information too."""
+        state: ModelState,
+    ) -> None:
+        """Run all batches; a seed asks for Fisher information too."""
         self._has_fisher = seed is not None
         rng = torch.Generator().manual_seed(seed or 0)
-        n_batches = 0
-        with frozen(model):
-            for batch in batches:
-                n_batches += 1
-                self.n_matmuls.append(Counter())
-                with torch.set_grad_enabled(self._has_fisher):
-                    with MatmulRecorder(weights, self.on_call):
-                        output = call(model, batch)
-                    if self._has_fisher:
-                        self.sample_labels(logits_of(output), rng)
-        self._last_rows = None
-        return n_batches
+        self._shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        for i, batch in enumerate(batches):
+            arguments = arguments_of(model, batch)
+            self.n_matmuls.append(Counter())
+            with state.running(i, has_grad=self._has_fisher):
+                self._run_batch(model, weights, arguments, rng)
+        self._last_source = None
+
+    def _run_batch(
+        self, model: nn.Module, weights: Mapping[str, Tensor], arguments: Arguments, rng: Any
+    ) -> None:
+        self._is_kept = arguments.is_kept
+        tokens = None if arguments.is_kept is None else RowTokens(arguments.n_tokens)
+        recorder = MatmulRecorder(weights, self.on_call, tokens)
+        with recorder:
+            output = model(*arguments.args, **arguments.kwargs)
+        for name, uses in recorder.uses.items():
+            self.uses.setdefault(name, set()).update(uses)
+        try:
+            logits = logits_of(output)
+        except FisherError:
+            if self._has_fisher:
+                raise
+            return
+        self.n_positions += arguments.n_tokens
+        self.n_logits += logits.shape[:-1].numel()
+        if self._has_fisher:
+            of_logits = None if tokens is None else tokens.of(logits)
+            self.sample_labels(select(logits, of_logits, self._is_kept), rng)
 
     def on_call(self, recorded: Matmul | EmbeddingLookup, output: Tensor) -> Tensor:
         """Add a product or a lookup; return the output, with a gradient hook if needed."""
-        if recorded.name not in self._names:
+        name = recorded.name
+        if isinstance(recorded, EmbeddingLookup):
+            self.looked_up.add(name)
+        if name not in self._names:
             return output
         on_gradient: Callable[[Tensor], None]
         if isinstance(recorded, Matmul):
             self.add_batch(recorded)
-            self.n_outputs[recorded.name] = recorded.to_output_rows(output).shape[-1]
             on_gradient = partial(self._add_squares, recorded)
         else:
             on_gradient = partial(self._add_lookup_gradients, recorded)
         if not self._has_fisher:
             return output
         if isinstance(recorded, EmbeddingLookup):
-            counts = recorded.indices.flatten().bincount(minlength=recorded.n_rows).double().cpu()
-            self.counts[recorded.name] = self.counts.get(recorded.name, 0) + counts
+            indices = recorded.indices.flatten()
+            if self._is_kept is not None and len(indices) == len(self._is_kept):
+                indices = indices[self._is_kept.to(indices.device)]
+            counts = indices.bincount(minlength=recorded.n_rows).double().cpu()
+            self.counts[name] = self.counts.get(name, 0) + counts
         with torch.enable_grad():
             if not output.requires_grad:  # the weights are frozen: the graph begins here
                 output = output.detach().requires_grad_().clone()
@@ -113,63 +141,88 @@ class StatisticsCollector:
         return output
 
     def add_batch(self, matmul: Matmul) -> None:
-        """Add the inputs of a product to the Hessian of the weight."""
-        name, columns = matmul.name, matmul.rows.shape[-1]
-        if self.is_transposed.setdefault(name, matmul.is_transposed) != matmul.is_transposed:
-            raise ValueError(
-                f"a weight must be multiplied from one side only, got both sides for {name}; leave "
-                "it out of names and round it to nearest"
-            )
-        if name not in self.columns:
-            self._assign_input_group(name, matmul.rows)
-            if self._has_memory_for(columns):
-                self.hessians[name] = Hessian(columns)
-        self.columns[name] = columns
+        """Add the inputs of a product to the Hessians of the weight."""
+        name = matmul.name
+        if name not in self.weights:
+            n_rows, n_columns = matmul.axes.matrix_shape(self._shapes[name])
+            self.weights[name] = WeightStatistics(matmul.axes, n_rows, n_columns)
+            self._assign_input_group(matmul)
+        statistics = self.weights[name]
+        if statistics.axes != matmul.axes:
+            self.two_sided.add(name)
         self.n_matmuls[-1][name] += 1
-        if name in self.hessians:
-            add_rows(self.hessians[name], matmul.rows, name)
+        if name in self.two_sided:
+            return
+        for piece in matmul.pieces:
+            if self._has_memory_for(name, piece):
+                self._add_piece(statistics, piece, name)
 
     def sample_labels(self, logits: Tensor, rng: torch.Generator) -> None:
         """Sample labels from the model's own distribution; backpropagate their summed loss."""
         log_probs = logits.flatten(0, -2).float().log_softmax(-1)
         labels = torch.multinomial(log_probs.detach().exp().cpu(), 1, generator=rng)
-        if self.columns or self.counts:
+        if self.weights or self.counts:
             if not log_probs.requires_grad:
-                raise ValueError(
+                raise FisherError(
                     "logits must have gradients, got none that reach a weight; check that the "
                     "model does not run under no_grad, or calibrate with fisher=False"
                 )
             loss = -log_probs.gather(1, labels.to(log_probs.device)).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            try:
+                loss.backward()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:  # as of a model that changes its tensors in place
+                raise FisherError(
+                    f"logits must have gradients, got an error of torch: {str(error)[:80]}...; "
+                    "calibrate with fisher=False"
+                ) from error
         self.n_labels += len(labels)
 
-    def _assign_input_group(self, name: str, rows: Tensor) -> None:
-        if rows is self._last_rows:
-            self.input_groups[-1].append(name)
-        else:
-            self.input_groups.append([name])
-            self._last_rows = rows
+    def _add_piece(self, statistics: WeightStatistics, piece: Piece, name: str) -> None:
+        rows = select(piece.inputs, piece.tokens, self._is_kept)
+        try:
+            statistics.add(piece.rows, piece.columns, rows)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
-    def _has_memory_for(self, columns: int) -> bool:
-        if self._memory_limit is None:
+    def _assign_input_group(self, matmul: Matmul) -> None:
+        pieces = matmul.pieces
+        is_whole = len(pieces) == 1 and pieces[0].columns is None
+        if is_whole and matmul.source is self._last_source:
+            self.input_groups[-1].append(matmul.name)
+            return
+        self.input_groups.append([matmul.name])
+        self._last_source = matmul.source if is_whole else None
+
+    def _has_memory_for(self, name: str, piece: Piece) -> bool:
+        """Whether the Hessian of these rows is kept in this pass."""
+        statistics, rows = self.weights[name], piece.rows.tobytes()
+        if name not in self.later and rows in statistics.sums:
             return True
-        n_entries = sum(hessian.n_columns**2 for hessian in self.hessians.values())
-        return ITEMSIZE * (n_entries + columns**2) <= self._memory_limit
+        n_bytes = n_columns_bytes(statistics.n_columns)
+        is_full = self._memory_limit is not None and self._n_bytes + n_bytes > self._memory_limit
+        if name in self.later or is_full:
+            self._n_bytes -= len(statistics.sums) * n_bytes
+            seen = self._without_place.setdefault(name, set())
+            seen |= {rows, *statistics.sums}
+            statistics.sums.clear()
+            self.later[name] = len(seen) * n_bytes
+            return False
+        self._n_bytes += n_bytes
+        return True
 
     def _add_squares(self, matmul: Matmul, gradient: Tensor) -> None:
-        rows = matmul.to_output_rows(gradient)
-        squares = rows.reshape(-1, rows.shape[-1]).double().square().sum(0).cpu()
-        before = self.squares.get(matmul.name)
-        self.squares[matmul.name] = squares if before is None else before + squares
+        squares = self.weights[matmul.name].squares
+        for piece in matmul.pieces:
+            rows = piece.to_output_rows(gradient)
+            sums = rows.reshape(-1, rows.shape[-1]).double().square().sum(0).cpu().numpy()
+            squares[piece.rows] += sums
 
     def _add_lookup_gradients(self, lookup: EmbeddingLookup, gradient: Tensor) -> None:
         name, columns = lookup.name, gradient.shape[-1]
-        add_rows(self.lookups.setdefault(name, Hessian(columns)), gradient, name)
-
-
-def add_rows(hessian: Hessian, rows: Tensor, name: str) -> None:
-    """Add rows to the Hessian of a weight; an error begins with the weight's name."""
-    try:
-        hessian.add(rows)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        rows = gradient.reshape(-1, columns)
+        if self._is_kept is not None and len(rows) == len(self._is_kept):
+            rows = rows[self._is_kept.to(rows.device)]
+        try:
+            self.lookups.setdefault(name, Hessian(columns)).add(rows)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error

@@ -1,41 +1,78 @@
 """Record the matrix products and embedding lookups of a model's weights while it runs.
 
-`MatmulRecorder` intercepts calls of torch functions, not of modules. A weight is recognized by
-identity, so that a head tied to the embedding and a call of ``F.linear`` outside of any module are
-recorded like an ``nn.Linear``.
+`MatmulRecorder` intercepts calls of torch functions, not of modules. A weight is recognized by its
+memory, so that a head tied to the embedding, an expert of a stack, and a slice in a call of
+``F.linear`` are recorded like an ``nn.Linear``. Of all other functions it is recorded which weights
+they use, and whether they only multiply or add elementwise.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-TensorFunction = Callable[[Tensor], Tensor]
+from quant.base.matrix import Axes
+from quant.calibration.attention import attention
+from quant.calibration.convolutions import CONVOLUTIONS
+from quant.calibration.products import PRODUCTS, Product, TensorFunction, gathered
+from quant.calibration.row_tokens import RowTokens, flat
+from quant.calibration.weight_views import Operand, WeightViews
+from quant.types import Indices
+
+ELEMENTWISE = "elementwise"
+OTHER = "other"
+
+
+class Piece(NamedTuple):
+    """Inputs that some rows of a weight are multiplied with.
+
+    Attributes
+    ----------
+    rows : (n,) int64
+        Rows of the weight's matrix.
+    columns : (m,) int64, or None
+        Columns that the inputs belong to; None for all in order.
+    inputs : (..., m)
+    to_output_rows : callable
+        Turns the tensor that the call returned, or its gradient, into (..., n): one row for each
+        row of the inputs.
+    tokens : (N,) int64, or None
+        Token of each row of the inputs; None if unknown.
+    """
+
+    rows: Indices
+    columns: Indices | None
+    inputs: Tensor
+    to_output_rows: TensorFunction
+    tokens: Tensor | None
 
 
 class Matmul(NamedTuple):
-    """One matrix product of inputs with a weight.
+    """One call that multiplies inputs with a weight.
 
     Attributes
     ----------
     name : str
         Name of the weight.
-    is_transposed : bool
-        Whether the weight is stored (in, out).
-    rows : (..., in)
-        Inputs of the product.
-    to_output_rows : callable
-        Turns the tensor that the call returned, or its gradient, into (..., out), one row for
-        each row of the inputs.
+    axes : Axes
+        Which axes of the weight are rows.
+    n_columns : int
+        Columns of the weight's matrix.
+    source : tensor
+        What the inputs were taken from; weights with the same source have the same inputs.
+    pieces : list of Piece
+        One for each expert, group or slice.
     """
 
     name: str
-    is_transposed: bool
-    rows: Tensor
-    to_output_rows: TensorFunction
+    axes: Axes
+    n_columns: int
+    source: Tensor
+    pieces: list[Piece]
 
 
 class EmbeddingLookup(NamedTuple):
@@ -44,30 +81,6 @@ class EmbeddingLookup(NamedTuple):
     name: str
     indices: Tensor
     n_rows: int
-
-
-class MatmulCandidate(NamedTuple):
-    """An operand that may be a weight, and the inputs that the call multiplies it with.
-
-    `weight` is (out, in, ...), or (in, out) if `is_transposed`. `rows` computes the inputs
-    (..., in) on demand.
-    """
-
-    weight: Any
-    is_transposed: bool
-    rows: Callable[[], Tensor]
-    to_output_rows: TensorFunction
-
-
-class TrackedWeight(NamedTuple):
-    """A weight, or a cast or transposed view of it, and the name of the weight.
-
-    The tensor itself is kept alive: Python reuses the id of a tensor that was freed.
-    """
-
-    tensor: Tensor
-    name: str
-    is_transposed: bool
 
 
 class MatmulRecorder(TorchFunctionMode):
@@ -80,210 +93,159 @@ class MatmulRecorder(TorchFunctionMode):
     on_call : callable
         Called with a `Matmul` or `EmbeddingLookup` and the tensor that the call returned. The
         model continues with the tensor that `on_call` returns.
+    tokens : RowTokens, optional
+        Follows the rows of activations, if pieces are to tell their tokens.
+
+    Attributes
+    ----------
+    uses : dict of sets of str
+        `ELEMENTWISE` and `OTHER`: in what the weights, by name, are used beside products and
+        lookups.
     """
 
     def __init__(
         self,
         weights: Mapping[str, Tensor],
         on_call: Callable[[Matmul | EmbeddingLookup, Tensor], Tensor],
+        tokens: RowTokens | None = None,
     ) -> None:
         super().__init__()
-        self._tracked = {
-            id(weight): TrackedWeight(weight, name, is_transposed=False)
-            for name, weight in weights.items()
-        }
-        self._on_call = on_call
+        self._views = WeightViews(weights)
+        self._shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        self._on_call, self._tokens = on_call, tokens
+        self._gathered: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.uses: dict[str, set[str]] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Call the function; return its result, or the tensor that `on_call` returned."""
         kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            return attention(self, func, args, kwargs)
         output = func(*args, **kwargs)
-        if args and (func in CASTS or func in TRANSPOSES):
-            weight = self._tracked.get(id(args[0]))
-            if weight is not None and (func in CASTS or args[0].ndim == 2):
-                flips = func in TRANSPOSES and TRANSPOSES[func]([*args[1:], *kwargs.values()])
-                self._tracked[id(output)] = TrackedWeight(
-                    output, weight.name, weight.is_transposed != flips
-                )
-        elif func is F.embedding:
+        if self._tokens is not None:
+            self._tokens.on_call(func, args, kwargs, output)
+        if func is F.embedding:
             indices, table = (*args, kwargs.get("input"), kwargs.get("weight"))[:2]
-            weight = self._tracked.get(id(table))
-            if weight is not None and not weight.is_transposed:
-                return self._on_call(EmbeddingLookup(weight.name, indices, len(table)), output)
-        elif func in MATMULS:
-            candidates = [
-                (candidate, self._tracked[id(candidate.weight)])
-                for candidate in MATMULS[func](*args, **kwargs)
-                if id(candidate.weight) in self._tracked
-            ]
-            if len(candidates) == 1:  # a product of two weights has no inputs
-                candidate, weight = candidates[0]
-                is_transposed = candidate.is_transposed != weight.is_transposed
-                matmul = Matmul(
-                    weight.name, is_transposed, candidate.rows(), candidate.to_output_rows
-                )
-                return self._on_call(matmul, output)
+            source = self._views.find(table)
+            if source is not None and tuple(table.shape) == self._shapes[source.name]:
+                return self._on_call(EmbeddingLookup(source.name, indices, len(table)), output)
+        products = PRODUCTS.get(func) or CONVOLUTIONS.get(func)
+        if products is not None and (matmul := self._matmul(products, args, kwargs)):
+            return self._on_call(matmul, output)
+        self._note_use(func, args, kwargs, output)
         return output
 
+    def _matmul(self, products: Any, args: tuple[Any, ...], kwargs: Any) -> Matmul | None:
+        """The product with a weight in a call; None if there is none, or of two weights."""
+        pieces: list[Piece] = []
+        found: tuple[Operand, Product] | None = None
+        operands = [value for value in flat(args) if isinstance(value, Tensor)]
+        operands += [value for value in kwargs.values() if isinstance(value, Tensor)]
+        names = {s.name for value in operands if (s := self._views.find(value)) is not None}
+        is_gathered = any(id(value) in self._gathered for value in operands)
+        if not names and not is_gathered:
+            return None
+        every = (
+            list(products(*args, **kwargs))
+            if not is_gathered
+            else self._of_gathered(products, args, kwargs)
+        )
+        weights = {id(p.weight) for p in every if self._views.find(p.weight) is not None}
+        if len(weights) != 1:  # a product of two weights has no inputs
+            return None
+        for product in every:
+            if id(product.weight) not in weights:
+                continue
+            operand = self._operand(product)
+            if operand is None or (found and operand.axes != found[0].axes):
+                return None
+            found = found or (operand, product)
+            inputs, tokens = product.take(product.x), None
+            if inputs.numel() == 0:
+                continue
+            if self._tokens is not None and product.is_view:
+                tokens = self._tokens.moved(product.x, product.take)
+            elif self._tokens is not None:
+                n = inputs.numel() // inputs.shape[-1]
+                tokens = torch.arange(n) if n == self._tokens.n_tokens else None
+            rows = operand.rows[product.part]
+            pieces.append(Piece(rows, operand.columns, inputs, product.outputs, tokens))
+        if found is None:
+            return None
+        operand, product = found
+        return Matmul(operand.name, operand.axes, operand.n_columns, product.x, pieces)
 
-def linear_candidates(
-    input: Tensor,  # noqa: A002
-    weight: Tensor,
-    bias: Any = None,
-) -> list[MatmulCandidate]:
-    """Candidates of a call of `F.linear`."""
-    return [MatmulCandidate(weight, False, lambda: input, identity)]
+    def _operand(self, product: Product) -> Operand | None:
+        """The matrix of a weight that a product multiplies."""
+        if product.axes is None:
+            return self._views.operand(product.weight, product.rows, product.columns, product.fixed)
+        source = self._views.find(product.weight)
+        if source is None or tuple(product.weight.shape) != self._shapes[source.name]:
+            return None
+        n_rows, n_columns = product.axes.matrix_shape(self._shapes[source.name])
+        return Operand(source.name, product.axes, np.arange(n_rows), None, n_columns)
 
-
-def matmul_candidates(input: Tensor, other: Any, **_: Any) -> list[MatmulCandidate]:  # noqa: A002
-    """Candidates of a call of `torch.matmul` or `torch.mm`: either operand may be the weight."""
-    candidates = []
-    if other.ndim == 2:
-        candidates.append(MatmulCandidate(other, True, lambda: input, identity))
-    if input.ndim == 2:
-        turn = identity if other.ndim == 1 else transposed
-        candidates.append(MatmulCandidate(input, False, lambda: turn(other), turn))
-    return candidates
-
-
-def addmm_candidates(
-    input: Tensor,  # noqa: A002
-    mat1: Tensor,
-    mat2: Tensor,
-    **_: Any,
-) -> list[MatmulCandidate]:
-    """Candidates of a call of `torch.addmm`."""
-    return matmul_candidates(mat1, mat2)
-
-
-def conv1d_candidates(
-    input: Tensor,  # noqa: A002
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> list[MatmulCandidate]:
-    """Candidates of a call of `F.conv1d`, taken as a convolution of images of height 1."""
-    if groups != 1:
+    def _of_gathered(self, products: Any, args: tuple[Any, ...], kwargs: Any) -> list[Product]:
+        """Products of a call with matrices that were gathered from a weight."""
+        for value in args:
+            if id(value) in self._gathered:
+                _, weight, indices = self._gathered[id(value)]
+                only = (p for p in products(*args, **kwargs) if p.weight is value)
+                return list(gathered(weight, indices, only))
         return []
-    size = (1, weight.shape[-1])
-    strides, dilations = (1, int_of(stride)), (1, int_of(dilation))
-    pads = padding if isinstance(padding, str) else (0, int_of(padding))
 
-    def rows() -> Tensor:
-        return patches(input.unsqueeze(-2), size, strides, pads, dilations)
-
-    return [MatmulCandidate(weight, False, rows, transposed)]
-
-
-def conv2d_candidates(
-    input: Tensor,  # noqa: A002
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> list[MatmulCandidate]:
-    """Candidates of a call of `F.conv2d`.
-
-    None if it has groups: each group has inputs of its own.
-    """
-    if groups != 1:
-        return []
-    size, strides, dilations = tuple(weight.shape[-2:]), pair_of(stride), pair_of(dilation)
-    pads = padding if isinstance(padding, str) else pair_of(padding)
-
-    def rows() -> Tensor:
-        return patches(input, size, strides, pads, dilations)
-
-    return [MatmulCandidate(weight, False, rows, lambda y: y.flatten(-2).mT)]
+    def _note_use(self, func: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
+        """Remember copies of weights that the function made, and what it used a weight for."""
+        name = getattr(func, "__name__", "")
+        for value in flat((args, list(kwargs.values()))):
+            source = self._views.find(value)
+            if source is None or not any(isinstance(item, Tensor) for item in flat((output,))):
+                continue
+            if any(self._views.find(item) is not None for item in flat((output,))):
+                continue  # a view
+            if is_copy(name, args, value, output):
+                self._views.add_copy(output, value)
+            elif name == "__getitem__" and is_index(args[1]):
+                self._gathered[id(output)] = output, value, args[1]
+            else:
+                kind = ELEMENTWISE if name.strip("_") in ELEMENTWISE_FUNCTIONS else OTHER
+                self.uses.setdefault(source.name, set()).add(kind)
 
 
-def patches(
-    images: Tensor,
-    size: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: str | tuple[int, ...],
-    dilation: tuple[int, ...],
-) -> Tensor:
-    """(..., positions, channels * height * width): the inputs of the kernel at each position."""
-    if padding == "same":  # stride 1; an odd pixel goes to the end
-        totals = [step * (n - 1) for step, n in zip(dilation, size, strict=True)]
-        sides = [(n // 2, n - n // 2) for n in reversed(totals)]
-    else:
-        sides = [(0, 0), (0, 0)] if padding == "valid" else [(int(n),) * 2 for n in padding[::-1]]
-    padded = F.pad(images, [n for side in sides for n in side])
-    return F.unfold(padded, size, dilation=dilation, stride=stride).mT
+def is_copy(name: str, args: tuple[Any, ...], weight: Tensor, output: Any) -> bool:
+    """Whether a function returned the entries of a weight in the same order, perhaps scaled."""
+    if not isinstance(output, Tensor) or output.shape != weight.shape:
+        return False
+    if name in COPIES:
+        return args[0] is weight
+    if name.strip("_") in ("mul", "div", "truediv", "multiply", "divide", "rmul"):
+        others = [value for value in args if value is not weight]
+        return all(not isinstance(value, Tensor) or value.numel() == 1 for value in others)
+    return False
 
 
-def int_of(value: Any) -> int:
-    """The int of an option that is an int or a sequence of one."""
-    return int(value if isinstance(value, int) else value[0])
+def is_index(index: object) -> bool:
+    """Whether an index picks matrices of a stack by their numbers."""
+    return (
+        isinstance(index, Tensor) and index.dtype in (torch.int32, torch.int64) and index.ndim == 1
+    )
 
 
-def pair_of(value: Any) -> tuple[int, int]:
-    """Both ints of an option that is an int or a sequence of one or two."""
-    first, *rest = (value,) if isinstance(value, int) else value
-    return int(first), int(rest[0] if rest else first)
-
-
-def identity(tensor: Tensor) -> Tensor:
-    """The tensor itself."""
-    return tensor
-
-
-def transposed(tensor: Tensor) -> Tensor:
-    """The tensor with its last two dimensions exchanged."""
-    return tensor.mT
-
-
-def always(_: list[Any]) -> bool:
-    """True: the function transposes any matrix."""
-    return True
-
-
-def transposes(dims: list[Any]) -> bool:
-    """Whether the two dimensions that `torch.transpose` exchanges differ."""
-    return bool((dims[0] - dims[1]) % 2 == 1)
-
-
-def permutes(dims: list[Any]) -> bool:
-    """Whether `torch.permute` puts the second dimension of a matrix first."""
-    first = dims[0] if isinstance(dims[0], int) else dims[0][0]
-    return bool(first % 2 == 1)
-
-
-# Functions that return the weight in another dtype or memory format.
-CASTS = {
-    Tensor.to, Tensor.type, Tensor.type_as, Tensor.float, Tensor.half, Tensor.bfloat16,
-    Tensor.double, Tensor.contiguous, Tensor.detach,
+# Functions that return a tensor in another dtype or memory format.
+COPIES = {
+    "to", "type", "type_as", "float", "half", "bfloat16", "double", "contiguous", "detach", "clone",
+    "cpu", "cuda",
 }  # fmt: skip
 
-# Functions that may transpose a matrix; each value tells from the further arguments if it does.
-TRANSPOSES: dict[Any, Callable[[list[Any]], bool]] = {
-    Tensor.T.__get__: always,  # type: ignore[attr-defined]
-    Tensor.mT.__get__: always,  # type: ignore[attr-defined]
-    Tensor.t: always,
-    torch.t: always,
-    Tensor.transpose: transposes,
-    torch.transpose: transposes,
-    Tensor.permute: permutes,
-    torch.permute: permutes,
-}
-
-MATMULS: dict[Any, Callable[..., list[MatmulCandidate]]] = {
-    F.linear: linear_candidates,
-    torch.matmul: matmul_candidates,
-    Tensor.matmul: matmul_candidates,
-    torch.mm: matmul_candidates,
-    Tensor.mm: matmul_candidates,
-    torch.addmm: addmm_candidates,
-    Tensor.addmm: addmm_candidates,
-    F.conv1d: conv1d_candidates,
-    F.conv2d: conv2d_candidates,
-}
+# Functions that use each entry of a weight by itself, without their underscores.
+ELEMENTWISE_FUNCTIONS = {
+    "mul", "rmul", "imul", "multiply", "add", "radd", "iadd", "sub", "rsub", "isub", "div",
+    "truediv", "rtruediv", "divide", "neg", "exp", "expm1", "log", "log1p", "sigmoid", "logsigmoid",
+    "tanh", "softplus", "softmax", "log_softmax", "relu", "gelu", "silu", "elu", "lerp", "addcmul",
+    "addcdiv", "where", "pow", "rpow", "float_power", "square", "sqrt", "rsqrt", "reciprocal",
+    "abs", "sign", "clamp", "minimum", "maximum", "sum", "mean", "norm", "layer_norm", "rms_norm",
+    "group_norm", "batch_norm", "prelu", "cos", "sin", "erf", "cumsum", "cat", "stack", "gather",
+    "repeat", "ones_like", "zeros_like", "empty_like",
+}  # fmt: skip

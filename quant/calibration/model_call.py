@@ -1,33 +1,22 @@
 """Call a model with a batch, and find the logits in what it returns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
+
+from quant.calibration.batches import arguments_of
 
 
 def call(model: nn.Module, batch: Any) -> Any:
-    """Output of the model for a batch, on the model's device.
-
-    A batch is one argument, a tuple of positional arguments, or a dict of keyword arguments.
-    """
-    weight = next(model.parameters(), None)
-    device = torch.device("cpu") if weight is None else weight.device
-    if isinstance(batch, Mapping):
-        return model(**{name: to_device(value, device) for name, value in batch.items()})
-    if isinstance(batch, tuple):
-        return model(*(to_device(value, device) for value in batch))
-    return model(to_device(batch, device))
+    """Output of the model for a batch; see `quant.calibration.batches.arguments_of`."""
+    arguments = arguments_of(model, batch)
+    return model(*arguments.args, **arguments.kwargs)
 
 
-def to_device(value: Any, device: torch.device) -> Any:
-    """A numpy array or tensor as a tensor on the device; any other value unchanged."""
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value)
-    return value.to(device) if isinstance(value, Tensor) else value
+class FisherError(ValueError):
+    """There can be no Fisher information of this model; the text says why."""
 
 
 def logits_of(output: Any) -> Tensor:
@@ -35,14 +24,14 @@ def logits_of(output: Any) -> Tensor:
 
     Raises
     ------
-    ValueError
+    FisherError
         Unless the output is logits, an object with ``.logits``, or a tuple whose first item is
         logits.
     """
     logits = getattr(output, "logits", output)
     logits = logits[0] if isinstance(logits, tuple) and logits else logits
     if not isinstance(logits, Tensor) or logits.ndim < 2 or not logits.is_floating_point():
-        raise ValueError(
+        raise FisherError(
             "the model must return logits (..., V), an object with .logits, or a tuple whose first "
             f"item is logits, got {type(output).__name__}; or calibrate with fisher=False"
         )

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from quant.calibration.model_call import call, frozen
+from quant.calibration.model_call import call
+from quant.calibration.model_state import ModelState, tensors_in
 
 TOLERANCE = 1e-3  # of the largest output: what the chain may differ by from the model
 PERTURBATION = 0.9  # factor of the weights that are not quantized yet
@@ -60,6 +61,8 @@ class BlockChain:
     Parameters
     ----------
     model : torch.nn.Module
+    state : ModelState
+        Of this model.
     list_name : str
         Name of the list of blocks, as `find_blocks` returns it.
     batches : iterable
@@ -71,13 +74,16 @@ class BlockChain:
         Index of the block whose inputs the hidden states are.
     """
 
-    def __init__(self, model: nn.Module, list_name: str, batches: Iterable[Any]) -> None:
+    def __init__(
+        self, model: nn.Module, state: ModelState, list_name: str, batches: Iterable[Any]
+    ) -> None:
         self.index = 0
+        self._state = state
         self._blocks = blocks_of(model, list_name)
         self._hidden: list[Tensor] = []
         self._calls: list[list[BlockCall]] = []
-        for batch in batches:
-            recording = record(model, self._blocks, batch)
+        for i, batch in enumerate(batches):
+            recording = record(model, state, self._blocks, batch, i)
             self._hidden.append(recording.hidden)
             self._calls.append(recording.calls)
 
@@ -93,8 +99,8 @@ class BlockChain:
     def advance_to(self, index: int) -> None:
         """Run the blocks before `index`, so that the hidden states become its inputs."""
         while self.index < index:
-            with frozen(self.block), torch.no_grad():
-                for batch in range(len(self._hidden)):
+            for batch in range(len(self._hidden)):
+                with self._state.running(batch):
                     self._hidden[batch] = hidden_of(self.run(batch))
             self.index += 1
 
@@ -167,7 +173,9 @@ class BlockRecorder:
         self.output = hidden_of(output)
 
 
-def record(model: nn.Module, blocks: list[nn.Module], batch: Any) -> Recording:
+def record(
+    model: nn.Module, state: ModelState, blocks: list[nn.Module], batch: Any, seed: int
+) -> Recording:
     """Run the model on a batch, and record the calls of its blocks; may raise NotAChainError."""
     recorder = BlockRecorder(blocks)
     hooks: list[Any] = []
@@ -175,7 +183,7 @@ def record(model: nn.Module, blocks: list[nn.Module], batch: Any) -> Recording:
         for block in blocks:
             hooks.append(block.register_forward_pre_hook(recorder.before, with_kwargs=True))
             hooks.append(block.register_forward_hook(recorder.after))
-        with frozen(model), torch.no_grad(), without_kv_cache(model):
+        with state.running(seed), without_kv_cache(model):
             call(model, batch)
     finally:
         for hook in hooks:
@@ -187,7 +195,9 @@ def record(model: nn.Module, blocks: list[nn.Module], batch: Any) -> Recording:
     return Recording(recorder.hidden, recorder.calls, recorder.output)
 
 
-def check_chain(model: nn.Module, list_name: str, batch: Any, pending: Iterable[Tensor]) -> None:
+def check_chain(
+    model: nn.Module, state: ModelState, list_name: str, batch: Any, pending: Iterable[str]
+) -> None:
     """Check that the blocks may be run one at a time while pending weights change.
 
     The pending weights are perturbed; the caller must restore them. For one batch, the input of the
@@ -200,24 +210,23 @@ def check_chain(model: nn.Module, list_name: str, batch: Any, pending: Iterable[
         If the arguments or the hidden states differ, or a block raises an error.
     """
     blocks = blocks_of(model, list_name)
-    before = record(model, blocks, batch)
-    with torch.no_grad():
-        for weight in pending:
-            weight.mul_(PERTURBATION)
-    after = record(model, blocks, batch)
+    before = record(model, state, blocks, batch, 0)
+    for name in pending:
+        state.commit(name, model.get_parameter(name).detach() * PERTURBATION)
+    after = record(model, state, blocks, batch, 0)
     fixed = [before.hidden, *tensors_in(before.calls)], [after.hidden, *tensors_in(after.calls)]
     if len(fixed[0]) != len(fixed[1]) or not all(map(torch.equal, *fixed)):
         raise NotAChainError("arguments of the blocks depend on weights that are quantized later")
     for _ in range(2):
         hidden = before.hidden
-        with frozen(model), torch.no_grad():
-            try:
-                for block, block_call in zip(blocks, before.calls, strict=True):
+        try:
+            for block, block_call in zip(blocks, before.calls, strict=True):
+                with state.running(0):
                     hidden = hidden_of(block_call.run(block, hidden))
-            except NotAChainError:
-                raise
-            except Exception as error:  # whatever the model's code raises: a block cannot run alone
-                raise NotAChainError(f"a block alone raises {error!r}") from error
+        except NotAChainError:
+            raise
+        except Exception as error:  # whatever the model's code raises: a block cannot run alone
+            raise NotAChainError(f"a block alone raises {error!r}") from error
         difference = (hidden - after.output).abs().max()
         if not difference <= TOLERANCE * after.output.abs().max():
             raise NotAChainError("the blocks alone give other outputs than the model")
@@ -235,15 +244,6 @@ def hidden_of(output: Any) -> Tensor:
 def is_float_tensor(value: object) -> bool:
     """Whether the value is a tensor of a floating-point dtype."""
     return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and dicts, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from tensors_in(item)
 
 
 @contextmanager

@@ -1,17 +1,27 @@
 """How each tensor of a model is to be quantized, and in which order."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quant.base.config import Config
+from quant.base.matrix import DTYPES, ROWS_FIRST, Axes
 from quant.calibration.calibrate import Calibration
-from quant.models.parameters import aliases_of, roles_of, state_of, transposed_names
-from quant.models.recipe import KEEP, Recipe
+from quant.io.records import RAW_DTYPES
+from quant.models.parameters import aliases_of, axes_of, roles_of, state_of
+from quant.models.recipe import EVERYTHING, KEEP, Recipe
 from quant.quantizers.gptq import GptqConfig
+from quant.quantizers.scalar import ScalarConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BUFFER = "buffer"
+UNSEEN = "rounded to nearest: calibration saw no matrix product with it"
+NO_INPUTS = "rounded to nearest: all its inputs were 0, or it had none"
+SIDES = "rounded to nearest: it is multiplied along different axes"
+PLAIN_DTYPE = "kept: it is {}, which quantizers do not take"
 
 
 class Job(NamedTuple):
@@ -20,70 +30,143 @@ class Job(NamedTuple):
     Attributes
     ----------
     name : str
+    names : tuple of str
+        All names of a tied tensor.
     weight : tensor
     role : str
         As in `quant.models.parameters`, or "buffer".
     config : Config, "keep" or "float16"
-    is_transposed : bool
-        Whether the weight is stored (in, out).
+    axes : Axes
+        Which axes of the weight are rows.
     step : int >= 0
         Jobs run in the order of their steps; those of one step in the order of the state.
     input_group : tuple of str
         Weights with the same inputs, if the weight is to be calibrated on the inputs that the
         weights quantized before it produce; else empty.
+    is_uncalibrated : bool
+        Whether the recipe's quantizer needs a Hessian that there is not.
+    notes : tuple of str
+        Deviations from what the recipe says.
     """
 
     name: str
+    names: tuple[str, ...]
     weight: "Tensor"
     role: str
     config: Config | str
-    is_transposed: bool
+    axes: Axes = ROWS_FIRST
     step: int = 0
     input_group: tuple[str, ...] = ()
+    is_uncalibrated: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def needs_hessian(self) -> bool:
+        """Whether the quantizer needs a Hessian."""
+        return isinstance(self.config, Config) and self.config.needs_hessian
 
 
-def plan(model: "nn.Module", recipe: Recipe) -> tuple[list[Job], dict[str, str]]:
-    """(a job for each tensor of the state, tied tensors once; first names of tied tensors)."""
-    roles, transposed = roles_of(model), transposed_names(model)
+def plan(
+    model: "nn.Module", recipe: Recipe, calibration: Calibration | None = None
+) -> tuple[list[Job], dict[str, str]]:
+    """(a job for each tensor of the state, tied tensors once; first names of tied tensors).
+
+    Raises
+    ------
+    ValueError
+        If a rule that names tensors takes none, or a tensor has a dtype that no file holds.
+    """
+    roles, axes = roles_of(model, calibration), axes_of(model)
     state = state_of(model)
+    check_dtypes(state)
     aliases = aliases_of(state)
     jobs = []
     for name, weight in state.items():
         if name in aliases:
             continue
+        names = (name, *(other for other, first in aliases.items() if first == name))
         role = roles.get(name, BUFFER)
-        is_quantized = role != BUFFER and weight.is_floating_point()
-        config = recipe.config_for(name, role) if is_quantized else KEEP
-        jobs.append(Job(name, weight, role, config, name in transposed))
+        job = Job(name, names, weight, role, KEEP, axes.get(name, ROWS_FIRST))
+        if role != BUFFER:
+            dtype = str(weight.dtype).removeprefix("torch.")
+            config = recipe.config_for(names, role)
+            is_plain = dtype in DTYPES or config == KEEP
+            job = job._replace(config=config if is_plain else KEEP)
+            if not is_plain and (weight.is_floating_point() or weight.is_complex()):
+                job = job._replace(notes=(PLAIN_DTYPE.format(dtype),))
+        jobs.append(job)
+    check_rules(recipe, [(job.names, job.role) for job in jobs if job.role != BUFFER])
     return jobs, aliases
 
 
-def with_calibration(job: Job, calibration: Calibration, is_sequential: bool) -> Job:
-    """The job with its step, input group and orientation, as calibration recorded them.
+def check_dtypes(state: "dict[str, Tensor]") -> None:
+    """Raise ValueError if a tensor has a dtype or a layout that no file holds."""
+    for name, tensor in state.items():
+        dtype, layout = (str(x).removeprefix("torch.") for x in (tensor.dtype, tensor.layout))
+        if dtype not in RAW_DTYPES or layout != "strided" or tensor.is_quantized:
+            raise ValueError(
+                f"{name} must be a dense tensor of a plain dtype, got {dtype}, {layout}; "
+                "dequantize or convert it first"
+            )
 
-    GPTQ of an embedding that has no Hessian becomes rounding on the same grid.
 
-    Raises
-    ------
-    ValueError
-        If any other weight needs a Hessian and has none.
+def check_rules(recipe: Recipe, tensors: Iterable[tuple[tuple[str, ...], str]]) -> None:
+    """Raise ValueError if a rule that names tensors takes none of them.
+
+    tensors: (names, role) of each parameter.
     """
-    config = job.config
+    tensors = list(tensors)
+    used = {id(recipe.rule_for(names, role)) for names, role in tensors}
+    every = [name for names, _ in tensors for name in names]
+    for rule in recipe.rules:
+        if rule.names == EVERYTHING or id(rule) in used:
+            continue
+        matching = [(names, role) for names, role in tensors if rule.has_name(names)]
+        if not matching:
+            near = get_close_matches(rule.names.strip("*"), parts_of_names(every), 1, 0.0)
+            mend = f"did you mean {near[0]}?" if near else "the model has no parameters"
+            got = f"no parameter of that name; {mend}"
+        elif not any(rule.matches(names, role) for names, role in matching):
+            got = f"{matching[0][0][0]} of role {matching[0][1]} only; give the rule that role"
+        else:
+            got = f"only tensors that rules before it take, as {matching[0][0][0]}; put it first"
+        raise ValueError(f"a rule must take a tensor, got {rule.names!r} for {got}")
+
+
+def parts_of_names(names: Iterable[str]) -> list[str]:
+    """All names, and their parts between dots and up to them."""
+    parts: dict[str, None] = {}
+    for name in names:
+        words = name.split(".")
+        for start in range(len(words)):
+            for stop in range(len(words), start, -1):
+                parts.setdefault(".".join(words[start:stop]))
+    return list(parts)
+
+
+def with_calibration(job: Job, calibration: Calibration, is_sequential: bool) -> Job:
+    """The job with its step, input group and axes, as calibration recorded them.
+
+    GPTQ of a weight that has no Hessian becomes rounding on the same grid; noted, except for an
+    embedding that rows are looked up in.
+    """
     if job.name in calibration:
-        job = job._replace(is_transposed=calibration.is_transposed(job.name))
+        job = job._replace(axes=calibration.axes(job.name))
         if not is_sequential:
             return job._replace(step=step_of(job.name, calibration.passes))
         step = step_of(job.name, calibration.input_groups)
         if step == 0 or job.role == "embedding":  # looked up first, also if tied to the head
             return job
-        is_compensated = isinstance(config, Config) and config.needs_hessian
-        group = calibration.input_groups[step - 1] if is_compensated else ()
+        group = calibration.input_groups[step - 1] if job.needs_hessian else ()
         return job._replace(step=step, input_group=group)
-    if isinstance(config, Config):
-        config = without_gptq(config) if job.role == "embedding" else config
-        if config.needs_hessian:
-            calibration.check_reached(job.name)
-    return job._replace(config=config)
+    if not job.needs_hessian:
+        return job
+    assert isinstance(job.config, Config)
+    job = job._replace(config=without_hessian(job.config))
+    if job.role == "embedding" and job.name in calibration.looked_up:
+        return job
+    note = SIDES if job.name in calibration.two_sided else UNSEEN
+    return job._replace(notes=(*job.notes, note), is_uncalibrated=True)
 
 
 def step_of(name: str, groups: tuple[tuple[str, ...], ...]) -> int:
@@ -91,7 +174,9 @@ def step_of(name: str, groups: tuple[tuple[str, ...], ...]) -> int:
     return next((i for i, group in enumerate(groups, start=1) if name in group), 0)
 
 
-def without_gptq(config: Config) -> Config:
-    """The configuration of the grid that GPTQ rounds to; any other configuration unchanged."""
+def without_hessian(config: Config) -> Config:
+    """The configuration of the grid that GPTQ rounds to, fitted without a Hessian."""
     inner: Any = config.inner if isinstance(config, GptqConfig) else config
+    if isinstance(inner, ScalarConfig) and inner.needs_hessian:
+        inner = replace(inner, clip="mse")
     return inner  # type: ignore[no-any-return]

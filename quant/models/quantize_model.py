@@ -5,22 +5,23 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from quant.base.config import Config
 from quant.base.matrix import as_matrix
-from quant.calibration.calibrate import Calibration, calibrate
-from quant.models.plan import BUFFER, Job, plan, with_calibration
+from quant.calibration.calibrate import Calibration, calibrate, check_model
+from quant.models.plan import BUFFER, NO_INPUTS, Job, plan, with_calibration, without_hessian
 from quant.models.quantized_model import QuantizedModel
 from quant.models.recipe import KEEP, Recipe, find_recipe
 from quant.models.report import TensorReport, relative_mse
-from quant.models.sequential import SequentialCalibration, compensated_target
+from quant.models.sequential import SequentialCalibration
+from quant.numerics.parts import PartHessian
 from quant.quantizers.gptq import GptqTensor
 from quant.quantizers.quantize import label, quantize_matrix
-from quant.types import Float64, Matrix
+from quant.types import Matrix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,12 +33,14 @@ def quantize_model(
     calibration: Calibration | Iterable[Any] | None = None,
     *,
     memory_limit: int | str | None = None,
+    strict: bool = False,
     progress: bool = False,
 ) -> QuantizedModel:
     """Quantize the tensors of a model as a recipe says; the model itself is left as it was.
 
-    Tied weights are quantized once; buffers are kept unchanged. Without Fisher information, an
-    embedding that is not tied to a head has no Hessian, and GPTQ of it rounds to nearest.
+    Tied weights are quantized once; buffers are kept unchanged. A weight that needs a Hessian, and
+    that calibration did not reach, is rounded to nearest on the same grid; the report notes it.
+    Without Fisher information, so is an embedding that is not tied to a head.
 
     Parameters
     ----------
@@ -46,23 +49,24 @@ def quantize_model(
         A name of `quant.RECIPES`, or what `Recipe.from_json` takes.
     calibration : Calibration, or batches as `calibrate` takes them, optional
         Needed for GPTQ. With any quantizer, the report then has errors too. Batches are
-        calibrated with Fisher information.
+        calibrated with Fisher information if the recipe uses it, for GPTQ of an embedding.
     memory_limit : int or str, optional
         As in `calibrate`; only together with batches.
+    strict : bool
+        Whether a weight that needs a Hessian and has none is an error.
     progress : bool
         Whether to show a bar on stderr, if it is a terminal.
 
     Raises
     ------
     ValueError
-        If the recipe is unknown, a weight is not finite, or a weight that needs a Hessian has
-        none.
+        If the recipe is unknown, one of its rules names no tensor, a weight is not finite or not in
+        memory, or there is no calibration for a recipe that needs one.
     """
     recipe = find_recipe(recipe)
+    check_model(model)
     jobs, aliases = plan(model, recipe)
-    hessian_names = [
-        job.name for job in jobs if isinstance(job.config, Config) and job.config.needs_hessian
-    ]
+    hessian_names = [job.name for job in jobs if job.needs_hessian]
     if hessian_names and calibration is None:
         raise ValueError(
             f"recipe {recipe.name} needs a calibration for {hessian_names[0]}, got none; pass "
@@ -73,32 +77,38 @@ def quantize_model(
             f"memory_limit needs batches to calibrate with, got {memory_limit} without batches; "
             "pass it to calibrate"
         )
-    if calibration is not None and not isinstance(calibration, Calibration):
-        if recipe.sequential and iter(calibration) is calibration:
-            calibration = list(calibration)
-        calibration = calibrate(
-            model, calibration, fisher=True, memory_limit=memory_limit, progress=progress
-        )
-    sequential = None
+    sequential, no_fisher = None, ""
     if calibration is not None:
+        if not isinstance(calibration, Calibration):
+            uses_fisher = any(job.needs_hessian and job.role == "embedding" for job in jobs)
+            calibration, no_fisher = calibrate_if_possible(
+                model, calibration, uses_fisher, memory_limit, progress
+            )
+        jobs, _ = plan(model, recipe, calibration)
         jobs = [with_calibration(job, calibration, recipe.sequential) for job in jobs]
-        if recipe.sequential and hessian_names:
+        if recipe.sequential and any(job.input_group for job in jobs):
             sequential = SequentialCalibration(model, calibration)
-    tensors: dict[str, Any] = {}
+    if strict:
+        check_calibrated(jobs)
     reports: dict[str, TensorReport] = {}
+    tensors: dict[str, Any] = {}
     in_order = sorted(jobs, key=lambda job: job.step)
     for job in tqdm(in_order, "quantize", unit=" tensors", disable=None if progress else True):
         try:
-            tensor, values, report = quantize_tensor(job, calibration, sequential)
+            done = quantize_tensor(job, calibration, sequential)
         except ValueError as error:
             raise ValueError(f"{job.name}: {error}") from error
-        tensors[job.name], reports[job.name] = tensor, report
+        tensors[job.name], reports[job.name] = done.tensor, done.report
         if sequential is not None and job.role != BUFFER:
-            sequential.commit(job.name, values)
-    if sequential is not None and sequential.note:
-        name = next(job.name for job in in_order if job.input_group)
-        notes = (*reports[name].notes, sequential.note)
-        reports[name] = replace(reports[name], notes=notes)
+            sequential.commit(job.name, done.values)
+    notes = (
+        no_fisher,
+        "" if calibration is None else calibration.note,
+        "" if sequential is None else sequential.note,
+    )
+    for note in filter(None, notes):  # beside the first tensor that it is about
+        name = next((job.name for job in in_order if job.input_group), in_order[0].name)
+        reports[name] = replace(reports[name], notes=(*reports[name].notes, note))
     total = fsum(report.error or 0.0 for report in reports.values())
     return QuantizedModel(
         tensors={job.name: tensors[job.name] for job in jobs},
@@ -107,18 +117,50 @@ def quantize_model(
     )
 
 
+def calibrate_if_possible(
+    model: "nn.Module",
+    batches: Iterable[Any],
+    uses_fisher: bool,
+    memory_limit: int | str | None,
+    progress: bool,
+) -> tuple[Calibration, str]:
+    """(calibration, why it has no Fisher information although it was asked for; or empty)."""
+    from quant.calibration.batches import as_list
+    from quant.calibration.model_call import FisherError
+
+    batches, reason = as_list(batches), ""
+    options: dict[str, Any] = {"memory_limit": memory_limit, "progress": progress}
+    if uses_fisher:
+        try:
+            return calibrate(model, batches, fisher=True, **options), ""
+        except FisherError as error:
+            reason = f"no Fisher information: {error}"
+    return calibrate(model, batches, **options), reason
+
+
+def check_calibrated(jobs: Iterable[Job]) -> None:
+    """Raise ValueError if a weight that needs a Hessian has none."""
+    names = [job.name for job in jobs if job.is_uncalibrated]
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ValueError(
+            f"strict needs a Hessian of each weight that is calibrated, got none of {names[0]}"
+            f"{more}; calibrate with batches that use it, or give it another rule in the recipe"
+        )
+
+
+class Done(NamedTuple):
+    """A tensor, quantized, kept or rounded; its dequantized values; and what was lost."""
+
+    tensor: Any
+    values: "Tensor"
+    report: TensorReport
+
+
 def quantize_tensor(
     job: Job, calibration: Calibration | None, sequential: SequentialCalibration | None
-) -> "tuple[Any, Tensor, TensorReport]":
-    """Quantize one tensor.
-
-    Returns
-    -------
-    tensor : QuantizedTensor, or torch tensor if it is kept or rounded to float16
-    values : torch tensor
-        The dequantized values.
-    report : TensorReport
-    """
+) -> Done:
+    """Quantize one tensor."""
     start = time.perf_counter()
     weight = job.weight.detach()
     report = TensorReport(
@@ -127,52 +169,78 @@ def quantize_tensor(
         shape=tuple(weight.shape),
         quantizer=label(job.config) if isinstance(job.config, Config) else job.config,
         bits_per_weight=8.0 * weight.element_size(),
+        is_uncalibrated=job.is_uncalibrated,
+        notes=job.notes,
     )
     if job.config == KEEP:
-        return weight.cpu().clone(), weight, report
+        return Done(weight.cpu().clone(), weight, report)
     if isinstance(job.config, Config):
-        matrix, layout = as_matrix(weight, transposed=job.is_transposed)
-        hessian: Any
-        if sequential is not None and job.input_group:
-            hessian, cross = sequential.inputs_of(job.input_group)
-            target = compensated_target(matrix, hessian, cross)
-        else:
-            hessian, target = cost_of(job, calibration), matrix
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            q = quantize_matrix(target, layout, job.config, hessian)
-        for warning in caught:
-            warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=3)
-        decoded = q.matrix()
-        report = replace(
-            with_errors(report, calibration, matrix, decoded),
-            bits_per_weight=q.bits_per_weight,
-            clipped=q.config.clipped(matrix, q.arrays),
-            damp=q.report.damp if isinstance(q, GptqTensor) else None,
-            notes=tuple(str(warning.message) for warning in caught),
-        )
-        values = layout.restore(decoded)
-        return q, values, replace(report, seconds=time.perf_counter() - start)
+        return quantize_matrix_of(job, job.config, report, calibration, sequential)
     half = weight.half().cpu()
     if not half.isfinite().all():
         raise ValueError("weights must be finite as float16, got an overflow; use another rule")
     report = replace(report, bits_per_weight=16.0)
     if job.role != "vector":
-        matrix, rounded = (
-            as_matrix(tensor, transposed=job.is_transposed)[0] for tensor in (weight, half)
-        )
+        matrix, rounded = (as_matrix(tensor, axes=job.axes)[0] for tensor in (weight, half))
         report = with_errors(report, calibration, matrix, rounded)
     else:
         exact, rounded = (tensor.cpu().double().numpy() for tensor in (weight, half))
         report = replace(report, relative_mse=relative_mse(exact, rounded))
-    return half, half, replace(report, seconds=time.perf_counter() - start)
+    return Done(half, half, replace(report, seconds=time.perf_counter() - start))
 
 
-def cost_of(job: Job, calibration: Calibration | None) -> Float64 | None:
-    """`Calibration.cost` of the weight (in, in), or None if calibration did not reach it."""
+def quantize_matrix_of(
+    job: Job,
+    config: Config,
+    report: TensorReport,
+    calibration: Calibration | None,
+    sequential: SequentialCalibration | None,
+) -> Done:
+    """Quantize a tensor by a configuration; the report is that of the tensor as it was."""
+    start = time.perf_counter()
+    matrix, layout = as_matrix(job.weight.detach(), axes=job.axes)
+    target, hessian, notes = matrix, None, job.notes
+    if config.needs_hessian:
+        if sequential is not None and job.input_group:
+            target, hessian, more = sequential.target(job.name, job.input_group, matrix)
+            notes = (*notes, *more)
+        else:
+            hessian = cost_of(job, calibration)
+        if n_live(hessian, len(matrix)) == 0:
+            target, config = matrix, without_hessian(config)
+            notes = (*notes, NO_INPUTS)
+            report = replace(report, quantizer=label(config), is_uncalibrated=True)
+        elif (n := len(matrix) - n_live(hessian, len(matrix))) > 0:
+            notes = (*notes, f"{n} of {len(matrix)} rows have no inputs: rounded to nearest")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        q = quantize_matrix(target, layout, config, hessian)
+    for warning in caught:
+        warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=4)
+    decoded = q.matrix()
+    report = replace(
+        with_errors(report, calibration, matrix, decoded),
+        bits_per_weight=q.bits_per_weight,
+        clipped=q.config.clipped(matrix, q.arrays),
+        damp=q.report.damp if isinstance(q, GptqTensor) else None,
+        notes=(*notes, *(str(warning.message) for warning in caught)),
+        seconds=time.perf_counter() - start,
+    )
+    return Done(q, layout.restore(decoded), report)
+
+
+def cost_of(job: Job, calibration: Calibration | None) -> Any:
+    """`Calibration.cost` of the weight, or None if calibration did not reach it."""
     if calibration is None or job.name not in calibration:
         return None
     return calibration.cost(job.name)
+
+
+def n_live(hessian: Any, n_rows: int) -> int:
+    """Number of rows that have a Hessian other than 0."""
+    if isinstance(hessian, PartHessian):
+        return sum(len(part.rows) for part in hessian.parts if np.diagonal(part.matrix).any())
+    return n_rows if hessian is not None and np.diagonal(hessian).any() else 0
 
 
 def with_errors(

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quant.base.config import QuantizedTensor
 from quant.io.file import MAX_BYTES, load, save
-from quant.models.parameters import state_of
+from quant.models.loading import load_tensors, shape_of
 from quant.models.report import TensorReport, make_table
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 ALIASES = "__aliases__"  # array of a file: JSON as bytes
 
@@ -50,38 +49,23 @@ class QuantizedModel:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits of `nbytes` per entry."""
-        return 8 * self.nbytes / self.n_weights
+        """Bits of `nbytes` per entry; 0 for a model without entries."""
+        return 8 * self.nbytes / self.n_weights if self.n_weights else 0.0
 
     def load_into(self, model: "nn.Module") -> None:
         """Copy all tensors, dequantized, into a model with tensors of the same names.
 
+        Names may differ by the prefixes ``_orig_mod.`` and ``module.`` of a model that was compiled
+        or made parallel; a warning says so. Tensors on the device meta are put into memory.
+
         Raises
         ------
         ValueError
-            If the model lacks a tensor, has further ones, or one has another shape. Nothing is
-            copied then.
+            If the model lacks a tensor or has further ones; one has another shape, cannot hold the
+            values, or is tied to another that has other values; or a buffer that no file holds is
+            on the device meta. Nothing is copied then.
         """
-        import torch
-
-        state = state_of(model)
-        sources = {name: name for name in self.tensors} | self.aliases
-        if differing := sorted(state.keys() ^ sources.keys()):
-            raise ValueError(
-                "the model must have the tensors that were quantized, got differing "
-                f"{', '.join(differing)}; load into a model of the same kind"
-            )
-        for name, tensor in state.items():
-            shape = shape_of(self.tensors[sources[name]])
-            if shape != tuple(tensor.shape):
-                raise ValueError(
-                    f"{name} must have the shape that was quantized, {shape}, got "
-                    f"{tuple(tensor.shape)}; load into a model of the same kind"
-                )
-        values = {name: dequantized(tensor) for name, tensor in self.tensors.items()}
-        with torch.no_grad():
-            for name, tensor in state.items():
-                tensor.copy_(values[sources[name]])
+        load_tensors(model, self.tensors, self.aliases)
 
     def save(
         self,
@@ -124,18 +108,6 @@ class QuantizedModel:
             f"QuantizedModel({len(self.tensors)} tensors, {self.n_weights} weights, "
             f"{self.bits_per_weight:.3f} bits a weight)"
         )
-
-
-def shape_of(tensor: Any) -> tuple[int, ...]:
-    """Shape of a weight, quantized or not."""
-    return tuple(tensor.layout.shape if isinstance(tensor, QuantizedTensor) else tensor.shape)
-
-
-def dequantized(tensor: Any) -> "Tensor":
-    """A weight, quantized or not, as a torch tensor."""
-    import torch
-
-    return torch.as_tensor(tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor)
 
 
 def read_aliases(stored: Any) -> dict[str, str] | None:

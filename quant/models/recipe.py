@@ -14,6 +14,7 @@ from quant.quantizers.residual import ResidualConfig
 from quant.quantizers.scalar import ScalarConfig
 
 KEEP, HALF = "keep", "float16"
+EVERYTHING = "*"  # pattern of all names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +26,15 @@ class Rule:
     use : Config, "keep" or "float16"
         The quantizer; or keep the tensor unchanged; or round it to float16.
     names : str
-        Pattern that the name of a tensor must match, as in `fnmatch`: ``*.mlp.*``.
+        Pattern that a name of the tensor must match, as in `fnmatch`: ``*.mlp.*``. A tied tensor
+        answers to all its names.
     role : "any", or one of `quant.models.parameters.ROLES`
-        Role that a tensor must have. "any" is any role but "vector".
+        Role that a tensor must have. "any" is any role but "vector"; an "elementwise" tensor only
+        if the last part of `names` spells it, as ``*.A_log`` does and ``*.mixer.*`` does not.
     """
 
     use: Config | str
-    names: str = "*"
+    names: str = EVERYTHING
     role: str = "any"
 
     def __post_init__(self) -> None:
@@ -46,10 +49,18 @@ class Rule:
                 "quantized"
             )
 
-    def matches(self, name: str, role: str) -> bool:
-        """Whether the rule applies to a tensor of this name and role."""
-        has_role = role != "vector" if self.role == "any" else role == self.role
-        return has_role and fnmatchcase(name, self.names)
+    def matches(self, names: tuple[str, ...], role: str) -> bool:
+        """Whether the rule applies to a tensor of these names and this role."""
+        has_role = role == self.role
+        if self.role == "any":
+            last = self.names.rpartition(".")[2]
+            is_spelled = any(letter.isalnum() for letter in last)
+            has_role = role != "vector" and (role != "elementwise" or is_spelled)
+        return has_role and self.has_name(names)
+
+    def has_name(self, names: tuple[str, ...]) -> bool:
+        """Whether one of the names of a tensor is that of the rule."""
+        return any(fnmatchcase(name, self.names) for name in names)
 
     def to_json(self) -> dict[str, Any]:
         """Dict for JSON."""
@@ -84,9 +95,14 @@ class Recipe:
                 f"sequential must be True or False, got {self.sequential!r}; correct it"
             )
 
-    def config_for(self, name: str, role: str) -> Config | str:
+    def rule_for(self, names: tuple[str, ...], role: str) -> Rule | None:
+        """The first rule that matches a parameter of these names, or None."""
+        return next((rule for rule in self.rules if rule.matches(names, role)), None)
+
+    def config_for(self, names: tuple[str, ...], role: str) -> Config | str:
         """`Rule.use` of the first rule that matches a parameter, or "keep"."""
-        return next((rule.use for rule in self.rules if rule.matches(name, role)), KEEP)
+        rule = self.rule_for(names, role)
+        return KEEP if rule is None else rule.use
 
     def to_json(self) -> dict[str, Any]:
         """Dict for JSON."""

@@ -43,6 +43,8 @@ class TensorReport:
         Time that quantization took.
     damp : float or None
         Damping that GPTQ used.
+    is_uncalibrated : bool
+        Whether it was rounded to nearest because it had no Hessian.
     notes : tuple of str
         Warnings, and deviations from what was asked.
     """
@@ -58,6 +60,7 @@ class TensorReport:
     share: float | None = None
     seconds: float = 0.0
     damp: float | None = None
+    is_uncalibrated: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -88,6 +91,10 @@ def make_table(reports: Iterable[TensorReport], bits_per_weight: float) -> str:
         ["all", "", str(n), "", f"{bits_per_weight:.3f}", "", "", total, "", f"{seconds:.2f}"]
     )
     notes = [f"{report.name}: {note}" for report in reports for note in report.notes]
+    if n_rounded := sum(report.is_uncalibrated for report in reports):
+        notes.append(
+            f"not calibrated, and rounded to nearest: {n_rounded} of {len(reports)} tensors"
+        )
     table = tabulate([HEADER, *rows], tablefmt="plain", colalign=ALIGNMENTS, disable_numparse=True)
     return "\n".join([*map(str.rstrip, table.splitlines()), *notes])
 

@@ -17,25 +17,52 @@ weights with the same inputs takes two forward passes of the whole model, and th
 the square of the depth.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
-from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from quant.calibration.calibrate import Calibration
-from quant.numerics.hessian import Hessian, as_array
-from quant.types import Float64, Matrix
+from quant.calibration.statistics import Part, WeightStatistics
+from quant.models.pairing import Inputs, PairedStatistics, record_inputs
+from quant.numerics.parts import HessianPart, PartHessian
+from quant.types import Float64, Indices, Matrix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from quant.calibration.batches import Arguments
+    from quant.calibration.model_state import ModelState
     from quant.models.block_chain import BlockChain
 
 
 DAMP = 0.01  # of the mean diagonal, where the Hessian of x̃ is inverted
+MAX_SINGLE = 0.25  # share of inputs without a counterpart that is not worth a note
+
+
+class Target(NamedTuple):
+    """What is quantized in the place of a weight.
+
+    Attributes
+    ----------
+    matrix : (R, C) float32
+        W'.
+    hessian : (C, C) float64, or PartHessian
+        Of the inputs x̃.
+    notes : tuple of str
+        How the inputs differ from what was asked.
+    """
+
+    matrix: Matrix
+    hessian: Float64 | PartHessian
+    notes: tuple[str, ...]
+
+
+class Side(NamedTuple):
+    """A model, and what its forward passes change."""
+
+    model: "nn.Module"
+    state: "ModelState"
 
 
 class SequentialCalibration:
@@ -48,78 +75,114 @@ class SequentialCalibration:
     model : torch.nn.Module
         The model is left as it was.
     calibration : Calibration
-        Calibration of this model; its batches are iterable more than once.
+        Calibration of this model.
 
     Attributes
     ----------
     note : str
         Why the whole model is run instead of single blocks; empty if blocks are run.
-
-    Raises
-    ------
-    ValueError
-        If the batches of the calibration were an iterator.
     """
 
     def __init__(self, model: "nn.Module", calibration: Calibration) -> None:
-        if calibration.batches is None:
-            raise ValueError(
-                "batches must be iterable more than once for a sequential recipe, got an iterator; "
-                "calibrate with a list, or use a recipe with sequential=False"
-            )
+        from quant.calibration.batches import arguments_of
+        from quant.calibration.model_state import ModelState, copy_of
+
         self.note = ""
+        self._calibration = calibration
         self._batches, self._n_matmuls = calibration.batches, calibration.n_matmuls
-        self._model, self._copy = model, deepcopy(model)
-        self._pending = dict(self._copy.named_parameters())
+        self._arguments: list[Arguments] = [arguments_of(model, batch) for batch in self._batches]
+        copy = copy_of(model)
+        self._sides = [Side(each, ModelState(each, calibration.changing)) for each in (model, copy)]
+        self._pending = set(dict(copy.named_parameters()))
         self._names = [name for group in calibration.input_groups for name in group]
         self._group: tuple[str, ...] = ()
-        self._inputs: tuple[Float64, Float64]
+        self._inputs: PairedStatistics
         self._list_name: str | None = None
         self._chains: tuple[BlockChain, BlockChain] | None = None
 
     def commit(self, name: str, weight: "Tensor") -> None:
         """Replace a weight of the copy by its dequantized or rounded values."""
-        import torch
-
-        self._pending.pop(name, None)
-        with torch.no_grad():
-            self._copy.get_parameter(name).copy_(weight)
+        self._pending.discard(name)
+        self._sides[1].state.commit(name, weight)
         index = self._block_index(name)
         if self._chains is not None and index is not None and index < self._chains[1].index:
             self._run_whole_model("a weight of a block is first used after the next block")
 
-    def inputs_of(self, group: tuple[str, ...]) -> tuple[Float64, Float64]:
-        """(mean of x̃ x̃ᵀ, mean of x x̃ᵀ), (C, C) float64, of weights with the same inputs."""
+    def target(self, name: str, group: tuple[str, ...], matrix: Matrix) -> Target:
+        """What to quantize in the place of a weight (R, C) of a group with the same inputs."""
+        inputs = self.inputs_of(group)
+        parts = inputs.statistics.parts()
+        if inputs.statistics.is_whole:  # of a group that may have weights of other sizes
+            parts = [part._replace(rows=np.arange(len(matrix))) for part in parts]
+        changed = matrix.copy()
+        for part in parts:
+            if part.cross is not None:
+                changed[part.rows] = compensated_target(matrix[part.rows], part.matrix, part.cross)
+        notes = []
+        if inputs.n_single > MAX_SINGLE * inputs.n_rows:
+            share = inputs.n_single / inputs.n_rows
+            notes.append(
+                f"{share:.0%} of its inputs go elsewhere in the original model, and were taken "
+                "from the quantized one"
+            )
+        missing = self._parts_without_inputs(name, parts, len(matrix))
+        if missing:
+            n = sum(len(part.rows) for part in missing)
+            notes.append(f"{n} of its rows have inputs in the original model only; these were used")
+        if len(parts) == 1 and len(parts[0].rows) == len(matrix):
+            return Target(changed, parts[0].matrix, tuple(notes))
+        hessians = [HessianPart(part.rows, part.matrix) for part in parts]
+        return Target(changed, PartHessian((*hessians, *missing)), tuple(notes))
+
+    def inputs_of(self, group: tuple[str, ...]) -> PairedStatistics:
+        """Statistics of the inputs of weights with the same inputs, in both models."""
         if group != self._group:
             self._group, self._inputs = group, self._collect(group[0])
         return self._inputs
 
-    def _collect(self, name: str) -> tuple[Float64, Float64]:
+    def _parts_without_inputs(self, name: str, parts: list[Part], n_rows: int) -> list[HessianPart]:
+        """Parts of a weight that have inputs in the original model, and none in the copy."""
+        if sum(len(part.rows) for part in parts) == n_rows:
+            return []
+        cost = self._calibration.cost(name)
+        covered: Indices = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
+        if not isinstance(cost, PartHessian):
+            cost = PartHessian((HessianPart(np.arange(n_rows), cost),))
+        rest = [part._replace(rows=np.setdiff1d(part.rows, covered)) for part in cost.parts]
+        return [part for part in rest if len(part.rows)]
+
+    def _collect(self, name: str) -> PairedStatistics:
         """`inputs_of` for one weight, summed over all batches."""
+        chains = self._chains_at(name)
+        axes = self._calibration.axes(name)
+        shape = tuple(self._sides[0].model.get_parameter(name).shape)
+        paired = PairedStatistics(WeightStatistics(axes, *axes.matrix_shape(shape)))
+        for i, n_matmuls in enumerate(self._n_matmuls):
+            paired.add(*self._inputs_of_batch(name, i, n_matmuls[name], chains))
+        return paired
+
+    def _inputs_of_batch(
+        self, name: str, i: int, n: int, chains: "tuple[BlockChain, BlockChain] | None"
+    ) -> tuple[list[Inputs], list[Inputs]]:
+        """Inputs of a weight in both models, for one batch in which it was multiplied n times."""
         from quant.calibration.model_call import call
 
-        chains = self._chains_at(name)
-        hessian: Hessian | None = None
-        cross = np.zeros((0, 0))
-        for i, (batch, n_matmuls) in enumerate(zip(self._batches, self._n_matmuls, strict=True)):
-            sides = []
-            for side, model in enumerate((self._model, self._copy)):
-                weight, n = model.get_parameter(name), n_matmuls[name]
-                rows: list[Matrix] = []
-                if chains is not None:
-                    chain = chains[side]
-                    rows = rows_of(chain.block, weight, n, partial(chain.run, i))
-                if len(rows) < n:  # also if the weight is used outside of its block
-                    rows = rows_of(model, weight, n, partial(call, model, batch))
-                sides.append(rows)
-            for x, x_quantized in zip(*sides, strict=True):
-                if hessian is None:
-                    hessian = Hessian(x.shape[1])
-                    cross = np.zeros((hessian.n_columns,) * 2)
-                hessian.add(x_quantized)
-                cross += x.T @ x_quantized
-        assert hessian is not None  # calibration saw the weight in use
-        return hessian.matrix(), cross / hessian.n_rows
+        arguments = self._arguments[i]
+        runs: list[list[Any]] = [
+            [partial(call, side.model, self._batches[i]) for side in self._sides]
+        ]
+        if chains is not None:  # first by blocks; whole, if the weight is used outside of its block
+            runs.insert(0, [partial(chain.run, i) for chain in chains])
+        found: list[tuple[list[Inputs], int]] = []
+        for both in runs:
+            found = []
+            for side, run in zip(self._sides, both, strict=True):
+                weight = side.model.get_parameter(name)
+                with side.state.running(i):
+                    found.append(record_inputs(name, weight, n, arguments, run))
+            if found[0][1] == n:
+                break
+        return found[0][0], found[1][0]
 
     def _chains_at(self, name: str) -> "tuple[BlockChain, BlockChain] | None":
         """The block chains of both models at the block of a weight, or None for whole models."""
@@ -129,7 +192,7 @@ class SequentialCalibration:
             return None
         try:
             if self._list_name is None:
-                self._list_name = find_blocks(self._model, self._names)
+                self._list_name = find_blocks(self._sides[0].model, self._names)
             index = self._block_index(name)
             if index is None:
                 return None
@@ -145,18 +208,16 @@ class SequentialCalibration:
 
     def _make_chains(self, list_name: str) -> "tuple[BlockChain, BlockChain]":
         """Block chains of both models; NotAChainError if blocks cannot be run alone."""
-        import torch
-
         from quant.models.block_chain import BlockChain, check_chain
 
+        original, copy = self._sides
         try:
-            check_chain(self._copy, list_name, next(iter(self._batches)), self._pending.values())
+            check_chain(*copy, list_name, self._batches[0], self._pending)
         finally:
-            with torch.no_grad():
-                for name, weight in self._pending.items():
-                    weight.copy_(self._model.get_parameter(name))
-        original = BlockChain(self._model, list_name, self._batches)
-        return original, BlockChain(self._copy, list_name, self._batches)
+            for name in self._pending:
+                copy.state.commit(name, original.model.get_parameter(name).detach())
+        first, second = (BlockChain(*side, list_name, self._batches) for side in self._sides)
+        return first, second
 
     def _block_index(self, name: str) -> int | None:
         """Index of the block that owns the weight; None if it is outside of the blocks."""
@@ -169,37 +230,6 @@ class SequentialCalibration:
     def _run_whole_model(self, reason: str) -> None:
         self._chains = None
         self.note = f"sequential calibration ran the whole model for each input group: {reason}"
-
-
-class EnoughRowsError(Exception):
-    """Raised to leave the forward pass once all rows are recorded."""
-
-
-def rows_of(
-    module: "nn.Module", weight: "Tensor", n_matmuls: int, run: Callable[[], Any]
-) -> list[Matrix]:
-    """Inputs (N, C) of a weight, for each of its first `n_matmuls` products while `run` runs."""
-    import torch
-
-    from quant.calibration.matmul_hooks import EmbeddingLookup, Matmul, MatmulRecorder
-    from quant.calibration.model_call import frozen
-
-    recorded: list[Matrix] = []
-    if n_matmuls == 0:
-        return recorded
-
-    def on_call(matmul: Matmul | EmbeddingLookup, output: "Tensor") -> "Tensor":
-        if isinstance(matmul, Matmul):
-            rows = as_array(matmul.rows)
-            recorded.append(rows.reshape(-1, rows.shape[-1]).astype(np.float32, copy=False))
-            if len(recorded) == n_matmuls:
-                raise EnoughRowsError
-        return output
-
-    recorder = MatmulRecorder({"": weight}, on_call)
-    with frozen(module), torch.no_grad(), recorder, suppress(EnoughRowsError):
-        run()
-    return recorded
 
 
 def compensated_target(matrix: Matrix, hessian: Float64, cross: Float64) -> Matrix:

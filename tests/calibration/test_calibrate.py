@@ -167,12 +167,10 @@ def test_what_no_product_reaches_is_no_part():
         def __init__(self):
             super().__init__()
             self.used, self.unused = nn.Linear(3, 3), nn.Linear(3, 3)
-            self.grouped = nn.Conv2d(2, 4, 1, groups=2)
             self.left, self.right = (nn.Parameter(torch.randn(3, 3)) for _ in range(2))
             self.gate = nn.Parameter(torch.randn(3))
 
         def forward(self, x):
-            self.grouped(x.new_ones(1, 2, 3, 3))
             return self.used(x) @ (self.left @ self.right) @ self.gate
 
     calibration = calibrate(Apart(), [torch.randn(4, 3)])
@@ -400,15 +398,12 @@ ONES = torch.ones(1, 2)
          "parameters of the model, got head; use the first name of a tied parameter"),
         (lambda: calibrate(LINEAR, [ONES], memory_limit=0), "memory_limit must be a number of "
          "bytes > 0, got 0; pass an int, or text such as \"2GiB\""),
-        (lambda: calibrate(LINEAR, iter([ONES]), memory_limit=99), "batches must be iterable more "
-         "than once when memory_limit is set, got list_iterator; pass a list"),
+        (lambda: calibrate(LINEAR, 3), "batches must be iterable, got int; pass a list of batches"),
         (lambda: calibrate(LINEAR, [ONES], memory_limit=31), "memory_limit must be at least 32 "
-         "bytes for weight of 2 columns, got 31; raise it, or leave the weight out of names"),
+         "bytes for the Hessians of weight, got 31; raise it, or leave the weight out of names"),
         (lambda: calibrate(LINEAR, [ONES * torch.nan]), "weight: calibration rows must be finite, "
          "and their squares too, got otherwise in column 0; look at the model's activations"),
         (lambda: calibrate(nn.LSTM(2, 2), [ONES], fisher=True), None),
-        (lambda: calibrate(Twice(), [ONES]), "a weight must be multiplied from one side only, got "
-         "both sides for weight; leave it out of names and round it to nearest"),
         (lambda: calibrate(Scalar(), [ONES], fisher=True), "the model must return logits (..., V), "
          "an object with .logits, or a tuple whose first item is logits, got Tensor; or calibrate "
          "with fisher=False"),
@@ -429,6 +424,12 @@ class Twice(nn.Linear):
 
     def forward(self, x):
         return super().forward(x) @ self.weight
+
+
+def test_a_weight_multiplied_from_both_sides_has_no_hessian():
+    calibration = calibrate(Twice(), [ONES])
+    assert calibration.names == ()
+    assert calibration.two_sided == {"weight"}
 
 
 class Scalar(nn.Linear):

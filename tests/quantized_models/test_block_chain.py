@@ -21,15 +21,13 @@ def seeded():
 
 
 class Block(nn.Module):
-    """Two matrices and a residual; counts its calls."""
+    """Two matrices and a residual."""
 
     def __init__(self, n):
         super().__init__()
         self.up, self.down = nn.Linear(n, 2 * n), nn.Linear(2 * n, n)
-        self.n_calls = 0
 
     def forward(self, x, *, scale=1.0, first=None, calls=None):
-        self.n_calls += 1
         if calls is not None:
             calls.append(1)
             scale = scale / len(calls)
@@ -174,11 +172,11 @@ def test_so_they_do_in_a_llama(shared, monkeypatch):
 def test_the_work_grows_with_the_depth_and_not_its_square(batches):
     def calls(depth):
         model = Blocks(depth)
-        calibration = calibrate(model, batches)
-        for block in model.blocks:
-            block.n_calls = 0
+        calibration, seen = calibrate(model, batches), []
+        for block in model.blocks:  # attributes that a block counts in are put back
+            block.register_forward_hook(lambda *_: seen.append(1))
         quantize_model(model, RECIPE, calibration)
-        return sum(block.n_calls for block in model.blocks) / len(batches)
+        return len(seen) / 2 / len(batches)  # the copy has the hooks as well
 
     few, many = calls(3), calls(12)
     # In the model itself: one pass to record, two groups of inputs and the next block's inputs a

@@ -103,7 +103,7 @@ def test_roles_of_a_llama(shared):
 def test_recipes_survive_json_and_quantize(name, small, batches):
     recipe = RECIPES[name]
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
-    q = quantize_model(small, name, batches, progress=False)
+    q = quantize_model(small, name, calibrate(small, batches, fisher=True), progress=False)
     assert q.tensors.keys() == small.state_dict().keys()
     for report in q.report:
         kept = report.role in ("vector", "buffer")
@@ -182,7 +182,7 @@ RULE = "{'name': 'x', 'rules': [%s]}"
         ({"name": "x", "rules": [{"use": "int8"}]}, "use must be one of keep, float16, got 'int8'; "
          "correct it"),
         ({"name": "x", "rules": [{"use": "keep", "role": "norm"}]}, "role must be one of any, "
-         "matrix, embedding, head, vector, got 'norm'; correct it"),
+         "matrix, embedding, head, vector, elementwise, got 'norm'; correct it"),
         ({"name": "x", "rules": [{"use": "keep", "names": 3}]}, "names must be a pattern, got 3; "
          "* matches all names"),
         ({"name": "x", "rules": [{"use": {"kind": "int8"}}]}, "kind must be one of KINDS, got "
@@ -336,7 +336,7 @@ def change(model):
     tokens = torch.randint(2, 1024, (2, 40))
     with torch.no_grad():
         before = getattr(model(tokens), "logits", model(tokens)).double().log_softmax(-1)
-        q = quantize_model(model, "int8", [tokens], progress=False)
+        q = quantize_model(model, "int8", calibrate(model, [tokens], fisher=True))
         q.load_into(model)
         after = getattr(model(tokens), "logits", model(tokens)).double().log_softmax(-1)
     return float((before.exp() * (before - after)).sum(-1).mean()), q
@@ -405,9 +405,9 @@ HALF = {"name": "x", "rules": [{"use": "float16"}]}
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: quantize_model(unreached(), "gptq-int6", ONES), "a weight that needs a "
-         "Hessian must be used during calibration, got no matrix product with 1.weight; calibrate "
-         "with batches that use it, or give it another rule in the recipe"),
+        (lambda: quantize_model(unreached(), "gptq-int6", ONES, strict=True), "strict needs a "
+         "Hessian of each weight that is calibrated, got none of 1.weight; calibrate with batches "
+         "that use it, or give it another rule in the recipe"),
         (lambda: quantize_model(Small(), "gptq-int6"), "recipe gptq-int6 needs a calibration for "
          "embed.weight, got none; pass batches, such as those of self_generate"),
         (lambda: quantize_model(spoiled(torch.nan), "int8"), "0.weight: weight must be finite, got "

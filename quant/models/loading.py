@@ -1,0 +1,145 @@
+"""Load dequantized tensors into a model."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from quant.base.config import QuantizedTensor
+from quant.models.parameters import state_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# What torch.compile and DistributedDataParallel put before names.
+PREFIXES = re.compile(r"^(?:module\.)+|(?<![^.])_orig_mod\.")
+
+
+class PrefixWarning(UserWarning):
+    """Names of a model and of a file differ by prefixes, and were matched without them."""
+
+
+def load_tensors(
+    model: "nn.Module", tensors: Mapping[str, Any], aliases: Mapping[str, str]
+) -> None:
+    """Copy tensors, dequantized, into a model; see `QuantizedModel.load_into`.
+
+    All checks come first: a model that is refused is as it was.
+    """
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}; pass the module itself"
+        )
+    state = state_of(model)
+    sources = match_names(state, {name: name for name in tensors} | dict(aliases))
+    for name, tensor in state.items():
+        shape = shape_of(tensors[sources[name]])
+        if shape != tuple(tensor.shape):
+            raise ValueError(
+                f"{name} must have the shape that was quantized, {shape}, got "
+                f"{tuple(tensor.shape)}; load into a model of the same kind"
+            )
+    in_state = {id(tensor) for tensor in state.values()}
+    for name, buffer in model.named_buffers():
+        if buffer.is_meta and id(buffer) not in in_state:
+            raise ValueError(
+                f"{name} must be in memory, got the device meta: it is not part of the state; make "
+                "the model on the CPU"
+            )
+    values: dict[str, Tensor] = {}
+    firsts: dict[int, str] = {}
+    for name, tensor in state.items():
+        source = sources[name]
+        if source not in values:
+            values[source] = fitted(name, dequantized(tensors[source]), tensor.dtype)
+        first = firsts.setdefault(id(tensor), name)
+        if first != name and not same(values[sources[first]], values[source]):
+            raise ValueError(
+                f"{name} must be equal to {first}, to which the model ties it, got other values in "
+                "the file; load into a model that does not tie them"
+            )
+    with torch.no_grad():
+        for name, tensor in state.items():
+            if tensor.is_meta:
+                continue
+            tensor.copy_(values[sources[name]])
+        materialize(model, {id(t): values[sources[n]] for n, t in state.items() if t.is_meta})
+
+
+def match_names(state: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, str]:
+    """Name in the file of each tensor of the model, with or without prefixes."""
+    if state.keys() == sources.keys():
+        return dict(sources)
+    plain_state = {PREFIXES.sub("", name): name for name in state}
+    plain_sources = {PREFIXES.sub("", name): source for name, source in sources.items()}
+    is_unique = len(plain_state) == len(state) and len(plain_sources) == len(sources)
+    if is_unique and plain_state.keys() == plain_sources.keys():
+        warnings.warn(
+            "names were matched without the prefixes _orig_mod. and module., which only the model "
+            "or only the file has",
+            PrefixWarning,
+            stacklevel=4,
+        )
+        return {name: plain_sources[plain] for plain, name in plain_state.items()}
+    differing = sorted(plain_state.keys() ^ plain_sources.keys())
+    raise ValueError(
+        "the model must have the tensors that were quantized, got differing "
+        f"{', '.join(differing)}; load into a model of the same kind"
+    )
+
+
+def fitted(name: str, values: "Tensor", dtype: Any) -> "Tensor":
+    """The values in the dtype of the model; ValueError if it cannot hold them."""
+    is_number = values.is_floating_point(), dtype.is_floating_point
+    if is_number == (True, False) or values.is_complex() != dtype.is_complex:
+        raise ValueError(
+            f"{name} must be of a dtype that holds {values.dtype}, got {dtype}; load into a model "
+            "of the same kind"
+        )
+    cast = values.to(dtype)
+    if dtype.is_floating_point and bool((values.isfinite() & ~cast.isfinite()).any()):
+        largest = float(values.abs().max())
+        raise ValueError(
+            f"{name} must hold weights up to {largest:.4g}, got {dtype}, in which they are "
+            "infinite; load into a model of float32 or bfloat16"
+        )
+    return cast
+
+
+def materialize(model: "nn.Module", values: "dict[int, Tensor]") -> None:
+    """Put tensors in the place of those on the device meta, by their ids; ties stay."""
+    import torch
+
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None or id(tensor) not in values:
+                    continue
+                if id(tensor) not in made:
+                    value = values[id(tensor)].clone()
+                    if isinstance(tensor, torch.nn.Parameter):
+                        value = torch.nn.Parameter(value, tensor.requires_grad)
+                    made[id(tensor)] = value
+                table[name] = made[id(tensor)]
+
+
+def same(one: "Tensor", other: "Tensor") -> bool:
+    """Whether two tensors have the same values."""
+    import torch
+
+    return one is other or torch.equal(one, other)
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Shape of a weight, quantized or not."""
+    return tuple(tensor.layout.shape if isinstance(tensor, QuantizedTensor) else tensor.shape)
+
+
+def dequantized(tensor: Any) -> "Tensor":
+    """A weight, quantized or not, as a torch tensor."""
+    import torch
+
+    return torch.as_tensor(tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor)
