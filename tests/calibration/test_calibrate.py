@@ -397,7 +397,7 @@ ONES = torch.ones(1, 2)
         (lambda: calibrate(LINEAR, [ONES], names=["weight", "head"]), "names must be "
          "parameters of the model, got head; use the first name of a tied parameter"),
         (lambda: calibrate(LINEAR, [ONES], memory_limit=0), "memory_limit must be a number of "
-         "bytes > 0, got 0; pass an int, or text such as \"2GiB\""),
+         "bytes > 0, got 0; pass an int, or text such as \"2GiB\" (2G: the same; 2GB: by 1000)"),
         (lambda: calibrate(LINEAR, 3), "batches must be iterable, got int; pass a list of batches"),
         (lambda: calibrate(LINEAR, [ONES], memory_limit=31), "memory_limit must be at least 32 "
          "bytes for the Hessians of weight, got 31; raise it, or leave the weight out of names"),

@@ -162,6 +162,7 @@ def test_so_they_do_in_the_demo(monkeypatch):
 def test_so_they_do_in_a_llama(shared, monkeypatch):
     pytest.importorskip("transformers")
     model = load_model(str(shared("models/llama-sp1024-1m4"))).network
+    model.config.use_cache = True
     tokens = [torch.randint(0, 1024, (2, 64))]
     one, other = quantize_both_ways(model, tokens, monkeypatch, "gptq-int4")
     check_same(one, other)
