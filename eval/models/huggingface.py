@@ -11,15 +11,17 @@ from eval.models.weight_files import check_config, find_weights
 from eval.models.weights import load_weights
 from eval.models.wrap import WrappedModel, check_context, wrap
 from eval.tokenizers.base import Tokenizer
-from eval.tokenizers.load_tokenizer import load_tokenizer
+from eval.tokenizers.load_tokenizer import NONE, find_bos, has_tokenizer, load_tokenizer
+from eval.tokenizers.side_car import SideCarTokenizer
 
-FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.py"]  # downloaded from the Hub
+# What is downloaded from the Hub.
+FILES = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.tiktoken", "*.py"]
 
 
 def load_hf(
     spec: str,
     *,
-    tokenizer: str | None = None,
+    tokenizer: Any = None,
     context: int | None = None,
     device: str | int | None = None,
     dtype: str | None = None,
@@ -32,8 +34,9 @@ def load_hf(
     ----------
     spec : str
         A folder with ``config.json`` and ``.safetensors`` files, or a name on the Hub.
-    tokenizer : str, optional
-        See `load_tokenizer`. Default: that of the folder, if any.
+    tokenizer : path or object, optional
+        See `load_tokenizer`. That of the folder is then not opened. Default: that of the folder, if
+        any.
     context : int, optional
         Tokens that the model reads at once. Default: the maximum in its config. More is allowed,
         with a warning, unless the model has a table of positions.
@@ -122,10 +125,8 @@ def choose_dtype(dtype: str | None, device: str) -> Any:
     return read_dtype(dtype) or "auto"
 
 
-def choose_tokenizer(tokenizer: str | None, folder: Path, vocab_size: int) -> Tokenizer | None:
-    """The named tokenizer, else that of the folder, else None."""
-    if tokenizer is None and not any(
-        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")
-    ):
-        return None
-    return load_tokenizer(tokenizer or folder, vocab_size=vocab_size)
+def choose_tokenizer(tokenizer: Any, folder: Path, vocab_size: int) -> Tokenizer:
+    """The named tokenizer, else that of the folder; without either, one for tokens alone."""
+    if tokenizer == NONE or (tokenizer is None and not has_tokenizer(folder)):
+        return SideCarTokenizer(vocab_size, find_bos(folder, vocab_size))
+    return load_tokenizer(folder if tokenizer is None else tokenizer, vocab_size=vocab_size)

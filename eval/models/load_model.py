@@ -14,7 +14,6 @@ from eval.models.huggingface import load_hf
 from eval.models.network_name import is_module
 from eval.models.wrap import WrappedModel, wrap
 from eval.tokenizers.huggingface import FastTokenizer
-from eval.tokenizers.load_tokenizer import load_tokenizer
 
 # What to do with a file in the place of a model, by its suffix.
 FACTORY = (
@@ -34,7 +33,7 @@ MENDS = {
 def load_model(
     spec: str | os.PathLike[str],
     *,
-    tokenizer: str | None = None,
+    tokenizer: Any = None,
     context: int | None = None,
     device: str | int | None = None,
     dtype: str | None = None,
@@ -50,8 +49,9 @@ def load_model(
         ``package.module:factory``, a function without parameters that returns a `Model`, a torch
         module or a callable, see `wrap`. Modules are searched in the current directory too, as by
         ``python -m``. ``~`` is the home directory.
-    tokenizer : str, optional
-        See `load_tokenizer`. Default: that of the model, if any.
+    tokenizer : path or object, optional
+        See `load_tokenizer`. The model's own is then not opened. Default: that of the model, if
+        any.
     context : int, optional
         Tokens that the model reads at once. Default: its maximum.
     device, dtype : str, optional
@@ -105,7 +105,7 @@ def check_no_file(spec: str) -> None:
 def adapt(
     model: Any,
     spec: str,
-    tokenizer: str | None,
+    tokenizer: Any,
     context: int | None,
     device: str | int | None,
     dtype: str | None,
@@ -133,7 +133,7 @@ def adapt(
     return wrap(
         network.logits if is_model and network is model else network,
         context=context,
-        tokenizer=load_tokenizer(tokenizer) if tokenizer else getattr(model, "tokenizer", None),
+        tokenizer=getattr(model, "tokenizer", None) if tokenizer is None else tokenizer,
         vocab_size=getattr(model, "vocab_size", None),
         name=getattr(model, "name", None),
     )

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from eval.models.network_name import check_weights, is_module, name_network
-from eval.tokenizers.base import Tokenizer, check_vocabulary
+from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.load_tokenizer import load_tokenizer
 from eval.tokenizers.side_car import SideCarTokenizer
 from eval.types import Tokens
 from ngrammix.checks import MAX_VOCAB_SIZE
@@ -71,7 +72,7 @@ def wrap(
     network: Any,
     *,
     context: int,
-    tokenizer: Tokenizer | None,
+    tokenizer: Any,
     vocab_size: int | None = None,
     name: str | None = None,
     device: Any = None,
@@ -92,8 +93,8 @@ def wrap(
         Row t of its logits is for token t + 1, and depends on tokens 0..t only.
     context : int >= 1
         Largest T.
-    tokenizer : Tokenizer or None
-        None if the data are tokens with a side-car file.
+    tokenizer : Tokenizer, path, object or None
+        See `load_tokenizer`. None if the data are tokens with a side-car file.
     vocab_size : int, optional
         V. Default: the size of the logits of one token.
     name : str, optional
@@ -127,13 +128,13 @@ def wrap(
                 "return the logits of every position and of the whole vocabulary"
             )
         vocab_size = shape[2]
-    tokenizer = SideCarTokenizer(vocab_size) if tokenizer is None else tokenizer
-    check_vocabulary(tokenizer, vocab_size)
+    if tokenizer is None:
+        tokenizer = SideCarTokenizer(vocab_size)
     return WrappedModel(
         name=name,
         vocab_size=vocab_size,
         context=context,
-        tokenizer=tokenizer,
+        tokenizer=load_tokenizer(tokenizer, vocab_size=vocab_size),
         network=network,
         device=device,
         keeps_rows=has_parameter(network, KEEP),

@@ -40,16 +40,6 @@ class Tokenizer(Protocol):
         """The bytes of token ids (T,) within a text; special tokens have none."""
 
 
-def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Raise ValueError if the tokenizer has ids beyond the vocabulary of the model."""
-    if tokenizer.vocab_size > vocab_size:
-        raise ValueError(
-            f"tokenizer must have at most the {vocab_size} tokens of the model, got "
-            f"{tokenizer.vocab_size} in {tokenizer.name}; name the tokenizer that the model was "
-            "trained with"
-        )
-
-
 def check_side_car(document: Document) -> Tokens:
     """The number of raw bytes (T,) of each token from the data; ValueError if it does not fit."""
     n_bytes, n_tokens = document.token_bytes, 0 if document.tokens is None else len(document.tokens)

@@ -10,6 +10,7 @@ from eval.data.document import Document
 
 EXCERPT = 12  # bytes shown in an error
 BROKEN = "\ufffd".encode()  # written by decoders for invalid UTF-8
+MARK = "\u2581"  # what SentencePiece and its relatives write for a space
 
 
 def bits(nats: float) -> float:
@@ -26,8 +27,9 @@ def check_token_bytes(token_bytes: NDArray[np.int64], document: Document) -> Non
     """Raise ValueError unless the bytes of the tokens (T,) sum to the document's raw bytes.
 
     A wrong denominator is the most common error in published bits per byte: bytes counted twice,
-    dropped, or changed by the normalizer of the tokenizer. A document of tokens has no raw bytes
-    and always passes.
+    dropped, or changed by the normalizer of the tokenizer. The tokenizers of this package check
+    more than that; this is for those that users write. A document of tokens has no raw bytes and
+    always passes.
     """
     total = int(token_bytes.sum())
     if document.raw is not None and total != len(document.raw):
@@ -45,6 +47,12 @@ def check_raw_bytes(decoded: bytes, document: Document) -> None:
     raw = document.raw
     if raw is None or decoded == raw:
         return
+    if raw.count(MARK.encode()) > decoded.count(MARK.encode()):
+        raise ValueError(
+            "text must not hold the character U+2581 for this tokenizer, which writes a space so, "
+            f"got one at byte {raw.index(MARK.encode())} of {location(document)}; leave the "
+            "document out (--on-bad-row skip), or take a byte-level tokenizer"
+        )
     raise ValueError(
         f"tokens must decode to the raw bytes, got {len(decoded)} for {len(raw)} in "
         f"{location(document)}, {difference(decoded, raw)} ({likely_cause(decoded, raw)}); "
@@ -96,7 +104,7 @@ def likely_cause(decoded: bytes, raw: bytes) -> str:
         return "the space before the text is counted twice, or lost"
     if decoded.count(BROKEN) > raw.count(BROKEN):
         return "U+FFFD replaces bytes that are not UTF-8"
-    if text.count("\u2581") > original.count("\u2581"):
+    if text.count(MARK) > original.count(MARK):
         return "U+2581 replaces a space: the tokenizer has no token for a space"
     if text.split() == original.split():
         return "white space is dropped, merged or replaced"

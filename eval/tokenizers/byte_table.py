@@ -24,6 +24,8 @@ class ByteTable:
         Tokens that replace text that is not in the vocabulary.
     space : (V,) bool
         Tokens whose leading space is not part of the text after a boundary.
+    added : (V,) bool
+        Tokens that were added to the vocabulary, and ids without a token. A model may lack them.
     """
 
     def __init__(
@@ -33,11 +35,12 @@ class ByteTable:
         boundary: NDArray[np.bool_],
         unknown: NDArray[np.bool_],
         space: NDArray[np.bool_],
+        added: NDArray[np.bool_],
     ) -> None:
         self._bytes = np.frombuffer(b"".join(token_bytes), np.uint8)
         self._lengths = np.array([len(token) for token in token_bytes], np.int64)
         self._starts = np.cumsum(self._lengths) - self._lengths
-        self.boundary, self.unknown, self.space = boundary, unknown, space
+        self.boundary, self.unknown, self.space, self.added = boundary, unknown, space, added
 
     def __len__(self) -> int:
         return len(self._lengths)

@@ -22,7 +22,7 @@ def read_tokenizer_file(path: Path) -> bytes:
 
 def name_tokenizer(path: Path, content: bytes) -> str:
     """Name in the signature: that of the file or its folder, with 8 hex digits of its hash."""
-    stem = path.resolve().parent.name if path.stem == "tokenizer" else path.stem
+    stem = path.resolve().parent.name if path.stem in ("tokenizer", "vocab") else path.stem
     return f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.tokenizers.byte_level import BYTE_OF
 from eval.tokenizers.byte_table import ByteTable
 from eval.tokenizers.files import name_tokenizer, read_tokenizer_file
 from eval.tokenizers.table_tokenizer import TableTokenizer
@@ -27,8 +28,8 @@ class FastTokenizer(TableTokenizer):
 
     Parameters
     ----------
-    source : path or tokenizers.Tokenizer
-        The file, or a loaded tokenizer.
+    source : path, tokenizers.Tokenizer or dict
+        The file, a loaded tokenizer, or the contents of a file.
     bos : int, optional
         Token before each document.
     name : str, optional
@@ -45,7 +46,9 @@ class FastTokenizer(TableTokenizer):
         if isinstance(source, str | Path):
             path, content = Path(source), read_tokenizer_file(Path(source))
         else:
-            path, content = Path("tokenizer"), source.to_str().encode()
+            path = Path("tokenizer")
+            text = json.dumps(source) if isinstance(source, dict) else source.to_str()
+            content = text.encode()
             name = name or name_tokenizer(Path("tokenizers.json"), content)
         spec = parse(content, path)
         # The library's tokenizer puts no space before a text, so that it can encode later pieces.
@@ -59,6 +62,15 @@ class FastTokenizer(TableTokenizer):
         """Id of a token as written in the vocabulary, or None."""
         i: int | None = self._tokenizer.token_to_id(token)
         return i
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``tokenizer.json``; ValueError if the tokenizer puts a space before a text."""
+        if self._puts_space:
+            raise ValueError(
+                f"a tokenizer that puts a space before a text is saved by its own library, got "
+                f"{self.name}; call save_pretrained"
+            )
+        self._tokenizer.save(str(path))
 
     def _ids(self, text: str, begins: bool) -> list[int]:
         if begins and self._puts_space:
@@ -150,17 +162,19 @@ def byte_table(spec: dict[str, Any], vocab: dict[str, int], puts_space: bool) ->
     decoder = steps(spec, "decoder", "decoders")
     for token, i in vocab.items():
         token_bytes[i], unknown[i] = bytes_of_token(token, decoder), False
-    boundary = np.zeros(size, bool)
+    boundary, is_added = np.zeros((2, size), bool)
     for added in spec.get("added_tokens") or ():
         i = added["id"]
-        boundary[i] = added["special"]
+        boundary[i], is_added[i] = added["special"], True
         token_bytes[i] = b"" if added["special"] else added["content"].encode()
     model = spec["model"]
     for unk in (vocab.get(model.get("unk_token") or ""), model.get("unk_id")):
         if unk is not None:
             token_bytes[unk], unknown[unk] = b"", True
     space = np.array([puts_space and token.startswith(b" ") for token in token_bytes])
-    return ByteTable(token_bytes, boundary=boundary, unknown=unknown, space=space)
+    return ByteTable(
+        token_bytes, boundary=boundary, unknown=unknown, space=space, added=is_added | unknown
+    )
 
 
 def bytes_of_token(token: str, decoder: list[dict[str, Any]]) -> bytes:
@@ -176,17 +190,3 @@ def bytes_of_token(token: str, decoder: list[dict[str, Any]]) -> bytes:
         elif step["type"] == "ByteFallback" and len(token) == 6 and token[:3] == "<0x":
             return bytes.fromhex(token[3:5])
     return token.encode()
-
-
-def byte_letters() -> dict[str, int]:
-    """The byte of each letter of a byte-level vocabulary, as in GPT-2.
-
-    A printable byte is its Latin-1 letter; the others are numbered from U+0100 in order.
-    """
-    prints = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in prints]
-    letters = {chr(byte): byte for byte in prints}
-    return letters | {chr(0x100 + n): byte for n, byte in enumerate(others)}
-
-
-BYTE_OF = byte_letters()

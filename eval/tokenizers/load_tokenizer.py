@@ -1,79 +1,225 @@
-"""load_tokenizer: the tokenizer that a path names."""
+"""load_tokenizer: the tokenizer that a path names, or that an object of another library is."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from eval.tokenizers.base import Tokenizer, check_vocabulary
+from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.byte_level import PATTERNS
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
-from eval.tokenizers.files import read_json_object
+from eval.tokenizers.files import name_tokenizer, read_json_object, read_tokenizer_file
 from eval.tokenizers.huggingface import FastTokenizer
+from eval.tokenizers.objects import tokenizer_of_object
 from eval.tokenizers.sentencepiece import SentencePieceTokenizer
+from eval.tokenizers.side_car import SideCarTokenizer
+from eval.tokenizers.table_tokenizer import fit_vocabulary
+from eval.tokenizers.tiktoken_ranks import (
+    MODEL_TYPES,
+    is_ranks,
+    published,
+    read_ranks,
+    reserved_tokens,
+    spec_of_ranks,
+)
+from eval.tokenizers.vocab_merges import (
+    added_tokens,
+    pair_of,
+    pattern_of_pair,
+    read_merges,
+    read_pair,
+    read_vocab,
+    spec_of_pair,
+)
+
+NONE = "none"  # the ids of the data and their bytes, without a tokenizer
+# Files of a folder, in the order in which they are looked for.
+NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json")
+NAMES_MODEL = re.compile(
+    rb'"model"\s*:\s*\{'
+)  # in a tokenizer.json; in a vocabulary, it is a token
+PICKLES = (".pkl", ".pickle", ".pt", ".pth")
+SUFFIXES = (".json", ".model", ".tiktoken")
 
 
 def load_tokenizer(
-    path: str | Path, *, vocab_size: int | None = None, bos: int | None = None
+    source: Any,
+    *,
+    vocab_size: int | None = None,
+    bos: int | None = None,
+    pre_tokenizer: str | None = None,
 ) -> Tokenizer:
-    """The tokenizer of a file or folder, or ``bytes``.
+    """The tokenizer of a file, a folder or an object of another library.
 
     Parameters
     ----------
-    path : str or path
-        ``bytes``; a SentencePiece ``.model``; a Hugging Face ``.json``; or a folder with
-        ``tokenizer.json``, or else ``tokenizer.model``.
+    source : path or object
+        ``bytes``; ``none``, for data of tokens with the bytes of each; a Hugging Face ``.json``; a
+        SentencePiece ``.model``; a tiktoken file; ``vocab.json`` with ``merges.txt`` beside it; or
+        a folder with one of these. Objects: a `Tokenizer`, and those of the libraries tokenizers,
+        transformers, sentencepiece and tiktoken.
     vocab_size : int, optional
-        V of the model. The ids of the tokenizer must be below it.
+        V of the model. The ids of the tokenizer must be below it; only added tokens may be beyond
+        it, and a text that needs one is an error.
     bos : int, optional
-        Token before each document. Default: the ``bos_id`` of a ``.model``; for a ``.json``, the
+        Token before each document. Default: the ``bos_id`` of a ``.model``; for other files, the
         bos token, else the eos token, in the ``tokenizer_config.json`` or ``config.json`` beside
         it; none for bytes.
+    pre_tokenizer : str, optional
+        How a tiktoken file or a ``vocab.json`` splits a text into words: ``gpt2``, ``cl100k``,
+        ``o200k``, ``llama3`` or ``qwen``. Default: that of the type of model in the ``config.json``
+        beside it, or of the published file that it is.
 
     Raises
     ------
     ValueError
-        If the tokenizer is missing or damaged, or its vocabulary is larger than that of the model.
+        If the tokenizer is missing, damaged or a pickle, it is not known how it splits a text, or
+        its vocabulary is larger than that of the model.
     """
-    tokenizer: Tokenizer
-    if str(path) == "bytes":
-        tokenizer = ByteTokenizer(bos)
+    if str(source) == NONE:
+        if vocab_size is None:
+            raise ValueError("tokenizer none needs a model, got none; name the tokenizer")
+        return SideCarTokenizer(vocab_size, bos)
+    if str(source) == "bytes":
+        tokenizer: Tokenizer = ByteTokenizer(bos)
+    elif isinstance(source, str | Path):
+        return load_file(find_file(Path(source)), vocab_size, bos, pre_tokenizer)
     else:
-        file = find_file(Path(path))
-        if file.suffix == ".model":
-            tokenizer = SentencePieceTokenizer(file, bos=bos)
-        else:
-            tokenizer = fast = FastTokenizer(file, bos=bos)
-            if bos is None:
-                fast.bos = find_bos(file.parent, fast)
-    if vocab_size is not None:
-        check_vocabulary(tokenizer, vocab_size)
-    return tokenizer
+        tokenizer = tokenizer_of_object(source, bos)
+    return tokenizer if vocab_size is None else fit_vocabulary(tokenizer, vocab_size)
+
+
+def load_file(
+    path: Path, vocab_size: int | None, bos: int | None, pre_tokenizer: str | None
+) -> Tokenizer:
+    """The tokenizer of a file; its content says which kind it is."""
+    if pre_tokenizer is not None and pre_tokenizer not in PATTERNS:
+        raise ValueError(
+            f"pre_tokenizer must be one of {', '.join(PATTERNS)}, got {pre_tokenizer!r}; "
+            "leave it out if the tokenizer has a tokenizer.json"
+        )
+    content, own_bos = read_tokenizer_file(path), None
+    tokenizer: FastTokenizer | SentencePieceTokenizer
+    if is_ranks(content):
+        tokenizer, own_bos = load_ranks(path, content, pre_tokenizer)
+    elif pair_of(path) and not NAMES_MODEL.search(content):
+        tokenizer = load_pair(path, pre_tokenizer)
+    elif pre_tokenizer is not None:
+        raise ValueError(
+            f"pre_tokenizer goes with a tiktoken file or a vocab.json, got {path}, which says "
+            "itself how it splits a text; leave it out"
+        )
+    elif path.suffix == ".json":
+        tokenizer = FastTokenizer(path)
+    else:
+        tokenizer = SentencePieceTokenizer(path)
+        own_bos = tokenizer.bos
+    fitted = tokenizer if vocab_size is None else fit_vocabulary(tokenizer, vocab_size)
+    if bos is not None and not 0 <= bos < fitted.vocab_size:
+        raise ValueError(
+            f"bos must be in [0, {fitted.vocab_size}), got {bos} for the tokenizer "
+            f"{fitted.name}; pass the id of the token that begins a document"
+        )
+    if bos is None and not isinstance(tokenizer, SentencePieceTokenizer):
+        bos = find_bos(path.parent, fitted.vocab_size, tokenizer.token_id)
+    fitted.bos = own_bos if bos is None else bos
+    return fitted
+
+
+def load_ranks(
+    path: Path, content: bytes, pre_tokenizer: str | None
+) -> tuple[FastTokenizer, int | None]:
+    """(tokenizer of a tiktoken file, the token that begins a document if the file is known)."""
+    known, bos = published(content)
+    model = read_json_object(path.parent / "config.json").get("model_type")
+    pattern = pre_tokenizer or known or MODEL_TYPES.get(str(model))
+    if pattern is None:
+        raise ValueError(unknown_pattern(path, model))
+    ranks = read_ranks(content, path)
+    spec = spec_of_ranks(ranks, PATTERNS[pattern], reserved_tokens(ranks, pattern))
+    return FastTokenizer(spec, name=name_tokenizer(path, content + pattern.encode())), bos
+
+
+def load_pair(path: Path, pre_tokenizer: str | None) -> FastTokenizer:
+    """The tokenizer of ``vocab.json`` and ``merges.txt``."""
+    vocab_path, vocab_content, merges_path, merges_content = read_pair(path)
+    vocab = read_vocab(vocab_content, vocab_path)
+    merges = read_merges(merges_content, vocab, merges_path)
+    pattern = pre_tokenizer or pattern_of_pair(vocab, path.parent)
+    if pattern is None:
+        model = read_json_object(path.parent / "config.json").get("model_type")
+        raise ValueError(unknown_pattern(path, model))
+    spec = spec_of_pair(vocab, merges, added_tokens(path.parent), pattern, vocab_path)
+    content = vocab_content + merges_content + pattern.encode()
+    return FastTokenizer(spec, name=name_tokenizer(vocab_path, content))
+
+
+def unknown_pattern(path: Path, model_type: object) -> str:
+    """Error text for a tokenizer of which nobody says how it splits a text."""
+    of = "" if model_type is None else f" of a model of type {model_type}"
+    return (
+        f"the rule that splits a text into words must be known, got none for {path}{of}; name it "
+        f"with --pre-tokenizer ({', '.join(PATTERNS)}), or save the tokenizer as tokenizer.json"
+    )
 
 
 def find_file(path: Path) -> Path:
     """The file of the tokenizer at `path`, a file or a folder."""
     if path.is_dir():
-        for name in ("tokenizer.json", "tokenizer.model"):
-            if (path / name).is_file():
-                return path / name
+        names = [*NAMES, *sorted(file.name for file in path.glob("*.tiktoken"))]
+        found = next((path / name for name in names if (path / name).is_file()), None)
+        if found is None:
+            for pickle in (path / "tokenizer.pkl", path / "tokenizer.pickle"):
+                refuse_pickle(pickle)
+            raise ValueError(
+                f"the folder must hold tokenizer.json, tokenizer.model or vocab.json, got none in "
+                f"{path}; name the tokenizer's file with --tokenizer"
+            )
+        return found
+    refuse_pickle(path)
+    if path.suffix not in SUFFIXES and pair_of(path) is None:
         raise ValueError(
-            f"the folder must hold tokenizer.json or tokenizer.model, got neither in {path}; "
-            "name the tokenizer's file with --tokenizer"
-        )
-    if path.suffix not in (".json", ".model"):
-        raise ValueError(
-            f"tokenizer must be bytes, a .json, a .model or a folder, got {path}; check the path"
+            "tokenizer must be bytes, a .json, a .model, a .tiktoken or a folder, got "
+            f"{path}; check the path"
         )
     return path
 
 
-def find_bos(folder: Path, tokenizer: FastTokenizer) -> int | None:
-    """Id of the bos token in the configuration files of the folder, else of eos, else None."""
-    texts = read_json_object(folder / "tokenizer_config.json")
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer, or one as a pickle, which `find_file` refuses."""
+    names = (*NAMES, "tokenizer.pkl", "tokenizer.pickle")
+    return any((folder / name).is_file() for name in names) or any(folder.glob("*.tiktoken"))
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise ValueError for a pickled tokenizer, such as nanochat's, and say how to go on."""
+    if path.suffix in PICKLES and path.is_file():
+        raise ValueError(
+            f"tokenizer must not be a pickle, which can run code, got {path}; load it yourself "
+            "where you trust it, and write eval.load_tokenizer(pickle.load(file)).save("
+            "'tokenizer.json')"
+        )
+
+
+def find_bos(
+    folder: Path, vocab_size: int, token_id: Callable[[str], int | None] | None = None
+) -> int | None:
+    """Id of the bos token in the configuration files of the folder, else of eos, else None.
+
+    `token_id` gives the id of a token as it is written; without it, ids alone are read.
+    """
+    texts = read_json_object(folder / "special_tokens_map.json")
+    texts |= read_json_object(folder / "tokenizer_config.json")
     model = read_json_object(folder / "config.json")
+    added = added_tokens(folder)
     for kind in ("bos", "eos"):
         token = texts.get(f"{kind}_token")
         token = token.get("content") if isinstance(token, dict) else token
-        named = tokenizer.token_id(token) if isinstance(token, str) else None
+        named = None
+        if isinstance(token, str):
+            named = added.get(token) if token_id is None else token_id(token)
         for i in (named, model.get(f"{kind}_token_id")):
             i = i[0] if isinstance(i, list) and i else i
-            if isinstance(i, int) and 0 <= i < tokenizer.vocab_size:
+            if isinstance(i, int) and 0 <= i < vocab_size:
                 return i
     return None

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from eval.data.document import Document
-from eval.tokenizers.byte_checks import check_raw_bytes, location
+from eval.tokenizers.byte_checks import MARK, check_raw_bytes, location
 from eval.tokenizers.byte_table import ByteTable
 from eval.tokenizers.files import name_tokenizer, read_tokenizer_file
 from eval.tokenizers.table_tokenizer import TableTokenizer
 from eval.types import Tokens
 
-MARK = "\u2581"  # of a space
 # Appended to a protocol buffer, this message overrides its normalizer_spec (field 3):
 # add_dummy_prefix and remove_extra_whitespaces (3 and 4) become false.
 KEEP_SPACES = bytes([0x1A, 4, 0x18, 0, 0x20, 0])
@@ -29,8 +28,8 @@ class SentencePieceTokenizer(TableTokenizer):
 
     Parameters
     ----------
-    path : path
-        The ``.model`` file.
+    source : path or SentencePieceProcessor
+        The ``.model`` file, or a loaded processor.
     bos : int, optional
         Token before each document. Default: the ``bos_id`` of the file.
 
@@ -40,9 +39,11 @@ class SentencePieceTokenizer(TableTokenizer):
         If the library or the file is missing, or the file is not a model.
     """
 
-    def __init__(self, path: str | Path, *, bos: int | None = None) -> None:
-        path = Path(path)
-        content = read_tokenizer_file(path)
+    def __init__(self, source: Any, *, bos: int | None = None) -> None:
+        if isinstance(source, str | Path):
+            path, content = Path(source), read_tokenizer_file(Path(source))
+        else:
+            path, content = Path("sentencepiece.model"), source.serialized_model_proto()
         self._first, self._later = load(content, path), load(content + KEEP_SPACES, path)
         ids = range(self._first.vocab_size())
         # decode drops a leading space, unless the model does not normalize.
@@ -53,6 +54,11 @@ class SentencePieceTokenizer(TableTokenizer):
         if bos is None and self._first.bos_id() >= 0:
             bos = self._first.bos_id()
         super().__init__(name_tokenizer(path, content), byte_table(self._first, drops), bos)
+
+    def token_id(self, token: str) -> int | None:
+        """Id of a piece as written in the vocabulary, or None."""
+        i: int = self._first.piece_to_id(token)
+        return i if self._first.id_to_piece(i) == token else None
 
     def _ids(self, text: str, begins: bool) -> list[int]:
         ids: list[int] = (self._first if begins else self._later).encode(text)
@@ -109,4 +115,6 @@ def byte_table(processor: Any, drops: bool) -> ByteTable:
         elif not boundary[i]:
             token_bytes[i] = piece.replace(MARK, " ").encode()
             space[i] = drops and piece.startswith(MARK)
-    return ByteTable(token_bytes, boundary=boundary, unknown=unknown, space=space)
+    return ByteTable(
+        token_bytes, boundary=boundary, unknown=unknown, space=space, added=boundary.copy()
+    )

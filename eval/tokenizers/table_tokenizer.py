@@ -1,9 +1,12 @@
 """TableTokenizer: a tokenizer with a table of the bytes of its tokens, checked on every text."""
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 
 from eval.data.document import Document
-from eval.tokenizers.base import check_side_car
+from eval.tokenizers.base import Tokenizer, check_side_car
 from eval.tokenizers.byte_checks import EXCERPT, check_decoding, check_raw_bytes, location
 from eval.tokenizers.byte_table import ByteTable
 from eval.types import Tokens
@@ -73,6 +76,23 @@ class TableTokenizer:
         """The bytes of token ids (T,) within a text; special tokens have none."""
         return self._table.decode_bytes(tokens)
 
+    def token_id(self, token: str) -> int | None:
+        """Id of a token as written in the vocabulary, or None."""
+        raise NotImplementedError
+
+    def with_vocabulary(self, vocab_size: int) -> Self:
+        """The tokenizer with ids below `vocab_size` only.
+
+        A text that needs another id is an error. ValueError if more than added tokens are left out.
+        """
+        if not self._table.added[vocab_size:].all():
+            raise ValueError(too_large(self, vocab_size))
+        tokenizer = copy(self)
+        tokenizer.vocab_size = min(self.vocab_size, vocab_size)
+        if tokenizer.bos is not None and tokenizer.bos >= vocab_size:
+            tokenizer.bos = None
+        return tokenizer
+
     def _encode_text(self, document: Document) -> tuple[Tokens, Tokens]:
         text = decode_utf8(document)
         ids = self._ids(text, document.begins) if text else []
@@ -85,6 +105,13 @@ class TableTokenizer:
         return tokens, n_bytes
 
     def _check_known(self, tokens: Tokens, document: Document) -> None:
+        if len(tokens) and (highest := tokens.max()) >= self.vocab_size:
+            text = self._table.decode_bytes(np.array([highest]))
+            raise ValueError(
+                f"tokens must be below the {self.vocab_size} of the model, got {highest} for "
+                f"{text!r} in {location(document)}; remove this text, or take the tokenizer that "
+                "the model was trained with"
+            )
         unknown = self._table.unknown[tokens]
         if unknown.any():
             first = int(unknown.argmax())
@@ -109,6 +136,28 @@ class TableTokenizer:
 
     def _decode(self, ids: list[int]) -> str:
         raise NotImplementedError
+
+
+def fit_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
+    """The tokenizer for a model of `vocab_size` tokens.
+
+    Tokens that were added to its vocabulary may be beyond it, as those for images are in some text
+    models. ValueError for other ids beyond it.
+    """
+    if tokenizer.vocab_size <= vocab_size:
+        return tokenizer
+    if isinstance(tokenizer, TableTokenizer):
+        return tokenizer.with_vocabulary(vocab_size)
+    raise ValueError(too_large(tokenizer, vocab_size))
+
+
+def too_large(tokenizer: Tokenizer, vocab_size: int) -> str:
+    """Error text for a tokenizer with ids beyond the vocabulary of the model."""
+    return (
+        f"tokenizer must have at most the {vocab_size} tokens of the model, got "
+        f"{tokenizer.vocab_size} in {tokenizer.name}; name the tokenizer that the model was "
+        "trained with"
+    )
 
 
 def decode_utf8(document: Document) -> str:

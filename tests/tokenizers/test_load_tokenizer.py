@@ -386,8 +386,8 @@ SAVE = "save it with PreTrainedTokenizerFast.save_pretrained"
     ("name", "content", "options", "text"),
     [
         ("t.json", None, {}, "tokenizer must be a file, got {p}; check the path"),
-        ("t.txt", "x", {}, "tokenizer must be bytes, a .json, a .model or a folder, got {p}; check "
-                           "the path"),
+        ("t.txt", "x", {}, "tokenizer must be bytes, a .json, a .model, a .tiktoken or a folder, "
+                           "got {p}; check the path"),
         ("t.json", '{"model', {}, "tokenizer must be JSON, got {p} (Unterminated string starting "
                                   "at: line 1 column 2 (char 1)); check that it is complete"),
         ("t.json", "[]", {}, HF_FILE + ", which names no model; " + SAVE),
@@ -418,7 +418,7 @@ def test_refused_folders_and_settings(tmp_path):
     with pytest.raises(ValueError) as error:
         load_tokenizer(tmp_path)
     assert str(error.value) == (
-        "the folder must hold tokenizer.json or tokenizer.model, got neither in "
+        "the folder must hold tokenizer.json, tokenizer.model or vocab.json, got none in "
         f"{tmp_path}; name the tokenizer's file with --tokenizer"
     )
     write(tmp_path / "tokenizer.json", letters())
