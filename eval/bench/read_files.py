@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.data.arrays import SHARD_HEADER, SHARD_MAGIC, SHARD_VERSION
 from eval.data.cuts import pieces
 from eval.data.open_data import open_data
+from eval.data.token_formats import HEADER, SHARDS
 from eval.models.load_model import load_demo
 from eval.scoring.tokenized import encode
 from eval.tokenizers.base import Tokenizer
@@ -109,8 +109,8 @@ def write_shard(rows: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Pat
     if tokenizer.bos is None or tokenizer.vocab_size > SHARD_IDS:
         return {}
     tokens = np.concatenate(parts).astype("<u2")
-    header = np.zeros(SHARD_HEADER, "<i4")
-    header[:3] = SHARD_MAGIC, SHARD_VERSION, len(tokens)
+    header = np.zeros(HEADER, "<i4")
+    header[:3] = 20240520, SHARDS[20240520][0], len(tokens)
     path = folder / f"text{SHARD}"
     path.write_bytes(header.tobytes() + tokens.tobytes())
     return {SHARD: path}

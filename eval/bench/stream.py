@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.data.arrays import read_shard
 from eval.data.document import Document
 from eval.data.text import read_documents
+from eval.data.token_formats import read_shard
 from eval.models.load_model import load_demo
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.candidates.match_model import MatchModel

@@ -14,11 +14,13 @@ class DataHash:
 
     A document of text contributes its raw bytes, their number as 8 little-endian bytes, and ``B``;
     a document of tokens contributes its ids as 8 little-endian bytes each, their number, and ``T``.
+    Numbers of raw bytes that come with the tokens are hashed apart, and close the hash after ``S``.
     Two documents therefore never hash like their concatenation, nor text like tokens.
     """
 
     def __init__(self) -> None:
-        self._digest = hashlib.sha256()
+        self._digest, self._sizes = hashlib.sha256(), hashlib.sha256()
+        self._has_sizes = False
         self._end = b""  # the length and unit that close the current document
         self._size = 0
 
@@ -36,6 +38,9 @@ class DataHash:
             raise ValueError(
                 f"document must have raw bytes or tokens, got neither in {document.name}; give one"
             )
+        if document.token_bytes is not None:
+            self._sizes.update(_ids(document.token_bytes))
+            self._has_sizes = True
         self._digest.update(content)
         self._size += size
         self._end = self._size.to_bytes(8, "little") + unit
@@ -44,6 +49,8 @@ class DataHash:
         """64 hex digits of all documents so far; the last one is taken as complete."""
         digest = self._digest.copy()
         digest.update(self._end)
+        if self._has_sizes:
+            digest.update(b"S" + self._sizes.digest())
         return digest.hexdigest()
 
 

@@ -2,12 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.columns import encode
 from eval.data.cuts import pieces
+
+
+class Opening(Enum):
+    """What stands before the first token of a document."""
+
+    BOS = "bos"  # a BOS token; one is put there where the data have none
+    END = "end"  # the token that ends the document before: all documents are one stream as it is
+    NOTHING = "nothing"  # the text begins in the middle: the first token is context only
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +41,8 @@ class Document:
         The error text of a row that cannot be read; the document then has neither bytes nor tokens.
     n_left : int
         Bytes of the later pieces, if `offset` is that of the end of the whole document.
+    opening : Opening
+        What stands before its first token; the same in all its pieces.
     """
 
     name: str
@@ -42,6 +53,7 @@ class Document:
     offset: int = 0
     problem: str | None = None
     n_left: int = 0
+    opening: Opening = Opening.BOS
 
 
 class Documents:

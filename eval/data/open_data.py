@@ -38,7 +38,10 @@ def open_data(
     split: str | None = None,
     bos: int | None = None,
     vocab_size: int | None = None,
+    token_dtype: str | None = None,
+    document_end: int | None = None,
     token_bytes: str | Sequence[str] | None = None,
+    token_bytes_per: str | None = None,
     skip_empty: bool = False,
     on_bad_row: str = ERROR,
     download: bool = False,
@@ -70,8 +73,15 @@ def open_data(
         The token that begins a document in token files.
     vocab_size : int, optional
         V. Token ids must be below it.
+    token_dtype : str, optional
+        Dtype of token files without a header, such as ``uint16``; all paths are then token files.
+    document_end : int, optional
+        The token that ends a document in token files; it is scored.
     token_bytes : str or sequence of str, optional
         A side-car file for each token file: the number of raw bytes of each token, 0 for `bos`.
+        Or one file with the number of raw bytes of each of the V ids.
+    token_bytes_per : str, optional
+        ``token`` or ``id``: which of the two `token_bytes` is. Default: by its length.
     skip_empty : bool
         Skip empty documents. Otherwise an empty document is an error.
     on_bad_row : str
@@ -91,8 +101,8 @@ def open_data(
     sources = list_sources(data)
     paths = [source for source in sources if isinstance(source, str)]
     refuse_repeats(paths)
-    if format == AUTO and any(map(is_tokens, paths)):
-        if len(paths) < len(sources) or not all(map(is_tokens, paths)):
+    if has_tokens(sources, format, token_dtype):
+        if len(paths) < len(sources) or not (token_dtype or all(map(is_tokens, paths))):
             raise ValueError(
                 "data must be all text or all tokens, got both in "
                 f"{', '.join(map(name_of, sources))}; score them in separate runs"
@@ -100,18 +110,33 @@ def open_data(
         refuse_split(split, paths[0])
         refuse_column([], column, paths[0])
         sidecars = [token_bytes] if isinstance(token_bytes, str) else list(token_bytes or ())
-        tokens = TokenFiles(paths, bos=bos, vocab_size=vocab_size, token_bytes=sidecars)
-        return CheckedData(tokens, skip_empty=skip_empty, on_bad_row=on_bad_row)
-    if token_bytes is not None:
-        raise ValueError(
-            f"token bytes go with token files, got them with {name_of(sources[0])}; leave them out"
+        tokens = TokenFiles(
+            paths,
+            bos=bos,
+            vocab_size=vocab_size,
+            token_dtype=token_dtype,
+            document_end=document_end,
+            token_bytes=sidecars,
+            token_bytes_per=token_bytes_per,
         )
+        return CheckedData(tokens, skip_empty=skip_empty, on_bad_row=on_bad_row)
+    for name, value in (("token bytes", token_bytes), ("document_end", document_end)):
+        if value is not None:
+            raise ValueError(
+                f"{name} goes with token files, got it with {name_of(sources[0])}; leave it out"
+            )
     parts = [open_source(source, format, column, split, download=download) for source in sources]
     formats = [part.format for part in parts if isinstance(part, FileData)]
     if len(formats) == len(parts) and None not in formats:
         refuse_column([str(one) for one in formats], column, ", ".join(paths))
     whole = parts[0] if len(parts) == 1 else ConcatenatedData(parts)
     return CheckedData(whole, skip_empty=skip_empty, on_bad_row=on_bad_row)
+
+
+def has_tokens(sources: Sequence[Any], format_: str = AUTO, token_dtype: str | None = None) -> bool:
+    """Whether some of the sources are token files, by their names or because a dtype is given."""
+    is_named = any(isinstance(source, str) and is_tokens(source) for source in sources)
+    return token_dtype is not None or (format_ == AUTO and is_named)
 
 
 def as_data(data: Any, tokens: Vocabulary) -> Data:

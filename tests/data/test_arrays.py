@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.data.arrays import open_integers, open_logits, read_shard, read_tokens
+from eval.data.arrays import open_logits
+from eval.data.token_formats import open_integers, read_shard, read_tokens
 
 
 def shard(path, tokens, **header):
@@ -27,9 +28,11 @@ def test_a_shard_is_read(tmp_path):
     ("header", "text"),
     [
         ({"magic": 1},
-         "shard must begin with 20240520, 1, got [1, 1] in {p}; name a token shard"),
+         "shard must begin with 20240520, 1, or 20240801, 7, got [1, 1] in {p}; name the dtype of "
+         "a file without a header with --token-dtype, such as uint16"),
         ({"version": 2},
-         "shard must begin with 20240520, 1, got [20240520, 2] in {p}; name a token shard"),
+         "shard must begin with 20240520, 1, or 20240801, 7, got [20240520, 2] in {p}; name the "
+         "dtype of a file without a header with --token-dtype, such as uint16"),
         ({"n": 4}, "shard of 4 tokens must have 1032 bytes, got 1030 in {p}; it is cut short or "
                    "damaged"),
         ({"n": -1}, "shard must hold at least one token, got -1 in {p}; leave it out"),

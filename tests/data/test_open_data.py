@@ -87,7 +87,7 @@ def test_token_files_are_one_stream(inside):
     write_shard(inside / "a_bytes.bin", [0, 2, 3])
     np.save(inside / "b_bytes.npy", np.array([4, 0, 5]))
     data = open_data(["a.bin", "b.npy"], bos=1, token_bytes=["a_bytes.bin", "b_bytes.npy"])
-    assert (data.name, data.size) == ("a.bin, b.npy", 6)
+    assert (data.name, data.size) == ("a.bin, b.npy bytes a_bytes.bin, b_bytes.npy", 6)
     rows = [(d.name, d.tokens.tolist(), d.token_bytes.tolist(), d.begins, d.offset) for d in data]
     assert rows == [
         ("a.bin:1", [5, 6], [2, 3], True, 3),
@@ -192,7 +192,7 @@ CASES = {
         lambda p: None,
         ["a.txt"],
         {"token_bytes": "s.bin"},
-        "token bytes go with token files, got them with a.txt; leave them out",
+        "token bytes goes with token files, got it with a.txt; leave it out",
     ),
     "split of a file": (
         lambda p: write(p / "a.txt", b"x"),
@@ -211,19 +211,21 @@ CASES = {
         lambda p: write_shard(p / "a.bin", [1, 2], magic=20240521),
         ["a.bin"],
         {},
-        "shard must begin with 20240520, 1, got [20240521, 1] in a.bin; name a token shard",
+        "shard must begin with 20240520, 1, or 20240801, 7, got [20240521, 1] in a.bin; name the "
+        "dtype of a file without a header with --token-dtype, such as uint16",
     ),
     "wrong version": (
         lambda p: write_shard(p / "a.bin", [1, 2], version=2),
         ["a.bin"],
         {},
-        "shard must begin with 20240520, 1, got [20240520, 2] in a.bin; name a token shard",
+        "shard must begin with 20240520, 1, or 20240801, 7, got [20240520, 2] in a.bin; name the "
+        "dtype of a file without a header with --token-dtype, such as uint16",
     ),
     "short header": (
         lambda p: write_shard(p / "a.bin", [1, 2], n_bytes=1000),
         ["a.bin"],
         {},
-        "shard must begin with 20240520, 1, got [20240520, 1] in a.bin; name a token shard",
+        "shard of 0 tokens must have 1024 bytes, got 1000 in a.bin; it is cut short or damaged",
     ),
     "truncated shard": (
         lambda p: write_shard(p / "a.bin", [1, 2], n=3),
@@ -273,7 +275,7 @@ CASES = {
         "tokens that begin documents",
     ),
     "one side-car for two": (
-        lambda p: None,
+        lambda p: [write_shard(p / name, [1, 2]) for name in ("a.bin", "b.bin", "s.bin")],
         ["a.bin", "b.bin"],
         {"token_bytes": "s.bin"},
         "token bytes must be one file for each token file, got 1 for 2; pass them in the same "

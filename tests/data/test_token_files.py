@@ -140,7 +140,10 @@ CASES = {
         "bos must be a token in [0, 8), got 8; leave it out if no token begins a document",
     ),
     "side-car for some": (
-        lambda p: TokenFiles(["a.bin", "b.bin"], token_bytes=["c.bin"]),
+        lambda p: TokenFiles(
+            [write_array(p / "a.npy", [1]), write_array(p / "b.npy", [1])],
+            token_bytes=[write_array(p / "c.npy", [1])],
+        ),
         "token bytes must be one file for each token file, got 1 for 2; pass them in the same "
         "order",
     ),

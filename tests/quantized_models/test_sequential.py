@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from eval.data.arrays import read_shard
+from eval.data.token_formats import read_shard
 from eval.models.load_model import load_model
 from quant import (
     GptqConfig,
