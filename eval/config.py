@@ -1,5 +1,6 @@
 """The options of a run: dataclasses that Python, the command line and TOML files share."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -25,11 +26,13 @@ AUTO, TEXT, BYTES = "auto", "text", "bytes"
 TABLES = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
 FORMATS = (AUTO, TEXT, BYTES, *TABLES)
 ERROR, SKIP = "error", "skip"  # --on-bad-row
+DEMO = "demo"  # --model, if it is left out
 MAX_FILE = 1 << 20  # bytes of a TOML file
 # Options that name files and folders: ~ is the home directory.
 PATHS = {
     "model", "data", "tokenizer", "quantized", "token_bytes", "out", "checkpoint", "calibrate",
 }  # fmt: skip
+NUMBER = re.compile(r"-?[0-9]{1,19}")
 SHORT = Repr()  # shows the beginning of a long or nested value
 SHORT.maxstring = 200
 
@@ -92,6 +95,14 @@ class ScoreConfig:
         "N",
         least=1,
     )
+    bos: int | str | None = option(
+        None,
+        "token before each document, by its id or text; none: the first token of a document is "
+        "context only and not scored (the tokenizer's own)",
+        "ID",
+        least=0,
+    )
+    token_check: bool = option(True, "check that token files can have been made by the tokenizer")
     batch: int = option(8, "windows of a forward pass", "N", least=1)
     logits_memory: str | int | None = option(
         None,
@@ -117,10 +128,10 @@ class ScoreConfig:
 class RunConfig(ScoreConfig):
     """A run of ``ngrammix score``: how to score, the model, the data and the output."""
 
-    model: str = option(
-        "demo",
+    model: str | None = option(
+        None,
         "demo; none (the cache alone, on raw bytes); a Hugging Face directory or name; or "
-        "package.module:factory",
+        "package.module:factory (demo for text; token files need it named)",
         "MODEL",
     )
     data: tuple[str, ...] = option(
@@ -131,7 +142,16 @@ class RunConfig(ScoreConfig):
         "DATA",
     )
     tokenizer: str | None = option(
-        None, "tokenizer.json, SentencePiece .model, or bytes (the model's own)", "FILE"
+        None,
+        "tokenizer.json, SentencePiece .model, tiktoken file, vocab.json with merges.txt beside "
+        "it, a folder with one, bytes, or none (tokens with --token-bytes; the model's own)",
+        "FILE",
+    )
+    pre_tokenizer: str | None = option(
+        None,
+        "how a tiktoken file or a vocab.json splits text into words: gpt2, cl100k, o200k, llama3 "
+        "or qwen (that of its model)",
+        "NAME",
     )
     quantized: str | None = option(
         None, "replace the weights of the model by those that ngrammix quantize wrote", "DIR"
@@ -145,11 +165,22 @@ class RunConfig(ScoreConfig):
     split: str | None = option(
         None, "split of a data set, or rows of it such as train[:100]", "NAME"
     )
-    bos: int | None = option(
-        None, "token that begins a document (the tokenizer's own)", "ID", least=0
+    token_dtype: str | None = option(
+        None, "dtype of token files without a header, such as uint16", "DTYPE"
     )
+    document_end: int | str | None = option(
+        None, "token of token files that ends a document and is scored, by its id or text", "ID",
+        least=0,
+    )  # fmt: skip
     token_bytes: str | None = option(
-        None, "number of raw bytes of each token of --data: a .bin or .npy file", "FILE"
+        None,
+        "raw bytes of each token of --data, or of each id of the vocabulary: a .bin or .npy file",
+        "FILE",
+    )
+    token_bytes_per: str | None = option(
+        None,
+        "token or id: what --token-bytes counts for (by its length)",
+        choices=("token", "id"),
     )
     skip_empty: bool = option(False, "skip empty documents")
     on_bad_row: str = option(
@@ -207,12 +238,14 @@ def check_value(option: Field[Any], hint: Any, value: Any) -> Any:
     if not is_right:
         raise ValueError(f"{name} must be {wanted}, got {SHORT.repr(value)}; correct the option")
     choices, least = option.metadata.get("choices"), option.metadata.get("least")
-    if choices and value not in choices:
+    if least is not None and isinstance(value, str) and NUMBER.fullmatch(value):
+        value = int(value)  # an id, on the command line, where the option takes text too
+    if choices and value is not None and value not in choices:
         raise ValueError(
             f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}; "
-            f"leave it out for {option.default}"
+            f"leave it out for {option.default or 'the default'}"
         )
-    if least is not None and value is not None and value < least:
+    if least is not None and isinstance(value, int) and value < least:
         raise ValueError(f"{name} must be >= {least}, got {value}; leave it out for the default")
     return value
 

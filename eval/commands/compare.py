@@ -49,6 +49,10 @@ def make_source(arguments: argparse.Namespace, config: RunConfig) -> Source:
         raise ValueError(
             "--logits needs --tokens, got none; name the file of the tokens that they are for"
         )
+    if isinstance(config.bos, str):
+        raise ValueError(
+            f"--bos must be an id with --logits, got {config.bos!r}; no tokenizer tells its id"
+        )
     return SavedSource(
         arguments.logits,
         arguments.tokens,

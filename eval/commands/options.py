@@ -13,11 +13,12 @@ from eval.config import QuantizeConfig, RunConfig, ScoreConfig
 # The groups of --help in their order: title, and the options in theirs.
 GROUPS = {
     "model": (
-        "model", "tokenizer", "quantized", "device", "dtype", "download", "trust_remote_code",
-        "allow_probabilities",
+        "model", "tokenizer", "pre_tokenizer", "quantized", "device", "dtype", "download",
+        "trust_remote_code", "allow_probabilities",
     ),
-    "data": (
-        "data", "format", "column", "split", "bos", "token_bytes", "skip_empty", "on_bad_row",
+    "data": ("data", "format", "column", "split", "bos", "skip_empty", "on_bad_row"),
+    "token files": (
+        "token_dtype", "document_end", "token_bytes", "token_bytes_per", "token_check",
     ),
     "windows": ("windows", "context", "stride", "batch", "logits_memory", "limit"),
     "cache and mixer": ("mixer", "order", "memory_limit", "threads"),
@@ -28,15 +29,16 @@ GROUPS = {
 # Options of ``score`` that ``compare`` has with --data and with --logits, and those with --data.
 WITH_BOTH = ("order", "memory_limit", "bos", "allow_probabilities")
 WITH_DATA = (
-    "model", "tokenizer", "windows", "context", "stride", "batch", "logits_memory", "limit",
-    "format", "column", "split", "token_bytes", "skip_empty", "on_bad_row", "device", "dtype",
+    "model", "tokenizer", "pre_tokenizer", "windows", "context", "stride", "batch",
+    "logits_memory", "limit", "format", "column", "split", "token_dtype", "document_end",
+    "token_bytes", "token_bytes_per", "token_check", "skip_empty", "on_bad_row", "device", "dtype",
     "download", "trust_remote_code",
 )  # fmt: skip
 # Options of ``quantize`` beside its own, and options of ``score`` that ``pipeline`` lacks.
 OF_QUANTIZE = (
-    "model", "tokenizer", "bos", "context", "format", "column", "split", "device", "dtype",
-    "download", "trust_remote_code", "recipe", "calibrate", "calibration_tokens", "seed", "codec",
-    "out",
+    "model", "tokenizer", "pre_tokenizer", "bos", "context", "format", "column", "split",
+    "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code", "recipe",
+    "calibrate", "calibration_tokens", "seed", "codec", "out",
 )  # fmt: skip
 NOT_OF_PIPELINE = ("quantized", "out", "checkpoint", "checkpoint_every", "log")
 

@@ -105,7 +105,7 @@ def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> 
     data = load_calibration(config, tokenizer)
     reader = ScoreConfig(
         windows="stream", context=config.context, stride=config.context or model.context,
-        limit=config.calibration_tokens, batch=BATCH,
+        limit=config.calibration_tokens, batch=BATCH, bos=config.bos,
     )  # fmt: skip
     shape = make_window_shape(reader, model, tokenizer)
     batches: list[Tokens] = []

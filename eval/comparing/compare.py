@@ -9,7 +9,6 @@ from eval.comparing.result import ComparisonResult, make_comparison_result
 from eval.comparing.sources import TextSource
 from eval.config import ScoreConfig
 from eval.models.base import Model
-from eval.tokenizers.base import Tokenizer
 
 
 def compare(
@@ -18,7 +17,7 @@ def compare(
     mixers: Sequence[str] = DEFAULT,
     config: ScoreConfig | None = None,
     *,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Any = None,
     progress: bool = False,
 ) -> ComparisonResult:
     """Figures of each mixer on the same tokens and logits, with paired standard errors.
@@ -35,8 +34,8 @@ def compare(
     config : ScoreConfig, optional
         Order, memory limit, windows and number of documents, as for `eval.score`; its `mixer` is
         not used.
-    tokenizer : Tokenizer, optional
-        Default: the model's own.
+    tokenizer : Tokenizer, path or object, optional
+        See `load_tokenizer`. Default: the model's own.
     progress : bool
         Show a progress bar on stderr.
 

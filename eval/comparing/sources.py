@@ -8,15 +8,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from eval.config import ScoreConfig
-from eval.data.arrays import open_logits, read_tokens
+from eval.data.arrays import open_logits
 from eval.data.data_hash import tokens_sha256
 from eval.data.open_data import as_data
+from eval.data.token_formats import read_tokens
 from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.forward import scored_blocks
 from eval.scoring.windows import make_window_shape
-from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.choose import choose_tokenizer
 from eval.types import Floats, Tokens
 from ngrammix.logits import check_no_probabilities
 
@@ -71,8 +72,8 @@ class TextSource:
         Reads windows of its context length.
     config : ScoreConfig, optional
         Its `windows`, `context`, `stride` and `limit` choose the windows.
-    tokenizer : Tokenizer, optional
-        Default: the model's own.
+    tokenizer : Tokenizer, path or object, optional
+        See `load_tokenizer`. Default: the model's own.
 
     Raises
     ------
@@ -87,11 +88,10 @@ class TextSource:
         data: Any,
         model: Model,
         config: ScoreConfig | None = None,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Any = None,
     ) -> None:
-        tokenizer = model.tokenizer if tokenizer is None else tokenizer
-        self._tokenizer = tokenizer
         self._config = config = ScoreConfig() if config is None else config
+        self._tokenizer = tokenizer = choose_tokenizer(model, tokenizer, config.bos)
         self._shape = make_window_shape(config, model, tokenizer)
         data = as_data(data, tokenizer)
         self._feed = BatchStream(data, tokenizer, config, self._shape)

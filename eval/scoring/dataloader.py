@@ -9,7 +9,13 @@ from eval.data.data_hash import DataHash
 from eval.data.document import Document
 from eval.scoring.batch import Batch, batches
 from eval.scoring.encodable import encodable
-from eval.scoring.tokenized import TokenizedPiece, encode, first_tokens, join_documents
+from eval.scoring.tokenized import (
+    ContextOnly,
+    TokenizedPiece,
+    encode,
+    first_tokens,
+    join_documents,
+)
 from eval.scoring.windows import WindowShape, cut, windows
 from eval.tokenizers.base import Tokenizer
 
@@ -26,7 +32,13 @@ class BatchStream:
     config : ScoreConfig
         Its `windows` and `limit` choose the tokens.
     shape : WindowShape
-        Sizes of windows and batches.
+        Sizes of windows and batches, and the BOS.
+
+    Attributes
+    ----------
+    context_only : ContextOnly
+        Counts the tokens of the last iteration that are not scored, because no BOS stands before
+        them.
     """
 
     def __init__(
@@ -35,6 +47,7 @@ class BatchStream:
         self._data, self._tokenizer = data, tokenizer
         self._config, self._shape = config, shape
         self._hash = DataHash()
+        self.context_only = ContextOnly()
 
     @property
     def sha256(self) -> str:
@@ -48,10 +61,11 @@ class BatchStream:
 
     def pieces(self) -> Iterator[TokenizedPiece]:
         """The tokens of the data set, read from the beginning."""
-        self._hash = DataHash()
-        pieces = encode(self._documents(), self._tokenizer)
+        self._hash, self.context_only = DataHash(), ContextOnly()
+        pieces = encode(self._documents(), self._tokenizer, token_check=self._config.token_check)
         if self._config.windows == "stream":
             pieces = join_documents(pieces, self._shape.bos)
+        pieces = self.context_only.remove(pieces, has_bos=self._shape.bos is not None)
         return pieces if self._config.limit is None else first_tokens(pieces, self._config.limit)
 
     def batches(self, pieces: Iterable[TokenizedPiece]) -> Iterator[Batch]:

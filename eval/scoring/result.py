@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from eval.data.checked import Skipped
+from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.tables import align, sign
 
@@ -18,10 +18,11 @@ SIGNED = ("model", "tokenizer", "windows", "context", "stride", "limit", "order"
 class Result:
     """Every figure of a score and every condition that affects it: the keys of ``result.json``.
 
-    `bpb` is the mixture's, or that of model or cache if there is no mixture. Figures that do not
-    apply are None. Standard errors are in bits per byte; that of the bits saved is paired. Copied
-    bytes lie inside n-grams of `order` tokens that occurred earlier in the stream; the others are
-    novel. Seconds are wall time: stages overlap, and the total excludes compiling.
+    `bpb` is the mixture's, or that of model or cache if there is no mixture. Tokens that are
+    context only, because no BOS stands before them, are in no figure but their own. Figures that
+    do not apply are None. Standard errors are in bits per byte; that of the bits saved is paired.
+    Copied bytes lie inside n-grams of `order` tokens that occurred earlier in the stream; the
+    others are novel. Seconds are wall time: stages overlap, and the total excludes compiling.
     """
 
     bpb: float | None
@@ -43,6 +44,8 @@ class Result:
     documents: int
     rows_skipped: int
     first_skipped: str | None
+    tokens_context_only: int
+    bytes_context_only: int
     bytes_copied: int | None
     bpb_copied: float | None
     bpb_novel: float | None
@@ -56,6 +59,8 @@ class Result:
     windows: str
     context: int | None
     stride: int | None
+    bos: int | None
+    token_check: bool
     batch: int
     logits_memory: int | None
     limit: int | None
@@ -130,6 +135,11 @@ class Result:
                 f"{self.rows_skipped:,} bad rows are skipped and not in any figure, the first: "
                 f"{self.first_skipped}"
             )
+        if self.tokens_context_only:
+            remarks.append(
+                f"context only: {self.tokens_context_only:,} tokens without a BOS before them "
+                f"begin documents; they and their {self.bytes_context_only:,} bytes are not counted"
+            )
         remarks.append(
             f"standard errors by {self.standard_error_unit}; compiling or loading the kernels took "
             f"{self.seconds_compile:.1f} s more"
@@ -141,20 +151,20 @@ class Result:
         return f"{self.signature} = {bpb}"
 
 
-def make_result(
-    run: Run, data_sha256: str, skipped: Skipped, conditions: Mapping[str, Any]
-) -> Result:
-    """The result of a finished run under its conditions."""
+def make_result(run: Run, stream: BatchStream, conditions: Mapping[str, Any]) -> Result:
+    """The result of a finished run of the stream under its conditions."""
     figures, mixer, cache = run.metrics.compute(), run.scorer.mixer, run.scorer.cache
     conditions = dict(conditions) | {
-        "data_sha256": data_sha256,
-        "rows_skipped": skipped.count,
-        "first_skipped": skipped.first,
+        "data_sha256": stream.sha256,
+        "rows_skipped": stream.skipped.count,
+        "first_skipped": stream.skipped.first,
     }
     total = run.seconds["total"]
     return Result(
         **figures,
         **conditions,
+        tokens_context_only=stream.context_only.n_tokens,
+        bytes_context_only=stream.context_only.n_bytes,
         regret_bits=None if mixer is None else mixer.regret_bits,
         bound_bits=None if mixer is None else mixer.bound_bits,
         ngrams_evicted=0 if cache is None else sum(cache.stats()["evicted"]),
@@ -182,6 +192,7 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         **{name: conditions[name] for name in ("limit", "order", "mixer")},
         "memory": conditions["memory_limit"],
         "probabilities": "allowed" if conditions["allow_probabilities"] else None,
+        "token-check": None if conditions["token_check"] else "off",
         "version": version("ngrammix"),
     }
     return sign("BPB", shown)

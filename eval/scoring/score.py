@@ -34,7 +34,7 @@ from eval.scoring.stopping import kept
 from eval.scoring.windows import WindowShape, make_window_shape
 from eval.tables import versions
 from eval.tokenizers.base import Tokenizer
-from eval.tokenizers.byte_tokenizer import ByteTokenizer
+from eval.tokenizers.choose import choose_tokenizer
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import as_bytes
 from ngrammix.mixer import Mixer
@@ -50,7 +50,7 @@ def score(
     data: Any,
     config: ScoreConfig | None = None,
     *,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Any = None,
     out: Path | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -69,8 +69,8 @@ def score(
         ``datasets``, `Documents`, or a list of them.
     config : ScoreConfig, optional
         How to score.
-    tokenizer : Tokenizer, optional
-        Default: the model's own; without a model, bytes.
+    tokenizer : Tokenizer, path or object, optional
+        See `load_tokenizer`. Default: the model's own; without a model, bytes.
     out : Path, optional
         Existing folder for ``tokens.csv`` and ``documents.csv``.
     checkpoint : Path, optional
@@ -112,7 +112,7 @@ def score_with(
     data: Any,
     config: ScoreConfig,
     *,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Any = None,
     out: Path | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -121,8 +121,7 @@ def score_with(
     progress: bool = False,
 ) -> Result:
     """`score` with the forward passes run by `forward`, such as on several ranks."""
-    if tokenizer is None:
-        tokenizer = ByteTokenizer() if model is None else model.tokenizer
+    tokenizer = choose_tokenizer(model, tokenizer, config.bos)
     data = as_data(data, tokenizer)
     shape = make_window_shape(config, model, tokenizer)
     stream = BatchStream(data, tokenizer, config, shape)
@@ -159,7 +158,7 @@ def score_with(
                 save()
         run.finish()
         shown.show(run, 1.0, at_end=True)
-    return make_result(run, stream.sha256, stream.skipped, conditions)
+    return make_result(run, stream, conditions)
 
 
 def replay(run: Run, batches: Iterator[Batch], position: int) -> None:
@@ -235,7 +234,8 @@ def run_conditions(
     """Every condition that changes a figure; a resumed run must have the same ones."""
     conditions = {field.name: getattr(config, field.name) for field in fields(ScoreConfig)}
     conditions |= {
-        "context": shape.context, "stride": shape.stride, "logits_memory": shape.logits_memory,
+        "context": shape.context, "stride": shape.stride, "bos": tokenizer.bos,
+        "logits_memory": shape.logits_memory,
     }  # fmt: skip
     if config.memory_limit is not None:
         conditions["memory_limit"] = as_bytes(config.memory_limit)

@@ -1,12 +1,13 @@
 """TokenizedPiece: tokens of documents, with the number of raw bytes that each one stands for."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.data.document import Document
+from eval.data.document import Document, Opening
 from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.origin import OriginCheck, check_encoded
 from eval.types import Bools, Tokens
 
 
@@ -28,6 +29,10 @@ class TokenizedPiece:
         The text of the tokens; None where only ids are available.
     start, offset : float
         Where the tokens begin and end in the data, in the unit of `Document.offset`.
+    opening : Opening
+        What stands before the first token of its document.
+    lead : int or None
+        The token before the first one, which is context only; None: the BOS.
     """
 
     tokens: Tokens
@@ -38,13 +43,23 @@ class TokenizedPiece:
     raw: bytes | None = None
     start: float = 0
     offset: float = 0
+    opening: Opening = Opening.BOS
+    lead: int | None = None
 
 
-def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[TokenizedPiece]:
-    """One piece for each document; ValueError if the tokens do not account for every byte."""
+def encode(
+    documents: Iterable[Document], tokenizer: Tokenizer, *, token_check: bool = True
+) -> Iterator[TokenizedPiece]:
+    """One piece for each document; ValueError if the tokens do not account for every byte.
+
+    With `token_check` also if the tokens of the data cannot be those of the tokenizer.
+    """
+    origin = OriginCheck(tokenizer, is_on=token_check)
     start: float = 0
     for document in documents:
+        origin.check(document)
         tokens, n_bytes = tokenizer.encode(document)
+        check_encoded(tokens, n_bytes, tokenizer, document)
         begins = np.zeros(len(tokens), np.bool_)
         begins[:1] = document.begins
         names = (document.name,) if document.begins else ()
@@ -53,27 +68,72 @@ def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Toke
             n_bytes_here = len(document.raw or b"")
             end = start + (end - start) * n_bytes_here / (n_bytes_here + document.n_left)
         yield TokenizedPiece(
-            tokens, n_bytes, begins, document.begins, names, document.raw, start, end
-        )
+            tokens, n_bytes, begins, document.begins, names, document.raw, start, end,
+            document.opening,
+        )  # fmt: skip
         start = end
 
 
-def join_documents(pieces: Iterable[TokenizedPiece], bos: int) -> Iterator[TokenizedPiece]:
-    """All documents as one, with `bos`, a scored token of 0 bytes, between them."""
+def join_documents(pieces: Iterable[TokenizedPiece], bos: int | None) -> Iterator[TokenizedPiece]:
+    """All documents as one, with `bos`, a scored token of 0 bytes, between them.
+
+    Documents that their own last token ends follow one another as they are, and the first token of
+    the stream is then context only.
+    """
     for i, piece in enumerate(pieces):
-        if not piece.is_context_start or i == 0:
+        if not piece.is_context_start:
             yield piece
-            continue
-        yield TokenizedPiece(
-            np.concatenate([[bos], piece.tokens]),
-            np.concatenate([[0], piece.n_bytes]),
-            np.concatenate([[True], np.zeros_like(piece.begins)]),
-            False,
-            piece.names,
-            piece.raw,
-            piece.start,
-            piece.offset,
-        )
+        elif i == 0:
+            is_bare = piece.opening is not Opening.BOS
+            yield replace(piece, opening=Opening.NOTHING if is_bare else Opening.BOS)
+        elif bos is None or piece.opening is Opening.END:
+            yield replace(piece, is_context_start=False)
+        else:
+            first = np.array([bos]), np.array([0]), np.array([True])
+            parts = piece.tokens, piece.n_bytes, np.zeros_like(piece.begins)
+            tokens, n_bytes, begins = (
+                np.concatenate(pair) for pair in zip(first, parts, strict=True)
+            )
+            yield replace(
+                piece, tokens=tokens, n_bytes=n_bytes, begins=begins, is_context_start=False
+            )
+
+
+class ContextOnly:
+    """Takes the first token of a context away where no BOS stands before it, and counts these.
+
+    Attributes
+    ----------
+    n_tokens, n_bytes : int
+        Tokens that are context only so far, and their bytes.
+    """
+
+    def __init__(self) -> None:
+        self.n_tokens = self.n_bytes = 0
+
+    def remove(
+        self, pieces: Iterable[TokenizedPiece], *, has_bos: bool
+    ) -> Iterator[TokenizedPiece]:
+        """The pieces without these tokens; `has_bos`: a BOS is put before the other contexts."""
+        lead: int | None = None
+        names: tuple[str, ...] = ()
+        has_lost = False  # whether the first token of this context was taken away
+        is_first = False  # whether no token of it has been yielded since
+        for piece in pieces:
+            if piece.is_context_start:
+                has_lost = has_bos and piece.opening is not Opening.NOTHING
+                is_first = not has_lost
+            if not has_lost and len(piece.tokens):
+                head, piece = split(piece, 1)
+                has_lost, lead, names = True, int(head.tokens[0]), head.names
+                self.n_tokens, self.n_bytes = self.n_tokens + 1, self.n_bytes + int(head.n_bytes[0])
+            if is_first and len(piece.tokens):
+                begins = piece.begins.copy()
+                names = piece.names if begins[0] else names + piece.names
+                begins[0], is_first = True, False
+                piece = replace(piece, begins=begins, names=names, lead=lead, is_context_start=True)
+            if len(piece.tokens) or not is_first:
+                yield piece
 
 
 def first_tokens(pieces: Iterable[TokenizedPiece], limit: int) -> Iterator[TokenizedPiece]:
@@ -90,15 +150,14 @@ def concatenate(a: TokenizedPiece, b: TokenizedPiece) -> TokenizedPiece:
     """One piece: the tokens of `a`, then those of `b`."""
     if not len(a.tokens):
         return b
-    return TokenizedPiece(
-        np.concatenate([a.tokens, b.tokens]),
-        np.concatenate([a.n_bytes, b.n_bytes]),
-        np.concatenate([a.begins, b.begins]),
-        a.is_context_start,
-        a.names + b.names,
-        None if a.raw is None or b.raw is None else a.raw + b.raw,
-        a.start,
-        b.offset,
+    return replace(
+        a,
+        tokens=np.concatenate([a.tokens, b.tokens]),
+        n_bytes=np.concatenate([a.n_bytes, b.n_bytes]),
+        begins=np.concatenate([a.begins, b.begins]),
+        names=a.names + b.names,
+        raw=None if a.raw is None or b.raw is None else a.raw + b.raw,
+        offset=b.offset,
     )
 
 
@@ -108,24 +167,24 @@ def split(piece: TokenizedPiece, n_tokens: int) -> tuple[TokenizedPiece, Tokeniz
     raw = (None, None) if piece.raw is None else (piece.raw[:n_bytes], piece.raw[n_bytes:])
     share = min(1.0, n_tokens / max(1, len(piece.tokens)))
     middle = piece.start + (piece.offset - piece.start) * share
-    head = TokenizedPiece(
-        piece.tokens[:n_tokens],
-        piece.n_bytes[:n_tokens],
-        piece.begins[:n_tokens],
-        piece.is_context_start,
-        piece.names[:n_names],
-        raw[0],
-        piece.start,
-        middle,
+    head = replace(
+        piece,
+        tokens=piece.tokens[:n_tokens],
+        n_bytes=piece.n_bytes[:n_tokens],
+        begins=piece.begins[:n_tokens],
+        names=piece.names[:n_names],
+        raw=raw[0],
+        offset=middle,
     )
-    rest = TokenizedPiece(
-        piece.tokens[n_tokens:],
-        piece.n_bytes[n_tokens:],
-        piece.begins[n_tokens:],
-        False,
-        piece.names[n_names:],
-        raw[1],
-        middle,
-        piece.offset,
+    rest = replace(
+        piece,
+        tokens=piece.tokens[n_tokens:],
+        n_bytes=piece.n_bytes[n_tokens:],
+        begins=piece.begins[n_tokens:],
+        is_context_start=False,
+        names=piece.names[n_names:],
+        raw=raw[1],
+        start=middle,
+        lead=None,
     )
     return head, rest

@@ -10,6 +10,8 @@ from eval.models.base import Model
 from eval.models.logits_memory import bytes_a_row, keeps_rows, logits_memory
 from eval.scoring.tokenized import TokenizedPiece, concatenate, split
 from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.bos import BOS_NONE
+from eval.tokenizers.side_car import SideCarTokenizer
 from eval.types import Tokens
 
 CACHE_WINDOW = 1 << 16  # tokens of a window without a model; the cache alone needs no context
@@ -39,8 +41,9 @@ class WindowShape:
     ----------
     context, stride : int, tokens
         Longest window, and targets of each window after the first of a document.
-    bos : int
-        The token before the first target of a document.
+    bos : int or None
+        The token before the first target of a document; None: its own first token, which is then
+        no target.
     batch_size : int
         Most windows in a batch.
     max_rows : int, optional
@@ -54,7 +57,7 @@ class WindowShape:
 
     context: int
     stride: int
-    bos: int
+    bos: int | None
     batch_size: int
     max_rows: int | None = None
     keeps_rows: bool = False
@@ -73,7 +76,8 @@ def make_window_shape(
         model, the tokenizer has no BOS token, or one row of logits exceeds the memory for them.
     """
     if model is None:
-        return WindowShape(CACHE_WINDOW, CACHE_WINDOW, 0, CACHE_WINDOW, CACHE_WINDOW)
+        bos = None if config.bos == BOS_NONE else tokenizer.bos or 0
+        return WindowShape(CACHE_WINDOW, CACHE_WINDOW, bos, CACHE_WINDOW, CACHE_WINDOW)
     if tokenizer.vocab_size > model.vocab_size:
         raise ValueError(
             f"tokenizer must have at most the {model.vocab_size} tokens of {model.name}, got "
@@ -86,10 +90,12 @@ def make_window_shape(
             f"{context}; leave it out for all of them"
         )
     stride = max(1, context // 2) if config.stride is None else config.stride
-    if tokenizer.bos is None:
+    if tokenizer.bos is None and config.bos != BOS_NONE:
+        raise ValueError(no_bos(tokenizer))
+    if tokenizer.bos is not None and tokenizer.bos >= model.vocab_size:
         raise ValueError(
-            f"a document must begin with a token that is not scored, but {tokenizer.name} names "
-            "none; give its id with --bos"
+            f"--bos must be below the {model.vocab_size} tokens of the model, got {tokenizer.bos}; "
+            "pass the id of a token"
         )
     shape = WindowShape(context, check_stride(stride, context), tokenizer.bos, config.batch)
     memory, row = logits_memory(config.logits_memory, model), bytes_a_row(model)
@@ -105,6 +111,18 @@ def make_window_shape(
     )
 
 
+def no_bos(tokenizer: Tokenizer) -> str:
+    """Error text for a tokenizer without a BOS token."""
+    what = "the model has no tokenizer, and so no BOS token"
+    if not isinstance(tokenizer, SideCarTokenizer):
+        what = f"the tokenizer {tokenizer.name} has no BOS token"
+    return (
+        "a document must begin with a token that is not scored, but "
+        f"{what}; give its id with --bos, or pass --bos none: the first token of each document is "
+        "then context only"
+    )
+
+
 def check_stride(stride: int, context: int) -> int:
     """Return `stride`, or raise ValueError unless it is in 1..context."""
     if not 1 <= stride <= context:
@@ -116,12 +134,13 @@ def check_stride(stride: int, context: int) -> int:
 
 
 def windows(
-    pieces: Iterable[TokenizedPiece], context: int, stride: int, bos: int
+    pieces: Iterable[TokenizedPiece], context: int, stride: int, bos: int | None
 ) -> Iterator[Window]:
     """Windows in which every token of the stream is a target exactly once, in order.
 
-    The first window of a document begins with `bos` and has up to `context` targets. Each later
-    window has at most `stride` targets, with at least ``context - stride`` tokens before them.
+    The first window of a document begins with `bos`, or with the `lead` of its piece, and has up
+    to `context` targets. Each later window has at most `stride` targets, with at least
+    ``context - stride`` tokens before them.
     Memory holds little more than one window and one piece.
 
     Raises
@@ -130,11 +149,12 @@ def windows(
         If stride is not in 1..context.
     """
     check_stride(stride, context)
-    document = _Document(context, stride, bos)
+    first = 0 if bos is None else bos
+    document = _Document(context, stride, first)
     for piece in pieces:
         if piece.is_context_start:
             yield from document.take_windows(at_end=True)
-            document = _Document(context, stride, bos)
+            document = _Document(context, stride, first if piece.lead is None else piece.lead)
         document.append(piece)
         yield from document.take_windows(at_end=False)
     yield from document.take_windows(at_end=True)

@@ -212,8 +212,9 @@ REFUSED = [
     (["--data", "short.bin"],
      "shard of 3 tokens must have 1030 bytes, got 1028 in short.bin; it is cut short or damaged"),
     (["--data", "magic.bin"],
-     "shard must begin with 20240520, 1, got [20240521, 1] in magic.bin; name a token shard"),
-    (["--data", "shard.bin"],
+     "shard must begin with 20240520, 1, or 20240801, 7, got [20240521, 1] in magic.bin; name the "
+     "dtype of a file without a header with --token-dtype, such as uint16"),
+    (["--data", "shard.bin", "--model", "demo"],
      "token must be in [0, 1024), got 1030 at 2 of shard.bin; check that the file and the model "
      "have the same vocabulary"),
     (["--data", "floats.npy"],
@@ -257,7 +258,8 @@ REFUSED = [
      "--bos must be below the 1024 tokens of the model, got 1024; pass the id of a token"),
     (["--data", "good", "--limit", "0"], "limit must be >= 1, got 0; leave it out for the default"),
     (["--data", "good", "--tokenizer", "good"],
-     "tokenizer must be bytes, a .json, a .model or a folder, got good; check the path"),
+     "tokenizer must be bytes, a .json, a .model, a .tiktoken or a folder, got good; check the "
+     "path"),
     (["--data", "good", "--log", "paper"],
      "a log must go to wandb, mlflow or tensorboard:DIR, got 'paper'; leave it out for none"),
     (["--config", "missing.toml"], "--config must be a file, got missing.toml; check the path"),

@@ -17,8 +17,9 @@ from ngrammix.experts.choices import ALL, CHOICES
 NAMES = [field.name for field in fields(RunConfig)]
 DEFAULTS = asdict(RunConfig())
 LISTS = ("data", "log")
-FLAGS = ("allow_probabilities", "skip_empty", "download", "trust_remote_code")
-LEAST = {"context": 1, "stride": 1, "batch": 1, "limit": 1, "checkpoint_every": 1, "bos": 0}
+FLAGS = ("token_check", "allow_probabilities", "skip_empty", "download", "trust_remote_code")
+LEAST = {"context": 1, "stride": 1, "batch": 1, "limit": 1, "checkpoint_every": 1, "bos": 0,
+         "document_end": 0}  # fmt: skip
 
 words = st.text(st.characters(categories=["L", "N", "P", "Zs"]), min_size=1).filter(
     lambda word: not word.startswith("-")
@@ -29,6 +30,7 @@ VALUES = dict.fromkeys(NAMES, words) | {
     "threads": st.sampled_from([1, 2]),
     "format": st.sampled_from(FORMATS),
     "on_bad_row": st.sampled_from(["error", "skip"]),
+    "token_bytes_per": st.sampled_from(["token", "id"]),
     "order": st.integers(-9, 99),
 } | {
     name: st.integers(least, 1 << 62) for name, least in LEAST.items()
@@ -145,14 +147,13 @@ def test_help_names_every_default_that_is_a_value():
     shown = " ".join(parser.format_help().split())
     for name in NAMES:
         assert f"--{name.replace('_', '-')}" in shown
-        if DEFAULTS[name] not in (None, (), False):
+        if DEFAULTS[name] not in (None, (), False, True):
             assert f"({DEFAULTS[name]})" in shown
 
 
 def test_the_command_line_refuses_kinds_and_choices():
     for argv, text in (
         (["--order", "7.0"], "argument --order: invalid int value: '7.0'"),
-        (["--bos", "true"], "argument --bos: invalid int value: 'true'"),
         (
             ["--windows", "both"],
             "argument --windows: invalid choice: 'both' (choose from ",
@@ -197,7 +198,7 @@ WRONG = {
     "log": [("true", True)],
 }
 KINDS = {
-    "order": "int", "bos": "int", "memory_limit": "str or int", "skip_empty": "bool",
+    "order": "int", "bos": "int or str", "memory_limit": "str or int", "skip_empty": "bool",
     "windows": "str", "model": "str", "tokenizer": "str", "data": "a list of text",
     "log": "a list of text",
 }  # fmt: skip

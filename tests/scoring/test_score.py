@@ -278,11 +278,12 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         (ToyModel(), ScoreConfig(context=8, stride=9),
          "stride must be in 1..8 (the context), got 9; a longer one would skip tokens"),
         (ToyModel(tokenizer=ByteTokenizer(300)), ScoreConfig(),
-         "tokenizer must have at most the 257 tokens of toy, got 301 in bytes; is it another "
-         "model's?"),
+         "tokenizer must have at most the 257 tokens of the model, got 301 in bytes; name the "
+         "tokenizer that the model was trained with"),
         (ToyModel(tokenizer=ByteTokenizer()), ScoreConfig(),
-         "a document must begin with a token that is not scored, but bytes names none; give its "
-         "id with --bos"),
+         "a document must begin with a token that is not scored, but the tokenizer bytes has no "
+         "BOS token; give its id with --bos, or pass --bos none: the first token of each document "
+         "is then context only"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(model, config, text):
