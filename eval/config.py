@@ -258,13 +258,16 @@ def expand_paths(value: Any) -> Any:
 
 
 def expand_home(path: str) -> str:
-    """A path with the home directory in the place of a leading ``~``; ValueError without one."""
+    """A path with the home directory in the place of a leading ``~`` or ``~user``.
+
+    Unchanged if there is no such user, as in a shell: the name of a file may begin so.
+    """
     if not path.startswith("~"):
         return path
     try:
         return str(Path(path).expanduser())
-    except RuntimeError as error:
-        raise ValueError(f"~ must stand for a home directory, got {path!r}: {error}") from error
+    except RuntimeError:
+        return path
 
 
 def make_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None = None) -> AnyRun:

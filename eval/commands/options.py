@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from eval.comparing.names import DEFAULT
-from eval.config import QuantizeConfig, RunConfig, ScoreConfig
+from eval.config import QuantizeConfig, RunConfig, ScoreConfig, expand_home
 
 # The groups of --help in their order: title, and the options in theirs.
 GROUPS = {
@@ -128,9 +128,14 @@ def add_option(group: Any, field: Any, hint: Any) -> None:
     )
 
 
+def user_path(text: str) -> Path:
+    """The path that a user wrote; ``~`` is the home directory."""
+    return Path(expand_home(text))
+
+
 def add_output(group: Any, files: str) -> None:
     """Add ``--out``, the folder of these files, and ``--json``."""
-    group.add_argument("--out", type=Path, metavar="DIR", help=f"write {files} there")
+    group.add_argument("--out", type=user_path, metavar="DIR", help=f"write {files} there")
     add_json(group)
 
 
@@ -178,12 +183,16 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     either.add_argument("--data", nargs="+", action="extend", metavar="DATA", help="as in score")
     either.add_argument(
         "--logits",
+        type=expand_home,
         metavar="FILE",
         help=".npy (T, V) of float16, float32 or float64: row t is for token t",
     )
     saved = parser.add_argument_group("with --logits")
     saved.add_argument(
-        "--tokens", metavar="FILE", help=".npy (T,) of integers, or a Parameter Golf shard .bin"
+        "--tokens",
+        type=expand_home,
+        metavar="FILE",
+        help=".npy (T,) of integers, or a Parameter Golf shard .bin",
     )
     saved.add_argument(
         "--bytes",
@@ -193,6 +202,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     )
     saved.add_argument(
         "--prefill",
+        type=expand_home,
         nargs="+",
         action="extend",
         metavar="FILE",
@@ -211,10 +221,18 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def add_plot(parser: argparse.ArgumentParser) -> None:
     """Options of ``ngrammix plot``."""
     parser.add_argument(
-        "folders", type=Path, nargs="+", metavar="DIR", help="what score --out wrote, one a line"
+        "folders",
+        type=user_path,
+        nargs="+",
+        metavar="DIR",
+        help="what score --out wrote, one a line",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the picture: .svg, .png or .pdf"
+        "--out",
+        type=user_path,
+        required=True,
+        metavar="FILE",
+        help="the picture: .svg, .png or .pdf",
     )
     parser.add_argument(
         "--kind",

@@ -200,7 +200,8 @@ def check_floats(network: Any, files: WeightFiles, spec: str) -> None:
 
 def check_tie(network: Any, files: WeightFiles, spec: str) -> None:
     """Raise ValueError if the config ties embedding and head, and the files hold two."""
-    if not getattr(network.config.get_text_config(), "tie_word_embeddings", False):
+    is_tied = getattr(network.config.get_text_config(), "tie_word_embeddings", False)
+    if not is_tied or not getattr(network, "_tied_weights_keys", None):  # some classes tie nothing
         return
     ends = [network.get_input_embeddings(), network.get_output_embeddings()]
     names = [

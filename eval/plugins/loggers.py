@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from eval.config import expand_home
 from eval.scoring.progress import Callback
 
 
@@ -27,7 +28,7 @@ def make_callback(name: str) -> Callback:
     if name == "mlflow":
         return to_mlflow()
     if kind == "tensorboard" and directory:
-        return to_tensorboard(directory)
+        return to_tensorboard(expand_home(directory))
     raise ValueError(
         f"a log must go to wandb, mlflow or tensorboard:DIR, got {name!r}; leave it out for none"
     )

@@ -17,6 +17,9 @@ from eval.data.document import Document, Documents
 from eval.models.load_model import load_model
 from eval.scoring.score import score
 from ngrammix.mixer import Mixer
+from tests.models.tiny import rename_weights, save_llama
+
+transformers = pytest.importorskip("transformers")
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"device": "cpu", "max_length": 64}
@@ -230,6 +233,27 @@ def test_a_model_with_an_encoder_is_refused(plugin, monkeypatch):
     assert str(error.value) == (
         "a mixed score needs a causal model, got backend seq2seq; pass cache=False"
     )
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_weights_that_are_missing_are_refused(plugin, tmp_path, cache):
+    save_llama(tmp_path)
+    rename_weights(tmp_path, lambda name: None if name == "lm_head.weight" else name)
+    with pytest.raises(ValueError) as error:
+        plugin.MixedLM(str(tmp_path), cache=cache, **SETTINGS)
+    assert str(error.value) == (
+        "the weights must be those that config.json describes, got 1 missing (lm_head.weight) in "
+        f"{tmp_path}; save the whole model with save_pretrained, for others would be random"
+    )
+
+
+def test_names_of_wrappers_are_read_as_those_below(plugin, tmp_path):
+    network = save_llama(tmp_path)
+    rename_weights(tmp_path, lambda name: f"_orig_mod.{name}")
+    with pytest.warns(UserWarning, match="names of a wrapper"):
+        lm = plugin.MixedLM(str(tmp_path), **SETTINGS)
+    assert torch.equal(lm.model.lm_head.weight, network.lm_head.weight)
+    assert lm.AUTO_MODEL_CLASS is transformers.AutoModelForCausalLM
 
 
 @pytest.mark.parametrize(
