@@ -66,13 +66,18 @@ class LoadFaults:
             (self.unused, "without a place"),
         )
         parts = [f"{len(names)} {what} ({join_names(names)})" for names, what in faults if names]
-        is_other_model = self.missing and self.unused
-        mend = "save the whole model with save_pretrained"
-        if self.unused or self.mismatched:
-            mend = f"correct {'model_type' if is_other_model else 'the sizes'} in config.json"
+        if self.missing and self.unused:
+            mend = "correct model_type in config.json, or the names in the files"
+        elif self.mismatched:
+            mend = "correct the sizes in config.json"
+        elif self.missing:
+            mend = "save the whole model with save_pretrained"
+        else:
+            mend = "correct config.json, such as the number of layers"
+        fate = "random" if self.missing or self.mismatched else "left out"
         return (
             f"the weights must be those that config.json describes, got {' and '.join(parts)} in "
-            f"{spec}; {mend}, for others would be {'random' if self.missing else 'left out'}"
+            f"{spec}; {mend}, for they would be {fate}"
         )
 
 
@@ -184,8 +189,8 @@ def is_harmless(name: str, config: Any) -> bool:
 
 def check_floats(network: Any, files: WeightFiles, spec: str) -> None:
     """Raise ValueError if the files hold integers where the network has other numbers."""
-    if getattr(network.config, "quantization_config", None) is not None:
-        return  # a library of transformers has made weights of them
+    if hasattr(network, "hf_quantizer"):
+        return  # transformers has made weights of them, or keeps them as they are
     state = network.state_dict()
     integers = [
         name for name, dtype in files.dtypes.items()

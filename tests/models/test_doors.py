@@ -39,7 +39,7 @@ def test_every_command_refuses_a_headless_folder(headless, capsys, command, mode
     assert captured.out == ""
     assert captured.err == (
         "ngrammix: error: the weights must be those that config.json describes, got 1 missing "
-        f"(lm_head.weight) in {where}; save the whole model with save_pretrained, for others would "
+        f"(lm_head.weight) in {where}; save the whole model with save_pretrained, for they would "
         "be random\n"
     )
 
