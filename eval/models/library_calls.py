@@ -40,4 +40,6 @@ def first_line(error: BaseException) -> str:
     With the next line too after a colon.
     """
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, LookupError):  # its text is the key alone
+        text = f"{type(error).__name__}: {text}"
     return re.sub(r":\s*\n\s*", ": ", text).splitlines()[0]

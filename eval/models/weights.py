@@ -166,7 +166,7 @@ def rename_and_load(
 def shortened_names(names: Iterable[str]) -> Iterator[dict[str, str]]:
     """Names without those of wrappers, then without the first components that all share."""
     shorter = {name: ".".join(p for p in name.split(".") if p not in WRAPPERS) for name in names}
-    while all(shorter.values()) and len(set(shorter.values())) == len(shorter):
+    while shorter and all(shorter.values()) and len(set(shorter.values())) == len(shorter):
         if any(old != new for old, new in shorter.items()):
             yield dict(shorter)
         if len({name.partition(".")[0] for name in shorter.values()}) > 1:

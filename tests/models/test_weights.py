@@ -150,8 +150,8 @@ LAYER = (
          "model.embed_tokens.weight (257, 32) for (256, 32))",
          "correct the sizes in config.json, for they would be random"),
         (rename("lm_head", "output"), "1 missing (lm_head.weight) and 1 without a place "
-         "(output.weight)", "correct model_type in config.json, or the names in the files, for they "
-         "would be random"),
+         "(output.weight)",
+         "correct model_type in config.json, or the names in the files, for they would be random"),
         # The names of a wrapper, and a weight less: the names are read, the weight is missed.
         (chain(drop("lm_head"), rename("model.", "_orig_mod.model.")),
          "1 missing (lm_head.weight)",
@@ -267,6 +267,16 @@ def test_a_checkpoint_that_needs_a_library_names_it(folder):
     assert "\n" not in str(error.value)
 
 
+def test_what_transformers_does_not_explain_is_named_by_its_kind(folder):
+    edit_config(folder, hidden_act="nope")
+    with pytest.raises(ValueError) as error:
+        load_model(folder)
+    assert str(error.value) == (
+        f"a model must be a causal language model of Hugging Face, got {folder}, which "
+        "transformers cannot load: KeyError: 'nope'"
+    )
+
+
 def test_nan_in_the_weights_is_refused(folder):
     from safetensors.torch import load_file, save_file
 
@@ -299,6 +309,7 @@ def test_loading_restores_the_reports_of_transformers(saved):
 @pytest.mark.parametrize(
     ("names", "shorter"),
     [
+        ([], []),
         (["a.x", "b.y"], []),
         (["_orig_mod.a.x", "b.y"], [["a.x", "b.y"]]),
         (["m.a.x", "m.b.y"], [["a.x", "b.y"]]),
