@@ -4,7 +4,8 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 # The first bytes of each format. A bzip2 block, or the end, follows the digit of its level.
@@ -38,15 +39,14 @@ def decompress(file: Any, kind: str, name: str) -> io.RawIOBase:
         While reading, if the file is damaged or cut short, or needs too much memory.
     """
     if kind == "gzip":
-        read: Callable[[int], bytes] = gzip.GzipFile(fileobj=file).read1
+        chunks = iter(partial(gzip.GzipFile(fileobj=file).read1, BUFFER), b"")
     elif kind == "xz":
         chunks = xz_chunks(file)
-        read = lambda size: next(chunks, b"")  # noqa: E731
     else:
         import pyarrow  # detects a file that is cut short, unlike the reader of zstandard
 
-        read = pyarrow.CompressedInputStream(file, kind).read
-    return _Checked(read, kind, name)
+        chunks = iter(partial(pyarrow.CompressedInputStream(file, kind).read, BUFFER), b"")
+    return _Checked(chunks, kind, name)
 
 
 def xz_chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -66,10 +66,10 @@ def xz_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 class _Checked(io.RawIOBase):
-    """A stream of what `read` returns; its errors become one ValueError that names the file."""
+    """A stream of chunks of bytes; its errors become one ValueError that names the file."""
 
-    def __init__(self, read: Callable[[int], bytes], kind: str, name: str) -> None:
-        self._read, self._kind, self._name = read, kind, name
+    def __init__(self, chunks: Iterator[bytes], kind: str, name: str) -> None:
+        self._chunks, self._kind, self._name = chunks, kind, name
         self._rest = memoryview(b"")
         self._n_read = 0
 
@@ -82,7 +82,7 @@ class _Checked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if not self._rest:
             try:
-                self._rest = memoryview(self._read(len(buffer)))
+                self._rest = memoryview(next(self._chunks, b""))
             # pyarrow raises OSError.
             except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
                 raise ValueError(
