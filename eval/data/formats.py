@@ -22,6 +22,7 @@ OF_SUFFIX = {
 }
 
 PARQUET, ARROW_FILE, ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+NAME_IT = "name its format with --format, or the type of its ids with --token-dtype"
 UNPACK = "unpack it and name the files in it"
 EXPORT = "save its texts as .jsonl, or its ids as .npy"
 SHARD_1, SHARD_2 = (re.escape(n.to_bytes(4, "little")) for n in (20240520, 20240801))
@@ -101,8 +102,9 @@ def choose_format(content: Content, option: str = AUTO) -> str:
     if wanted is None:
         refuse_header(head, name)
     if wanted in (None, TEXT) and is_binary(head):
-        what = "UTF-16 text" if head.startswith(UTF_16) else "unknown binary data"
-        mend = "convert it to UTF-8" if head.startswith(UTF_16) else "name its format with --format"
+        what, mend = "unknown binary data", NAME_IT
+        if head.startswith(UTF_16):
+            what, mend = "UTF-16 text", "convert it to UTF-8"
         raise ValueError(
             f"data must be text or a known format, got {what} in {name}; {mend}, or pass --format "
             "bytes to score its raw bytes"

@@ -227,6 +227,7 @@ def npy_file():
     return sink.getvalue()
 
 
+NAME_IT = "name its format with --format, or the type of its ids with --token-dtype"
 SAVE_IT = "save its texts as .jsonl, or its ids as .npy"
 FOREIGN = {
     "a.npz": (numpy_archive, "a NumPy archive (.npz)", "save one array with numpy.save"),
@@ -250,10 +251,10 @@ FOREIGN = {
     "b.jsonl": (lambda: b"%PDF-1.7\n", "a PDF", SAVE_IT),
     "c.jsonl": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n",
                 "a pointer of Git LFS, not the file", "run git lfs pull"),
-    "random": (lambda: bytes(range(256)), "unknown binary data", "name its format with --format"),
-    "controls": (lambda: b"\x01\xff", "unknown binary data", "name its format with --format"),
+    "random": (lambda: bytes(range(256)), "unknown binary data", NAME_IT),
+    "controls": (lambda: b"\x01\xff", "unknown binary data", NAME_IT),
     "random.txt": (lambda: bytes(range(256)), "unknown binary data",
-                   "name its format with --format"),
+                   NAME_IT),
     "u16": (lambda: "text".encode("utf-16"), "UTF-16 text", "convert it to UTF-8"),
     "u16.txt": (lambda: "text".encode("utf-16"), "UTF-16 text", "convert it to UTF-8"),
 }  # fmt: skip
