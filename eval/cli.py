@@ -1,4 +1,4 @@
-"""The command ``ngrammix``: its commands by name, each imported when it is used."""
+"""The command ``ngrammix``, from its words to its exit status."""
 
 import argparse
 import os
@@ -6,58 +6,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, NoReturn
 
+from eval.commands.parser import parser
 from eval.ending import end
 from eval.interrupts import SIGNALLED, stop_signals
 from eval.notes import note
 from eval.shadowing import check_packages
 
-COMMANDS = {  # name of the command and of its module in eval.commands: line of help
-    "demo": "score the embedded text with the embedded model",
-    "score": "score a data set with a model",
-    "quantize": "write the weights of a model as one small file",
-    "pipeline": "score a model before and after quantization",
-    "compare": "compare mixers on the same tokens and logits",
-    "plot": "draw the bits saved along the text",
-    "bench": "measure speed against peers in the same run",
-}
-
-
-class CommandParser(argparse.ArgumentParser):
-    """Parser of one command; the options are imported when it parses.
-
-    So ``ngrammix --help`` imports no options, and no ``--help`` imports what a command runs.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
-        super().__init__(*arguments, **options)
-        self._has_options = False
-
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """Parse, as argparse does, once the options are added."""
-        if not self._has_options:
-            import_module("eval.commands.options").add_arguments(self, self.prog.split()[-1])
-            self._has_options = True
-        return super().parse_known_args(*arguments, **options)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Parser of ``ngrammix``; the parsed arguments hold ``command``."""
-    command = argparse.ArgumentParser(
-        prog="ngrammix",
-        description="Bits per byte of text: a language model with a score-first n-gram cache.",
-    )
-    command.add_argument("--version", action="version", version=f"ngrammix {version('ngrammix')}")
-    commands = command.add_subparsers(
-        required=True, dest="command", metavar="COMMAND", parser_class=CommandParser
-    )
-    for name, summary in COMMANDS.items():
-        text = f"{summary[0].upper()}{summary[1:]}."
-        commands.add_parser(name, help=summary, description=text)
-    return command
+WITHOUT_KERNELS = ("plot", "completion")  # what runs without compiled code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,9 +67,12 @@ def run(words: Sequence[str]) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Run a command; a note says so if it compiles kernels."""
+    command = import_module(f"eval.commands.{arguments.command}")
+    if arguments.command in WITHOUT_KERNELS:
+        command.run(arguments)
+        return
     from ngrammix.kernels.compiling import on_compile
 
-    command = import_module(f"eval.commands.{arguments.command}")
     with on_compile(lambda: note("compiling kernels (first run only)")):
         command.run(arguments)
 

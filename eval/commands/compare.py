@@ -2,7 +2,7 @@
 
 import argparse
 
-from eval.commands.from_config import load_data, load_model_of, tokenizer_of
+from eval.commands.from_config import check_data, load_data, load_model_of, tokenizer_of
 from eval.commands.options import WITH_DATA
 from eval.comparing.comparison import compare_source
 from eval.comparing.names import check_names
@@ -40,6 +40,7 @@ def make_source(arguments: argparse.Namespace, config: RunConfig) -> Source:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} goes with {other}, got {present}; leave it out")
     if config.data:
+        check_data(config)
         model = load_model_of(config)
         if model is None:
             raise ValueError("mixers are compared beside a model, got --model none; name one")

@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.config import DEMO, MODEL_NONE, RunConfig
 from eval.data.base import Data
-from eval.data.open_data import has_tokens, open_data
+from eval.data.open_data import has_tokens, open_data, refuse_missing
 from eval.data.sources import list_sources
 from eval.models.base import Model
 from eval.models.load_model import load_model
@@ -60,10 +60,16 @@ def tokenizer_of(config: RunConfig, model: Model | None) -> Tokenizer:
     return with_bos(load_tokenizer(source, pre_tokenizer=config.pre_tokenizer), config.bos)
 
 
-def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
-    """The data set; ValueError if it is missing or in the wrong format."""
+def check_data(config: RunConfig, *further: str) -> None:
+    """Raise ValueError if no data is named, or some are missing: before a model is loaded."""
     if not config.data:
         raise ValueError("--data must name at least one file or data set, got none; name one")
+    for source in list_sources([*config.data, *further]):
+        refuse_missing(source, download=config.download)
+
+
+def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
+    """The data set; ValueError if it is missing or in the wrong format."""
     end = config.document_end
     data = open_data(
         config.data,

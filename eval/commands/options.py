@@ -74,7 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """Add the options of a command, with examples below them."""
     add, examples = COMMANDS[command]
     add(parser)
-    if command not in ("bench", "plot"):  # there are too many options to list them twice
+    if command not in (
+        "bench",
+        "plot",
+        "completion",
+    ):  # there are too many options to list them twice
         parser.usage = f"{parser.prog} [options]"
     lines = [f"  ngrammix {command} {line}".rstrip() for line in examples]
     parser.epilog = "\n".join(["examples:", *lines])
@@ -254,6 +258,11 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         benches.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
 
 
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """The shell of ``ngrammix completion``."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"), help="the shell")
+
+
 # What adds the options of a command, and its examples.
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], tuple[str, ...]]] = {
     "demo": (add_demo, ("", "--limit 20000 --order 5", "--out results")),
@@ -298,4 +307,12 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], tuple[str, 
         ),
     ),
     "bench": (add_bench, ("observe", "score --milliseconds 2", "scale --help")),
+    "completion": (
+        add_completion,
+        (
+            "bash > ~/.local/share/bash-completion/completions/ngrammix",
+            "zsh > ~/.zfunc/_ngrammix",
+            "fish > ~/.config/fish/completions/ngrammix.fish",
+        ),
+    ),
 }

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from eval.commands.from_config import load_data, network_of, with_weights
+from eval.commands.from_config import check_data, load_data, network_of, with_weights
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, make_config
 from eval.models.base import Model
@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = {name: value for name, value in vars(arguments).items() if name != "out"}
     config = make_config(QuantizeConfig, options, arguments.config)
     recipes = [find_recipe(name) for name in config.recipe]
+    check_data(config, *config.calibrate)
     make_folder(arguments.out)
     model, tokenizer = load_model_and_tokenizer(config)
     calibration = calibrate_for(config, model, tokenizer, recipes)

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from eval.commands.from_config import QUANTIZED, load_data, load_model_of, network_of, tokenizer_of
+from eval.commands.from_config import (
+    QUANTIZED,
+    check_data,
+    load_data,
+    load_model_of,
+    network_of,
+    tokenizer_of,
+)
 from eval.config import QuantizeConfig, ScoreConfig, make_config
 from eval.data.base import Data
 from eval.data.file_data import NoTableError
@@ -34,6 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if config.out is None:
         raise ValueError("--out must name a folder for the file, got none; name one")
+    if config.calibrate:
+        check_data(replace(config, data=config.calibrate))
     recipe, out = find_recipe(config.recipe[0]), Path(config.out)
     make_folder(out)
     model, tokenizer = load_model_and_tokenizer(config)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from eval.commands.from_config import load_data, load_model_of, tokenizer_of
+from eval.commands.from_config import check_data, load_data, load_model_of, tokenizer_of
 from eval.config import MODEL_NONE, RunConfig, make_config
 from eval.distributed.rank_info import choose_gpu, find_rank
 from eval.distributed.ranks import Ranks, join_ranks
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
 def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None) -> None:
     """Score the data of the configuration and report the result; with ranks, as rank 0."""
     out = None if config.out is None else Path(config.out)
+    check_data(config)
     make_folder(out)
     callbacks = [make_callback(name) for name in config.log]
     model = load_model_of(config)

@@ -146,6 +146,17 @@ def as_data(data: Any, tokens: Vocabulary) -> Data:
     return open_data(data, bos=tokens.bos, vocab_size=tokens.vocab_size)
 
 
+def refuse_missing(source: str, *, download: bool) -> None:
+    """Raise ValueError if no file of this path exists, and it is not to be downloaded."""
+    if source == STDIN or exists(source) or (download and HUB_NAME.fullmatch(source)):
+        return
+    shown = source if len(source) <= 200 else f"{source[:200]}..."
+    raise ValueError(
+        f"data must be a file or a folder, got {shown}, which is missing; check the path, or "
+        "pass --download if it is a data set of the Hugging Face Hub"
+    )
+
+
 def open_source(
     source: Any, option: str, column: str | None, split: str | None, *, download: bool
 ) -> Data:
@@ -162,14 +173,8 @@ def open_source(
         if is_saved(Path(source)):
             return open_saved(source, name, split)
         return open_folder(source, column, split, option)
-    if source != STDIN and not exists(source):
-        named = HUB_NAME.fullmatch(source)
-        if download and named:
-            return open_hub(named["name"], named["config"], name, split)
-        shown = source if len(source) <= 200 else f"{source[:200]}..."
-        raise ValueError(
-            f"data must be a file or a folder, got {shown}, which is missing; check the path, or "
-            "pass --download if it is a data set of the Hugging Face Hub"
-        )
+    refuse_missing(source, download=download)
+    if source != STDIN and not exists(source) and (named := HUB_NAME.fullmatch(source)):
+        return open_hub(named["name"], named["config"], name, split)
     refuse_split(split, "standard input" if source == STDIN else source)
     return FileData(source, column, option)

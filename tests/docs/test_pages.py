@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from eval.cli import parser
+from eval.commands.parser import parser
 from tests.docs.pages import PAGES, ROOT, blocks_of, normalised, run_page
 
 REPOSITORY = "https://github.com/ngrammix/ngrammix/"

@@ -66,9 +66,9 @@ def test_the_faces_and_the_command_line_load_no_library(code):
 def test_a_command_loads_no_bench_and_no_other_command():
     code = (
         "import sys\n"
-        "from eval.cli import parser\n"
+        "from eval.commands.parser import parser\n"
         "parser().parse_args(['score', '--data', 'a.txt'])\n"
         "prefix = ('eval.bench', 'eval.commands.')\n"
         "print(sorted(name for name in sys.modules if name.startswith(prefix)))\n"
     )
-    assert run(code) == "['eval.commands.options']\n"
+    assert run(code) == "['eval.commands.options', 'eval.commands.parser']\n"

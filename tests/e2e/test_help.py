@@ -10,8 +10,9 @@ import pytest
 
 from eval.bench import findings
 from eval.bench.options import OPTIONS, QUANTIZERS
-from eval.cli import COMMANDS, parser
+from eval.cli import main
 from eval.commands import options
+from eval.commands.parser import COMMANDS, parser
 from eval.comparing import names
 from eval.comparing.comparison import MIXERS
 from eval.comparing.published_rules import PUBLISHED_RULES
@@ -78,7 +79,7 @@ def test_three_examples_parse(command):
     ]
     assert len(examples) == 3
     for example in examples:
-        words = shlex.split(example)[1:]
+        words = shlex.split(example.partition(" > ")[0])[1:]
         assert words[0] == command
         if "--help" not in words:
             assert parser().parse_args(words).command == command
@@ -96,3 +97,22 @@ def test_the_names_of_the_help_are_those_of_what_is_run():
     assert list(findings.QUANTIZERS) == QUANTIZERS
     assert OPTIONS.keys() == options.BENCHES.keys()
     assert options.COMMANDS.keys() == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
+def test_the_completion_knows_every_command_and_option(capsys, shell):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for name in (*COMMANDS, "--checkpoint", "--mixers", "--memory-limit", "gate+guard"):
+        assert name.removeprefix("--") in script
+
+
+def test_bash_completes(capsys, tmp_path):
+    main(["completion", "bash"])
+    (tmp_path / "script").write_text(capsys.readouterr().out, encoding="utf-8")
+    code = (
+        "source script; COMP_WORDS=(ngrammix score --check); COMP_CWORD=2; "
+        "_shtab_ngrammix ngrammix --check score; echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "--checkpoint --checkpoint-every\n"

@@ -1,0 +1,62 @@
+"""The parser of ``ngrammix``: its commands by name, the options of each imported when it parses."""
+
+import argparse
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+COMMANDS = {  # name of the command and of its module in eval.commands: line of help
+    "demo": "score the embedded text with the embedded model",
+    "score": "score a data set with a model",
+    "quantize": "write the weights of a model as one small file",
+    "pipeline": "score a model before and after quantization",
+    "compare": "compare mixers on the same tokens and logits",
+    "plot": "draw the bits saved along the text",
+    "bench": "measure speed against peers in the same run",
+    "completion": "print a script that completes the command in a shell",
+}
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser of one command; the options are imported when it parses.
+
+    So ``ngrammix --help`` imports no options, and no ``--help`` imports what a command runs.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(*arguments, **options)
+        self._has_options = False
+
+    def add_options(self) -> None:
+        """Add the options, if they are not there yet."""
+        if not self._has_options:
+            import_module("eval.commands.options").add_arguments(self, self.prog.split()[-1])
+            self._has_options = True
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse, as argparse does, once the options are added."""
+        self.add_options()
+        return super().parse_known_args(*arguments, **options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Parser of ``ngrammix``; the parsed arguments hold ``command``."""
+    return command_parsers()[0]
+
+
+def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]]:
+    """The parser of ``ngrammix``, and that of each command, without its options."""
+    whole = argparse.ArgumentParser(
+        prog="ngrammix",
+        description="Bits per byte of text: a language model with a score-first n-gram cache.",
+    )
+    whole.add_argument("--version", action="version", version=f"ngrammix {version('ngrammix')}")
+    commands = whole.add_subparsers(
+        required=True, dest="command", metavar="COMMAND", parser_class=CommandParser
+    )
+    parsers = {}
+    for name, summary in COMMANDS.items():
+        text = f"{summary[0].upper()}{summary[1:]}."
+        parsers[name] = commands.add_parser(name, help=summary, description=text)
+    return whole, parsers
