@@ -111,7 +111,7 @@ def test_bash_completes(capsys, tmp_path):
     main(["completion", "bash"])
     (tmp_path / "script").write_text(capsys.readouterr().out, encoding="utf-8")
     code = (
-        "source script; COMP_WORDS=(ngrammix score --check); COMP_CWORD=2; "
+        "source ./script; COMP_WORDS=(ngrammix score --check); COMP_CWORD=2; "
         "_shtab_ngrammix ngrammix --check score; echo ${COMPREPLY[@]}"
     )
     done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
