@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from ngrammix.cache.ngram_cache import NgramCache
     from ngrammix.candidates.match_model import Matches, MatchModel
     from ngrammix.candidates.proposer import Hints
-    from ngrammix.logits import LogitsReader, ModelLogprobs, read_logits
+    from ngrammix.logits import LogitsReader, read_logits
     from ngrammix.mixer import Mixer
+    from ngrammix.model_logprobs import ModelLogprobs
     from ngrammix.observed import Observed
     from ngrammix.overlaps import OverlapWarning
     from ngrammix.prefetching import prefetch
@@ -48,7 +49,7 @@ _MODULES = {
     "Matches": "ngrammix.candidates.match_model",
     "MatchModel": "ngrammix.candidates.match_model",
     "Mixer": "ngrammix.mixer",
-    "ModelLogprobs": "ngrammix.logits",
+    "ModelLogprobs": "ngrammix.model_logprobs",
     "NgramCache": "ngrammix.cache.ngram_cache",
     "Observed": "ngrammix.observed",
     "OverlapWarning": "ngrammix.overlaps",

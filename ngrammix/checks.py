@@ -146,9 +146,12 @@ def check_ids(
     is_outside = (ids < 0) | (ids >= vocab_size)
     if is_outside.any():
         i = int(np.argmax(is_outside))
+        is_mark = name == "targets" and ids[i] < 0
+        mend = f"pass ignore_index={ids[i]} if" if is_mark else "raise vocab_size or check"
+        rest = "it marks targets that do not count" if is_mark else "the tokenizer"
         raise ValueError(
             f"{name} must be in [0, {vocab_size}), got {ids[i]} at position "
-            f"{i if positions is None else positions[i]}; raise vocab_size or check the tokenizer"
+            f"{i if positions is None else positions[i]}; {mend} {rest}"
         )
 
 

@@ -1,8 +1,8 @@
 """Read the log-probabilities that the mixer needs from logits; the only file here with torch."""
 
+import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,70 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from ngrammix.checks import as_integers
 from ngrammix.distributions import are_probabilities
 from ngrammix.kernels import softmax
+from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.types import Floats, Tokens
 
 ALL = slice(None)
 HOST_BLOCK = 1 << 22  # logits that the host converts to float32 at once: 16 MiB
 DEVICE_BLOCK = 1 << 24  # logits that the device converts to float64 at once: 128 MiB
 N_FIRST = 64  # logits of a row that are looked at first
-
-
-@dataclass(frozen=True, eq=False)
-class ModelLogprobs:
-    """The model's log-probabilities at N positions, as far as the mixer needs them.
-
-    Attributes
-    ----------
-    log_p : (N,) float64, nats
-        Log-probability of each target.
-    entropy : (N,) float64, nats
-        Entropy of the model's distribution.
-    top : (N,) int64
-        The model's most probable token; of equal ones, the smallest id.
-    log_top : (N,) float64, nats
-        Log-probability of `top`.
-    log_hints : (N, M) float64, nats
-        Log-probability of each hint; -inf if its probability is 0, and where there is no hint.
-    """
-
-    log_p: Floats
-    entropy: Floats
-    top: Tokens
-    log_top: Floats
-    log_hints: Floats
-
-    def __len__(self) -> int:
-        """Return the number of positions."""
-        return len(self.log_p)
-
-    def __getitem__(self, rows: slice) -> "ModelLogprobs":
-        """Return a view of some positions."""
-        return ModelLogprobs(
-            self.log_p[rows], self.entropy[rows], self.top[rows], self.log_top[rows],
-            self.log_hints[rows],
-        )  # fmt: skip
-
-
-def join(parts: Sequence[ModelLogprobs]) -> ModelLogprobs:
-    """The log-probabilities of several blocks of positions as one."""
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return ModelLogprobs(*map(np.concatenate, columns))
-
-
-N_NUMBERS = 4  # of a position, beside its hints
-
-
-def pack(logprobs: ModelLogprobs) -> Floats:
-    """(N, 4 + M) float64 of log-probabilities, to send; token ids are exact as float64."""
-    columns = (logprobs.log_p, logprobs.entropy, logprobs.log_top, logprobs.top)
-    return np.column_stack([*columns, logprobs.log_hints])
-
-
-def unpack(array: Floats) -> ModelLogprobs:
-    """The log-probabilities that `pack` packed."""
-    log_p, entropy, log_top, top = array[:, :N_NUMBERS].T.copy()
-    hints = array[:, N_NUMBERS:].copy()
-    return ModelLogprobs(log_p, entropy, top.astype(np.int64), log_top, hints)
 
 
 class LogitsReader(Protocol):
@@ -147,9 +90,31 @@ def as_logits_and_targets(logits: Any, targets: ArrayLike, vocab_size: int) -> t
     if tuple(logits.shape) != shape:
         raise ValueError(
             f"logits must have shape {shape}, the shape of targets and then vocab_size, "
-            f"got {tuple(logits.shape)}; set vocab_size to the width of the model's output"
+            f"got {tuple(logits.shape)}; {shape_mend(tuple(logits.shape), ids.shape, vocab_size)}"
         )
     return logits, ids
+
+
+def shape_mend(shape: tuple[int, ...], targets: tuple[int, ...], vocab_size: int) -> str:
+    """What to do about logits of this shape for targets (..., T): the usual mistakes have names."""
+    *before, n_targets = targets or (1,)
+    flat = math.prod(targets)
+    if vocab_size in shape[-2:-1] and shape == (*before, vocab_size, n_targets):
+        return "the vocabulary is the last axis here: leave out the transpose"
+    if shape[-1:] != (vocab_size,):
+        return "set vocab_size to the width of the model's output"
+    if n_targets > 2 and shape[:-1] in ((*before, 1), tuple(before)):
+        return (
+            "these are of the last position alone, as nanoGPT returns them without targets: call "
+            "model(x, y), or ask the model for all positions"
+        )
+    if shape[:-1] == (*before, n_targets + 1):
+        return "the last row is for a token that has no target: pass logits[..., :-1, :]"
+    if shape[:-1] == (*before, n_targets - 1):
+        return "targets begin with the first input, as labels often do: pass targets[..., 1:]"
+    if math.prod(shape[:-1]) == flat:
+        return "flatten both or neither: logits.view(-1, V) and targets.view(-1)"
+    return "pass the row of each target, and no others"
 
 
 def like(logits: Any, values: Floats) -> Any:

@@ -1,5 +1,6 @@
 """Positions and reductions of `Mixer.cross_entropy`, with the meaning that torch gives them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,40 @@ from ngrammix.logits import like, to_numpy
 from ngrammix.types import Flags, Floats, Tokens
 
 REDUCTIONS = ("none", "mean", "sum")
+REQUIRED = object()
+# Options of torch's function: the value that changes nothing, and what to do instead of another.
+TORCH_OPTIONS: dict[str, tuple[Any, str]] = {
+    "input": (REQUIRED, ""),
+    "target": (REQUIRED, ""),
+    "weight": (None, "a weighted mean is no number of bits: leave it out"),
+    "label_smoothing": (0.0, "a smoothed loss is no number of bits: leave it out"),
+    "size_average": (None, "it is torch's old name for reduction: pass that"),
+    "reduce": (None, "it is torch's old name for reduction: pass that"),
+}
+
+
+def named_arguments(logits: Any, targets: Any, others: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Logits and targets, also under the names that torch gives them, ``input`` and ``target``.
+
+    ValueError if one is missing or given twice, or torch's other options are used; TypeError if
+    torch has no option of that name.
+    """
+    for name, value in others.items():
+        if name not in TORCH_OPTIONS:
+            raise TypeError(f"cross_entropy() got an unexpected keyword argument {name!r}")
+        neutral, mend = TORCH_OPTIONS[name]
+        if neutral is not REQUIRED and value is not None and (neutral is None or value != neutral):
+            raise ValueError(f"{name} must be {neutral}, got {value!r}; {mend}")
+    found = []
+    for name, alias, value in (("logits", "input", logits), ("targets", "target", targets)):
+        given = [v for v in (value, others.get(alias)) if v is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"{name} must be given once, got {'both' if given else 'neither'} {name} and "
+                f"{alias}; {alias} is torch's name for {name}"
+            )
+        found += given
+    return found[0], found[1]
 
 
 def check_reduction(reduction: object) -> None:

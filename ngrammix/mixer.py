@@ -34,11 +34,11 @@ from ngrammix.checks import (
     check_ids,
     check_threads,
 )
+from ngrammix.eager import eager
 from ngrammix.experts.chain import Experts
 from ngrammix.experts.choices import ALL, check_experts
 from ngrammix.logits import (
     LogitsReader,
-    ModelLogprobs,
     SavedReader,
     as_logits_and_targets,
     as_logits_row,
@@ -48,7 +48,8 @@ from ngrammix.logits import (
     read_logits,
     to_numpy,
 )
-from ngrammix.losses import check_positions, check_reduction, reduce
+from ngrammix.losses import check_positions, check_reduction, named_arguments, reduce
+from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed, check_observed
 from ngrammix.overlaps import OverlapWatch, row_sizes
 from ngrammix.token_scores import TokenScores
@@ -194,19 +195,22 @@ class Mixer(NotCopyable):
         """
         return self.trace(logits, targets, ignore_index=ignore_index).nats
 
+    @eager
     def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> TokenScores:
         """Cost of each target under the mixture and under the model; otherwise as `score`."""
         rows, ids = as_logits_and_targets(logits, targets, self.vocab_size)
         return self._score_logits(rows, ids, ids != ignore_index)
 
+    @eager
     def cross_entropy(
         self,
-        logits: Any,
-        targets: ArrayLike,
+        logits: Any = None,
+        targets: Any = None,
         *,
         reduction: str = "mean",
         ignore_index: int = -100,
         positions: ArrayLike | None = None,
+        **torch_names: Any,
     ) -> Any:
         """Loss in nats: a drop-in for ``torch.nn.functional.cross_entropy`` in an eval loop.
 
@@ -219,6 +223,9 @@ class Mixer(NotCopyable):
         positions : int or (...) int, optional
             Position in the stream of each target, or of the first one. If given, a target that was
             scored before or is out of order raises an error. `position` is the next one.
+        **torch_names
+            ``input`` and ``target`` are torch's names for logits and targets. Its ``weight`` and
+            ``label_smoothing`` are refused.
 
         Returns
         -------
@@ -232,6 +239,7 @@ class Mixer(NotCopyable):
             then.
         """
         check_reduction(reduction)
+        logits, targets = named_arguments(logits, targets, torch_names)
         rows, ids = as_logits_and_targets(logits, targets, self.vocab_size)
         is_scored = ids != ignore_index
         if positions is not None:
@@ -240,6 +248,7 @@ class Mixer(NotCopyable):
         nats = self._score_logits(rows, ids, is_scored, is_new=is_new).nats
         return reduce(nats, is_scored, reduction, rows)
 
+    @eager
     def score_nll(
         self,
         nll: ArrayLike,
@@ -281,6 +290,7 @@ class Mixer(NotCopyable):
         reader = SavedReader(log_p, entropies)
         return self._score(tokens, positions, ids.shape, reader, with_hints=False).nats
 
+    @eager
     def observe(self, tokens: ArrayLike) -> Observed:
         """Evidence and hints before each token; the cache then learns the tokens.
 
@@ -302,6 +312,7 @@ class Mixer(NotCopyable):
         self._overlaps.note(observed.position, [len(ids)], is_flat=True)
         return observed
 
+    @eager
     def score_observed(self, observed: Observed, logprobs: ModelLogprobs) -> TokenScores:
         """Cost of each observed token, (T,); the experts then learn from the tokens.
 
@@ -324,6 +335,7 @@ class Mixer(NotCopyable):
             0.0 - log_mixed, 0.0 - logprobs.log_p, observed.evidence.matched_order
         )
 
+    @eager
     def learn(self, tokens: ArrayLike) -> None:
         """Learn tokens without scoring them: a context, or a prefill.
 
@@ -349,6 +361,7 @@ class Mixer(NotCopyable):
         self._proposer.boundary()
         self._overlaps.boundary(self.position)
 
+    @eager
     def probs(self, logits_row: Any) -> Floats:
         """Probability of every token at the next position: (V,) float64, sum 1.
 

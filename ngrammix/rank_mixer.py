@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike
 
 from ngrammix.checks import as_integers, as_tokens
 from ngrammix.kernels.hints import MAX_HINTS
-from ngrammix.logits import N_NUMBERS, as_logits_and_targets, pack, read_logits, to_numpy, unpack
+from ngrammix.logits import as_logits_and_targets, read_logits, to_numpy
 from ngrammix.losses import as_positions
 from ngrammix.mixer import BLOCK, Mixer
+from ngrammix.model_logprobs import N_NUMBERS, pack, unpack
 from ngrammix.observed import Observed
 from ngrammix.types import Floats, Tokens
 

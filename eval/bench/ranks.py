@@ -26,7 +26,7 @@ from eval.scoring.forward import ForwardRequest
 from eval.scoring.score import make_scorer
 from eval.scoring.scorers import concatenate_hints
 from eval.scoring.windows import make_window_shape
-from ngrammix.logits import ModelLogprobs, pack
+from ngrammix.model_logprobs import ModelLogprobs, pack
 
 PARTS = ("seconds", "seconds_model", "seconds_mixer")
 

@@ -40,7 +40,7 @@ from eval.interrupts import SIGNALS, Stopped
 from eval.models.base import Model
 from eval.scoring.forward import ForwardRequest, run_forward
 from eval.tables import versions
-from ngrammix.logits import ModelLogprobs, pack, unpack
+from ngrammix.model_logprobs import ModelLogprobs, pack, unpack
 
 # Seconds. torchrun kills a rank 30 s after it has told it to stop; in sum this is below a minute.
 START_TIMEOUT = 50.0  # for all ranks to start

@@ -10,7 +10,8 @@ from eval.models.base import Model
 from eval.models.logits_memory import last_logits
 from eval.scoring.batch import scored_logits
 from eval.types import Bools, Tokens
-from ngrammix.logits import ModelLogprobs, join, read_logits
+from ngrammix.logits import read_logits
+from ngrammix.model_logprobs import ModelLogprobs, join
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from eval.scoring.batch import Batch
 from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.scorers import Scorer
-from ngrammix.logits import ModelLogprobs
+from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
 
 

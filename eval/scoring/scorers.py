@@ -13,8 +13,8 @@ from eval.scoring.batch import Batch, split_at_documents
 from eval.scoring.metrics import Scored
 from eval.types import Tokens
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.logits import ModelLogprobs
 from ngrammix.mixer import Mixer
+from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
 
 

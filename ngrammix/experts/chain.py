@@ -10,7 +10,7 @@ from ngrammix.experts.choices import check_experts
 from ngrammix.experts.gate import Gate
 from ngrammix.experts.guard import AnyGuard, Guard, SwitchingGuard, Unguarded
 from ngrammix.experts.tilt import Tilt
-from ngrammix.logits import ModelLogprobs
+from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
 from ngrammix.types import Floats, StateDict
 

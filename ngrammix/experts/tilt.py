@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ngrammix.candidates.proposer import Hints
 from ngrammix.kernels import tilt as kernel
-from ngrammix.logits import ModelLogprobs
+from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.types import Floats, StateDict, Tokens
 
 # Votes count before anything is learned; slopes near 1 leave the model's own odds.

@@ -24,7 +24,7 @@ from eval.distributed.ranks import RankError, Ranks, heartbeat_name, start
 from eval.models.wrap import wrap
 from eval.scoring.forward import ForwardRequest
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
-from ngrammix.logits import ModelLogprobs, pack, unpack
+from ngrammix.model_logprobs import ModelLogprobs, pack, unpack
 
 TOKENS = st.integers(0, 2**31 - 1)
 NATS = st.floats(width=64)  # NaN and infinities too

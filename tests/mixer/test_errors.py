@@ -198,13 +198,14 @@ BAD_SCORES = [
      "token 1 at position 0; mask fewer logits, or ignore the position (ignore_index)"),
     (EVEN, [5], "targets must be in [0, 5), got 5 at position 0; raise vocab_size or check the "
                 "tokenizer"),
-    (EVEN, [-1], "targets must be in [0, 5), got -1 at position 0; raise vocab_size or check the "
-                 "tokenizer"),
+    (EVEN, [-1], "targets must be in [0, 5), got -1 at position 0; pass ignore_index=-1 if it "
+                 "marks targets that do not count"),
     (EVEN, [1.0], "targets must be integer token ids, got dtype float64; cast them first if they "
                   "really are token ids"),
     (EVEN[:0], [], "targets must hold at least one token, got none; skip empty batches"),
     (EVEN, [0, 1], "logits must have shape (2, 5), the shape of targets and then vocab_size, got "
-                   "(1, 5); set vocab_size to the width of the model's output"),
+                   "(1, 5); targets begin with the first input, as labels often do: pass "
+                   "targets[..., 1:]"),
     (EVEN[:, :4], [0], "logits must have shape (1, 5), the shape of targets and then vocab_size, "
                        "got (1, 4); set vocab_size to the width of the model's output"),
     (EVEN.astype(int), [0], "logits must be floating point, got dtype int64; pass the model's "

@@ -126,3 +126,108 @@ def test_a_loss_that_is_no_leaf_has_no_gradient():
     logits = torch.zeros(3, V, requires_grad=True)
     loss = Mixer(vocab_size=V).cross_entropy(logits * 2, torch.tensor([0, 1, 2]))
     assert not loss.requires_grad
+
+
+def test_torchs_names_are_understood(rng):
+    logits, targets = torch.from_numpy(rng.normal(size=(2, 6, V))), rng.integers(0, V, (2, 6))
+    ids = torch.from_numpy(targets)
+    expected = Mixer(vocab_size=V).cross_entropy(logits, ids)
+    options = {"weight": None, "label_smoothing": 0.0, "size_average": None, "reduce": None}
+    for arguments in (
+        {"input": logits, "target": ids},
+        {"logits": logits, "targets": ids} | options,
+    ):
+        torch.testing.assert_close(Mixer(vocab_size=V).cross_entropy(**arguments), expected)
+    loss = Mixer(vocab_size=V).cross_entropy(logits, target=ids, ignore_index=-1)
+    torch.testing.assert_close(loss, expected)
+
+
+NO_BITS = "; a {} is no number of bits: leave it out"
+OLD = "; it is torch's old name for reduction: pass that"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"weight": 2}, "weight must be None, got 2" + NO_BITS.format("weighted mean")),
+        ({"label_smoothing": 0.1},
+         "label_smoothing must be 0.0, got 0.1" + NO_BITS.format("smoothed loss")),
+        ({"size_average": True}, "size_average must be None, got True" + OLD),
+        ({"reduce": False}, "reduce must be None, got False" + OLD),
+        ({"input": np.zeros((2, V))}, "logits must be given once, got both logits and input; input "
+                                      "is torch's name for logits"),
+    ],
+)  # fmt: skip
+def test_options_that_are_no_bits_are_refused_by_name(options, text):
+    mixer = Mixer(vocab_size=V)
+    with pytest.raises(ValueError) as error:
+        mixer.cross_entropy(np.zeros((2, V)), [0, 1], **options)
+    assert str(error.value) == text
+    assert mixer.position == 0
+
+
+def test_a_missing_or_unknown_argument_is_named():
+    mixer = Mixer(vocab_size=V)
+    with pytest.raises(ValueError) as error:
+        mixer.cross_entropy(np.zeros((2, V)))
+    assert str(error.value) == (
+        "targets must be given once, got neither targets and target; target is torch's name for "
+        "targets"
+    )
+    with pytest.raises(TypeError) as error:
+        mixer.cross_entropy(np.zeros((2, V)), [0, 1], labels=[0, 1])
+    assert str(error.value) == "cross_entropy() got an unexpected keyword argument 'labels'"
+
+
+LAST = (
+    "these are of the last position alone, as nanoGPT returns them without targets: call model(x, "
+    "y), or ask the model for all positions"
+)
+MISTAKES = {
+    "the last position": ((2, 1, V), (2, 6), LAST),
+    "the last position, squeezed": ((2, V), (2, 6), LAST),
+    "the last position of a row": ((1, V), (6,), LAST),
+    "logits not shifted": ((2, 6, V), (2, 5),
+                           "the last row is for a token that has no target: pass "
+                           "logits[..., :-1, :]"),
+    "labels not shifted": ((2, 5, V), (2, 6),
+                           "targets begin with the first input, as labels often do: pass "
+                           "targets[..., 1:]"),
+    "transposed, as torch has it": ((2, V, 6), (2, 6),
+                                    "the vocabulary is the last axis here: leave out the "
+                                    "transpose"),
+    "targets flat": ((2, 6, V), (12,),
+                     "flatten both or neither: logits.view(-1, V) and targets.view(-1)"),
+    "logits flat": ((12, V), (2, 6),
+                    "flatten both or neither: logits.view(-1, V) and targets.view(-1)"),
+    "another width": ((2, 6, V + 1), (2, 6), "set vocab_size to the width of the model's output"),
+    "another number": ((2, 9, V), (2, 6), "pass the row of each target, and no others"),
+    "no rows": ((V,), (6,), LAST),
+    "one target": ((3, V), (), "pass the row of each target, and no others"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_the_usual_mistakes_of_shape_have_names(case):
+    logits, targets, mend = MISTAKES[case]
+    mixer = Mixer(vocab_size=V)
+    with pytest.raises(ValueError) as error:
+        mixer.cross_entropy(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))
+    assert str(error.value) == (
+        f"logits must have shape {(*targets, V)}, the shape of targets and then vocab_size, got "
+        f"{logits}; {mend}"
+    )
+    assert mixer.position == 0
+
+
+@pytest.mark.parametrize(("mark", "ignored"), [(-1, -100), (-100, -1)])
+def test_a_mark_that_is_not_ignored_is_named(mark, ignored):
+    mixer = Mixer(vocab_size=V)
+    with pytest.raises(ValueError) as error:
+        mixer.cross_entropy(np.zeros((3, V)), [0, mark, 1], ignore_index=ignored)
+    assert str(error.value) == (
+        f"targets must be in [0, {V}), got {mark} at position 1; pass ignore_index={mark} if it "
+        "marks targets that do not count"
+    )
+    mixer.cross_entropy(np.zeros((3, V)), [0, mark, 1], ignore_index=mark)
+    assert mixer.position == 2

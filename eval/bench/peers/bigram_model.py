@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix.logits import ModelLogprobs
+from ngrammix.model_logprobs import ModelLogprobs
 
 SMOOTHING = 20.0  # weight of the unigram distribution, in tokens
 
