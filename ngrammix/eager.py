@@ -1,24 +1,33 @@
-"""Methods that run as they are inside a function that torch compiles."""
+"""Classes whose methods run as they are inside a function that torch compiles."""
 
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar, cast
+from inspect import isfunction
+from typing import Any, TypeVar
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
 
 
-def eager(method: Method) -> Method:
-    """The method, outside the graph of ``torch.compile``: kernels cannot be traced.
+def eager(cls: Class) -> Class:
+    """The class, its public methods outside the graph of ``torch.compile``.
 
-    It does not import torch.
+    Kernels cannot be traced, and torch would trace NumPy as operations of its own. It does not
+    import torch.
     """
+    for name, method in list(vars(cls).items()):
+        if isfunction(method) and not name.startswith("_"):
+            setattr(cls, name, untraced(method))
+    return cls
+
+
+def untraced(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, called without being traced."""
 
     @wraps(method)
     def run(*arguments: Any, **options: Any) -> Any:
-        torch = sys.modules.get("torch")
-        if torch is None or not torch.compiler.is_dynamo_compiling():
+        if "torch._dynamo" not in sys.modules:  # it loads with the first torch.compile
             return method(*arguments, **options)
-        return torch.compiler.disable(method)(*arguments, **options)
+        return sys.modules["torch"].compiler.disable(method)(*arguments, **options)
 
-    return cast(Method, run)
+    return run

@@ -58,6 +58,7 @@ from ngrammix.types import Flags, Floats, StateDict, Tokens
 BLOCK = 1 << 16  # tokens whose evidence is in memory at once: 12 MB at order 7
 
 
+@eager
 class Mixer(NotCopyable):
     """Mixture of a language model and an n-gram cache that learns the tokens as it scores them.
 
@@ -195,13 +196,11 @@ class Mixer(NotCopyable):
         """
         return self.trace(logits, targets, ignore_index=ignore_index).nats
 
-    @eager
     def trace(self, logits: Any, targets: ArrayLike, *, ignore_index: int = -100) -> TokenScores:
         """Cost of each target under the mixture and under the model; otherwise as `score`."""
         rows, ids = as_logits_and_targets(logits, targets, self.vocab_size)
         return self._score_logits(rows, ids, ids != ignore_index)
 
-    @eager
     def cross_entropy(
         self,
         logits: Any = None,
@@ -248,7 +247,6 @@ class Mixer(NotCopyable):
         nats = self._score_logits(rows, ids, is_scored, is_new=is_new).nats
         return reduce(nats, is_scored, reduction, rows)
 
-    @eager
     def score_nll(
         self,
         nll: ArrayLike,
@@ -290,7 +288,6 @@ class Mixer(NotCopyable):
         reader = SavedReader(log_p, entropies)
         return self._score(tokens, positions, ids.shape, reader, with_hints=False).nats
 
-    @eager
     def observe(self, tokens: ArrayLike) -> Observed:
         """Evidence and hints before each token; the cache then learns the tokens.
 
@@ -312,7 +309,6 @@ class Mixer(NotCopyable):
         self._overlaps.note(observed.position, [len(ids)], is_flat=True)
         return observed
 
-    @eager
     def score_observed(self, observed: Observed, logprobs: ModelLogprobs) -> TokenScores:
         """Cost of each observed token, (T,); the experts then learn from the tokens.
 
@@ -335,7 +331,6 @@ class Mixer(NotCopyable):
             0.0 - log_mixed, 0.0 - logprobs.log_p, observed.evidence.matched_order
         )
 
-    @eager
     def learn(self, tokens: ArrayLike) -> None:
         """Learn tokens without scoring them: a context, or a prefill.
 
@@ -361,7 +356,6 @@ class Mixer(NotCopyable):
         self._proposer.boundary()
         self._overlaps.boundary(self.position)
 
-    @eager
     def probs(self, logits_row: Any) -> Floats:
         """Probability of every token at the next position: (V,) float64, sum 1.
 

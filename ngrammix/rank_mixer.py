@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ngrammix.checks import as_integers, as_tokens
+from ngrammix.eager import eager
 from ngrammix.kernels.hints import MAX_HINTS
 from ngrammix.logits import as_logits_and_targets, read_logits, to_numpy
 from ngrammix.losses import as_positions
@@ -26,6 +27,7 @@ from ngrammix.types import Floats, Tokens
 Part = tuple[int, int, int]  # first position, position after the last, rank
 
 
+@eager
 class RankMixer:
     """Costs of a stream under the mixture, where each rank has the logits of some of its tokens.
 

@@ -1,5 +1,6 @@
 """Hugging Face generation from the mixture, which learns every generated token."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from eval.types import Tokens
 from ngrammix.checks import check_ids
 from ngrammix.logits import to_numpy
 from ngrammix.mixer import Mixer
+
+GENERATION = "transformers.generation.utils"
+UNMIXED = ("_search", "_decoding")  # ends of its functions for beams and drafts
 
 
 class MixedLogits:
@@ -82,11 +86,12 @@ class MixedLogits:
         ValueError
             If the shape of the scores is not (number of mixers, V), a row of scores has NaN, +inf
             or no finite value, or a row does not continue the row of the last call. Beam search
-            reorders rows and speculative decoding removes tokens: neither can be mixed. The mixers
-            stay unchanged.
+            reorders rows and speculative decoding removes tokens: neither can be mixed, and
+            `generate` is refused at its first token. The mixers stay unchanged.
         """
         import torch
 
+        check_generation()
         logits = to_numpy(scores)
         self._check_scores(logits)
         texts = [ids[ids != self._pad] for ids in to_numpy(input_ids)]
@@ -112,6 +117,22 @@ class MixedLogits:
             raise ValueError(
                 f"scores must be numbers with a finite largest, got {largest[i]} in row {i}; "
                 "look for an overflow in the model, or forbid fewer tokens"
+            )
+
+
+def check_generation() -> None:
+    """Raise ValueError if a generation that this is called from reorders rows or takes tokens back.
+
+    A processor of logits is not told how it is used; the function that calls it is.
+    """
+    frame = sys._getframe(1)
+    while (caller := frame.f_back) is not None:
+        frame, name = caller, caller.f_code.co_name
+        if frame.f_globals.get("__name__") == GENERATION and name.endswith(UNMIXED):
+            raise ValueError(
+                "generate must draw one token for each row at a time, got "
+                f"{name.strip('_').replace('_', ' ')}; leave num_beams at 1, and leave out "
+                "assistant_model, prompt_lookup_num_tokens and other drafts"
             )
 
 

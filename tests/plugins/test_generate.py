@@ -288,12 +288,30 @@ def test_rows_of_a_batch_are_generated_as_they_are_alone(llama):
     assert generate(model, ids, 12, logits_processor=[both]) == alone
 
 
+BEAMS, DRAFTS = "beam search", "assisted decoding"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "n_rows"), [({"num_beams": 3}, 3), ({"prompt_lookup_num_tokens": 3}, 1)]
+    ("arguments", "name"),
+    [
+        ({"num_beams": 3}, BEAMS),
+        ({"num_beams": 2, "do_sample": True}, BEAMS),
+        ({"prompt_lookup_num_tokens": 3}, DRAFTS),
+        ({"assistant_model": True}, DRAFTS),
+        ({"assistant_model": True, "do_sample": True}, DRAFTS),
+    ],
 )
-def test_real_beams_and_real_drafts_are_refused(arguments, n_rows, llama):
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_real_beams_and_real_drafts_are_refused_at_the_first_token(arguments, name, n_rows, llama):
     model, tokenizer = llama
     ids = tokenizer("a b c d a b x d a b c a b", add_special_tokens=False).input_ids
     mixers = [Mixer(vocab_size=model.config.vocab_size) for _ in range(n_rows)]
-    with pytest.raises(ValueError, match=r"^input_ids must go on from the tokens before them"):
+    if "assistant_model" in arguments:
+        arguments = arguments | {"assistant_model": model}
+    with pytest.raises(ValueError) as error:
         generate(model, [[1, *ids]], 20, logits_processor=[MixedLogits(mixers)], **arguments)
+    assert str(error.value) == (
+        f"generate must draw one token for each row at a time, got {name}; leave num_beams at 1, "
+        "and leave out assistant_model, prompt_lookup_num_tokens and other drafts"
+    )
+    assert all(mixer.position == 0 for mixer in mixers)
