@@ -1,0 +1,72 @@
+"""Futures: windows that begin alike and go on with other tokens, and where they do so."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.types import Tokens
+
+PAD = 0  # the token that fills up the shorter windows of a batch
+
+
+def window(text: Tokens, length: int, start: int = 0) -> Tokens:
+    """(length,) int64: the tokens of text (N,) from `start` on, from its beginning at its end."""
+    return text[(start + np.arange(length)) % len(text)]
+
+
+def all_edges(length: int) -> tuple[list[int], list[int]]:
+    """Every place in a window at which the future can begin, in two halves of the same size.
+
+    The first half has the odd places. The second one begins with 0, where all tokens are changed.
+    """
+    odd, even = [*range(1, length, 2)], [*range(0, length, 2)]
+    size = max(len(odd), len(even))
+    return odd + [0] * (size - len(odd)), even + [0] * (size - len(even))
+
+
+def few_edges(length: int) -> list[int]:
+    """The most telling places at which the future can begin, best first.
+
+    A prime near the middle lies inside a chunk of any size. The last token has a place of its own.
+    Then come the ends of chunks whose size is a power of two, the largest first.
+    """
+    powers = [2**k for k in range(length.bit_length() - 1, 0, -1) if 2**k < length]
+    edges = [largest_prime(max(1, length // 2)), length - 1, *powers, *range(1, length)]
+    return [edge for edge in dict.fromkeys(edges) if 0 < edge < length]
+
+
+def largest_prime(n: int) -> int:
+    """The largest prime number <= n, for n >= 2; 1 for n = 1."""
+    while any(n % k == 0 for k in range(2, int(n**0.5) + 1)):
+        n -= 1
+    return n
+
+
+def with_futures(
+    base: Tokens, edges: Sequence[int], vocab_size: int, rng: np.random.Generator
+) -> Tokens:
+    """(1 + E, T) int64: the window, then for each edge one that differs from there on.
+
+    Parameters
+    ----------
+    base : (T,) int64
+        Ids below `vocab_size`.
+    edges : E int
+        Row i + 1 differs from the base at every position from ``edges[i]`` on.
+    vocab_size : int >= 2
+        Number of ids to choose from.
+    rng : numpy.random.Generator
+        Draws the ids. Its turns are: any ids, ids of the window, and padding. Padding leaves a
+        token of the base that is the padding as it is.
+    """
+    rows = np.tile(base, (1 + len(edges), 1))
+    for i, edge in enumerate(edges):
+        old = base[edge:]
+        drawn = (old + rng.integers(1, vocab_size, len(old))) % vocab_size
+        if i % 3 == 1:
+            own = rng.choice(base, len(old))
+            drawn = np.where(own == old, drawn, own)
+        elif i % 3 == 2 and old[0] != PAD:
+            drawn = np.full_like(old, PAD)
+        rows[i + 1, edge:] = drawn
+    return rows

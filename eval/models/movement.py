@@ -1,0 +1,108 @@
+"""Movement: how far logits moved between two passes, and how far rounding alone can move them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from eval.types import Floats
+from ngrammix.logits import is_tensor
+
+FLIPS = 0.05  # most of the moved positions that one router at a tie can move far
+
+
+def movement(a: Any, b: Any) -> Floats:
+    """How far each of N distributions moved: largest change of a log-probability.
+
+    Parameters
+    ----------
+    a, b : (N, V) float
+        Logits, both tensors on one device or both arrays.
+
+    Returns
+    -------
+    (N,) float64, nats
+        Exactly 0 where the logits are equal bit for bit.
+    """
+    import torch
+
+    a, b = as_tensor(a), as_tensor(b)
+    moved = torch.zeros(len(a), dtype=torch.float64)
+    rows = (~((a == b) | (a.isnan() & b.isnan())).all(dim=-1)).nonzero().flatten()
+    if len(rows):
+        p, q = (log_softmax(logits[rows]) for logits in (a, b))
+        change = torch.where(p == q, torch.zeros_like(p), p - q).abs().amax(dim=-1)
+        moved[rows.cpu()] = change.nan_to_num(nan=float("inf")).double().cpu()
+    values: Floats = moved.numpy()
+    return values
+
+
+def spread(logits: Any) -> float:
+    """Standard deviation of the finite logits (N, V) of a position, root mean square of all N."""
+    import torch
+
+    logits = as_tensor(logits).float()
+    is_finite = logits.isfinite()
+    n = is_finite.sum(dim=-1, keepdim=True).clamp(min=1)
+    mean = torch.where(is_finite, logits, 0).sum(dim=-1, keepdim=True) / n
+    squares = torch.where(is_finite, logits - mean, 0).square().sum(dim=-1, keepdim=True) / n
+    return float(squares.mean().sqrt())
+
+
+def recorded(forward: Callable[[], Any]) -> tuple[Any, float]:
+    """The logits of a forward pass, and the relative rounding error of its coarsest dtype.
+
+    A model may compute in bfloat16 and return float32. Matrix products on a GPU, and those with a
+    lower ``float32_matmul_precision``, round float32 to 10 bits or fewer.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    dtypes = set()
+
+    class Recorder(TorchFunctionMode):
+        """Records the dtype of every tensor that a function of torch returns."""
+
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            output = function(*args, **(kwargs or {}))
+            if isinstance(output, torch.Tensor) and output.is_floating_point():
+                dtypes.add(output.dtype)
+            return output
+
+    with Recorder():
+        logits = as_tensor(forward())
+    dtypes.add(logits.dtype)
+    if torch.float32 in dtypes:
+        precision = torch.get_float32_matmul_precision()
+        if precision == "medium":
+            dtypes.add(torch.bfloat16)
+        elif precision == "high" or logits.device.type != "cpu":
+            dtypes.add(torch.float16)  # TF32 has as many digits
+    return logits, max(torch.finfo(dtype).eps for dtype in dtypes)
+
+
+def is_beyond(moved: Floats, bound: float) -> bool:
+    """Whether moved (N,) nats are more than rounding, which is at most `bound` at nearly all.
+
+    Where the order of sums differs, as in a mixture of experts that has other tokens to work on,
+    rounding moves all positions a little. A router that was at a tie then chooses another expert,
+    which moves single positions far: these are not counted.
+    """
+    return bool((moved > bound).sum() > FLIPS * (moved > 0).sum())
+
+
+def log_softmax(logits: Any) -> Any:
+    """Log-probabilities in float64, or in float32 on a device that has no float64."""
+    import torch
+
+    dtype = torch.float32 if logits.device.type == "mps" else torch.float64
+    return logits.to(dtype).log_softmax(dim=-1)
+
+
+def as_tensor(logits: Any) -> Any:
+    """Logits as a tensor, on the device where they are."""
+    import torch
+
+    return logits if is_tensor(logits) else torch.from_numpy(np.array(logits))
