@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eval.config import ScoreConfig
     from eval.data.document import Document, Documents
     from eval.data.open_data import open_data
+    from eval.models.causality import check_causality
     from eval.models.load_model import load_model
     from eval.models.wrap import wrap
     from eval.scoring.result import Result
@@ -26,6 +27,7 @@ __all__ = [
     "Documents",
     "Result",
     "ScoreConfig",
+    "check_causality",
     "compare",
     "load_model",
     "load_tokenizer",
@@ -40,6 +42,7 @@ _MODULES = {
     "Documents": "eval.data.document",
     "Result": "eval.scoring.result",
     "ScoreConfig": "eval.config",
+    "check_causality": "eval.models.causality",
     "compare": "eval.comparing.compare",
     "load_model": "eval.models.load_model",
     "load_tokenizer": "eval.tokenizers.load_tokenizer",

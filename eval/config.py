@@ -114,6 +114,9 @@ class ScoreConfig:
     allow_probabilities: bool = option(
         False, "take rows that are >= 0 and sum to 1 for logits, not for probabilities"
     )
+    causality_check: bool = option(
+        True, "refuse a model whose logits depend on later tokens, before anything is scored"
+    )
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

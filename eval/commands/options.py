@@ -14,7 +14,7 @@ from eval.config import QuantizeConfig, RunConfig, ScoreConfig, expand_home
 GROUPS = {
     "model": (
         "model", "tokenizer", "pre_tokenizer", "quantized", "device", "dtype", "download",
-        "trust_remote_code", "allow_probabilities",
+        "trust_remote_code", "allow_probabilities", "causality_check",
     ),
     "data": ("data", "format", "column", "split", "bos", "skip_empty", "on_bad_row"),
     "token files": (
@@ -32,13 +32,13 @@ WITH_DATA = (
     "model", "tokenizer", "pre_tokenizer", "windows", "context", "stride", "batch",
     "logits_memory", "limit", "format", "column", "split", "token_dtype", "document_end",
     "token_bytes", "token_bytes_per", "token_check", "skip_empty", "on_bad_row", "device", "dtype",
-    "download", "trust_remote_code",
+    "download", "trust_remote_code", "causality_check",
 )  # fmt: skip
 # Options of ``quantize`` beside its own, and options of ``score`` that ``pipeline`` lacks.
 OF_QUANTIZE = (
     "model", "tokenizer", "pre_tokenizer", "bos", "context", "format", "column", "split",
-    "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code", "recipe",
-    "calibrate", "calibration_tokens", "seed", "codec", "out",
+    "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code",
+    "causality_check", "recipe", "calibrate", "calibration_tokens", "seed", "codec", "out",
 )  # fmt: skip
 NOT_OF_PIPELINE = ("quantized", "out", "checkpoint", "checkpoint_every", "log")
 

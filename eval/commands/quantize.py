@@ -20,6 +20,8 @@ from eval.config import QuantizeConfig, ScoreConfig, make_config
 from eval.data.base import Data
 from eval.data.file_data import NoTableError
 from eval.models.base import Model
+from eval.models.causality import check_causality
+from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
 from eval.tables import make_folder, versions
@@ -88,10 +90,13 @@ def calibrate_for(
     if config.calibrate:
         batches = read_batches(config, model, tokenizer)
     else:
+        context = min(model.context, config.context or model.context)
+        if config.causality_check:
+            check_causality(model, context=context, vocab_size=tokenizer.vocab_size)
         batches = self_generate(
             network,
             config.calibration_tokens,
-            context=min(model.context, config.context or model.context),
+            context=context,
             bos=bos_of(tokenizer),
             seed=config.seed,
         )
@@ -110,15 +115,20 @@ def load_calibration(config: QuantizeConfig, tokenizer: Tokenizer) -> Data:
 
 
 def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> list[Tokens]:
-    """Batches (B, T) of windows of the calibration data as one stream, without padding."""
+    """Batches (B, T) of windows of the calibration data as one stream, without padding.
+
+    ValueError if the model sees the future.
+    """
     data = load_calibration(config, tokenizer)
     reader = ScoreConfig(
         windows="stream", context=config.context, stride=config.context or model.context,
         limit=config.calibration_tokens, batch=BATCH, bos=config.bos,
+        causality_check=config.causality_check,
     )  # fmt: skip
     shape = make_window_shape(reader, model, tokenizer)
+    stream = BatchStream(data, tokenizer, reader, shape)
     batches: list[Tokens] = []
-    for batch in BatchStream(data, tokenizer, reader, shape):
+    for batch in checked(iter(stream), model, tokenizer, reader, shape):
         if batch.is_scored.all():
             batches.append(batch.inputs)
         else:  # windows of different lengths: cut each row after its last scored token

@@ -176,6 +176,7 @@ def make_signature(conditions: Mapping[str, Any]) -> str:
         "mixers": conditions["mixers"],
         "memory": conditions["memory_limit"],
         "probabilities": "allowed" if conditions["allow_probabilities"] else None,
+        "causality": "unchecked" if conditions.get("causality_check") is False else None,
         "version": version("ngrammix"),
     }
     return sign("BPB" if conditions["bytes"] is not None else "BPT", short)

@@ -14,6 +14,7 @@ from eval.data.open_data import as_data
 from eval.data.token_formats import read_tokens
 from eval.models.base import Model
 from eval.scoring.batch import Batch
+from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.forward import scored_blocks
 from eval.scoring.windows import make_window_shape
@@ -104,9 +105,13 @@ class TextSource:
         self.token_bytes: Floats = n_bytes.astype(np.float64)
 
     def rows(self) -> Iterator[LogitRows]:
-        """All logits, one window at a time; those of a batch are computed together."""
+        """All logits, one window at a time; those of a batch are computed together.
+
+        ValueError if the model sees the future.
+        """
         n_rows = 0
-        for batch in self._feed.batches(self._pieces):
+        batches = self._feed.batches(self._pieces)
+        for batch in checked(batches, self._model, self._tokenizer, self._config, self._shape):
             for rows in window_rows(self._model, batch):
                 if not self._config.allow_probabilities:
                     positions = n_rows + np.arange(len(rows.targets))
@@ -128,6 +133,7 @@ class TextSource:
             "stride": self._shape.stride,
             "limit": self._config.limit,
             "allow_probabilities": self._config.allow_probabilities,
+            "causality_check": self._config.causality_check,
         }
 
 

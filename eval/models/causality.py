@@ -7,7 +7,6 @@ experts of a mixture work on the same tokens.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -91,8 +90,8 @@ def find_leak(
         Rows of a batch that the model takes. 1: windows are read one by one, so that neither other
         rows nor padding are tested.
     positions : int
-        Rows times tokens of a forward pass, at most 2112. A pass over longer windows has at least
-        two rows, and otherwise up to 4096 positions.
+        Rows times tokens of a forward pass, at most 2112. A pass over longer windows has twice as
+        many, up to 4096, and at least two rows.
 
     Raises
     ------
@@ -123,7 +122,7 @@ def look(probe: Probe, longest: int, batch: int, positions: int) -> Leak | None:
         return probe.look_alone(longest)
     if isinstance(shown, Leak) or (shown is None and short == longest):
         return shown
-    n_rows = max(2, POSITIONS_LONG // longest)
+    n_rows = max(2, min(POSITIONS_LONG, 2 * positions) // longest)
     is_first = isinstance(shown, Exception)
     found = attempt(lambda: probe.look_at_few(longest, n_rows, is_first=is_first))
     if isinstance(found, Exception):
@@ -132,9 +131,10 @@ def look(probe: Probe, longest: int, batch: int, positions: int) -> Leak | None:
 
 
 def short_length(longest: int, positions: int) -> int:
-    """Tokens of a window all of whose futures fit into two passes: a power of two, or `longest`."""
-    most = min(SHORT, isqrt(2 * positions) - 1)
-    return longest if longest <= most else 1 << (max(most, 1).bit_length() - 1)
+    """Tokens of a window whose futures fit into two passes: `longest`, or a power of two."""
+    lengths = [longest] if longest <= SHORT else []
+    lengths += [2**k for k in range(SHORT.bit_length() - 1, 0, -1) if 2**k <= longest]
+    return next((n for n in lengths if n * (n // 2 + 1) <= positions), 1)
 
 
 def attempt(look: Callable[[], Leak | None]) -> Leak | Exception | None:
@@ -193,7 +193,11 @@ def check_causality(
         if tokens is None:
             text = np.random.default_rng(0).integers(v, size=min(longest, LONGEST))
         else:
-            text = as_integers(tokens, "tokens")
+            text = as_integers(tokens, "tokens").ravel()
+            if len(text) == 0:
+                raise ValueError(
+                    "tokens must hold at least one id, got none; leave them out for random ones"
+                )
             check_ids(text, v, "tokens")
         check_model(known, text, vocab_size=v, longest=longest, batch=batch)
 

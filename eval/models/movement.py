@@ -32,7 +32,7 @@ def movement(a: Any, b: Any) -> Floats:
     if len(rows):
         p, q = (log_softmax(logits[rows]) for logits in (a, b))
         change = torch.where(p == q, torch.zeros_like(p), p - q).abs().amax(dim=-1)
-        moved[rows.cpu()] = change.nan_to_num(nan=float("inf")).double().cpu()
+        moved[rows.cpu()] = change.nan_to_num(nan=np.inf, posinf=np.inf).double().cpu()
     values: Floats = moved.numpy()
     return values
 
@@ -84,7 +84,7 @@ def recorded(forward: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def is_beyond(moved: Floats, bound: float) -> bool:
-    """Whether moved (N,) nats are more than rounding, which is at most `bound` at nearly all.
+    """Whether moved (...) nats are more than rounding, which is at most `bound` at nearly all.
 
     Where the order of sums differs, as in a mixture of experts that has other tokens to work on,
     rounding moves all positions a little. A router that was at a tie then chooses another expert,

@@ -151,7 +151,7 @@ class Probe:
             return leak("repeat", again, length)
         alike = self._differences(first.rows)
         if is_beyond(alike, bound):
-            return leak("rows", alike, length)
+            return leak("rows", alike.max(axis=0), length)
         noise = max(farthest(again), farthest(alike))
         if noise > 0:
             self.is_certain = False
@@ -172,11 +172,9 @@ class Probe:
         return movement(logits[0], base), max(ROUNDING, eps**0.5) * spread(base)
 
     def _differences(self, rows: Tokens) -> Floats:
-        """(T,) nats: how far the rows of a batch differ where all of them hold the base."""
+        """(R - 1, T) nats: how far rows differ from row 0 in a batch where all hold the base."""
         logits = self._logits(np.tile(rows[0], (len(rows), 1)))
-        moves = [movement(logits[i], logits[0]) for i in range(1, len(rows))]
-        largest: Floats = np.max(moves, axis=0)
-        return largest
+        return np.stack([movement(logits[i], logits[0]) for i in range(1, len(rows))])
 
     def _swap(self, each: Pass, i: int) -> Floats:
         """How far row i + 1 is from the base before its edge, if each is read in row 0."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from eval.models.causality import describe_leak, find_leak
 from eval.models.weights import WholeModel
 from ngrammix.experts.choices import ALL
 from ngrammix.mixer import Mixer
@@ -32,6 +33,7 @@ except ModuleNotFoundError as error:
 
 logger = logging.getLogger("lm_eval.ngrammix")  # inherits the level of the harness
 
+SAMPLE = 8  # documents whose tokens the model is probed with, and rows of a batch
 Window = tuple[int, list[int], list[int]]  # document, inputs, scored targets
 
 
@@ -57,6 +59,8 @@ class MixedLM(HFLM):  # type: ignore[misc]
         If False, the model is that of the harness, bit for bit.
     order, memory_limit, experts
         See `Mixer`.
+    causality_check : bool
+        If False, a model is mixed even if its logits depend on later tokens.
     **model_args
         Arguments of ``HFLM`` of the harness: device, batch_size, max_length, ...
 
@@ -81,10 +85,14 @@ class MixedLM(HFLM):  # type: ignore[misc]
         order: int = 7,
         memory_limit: int | str | None = None,
         experts: str = ALL,
+        causality_check: bool = True,
         **model_args: Any,
     ) -> None:
-        if not isinstance(cache, bool):
-            raise ValueError(f"cache must be True or False, got {cache!r}; leave it out for True")
+        for name, value in (("cache", cache), ("causality_check", causality_check)):
+            if not isinstance(value, bool):
+                raise ValueError(
+                    f"{name} must be True or False, got {value!r}; leave it out for True"
+                )
         self._new_mixer = partial(
             Mixer, order=order, memory_limit=memory_limit, experts=experts, check_overlaps=False
         )
@@ -99,7 +107,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
             raise ValueError(
                 f"a mixed score needs a causal model, got backend {self.backend}; pass cache=False"
             )
-        self.cache = cache
+        self.cache, self.causality_check = cache, causality_check
         self.regret_bits: float | None = None
         self.bound_bits: float | None = None
 
@@ -131,7 +139,8 @@ class MixedLM(HFLM):  # type: ignore[misc]
     ) -> list[float]:
         """Mixed log-probability of the text of each request, in nats, in request order.
 
-        ValueError if a request has repeats: the cache would know the text the second time.
+        ValueError if a request has repeats, so that the cache would know the text the second time,
+        or the logits of the model depend on later tokens.
         """
         if not self.cache:
             return list(super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
@@ -142,6 +151,8 @@ class MixedLM(HFLM):  # type: ignore[misc]
                     f"{request.task_name}; the cache would know the text the second time"
                 )
         vocab_size = self._logits([[self.prefix_token_id]]).shape[-1]  # with padding tokens
+        if self.causality_check and requests:
+            self._check_causality([request.args[0] for request in requests[:SAMPLE]], vocab_size)
         self.regret_bits = self.bound_bits = 0.0
         totals: list[float] = []
         with tqdm(total=len(requests), disable=disable_tqdm, desc="Scoring documents") as bar:
@@ -156,6 +167,19 @@ class MixedLM(HFLM):  # type: ignore[misc]
                     task, mixer.regret_bits, mixer.bound_bits,
                 )  # fmt: skip
         return totals
+
+    def _check_causality(self, texts: Sequence[str], vocab_size: int) -> None:
+        """Raise ValueError if the logits of tokens such as those of the texts see later ones."""
+        parts = [[self.prefix_token_id, *self.tok_encode(text)] for text in texts]
+        found = find_leak(
+            lambda tokens: self._logits(tokens.tolist()),
+            np.concatenate(parts),
+            vocab_size=min(vocab_size, len(self.tokenizer)),
+            longest=min(self.max_length, sum(map(len, parts))),
+            batch=1 if self.batch_size == 1 else SAMPLE,
+        )
+        if found is not None:
+            raise ValueError(describe_leak(found, self.config.name_or_path or "the model"))
 
     def _mix(self, texts: Sequence[str], mixer: Mixer, bar: tqdm) -> list[float]:
         """Log-probability of each text in nats; the texts are one stream of the mixer."""

@@ -65,6 +65,7 @@ class Result:
     logits_memory: int | None
     limit: int | None
     allow_probabilities: bool
+    causality_check: bool | None
     order: int | None
     mixer: str
     memory_limit: int | None
@@ -193,6 +194,7 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         "memory": conditions["memory_limit"],
         "probabilities": "allowed" if conditions["allow_probabilities"] else None,
         "token-check": None if conditions["token_check"] else "off",
+        "causality": "unchecked" if conditions["causality_check"] is False else None,
         "version": version("ngrammix"),
     }
     return sign("BPB", shown)

@@ -15,6 +15,7 @@ from eval.data.open_data import as_data
 from eval.interrupts import ended
 from eval.models.base import Model
 from eval.scoring.batch import Batch
+from eval.scoring.checked import checked
 from eval.scoring.checkpoint import Checkpoint
 from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.dataloader import BatchStream
@@ -88,8 +89,9 @@ def score(
     Raises
     ------
     ValueError
-        If data, model and configuration do not fit, the tokens do not account for every byte, a
-        logit is NaN or +inf, or the checkpoint belongs to another run.
+        If data, model and configuration do not fit, the model sees later tokens, the tokens do
+        not account for every byte, a logit is NaN or +inf, or the checkpoint belongs to another
+        run.
     """
     return score_with(
         None if model is None else LocalForward(model),
@@ -127,6 +129,9 @@ def score_with(
     stream = BatchStream(data, tokenizer, config, shape)
     conditions = run_conditions(model, tokenizer, data, config, shape)
     scorer = make_scorer(config, model, tokenizer, n_threads)
+    begun = perf_counter()
+    batches = checked(iter(stream), model, tokenizer, config, shape)
+    seconds_check = perf_counter() - begun
     store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
     saved = None if store is None else store.load()
     seconds_compile = warm_up()
@@ -135,12 +140,11 @@ def score_with(
         token_bar(progress) as bar,
     ):
         run.seconds["compile"] = seconds_compile
-        batches = iter(stream)
         if saved is not None:
             replay(run, batches, saved[0]["position"])
             run.load_state_dict(*saved)
         shown = Progress(bar, callbacks, first=run.position, limit=config.limit)
-        started = perf_counter() - run.seconds["total"]
+        started = perf_counter() - run.seconds["total"] - seconds_check
         n_parallel = 1 if forward is None else forward.n_parallel
 
         def save() -> None:
@@ -241,6 +245,7 @@ def run_conditions(
         conditions["memory_limit"] = as_bytes(config.memory_limit)
     if model is None:
         conditions |= {"mixer": MIXER_NONE, "context": None, "stride": None}
+        conditions["causality_check"] = None
     elif config.mixer == MIXER_NONE:
         conditions |= {"order": None, "memory_limit": None}
     names = {"model": "none" if model is None else model.name, "tokenizer": tokenizer.name}

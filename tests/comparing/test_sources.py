@@ -118,7 +118,7 @@ def test_text_comes_window_by_window():
         "data": "a, b", "data_sha256": sha256(documents), "rows_skipped": 0, "model": "toy",
         "tokenizer": "bytes",
         "windows": "document", "context": 8, "stride": 3, "limit": None,
-        "allow_probabilities": False,
+        "allow_probabilities": False, "causality_check": True,
     }  # fmt: skip
 
 

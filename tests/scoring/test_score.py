@@ -204,7 +204,7 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(
 
 
 def test_a_resumed_run_does_not_ask_the_model_again(tmp_path):
-    config, counts = ScoreConfig(stride=4, batch=1), []
+    config, counts = ScoreConfig(stride=4, batch=1, causality_check=False), []
     for _ in range(2):
         model = ToyModel()
         score(model, Documents(DOCUMENTS), config, checkpoint=tmp_path, checkpoint_every=10)
