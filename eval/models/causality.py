@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eval.models.base import Model
+from eval.models.network_name import is_module
 from eval.models.probe import Leak, Logits, Probe
-from eval.models.wrap import check_context, is_module, wrap
+from eval.models.wrap import check_context, wrap
 from eval.types import Tokens
 from ngrammix.checks import as_integers, check_ids
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from eval.config import ScoreConfig
 from eval.models.base import Model
-from eval.models.causality import POSITIONS, check_model
+from eval.models.causality import check_model
 from eval.scoring.batch import Batch
 from eval.scoring.windows import WindowShape
 from eval.tokenizers.base import Tokenizer
@@ -33,13 +33,17 @@ def checked(
         longest = max(batch.inputs.shape[1] for batch in first)
         if len(first) == FIRST:  # longer windows may come
             longest = min(shape.context, config.limit or shape.context)
+        positions = max(LEAST, sum(batch.inputs.size for batch in first))
+        if shape.max_rows is not None:
+            longest = max(1, min(longest, shape.max_rows // 2))
+            positions = min(positions, shape.max_rows)
         check_model(
             model,
             read_text(first),
             vocab_size=min(tokenizer.vocab_size, model.vocab_size),
             longest=longest,
             batch=shape.batch_size,
-            positions=min(POSITIONS, max(LEAST, sum(batch.inputs.size for batch in first))),
+            positions=positions,
         )
     return chain(first, batches)
 

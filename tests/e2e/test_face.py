@@ -10,7 +10,7 @@ import ngrammix
 import quant
 
 NAMES = {
-    "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "compare", "load_model",
+    "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "check_causality", "compare", "load_model",
     "load_tokenizer", "open_data", "score", "wrap",
 }  # fmt: skip
 
