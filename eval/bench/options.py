@@ -69,6 +69,11 @@ QUANTIZERS = [  # of the findings
 CODEBOOK_COLUMNS = 256  # of the weight whose rows get a codebook each
 GROUP = 128  # weights that share a scale
 OPTIONS: dict[str, Sequence[Option]] = {
+    "causality": (
+        Option("families", [], "model types of transformers, such as gpt2 (all)", "TYPE"),
+        Option("tokens", 20_000, "tokens of the embedded text that are scored"),
+        RUNS._replace(default=3),
+    ),
     "codebooks": (
         Option("values", 65_536, "numbers"),
         Option("rows", 4096, f"rows of {CODEBOOK_COLUMNS} normal weights"),

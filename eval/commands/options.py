@@ -52,6 +52,7 @@ BENCHES = {  # name of the bench and of its module in eval.bench: line of help
     "read": "how fast text becomes batches, by format and tokenizer",
     "score": "what scoring adds to the wall time of the model",
     "ranks": "what the forward pass gains by ranks",
+    "causality": "what the probe for models that see the future costs and says",
     "scalar": "weights to integer codes and back",
     "gptq": "seconds and errors of GPTQ beside the published algorithm",
     "codebooks": "codebooks beside kmeans1d and faiss",

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "score": ["--tokens", "600", "--runs", "1", "--milliseconds", "0.02"],
     "scalar": ["--rows", "4", "--columns", "128", "--runs", "1"],
     "gptq": ["--shapes", "6x5", "--rows", "20", "--runs", "1"],
+    "causality": ["--families", "gpt2", "xlnet", "t5", "--tokens", "600", "--runs", "1"],
     "codebooks": ["--values", "500", "--rows", "8", "--runs", "1"],
     "packing": ["--codes", "999", "--runs", "1"],
 }
@@ -150,6 +151,17 @@ def check_gptq(figures):
     for case in layer["cases"]:
         assert case["error_ours"] == pytest.approx(case["error_plain"], rel=0.01)
         assert case["error_ours"] <= case["error_rtn"]
+
+
+def check_causality(figures):
+    rows = {row["family"]: row for row in figures["rows"]}
+    assert (rows["gpt2"]["float32"], rows["gpt2"]["bfloat16"]) == (None, None)
+    assert rows["gpt2"]["noise_float32"] < 1e-5
+    assert [row["family"] for row in figures["accused"]] == ["xlnet"]
+    for dtype in ("float32", "bfloat16", "float64"):
+        assert rows["xlnet"][dtype] == "future"
+    assert (figures["families"], figures["n_accused"], figures["false_alarms"]) == (2, 1, 0)
+    assert 0 < figures["seconds_probe"] < 60
 
 
 def check_codebooks(figures):

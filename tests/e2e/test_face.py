@@ -10,8 +10,8 @@ import ngrammix
 import quant
 
 NAMES = {
-    "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "check_causality", "compare", "load_model",
-    "load_tokenizer", "open_data", "score", "wrap",
+    "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "check_causality", "compare",
+    "load_model", "load_tokenizer", "open_data", "score", "wrap",
 }  # fmt: skip
 
 
