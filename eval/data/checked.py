@@ -80,7 +80,7 @@ def no_documents(name: str, skipped: Skipped) -> ValueError:
     """The error of a data set without documents to score."""
     if skipped.count:
         return ValueError(
-            f"data must hold at least one good row, got {skipped.count} bad ones in {name}, the "
+            f"data must hold at least one good row, got {skipped.count} bad in {name}, the "
             f"first: {skipped.first}"
         )
     return ValueError(f"data must hold at least one document, got none in {name}; name other files")

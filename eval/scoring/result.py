@@ -133,7 +133,7 @@ class Result:
             )
         if self.rows_skipped:
             remarks.append(
-                f"{self.rows_skipped:,} bad rows are skipped and not in any figure, the first: "
+                f"bad rows skipped, and in no figure: {self.rows_skipped:,}; the first: "
                 f"{self.first_skipped}"
             )
         if self.tokens_context_only:

@@ -141,7 +141,7 @@ def test_bad_rows_are_left_out_and_counted_or_refused(lines):
             with pytest.raises(ValueError) as error:
                 list(data)
             assert str(error.value) == (
-                f"data must hold at least one good row, got {len(problems)} bad ones in t.jsonl, "
+                f"data must hold at least one good row, got {len(problems)} bad in t.jsonl, "
                 f"the first: {problems[0]}"
                 if problems
                 else "data must hold at least one document, got none in t.jsonl; name other files"

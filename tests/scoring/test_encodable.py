@@ -49,7 +49,7 @@ def test_a_row_whose_last_piece_is_refused_leaves_no_trace(inside):
         assert getattr(skipped, figure) == getattr(good, figure)
     assert "|skipped:3|" in skipped.signature
     assert "skipped" not in good.signature
-    remark = f"3 bad rows are skipped and not in any figure, the first: {BAD}"
+    remark = f"bad rows skipped, and in no figure: 3; the first: {BAD}"
     assert remark in skipped.table()
     assert "skipped" not in good.table()
 
@@ -62,7 +62,7 @@ def test_what_is_refused_is_an_error_unless_bad_rows_are_skipped(inside):
     with pytest.raises(ValueError) as error:
         score(None, open_data("u.jsonl", on_bad_row="skip"), tokenizer=Picky())
     assert str(error.value) == (
-        f"data must hold at least one good row, got 2 bad ones in u.jsonl, the first: {BAD}"
+        f"data must hold at least one good row, got 2 bad in u.jsonl, the first: {BAD}"
     )
 
 
