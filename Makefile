@@ -10,7 +10,7 @@ TWO    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 .PHONY: demo test lint types laws docs bench clean
 
 demo: $(VENV)/.ready
-	$(BIN)/ngrammix demo --out build/demo
+	$(BIN)/ngrammix demo --out build/demo --overwrite
 
 test: laws
 	$(TWO) $(BIN)/python -m pytest -n 2

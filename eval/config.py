@@ -199,7 +199,9 @@ class RunConfig(ScoreConfig):
     )
     download: bool = option(False, "allow models and data sets to be downloaded by name")
     trust_remote_code: bool = option(False, "let a Hugging Face model run its own code")
-    out: str | None = option(None, "write result.json, tokens.csv and documents.csv there", "DIR")
+    out: str | None = option(None, "write result.json and documents.csv there", "DIR")
+    tokens: bool = option(False, "write tokens.csv there too, one line a token")
+    overwrite: bool = option(False, "replace the results of another run in --out")
     checkpoint: str | None = option(
         None, "folder of the checkpoint; an interrupted run resumes from it", "DIR"
     )

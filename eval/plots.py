@@ -42,8 +42,8 @@ def plot_bits_saved(
     Parameters
     ----------
     folders : sequence of paths
-        Folders that ``ngrammix score --out`` wrote: `tokens.csv` of each is read, in blocks, so
-        that memory does not grow with its size.
+        Folders that ``ngrammix score --out DIR --tokens`` wrote: `tokens.csv` of each is read, in
+        blocks, so that memory does not grow with its size.
     out : path
         The picture: ``.svg``, ``.png`` or ``.pdf``.
     labels : sequence of str, optional
@@ -61,7 +61,9 @@ def plot_bits_saved(
     """
     out = Path(out)
     if not folders:
-        raise ValueError("there must be a folder to draw, got none; name what score --out wrote")
+        raise ValueError(
+            "there must be a folder to draw, got none; name what score --out DIR --tokens wrote"
+        )
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}; choose one")
     if out.suffix not in SUFFIXES:
@@ -157,7 +159,7 @@ def read_curve(path: Path, max_points: int = MAX_POINTS) -> Curve:
     if not path.is_file():
         raise ValueError(
             f"a picture is drawn from tokens.csv, got none in {path.parent}; name a folder that "
-            "ngrammix score --out wrote"
+            "ngrammix score --out DIR --tokens wrote"
         )
     try:
         blocks = csv.open_csv(

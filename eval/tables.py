@@ -34,10 +34,31 @@ def versions() -> str:
     return ", ".join([*parts, f"python {platform.python_version()}"])
 
 
-def make_folder(out: Path | None) -> None:
-    """Create the folder of the results; ValueError if a file has that name."""
+def make_folder(out: Path | None, results: Sequence[str] = (), *, overwrite: bool = False) -> None:
+    """Create the folder of the results; ValueError if another run's are there.
+
+    Parameters
+    ----------
+    out : Path or None
+        The folder; None: nothing is done.
+    results : sequence of str
+        Names of the files that the run will write there.
+    overwrite : bool
+        Accept files of these names.
+
+    Raises
+    ------
+    ValueError
+        If `out` is a file, or holds one of `results`.
+    """
     if out is None:
         return
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {out}; choose another name")
+    found = [name for name in results if (out / name).exists()]
+    if found and not overwrite:
+        raise ValueError(
+            f"--out must hold no results of another run, got {', '.join(found)} in {out}; choose "
+            "another folder, or replace them with --overwrite"
+        )
     out.mkdir(parents=True, exist_ok=True)

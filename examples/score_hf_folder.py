@@ -11,10 +11,9 @@ from eval import ScoreConfig, load_model, open_data, score
 
 
 def main(folder: str, text: str, out: str = "results") -> None:
-    Path(out).mkdir(exist_ok=True)
     model = load_model(folder)
     config = ScoreConfig(context=min(256, model.context), batch=4)
-    result = score(model, open_data([text]), config, out=Path(out))
+    result = score(model, open_data([text]), config, out=Path(out), write_tokens=True)
     print(result.table())
     with Path(out, "tokens.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["bits_model"]]

@@ -71,7 +71,8 @@ def figures(size: int, runs: Sequence[Figures], base: Sequence[Figures]) -> Figu
 def score(size: int, data: Path, tokens: int, out: Path) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """``result.json`` of a score with `size` ranks, and all results that no time affects."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    options = ["--data", str(data), "--limit", str(tokens), "--out", str(out), "--device", "cpu"]
+    options = ["--data", str(data), "--limit", str(tokens), "--out", str(out)]
+    options += ["--tokens", "--overwrite", "--device", "cpu"]
     # One thread a rank, however many there are: as torchrun has it, and for the same bits.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

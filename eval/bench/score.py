@@ -112,7 +112,15 @@ def measure_model(model: Model, data: Data, config: ScoreConfig, runs: int) -> F
 def score_into(model: Model, data: Data, config: ScoreConfig, folder: Path) -> None:
     """Score with everything: mixer, metrics, CSV files, checkpoints."""
     checkpoint, every = folder / "checkpoint", CHECKPOINT_EVERY
-    score(model, data, config, out=folder, checkpoint=checkpoint, checkpoint_every=every)
+    score(
+        model,
+        data,
+        config,
+        out=folder,
+        write_tokens=True,
+        checkpoint=checkpoint,
+        checkpoint_every=every,
+    )
 
 
 BENCH = Bench(

@@ -16,8 +16,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Compare the mixers, write the result under --out, and print it."""
     names = arguments.mixers.split(",")
     check_names(names)
-    config = make_config(RunConfig, vars(arguments) | {"out": None, "data": arguments.data or ()})
-    make_folder(arguments.out)
+    config = make_config(
+        RunConfig, vars(arguments) | {"out": None, "tokens": False, "data": arguments.data or ()}
+    )
+    make_folder(arguments.out, ("compare.json",), overwrite=config.overwrite)
     source = make_source(arguments, config)
     comparison = compare_source(
         source, names, config.order, memory_limit=config.memory_limit, progress=True

@@ -23,7 +23,7 @@ GROUPS = {
     "windows": ("windows", "context", "stride", "batch", "logits_memory", "limit"),
     "cache and mixer": ("mixer", "order", "memory_limit", "threads"),
     "quantizer": ("recipe", "calibrate", "calibration_tokens", "seed", "codec"),
-    "output": ("out", "log"),
+    "output": ("out", "tokens", "overwrite", "log"),
     "run": ("checkpoint", "checkpoint_every"),
 }  # fmt: skip
 # Options of ``score`` that ``compare`` has with --data and with --logits, and those with --data.
@@ -38,9 +38,18 @@ WITH_DATA = (
 OF_QUANTIZE = (
     "model", "tokenizer", "pre_tokenizer", "bos", "context", "format", "column", "split",
     "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code",
-    "causality_check", "recipe", "calibrate", "calibration_tokens", "seed", "codec", "out",
+    "causality_check", "recipe", "calibrate", "calibration_tokens", "seed", "codec",
+    "logits_memory", "out", "overwrite",
 )  # fmt: skip
-NOT_OF_PIPELINE = ("quantized", "out", "checkpoint", "checkpoint_every", "log")
+NOT_OF_PIPELINE = (
+    "quantized",
+    "out",
+    "tokens",
+    "overwrite",
+    "checkpoint",
+    "checkpoint_every",
+    "log",
+)
 
 BENCHES = {  # name of the bench and of its module in eval.bench: line of help
     "observe": "NgramCache.observe beside its peers",
@@ -141,7 +150,13 @@ def user_path(text: str) -> Path:
 def add_output(group: Any, files: str) -> None:
     """Add ``--out``, the folder of these files, and ``--json``."""
     group.add_argument("--out", type=user_path, metavar="DIR", help=f"write {files} there")
+    add_flag(group, "--overwrite", "replace the results of another run in --out")
     add_json(group)
+
+
+def add_flag(group: Any, flag: str, text: str) -> None:
+    """Add an option without a value; left out, it is absent from the parsed arguments."""
+    group.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def add_json(group: Any) -> None:
@@ -157,7 +172,8 @@ def add_config(group: Any) -> None:
 def add_demo(parser: argparse.ArgumentParser) -> None:
     """Options of ``ngrammix demo``."""
     groups = add_options(parser, ScoreConfig)
-    add_output(groups["output"], "result.json, tokens.csv and documents.csv")
+    add_output(groups["output"], "result.json and documents.csv")
+    add_flag(groups["output"], "--tokens", "write tokens.csv there too, one line a token")
 
 
 def add_score(parser: argparse.ArgumentParser) -> None:
@@ -230,7 +246,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
         type=user_path,
         nargs="+",
         metavar="DIR",
-        help="what score --out wrote, one a line",
+        help="what score --out DIR --tokens wrote, one a line",
     )
     parser.add_argument(
         "--out",

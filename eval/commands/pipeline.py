@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
     config = make_config(QuantizeConfig, options, arguments.config)
     recipes = [find_recipe(name) for name in config.recipe]
     check_data(config, *config.calibrate)
-    make_folder(arguments.out)
+    files = ["pipeline.json", *(f"{recipe.name}.ngq" for recipe in recipes)]
+    make_folder(arguments.out, files, overwrite=config.overwrite)
     model, tokenizer = load_model_and_tokenizer(config)
     calibration = calibrate_for(config, model, tokenizer, recipes)
     before = evaluate(model, tokenizer, config)

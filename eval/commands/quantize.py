@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     if config.calibrate:
         check_data(replace(config, data=config.calibrate))
     recipe, out = find_recipe(config.recipe[0]), Path(config.out)
-    make_folder(out)
+    make_folder(out, (QUANTIZED, "quantize.json"), overwrite=config.overwrite)
     model, tokenizer = load_model_and_tokenizer(config)
     calibration = calibrate_for(config, model, tokenizer, [recipe])
     quantized = quantize_model(network_of(model), recipe, calibration, progress=True)

@@ -8,10 +8,11 @@ from eval.config import MODEL_NONE, RunConfig, make_config
 from eval.distributed.rank_info import choose_gpu, find_rank
 from eval.distributed.ranks import Ranks, join_ranks
 from eval.plugins.loggers import make_callback
+from eval.scoring.checkpoint import has_checkpoint
 from eval.scoring.forward import Forward, LocalForward
 from eval.scoring.result import Result
+from eval.scoring.run import prepare_folder
 from eval.scoring.score import score_with
-from eval.tables import make_folder
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -38,7 +39,10 @@ def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None
     """Score the data of the configuration and report the result; with ranks, as rank 0."""
     out = None if config.out is None else Path(config.out)
     check_data(config)
-    make_folder(out)
+    checkpoint = None if config.checkpoint is None else Path(config.checkpoint)
+    # A run that goes on with a checkpoint finds its own results there; `score_with` compares them.
+    overwrite = config.overwrite or has_checkpoint(checkpoint)
+    prepare_folder(out, write_tokens=config.tokens, overwrite=overwrite)
     callbacks = [make_callback(name) for name in config.log]
     model = load_model_of(config)
     tokenizer = tokenizer_of(config, model)
@@ -53,7 +57,9 @@ def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None
         config,
         tokenizer=tokenizer,
         out=out,
-        checkpoint=None if config.checkpoint is None else Path(config.checkpoint),
+        write_tokens=config.tokens,
+        overwrite=config.overwrite,
+        checkpoint=checkpoint,
         checkpoint_every=config.checkpoint_every,
         n_threads=config.threads,
         callbacks=callbacks,

@@ -62,3 +62,8 @@ class Checkpoint:
                     "or delete the checkpoint"
                 )
         return state, experts
+
+
+def has_checkpoint(folder: Path | None) -> bool:
+    """Whether a run has saved its state in the folder; False for None."""
+    return folder is not None and (folder / NAME).exists()

@@ -1,6 +1,7 @@
-"""CsvWriter: a run's tokens and documents as ``tokens.csv`` and ``documents.csv``."""
+"""CsvWriter: a run's documents, and its tokens, as ``documents.csv`` and ``tokens.csv``."""
 
 import csv
+import hashlib
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ NATS_PER_BIT = math.log(2)
 
 
 class CsvWriter:
-    r"""Writes one CSV row for each token and one for each document, in constant memory.
+    r"""Writes one CSV row for each document and, if asked, for each token, in constant memory.
 
     Columns of ``tokens.csv``: position in the stream; document, counted from 0; byte, the offset of
     the token in its document; bytes; token; text, decoded as UTF-8 with invalid bytes as ``\xff``;
@@ -32,6 +33,8 @@ class CsvWriter:
     ----------
     folder : Path
         Existing folder for the files.
+    has_tokens : bool
+        Whether ``tokens.csv`` is written.
     has_model, has_cache, has_match : bool
         Whether the scored tokens have `nats_model`, `nats_cache` and `matched_order`.
     state : dict, optional
@@ -41,13 +44,15 @@ class CsvWriter:
     Raises
     ------
     ValueError
-        If a file of the earlier run is missing, or shorter than in `state`.
+        If `state` has other files, or a file of the earlier run is missing, or does not begin with
+        what that run wrote. No file is changed then.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        has_tokens: bool = True,
         has_model: bool = False,
         has_cache: bool = False,
         has_match: bool = False,
@@ -63,20 +68,32 @@ class CsvWriter:
         self._position, self._document, self._byte = 0, -1, 0
         self._name = ""
         self._units = UnitSums([1.0, 1.0, *[STEP] * len(self._kinds)])
-        lengths: dict[str, int | None] = {"tokens": None, "documents": None}
+        names = ["documents", *(["tokens"] if has_tokens else [])]
+        written: dict[str, Any] = {}
         if state is not None:
-            lengths = state["lengths"]
+            written = state["files"]
+            if written.keys() != set(names):
+                here, there = ("--tokens", "none") if has_tokens else ("none", "--tokens")
+                raise ValueError(
+                    f"a run must go on with the --tokens it began with, got {here} where the "
+                    f"checkpoint has {there}; pass the same, or delete the checkpoint"
+                )
             self._position, self._document = state["position"], state["document"]
             self._byte, self._name = state["byte"], state["name"]
             self._units.unfinished = state["unfinished"]
-        paths = {name: folder / f"{name}.csv" for name in lengths}
-        for name, path in paths.items():
-            check_length(path, lengths[name])
-        self._files = {name: open_at(path, lengths[name]) for name, path in paths.items()}
+        paths = {name: folder / f"{name}.csv" for name in names}
+        self._hashes = {
+            name: check_written(path, written.get(name)) for name, path in paths.items()
+        }
+        self._files = {
+            name: open_at(path, written[name]["length"] if written else None)
+            for name, path in paths.items()
+        }
         if state is None:
             location = ["position", "document", "byte", "bytes", "token", "text"]
             match = ["matched_order"] if has_match else []
-            self._write("tokens", csv_rows([[*location, *match, *bits]]))
+            if has_tokens:
+                self._write("tokens", csv_rows([[*location, *match, *bits]]))
             self._write(
                 "documents", csv_rows([["document", "name", "tokens", "bytes", *bits, *bpb]])
             )
@@ -115,7 +132,9 @@ class CsvWriter:
             )
         if len(scored.tokens):
             self._write_documents(scored, names)
-            self._write_tokens(scored, raw)
+            if "tokens" in self._files:
+                self._write_tokens(scored, raw)
+            self._advance(scored)
 
     def state_dict(self) -> dict[str, Any]:
         """State for a resumed run, as JSON values; all rows written so far are on disk."""
@@ -123,7 +142,10 @@ class CsvWriter:
             file.flush()
             os.fsync(file.fileno())
         return {
-            "lengths": {name: file.tell() for name, file in self._files.items()},
+            "files": {
+                name: {"length": file.tell(), "sha256": self._hashes[name].hexdigest()}
+                for name, file in self._files.items()
+            },
             "position": self._position,
             "document": self._document,
             "byte": self._byte,
@@ -132,7 +154,7 @@ class CsvWriter:
         }
 
     def finish(self) -> None:
-        """Write the last document, flush both files to disk and close them."""
+        """Write the last document, flush the files to disk and close them."""
         self._write_sums(self._document, [self._name], self._units.remaining())
         self._units.unfinished = None
         self.state_dict()
@@ -175,9 +197,14 @@ class CsvWriter:
         columns += [(scored.column(kind) / NATS_PER_BIT).tolist() for kind in self._kinds]
         form += ",%.6f" * len(self._kinds) + "\r\n"
         self._write("tokens", "".join(map(form.__mod__, zip(*columns, strict=True))))
-        self._position += n_tokens
-        self._document += int(which[-1])
-        self._byte = int(byte[-1] + scored.n_bytes[-1])
+
+    def _advance(self, scored: Scored) -> None:
+        starts = np.flatnonzero(scored.begins)
+        self._position += len(scored.tokens)
+        self._document += len(starts)
+        if len(starts):
+            self._byte = 0
+        self._byte += int(scored.n_bytes[starts[-1] if len(starts) else 0 :].sum())
 
     def _write_documents(self, scored: Scored, names: Sequence[str]) -> None:
         costs = [to_steps(scored.column(kind)) for kind in self._kinds]
@@ -200,17 +227,36 @@ class CsvWriter:
         self._write("documents", csv_rows(rows))
 
     def _write(self, name: str, text: str) -> None:
-        self._files[name].write(text.encode("utf-8", "backslashreplace"))
+        content = text.encode("utf-8", "backslashreplace")
+        self._hashes[name].update(content)
+        self._files[name].write(content)
 
 
-def check_length(path: Path, length: int | None) -> None:
-    """Raise ValueError unless the file has at least `length` bytes, its size at the checkpoint."""
+def check_written(path: Path, written: dict[str, Any] | None) -> Any:
+    """The SHA-256 of what an earlier run wrote, to be continued; of nothing without such a run.
+
+    ValueError unless the file begins with the bytes that `written` has the length and hash of.
+    """
+    digest = hashlib.sha256()
+    if written is None:
+        return digest
     size = path.stat().st_size if path.is_file() else 0
-    if length is not None and size < length:
+    if size < (n_left := written["length"]):
         raise ValueError(
-            f"CSV files must have the {length} bytes of the checkpoint, got {size} in {path}; "
+            f"CSV files must have the {n_left} bytes of the checkpoint, got {size} in {path}; "
             "put the file back, or start again without the checkpoint"
         )
+    with path.open("rb") as file:
+        while n_left:
+            block = file.read(min(n_left, 1 << 20))
+            digest.update(block)
+            n_left -= len(block)
+    if digest.hexdigest() != written["sha256"]:
+        raise ValueError(
+            f"--out must hold the files of the checkpoint, got others' in {path}; pass the --out "
+            "that the run began with, or start again without the checkpoint"
+        )
+    return digest
 
 
 def open_at(path: Path, length: int | None) -> Any:

@@ -13,6 +13,8 @@ from eval.tokenizers.byte_checks import bits, bits_per_byte
 from eval.types import Bools, Floats, Integers
 
 SUFFIXES = ("", "_model", "_cache")  # of the columns of nats, and of the figures from them
+# Differences that have a figure, and a paired standard error: the first cost less the second.
+GAPS = {"saved": ("nats_model", "nats"), "over_cache": ("nats", "nats_cache")}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,8 +127,8 @@ class ScoreMetrics:
         """All figures of the tokens so far, by name; None if undefined.
 
         ``bits`` are those of the whole text, ``bpb`` and standard errors are in bits per byte, and
-        ``bits_saved`` is the model's bits minus the reported bits. Copied and novel bytes have a
-        ``bpb`` each.
+        ``bits_saved`` is the model's bits minus the reported bits, ``bits_over_cache`` the reported
+        bits minus the cache's. Copied and novel bytes have a ``bpb`` each.
         """
         n_bytes = self._totals[-1]
         totals = dict(zip(self._kinds, self._totals, strict=False))
@@ -137,8 +139,9 @@ class ScoreMetrics:
             total = totals.get(f"nats{suffix}")
             flat[f"bits{suffix}"] = None if total is None else bits(total * STEP)
         flat |= self.scores()
-        saved = totals["nats_model"] - totals["nats"] if "nats_model" in totals else None
-        flat["bits_saved"] = None if saved is None else bits(saved * STEP)
+        for name, (kind, other) in GAPS.items():
+            gap = totals[kind] - totals[other] if {kind, other} <= totals.keys() else None
+            flat[f"bits_{name}"] = None if gap is None else bits(gap * STEP)
         return flat | self._errors() | self._copied_and_novel()
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,12 +167,13 @@ class ScoreMetrics:
             self._bootstraps[unit].load_state_dict(state["bootstraps"][unit])
 
     def _errors(self) -> dict[str, Any]:
-        """Standard errors of the scores and, paired, of the bits saved."""
+        """Standard errors of the scores and, paired, of their differences."""
         unit = DOCUMENTS if self._documents >= MIN_DOCUMENTS else BLOCKS
         ratios = self._bootstraps[unit].ratios(self._units[unit].remaining())
         of_kind = dict(zip(self._kinds, ratios, strict=True))
-        if "nats_model" in of_kind:
-            of_kind["saved"] = of_kind["nats_model"] - of_kind["nats"]
+        for name, (kind, other) in GAPS.items():
+            if {kind, other} <= of_kind.keys():
+                of_kind[name] = of_kind[kind] - of_kind[other]
         errors = deviations(np.array(list(of_kind.values()))).tolist()
         defined = {
             kind: bits(error)
@@ -180,7 +184,7 @@ class ScoreMetrics:
             "bpb_standard_error": defined.get("nats"),
             "bpb_model_standard_error": defined.get("nats_model"),
             "bpb_cache_standard_error": defined.get("nats_cache"),
-            "saved_standard_error": defined.get("saved"),
+            **{f"{name}_standard_error": defined.get(name) for name in GAPS},
             "standard_error_unit": unit,
         }
 

@@ -4,12 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from textwrap import fill
 from typing import Any
 
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
+from eval.scoring.words import rates
 from eval.tables import align, sign
 
+WIDTH = 80  # columns of the remarks
+MAX_SHOWN = 1e7  # perplexities from here on are shown with an exponent
+# The mixture counts as worse than the cache from so many standard errors, and so many bits on.
+N_ERRORS, MIN_GAP_BITS = 2.0, 2.0
 # Conditions in the signature between the text and the memory limit.
 SIGNED = ("model", "tokenizer", "windows", "context", "stride", "limit", "order", "mixer")
 
@@ -20,9 +26,11 @@ class Result:
 
     `bpb` is the mixture's, or that of model or cache if there is no mixture. Tokens that are
     context only, because no BOS stands before them, are in no figure but their own. Figures that
-    do not apply are None. Standard errors are in bits per byte; that of the bits saved is paired.
-    Copied bytes lie inside n-grams of `order` tokens that occurred earlier in the stream; the
-    others are novel. Seconds are wall time: stages overlap, and the total excludes compiling.
+    do not apply are None. Standard errors are in bits per byte; those of the bits saved and of the
+    bits over the cache's are paired. `perplexity` is that of a token; words are what white space
+    separates, and None if the text of the tokens is unknown. Copied bytes lie inside n-grams of
+    `order` tokens that occurred earlier in the stream; the others are novel. Seconds are wall time:
+    stages overlap, and the total excludes compiling.
     """
 
     bpb: float | None
@@ -32,15 +40,30 @@ class Result:
     bpb_model_standard_error: float | None
     bpb_cache_standard_error: float | None
     saved_standard_error: float | None
+    over_cache_standard_error: float | None
     standard_error_unit: str
     bits: float
     bits_model: float | None
     bits_cache: float | None
     bits_saved: float | None
+    bits_over_cache: float | None
     regret_bits: float | None
     bound_bits: float | None
+    nats_per_token: float | None
+    nats_per_token_model: float | None
+    nats_per_token_cache: float | None
+    bits_per_token: float | None
+    bits_per_token_model: float | None
+    bits_per_token_cache: float | None
+    perplexity: float | None
+    perplexity_model: float | None
+    perplexity_cache: float | None
+    word_perplexity: float | None
+    word_perplexity_model: float | None
+    word_perplexity_cache: float | None
     bytes: int
     tokens: int
+    words: int | None
     documents: int
     rows_skipped: int
     first_skipped: str | None
@@ -84,19 +107,26 @@ class Result:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     def table(self) -> str:
-        """Short table, remarks and the signature line."""
-        rows: list[tuple[str, ...]] = [("", "BPB", "s.e.", "bits saved", "tokens/s", "seconds")]
+        """Two short tables, remarks and the signature line."""
+        bpb: list[tuple[str, ...]] = [("", "BPB", "s.e.", "bits saved", "tokens/s", "seconds")]
+        units: list[tuple[str, ...]] = [
+            ("", "nats a token", "bits a token", "perplexity", "perplexity a word")
+        ]
         is_mixed = self.bound_bits is not None
         if self.bits_model is not None:
             seconds = self.seconds_model if is_mixed else self.seconds
-            rows.append(self._row("model alone", "_model", 0.0, seconds))
+            bpb.append(self._row("model alone", "_model", 0.0, seconds))
+            units.append(self._units("model alone", "_model"))
         if self.bits_cache is not None:
             saved = None if self.bits_model is None else self.bits_model - self.bits_cache
             seconds_cache = None if is_mixed else self.seconds
-            rows.append(self._row("cache alone", "_cache", saved, seconds_cache))
+            bpb.append(self._row("cache alone", "_cache", saved, seconds_cache))
+            units.append(self._units("cache alone", "_cache"))
         if is_mixed:
-            rows.append(self._row("model + cache", "", self.bits_saved, self.seconds))
-        return "\n".join([*align(rows), "", *self._remarks(), self._last_line()])
+            bpb.append(self._row("model + cache", "", self.bits_saved, self.seconds))
+            units.append(self._units("model + cache", ""))
+        remarks = [fill(remark, WIDTH) for remark in self._remarks()]
+        return "\n".join([*align(bpb), "", *align(units), "", *remarks, self._last_line()])
 
     def _row(
         self, name: str, suffix: str, saved: float | None, seconds: float | None
@@ -111,8 +141,23 @@ class Result:
             "" if seconds is None else f"{seconds:.2f}",
         )
 
+    def _units(self, name: str, suffix: str) -> tuple[str, ...]:
+        nats, bits = (getattr(self, f"{unit}_per_token{suffix}") for unit in ("nats", "bits"))
+        token, word = (getattr(self, f"{unit}perplexity{suffix}") for unit in ("", "word_"))
+        costs = ("-" if cost is None else f"{cost:.4f}" for cost in (nats, bits))
+        return (name, *costs, *map(show_perplexity, (token, word)))
+
     def _remarks(self) -> list[str]:
-        remarks = []
+        words = "" if self.words is None else f", {self.words:,} words"
+        documents = f"{self.documents:,} document{'s' if self.documents != 1 else ''}"
+        remarks = [f"{self.tokens:,} tokens{words}, {self.bytes:,} bytes, {documents}"]
+        if (gap := self._gap_to_cache()) is not None:
+            error = self.over_cache_standard_error
+            known = "" if error is None else f", s.e. {error:.4f}"
+            remarks.append(
+                f"the cache alone is better by {gap:.4f} BPB{known}: the model does not help on "
+                "this text; check the model and its tokenizer, or leave it out (--model none)"
+            )
         if self.regret_bits is not None and self.bound_bits is not None:
             remarks.append(
                 f"regret {self.regret_bits:,.1f} bits against the model; it can never exceed "
@@ -147,9 +192,24 @@ class Result:
         )
         return remarks
 
+    def _gap_to_cache(self) -> float | None:
+        """Bits per byte by which the mixture is worse than the cache, beyond the doubt; or None."""
+        if self.bound_bits is None or self.bits_over_cache is None or not self.bytes:
+            return None
+        gap, error = self.bits_over_cache / self.bytes, self.over_cache_standard_error
+        doubt = MIN_GAP_BITS / self.bytes if error is None else N_ERRORS * error
+        return gap if gap > max(doubt, MIN_GAP_BITS / self.bytes) else None
+
     def _last_line(self) -> str:
         bpb = "-" if self.bpb is None else f"{self.bpb:.4f}"
         return f"{self.signature} = {bpb}"
+
+
+def show_perplexity(value: float | None) -> str:
+    """A perplexity in few digits."""
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if value < MAX_SHOWN else f"{value:.3g}"
 
 
 def make_result(run: Run, stream: BatchStream, conditions: Mapping[str, Any]) -> Result:
@@ -163,6 +223,7 @@ def make_result(run: Run, stream: BatchStream, conditions: Mapping[str, Any]) ->
     total = run.seconds["total"]
     return Result(
         **figures,
+        **rates(figures, run.words.n_words),
         **conditions,
         tokens_context_only=stream.context_only.n_tokens,
         bytes_context_only=stream.context_only.n_bytes,

@@ -1,10 +1,12 @@
 """Run: the state of one pass over a data set, and how a later run continues it."""
 
 import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
@@ -15,9 +17,13 @@ from eval.interrupts import uninterrupted
 from eval.scoring.batch import Batch
 from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.metrics import ScoreMetrics
-from eval.scoring.scorers import Scorer
+from eval.scoring.scorers import CacheScorer, Scorer
+from eval.scoring.words import WordCounter
+from eval.tables import make_folder
 from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
+
+RESULTS = ("result.json", "documents.csv", "tokens.csv")  # what a run writes in its folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,8 @@ class Run:
     ----------
     position : int
         Number of tokens scored.
+    words : WordCounter
+        Counts the words of their text.
     is_whole : bool
         Whether sums and files are those of `position` tokens: False while, or after, `score` was
         stopped by an error.
@@ -70,6 +78,7 @@ class Run:
         self.position = self._n_observed = 0
         self.is_whole = True
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.words = WordCounter()
         self._tokens = hashlib.sha256()
 
     @contextmanager
@@ -94,6 +103,8 @@ class Run:
             with self.clock("score"):
                 scored = self.scorer.score(batch, pending.observed, model)
             self.metrics.update(scored)
+            for piece in batch.pieces:
+                self.words.update(piece)
             if self.csv_writer is not None:
                 raws = [piece.raw for piece in batch.pieces if piece.raw is not None]
                 raw = b"".join(raws) if len(raws) == len(batch.pieces) else None
@@ -114,6 +125,7 @@ class Run:
             "position": self.position,
             "tokens": self._tokens.hexdigest(),
             "metrics": self.metrics.state_dict(),
+            "words": self.words.state_dict(),
             "csv_writer": None if self.csv_writer is None else self.csv_writer.state_dict(),
             "seconds": dict(self.seconds),
         }
@@ -146,6 +158,7 @@ class Run:
                 f"a run without a mixer has no expert weights, got {', '.join(experts)}; delete "
                 "the checkpoint"
             )
+        self.words.load_state_dict(state["words"])
         for stage, seconds in state["seconds"].items():
             self.seconds[stage] += seconds
 
@@ -166,3 +179,65 @@ class Run:
         for piece in batch.pieces:
             self._tokens.update(piece.begins.data)
         self.position += len(batch.targets)
+
+
+def make_run(
+    scorer: Scorer,
+    out: Path | None,
+    state: dict[str, Any] | None,
+    conditions: Mapping[str, Any],
+    *,
+    write_tokens: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """A new run; with `state`, its sums and CSV files continue those of an earlier run.
+
+    `conditions` are those of the result: a ``result.json`` with other ones is another run's.
+
+    Raises
+    ------
+    ValueError
+        If `out` holds results of another run, without `overwrite`; or if it is not that of the
+        earlier run. No file is changed then.
+    """
+    has_model, has_cache = not isinstance(scorer, CacheScorer), scorer.cache is not None
+    length = None if scorer.cache is None else scorer.cache.order
+    metrics = ScoreMetrics(has_model=has_model, has_cache=has_cache, length=length)
+    csv_state = None
+    if state is not None:
+        metrics.load_state_dict(state["metrics"])
+        csv_state = state["csv_writer"]
+        if (csv_state is None) != (out is None):
+            raise ValueError(
+                f"a run must go on with the --out it began with, got {out}; pass the same, or "
+                "delete the checkpoint"
+            )
+    is_own = csv_state is not None and out is not None and has_result_of(out, conditions)
+    prepare_folder(out, write_tokens=write_tokens, overwrite=overwrite or is_own)
+    if out is None:
+        return Run(scorer, metrics)
+    if csv_state is None:
+        for name in RESULTS:
+            (out / name).unlink(missing_ok=True)
+    has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
+    return Run(scorer, metrics, CsvWriter(out, **has, has_tokens=write_tokens, state=csv_state))
+
+
+def has_result_of(out: Path, conditions: Mapping[str, Any]) -> bool:
+    """Whether ``result.json`` in the folder, if any, is that of a run with these conditions."""
+    try:
+        values = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and all(
+        name in values and values[name] == value for name, value in conditions.items()
+    )
+
+
+def prepare_folder(out: Path | None, *, write_tokens: bool, overwrite: bool) -> None:
+    """Create the folder of the results; ValueError if another run's are there, or none is named."""
+    if write_tokens and out is None:
+        raise ValueError("--tokens needs a folder for tokens.csv, got no --out; name one")
+    make_folder(out, RESULTS, overwrite=overwrite)

@@ -17,13 +17,11 @@ from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.checked import checked
 from eval.scoring.checkpoint import Checkpoint
-from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.forward import Forward, ForwardRequest, LocalForward
-from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.progress import Callback, Progress, token_bar
 from eval.scoring.result import Result, make_result
-from eval.scoring.run import PendingBatch, Run
+from eval.scoring.run import PendingBatch, Run, make_run
 from eval.scoring.scorers import (
     CacheScorer,
     MixtureScorer,
@@ -53,6 +51,8 @@ def score(
     *,
     tokenizer: Any = None,
     out: Path | None = None,
+    write_tokens: bool = False,
+    overwrite: bool = False,
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     n_threads: int = 1,
@@ -73,7 +73,11 @@ def score(
     tokenizer : Tokenizer, path or object, optional
         See `load_tokenizer`. Default: the model's own; without a model, bytes.
     out : Path, optional
-        Existing folder for ``tokens.csv`` and ``documents.csv``.
+        Folder for ``documents.csv``; created if it is missing.
+    write_tokens : bool
+        Write ``tokens.csv`` there too: one line a token.
+    overwrite : bool
+        Replace the results of another run in `out`.
     checkpoint : Path, optional
         Folder for the state of the run. If it holds the state of an interrupted run, that run
         continues, and ends with the same figures and files.
@@ -90,8 +94,8 @@ def score(
     ------
     ValueError
         If data, model and configuration do not fit, the model sees later tokens, the tokens do
-        not account for every byte, a logit is NaN or +inf, or the checkpoint belongs to another
-        run.
+        not account for every byte, a logit is NaN or +inf, or `out` or the checkpoint belongs to
+        another run.
     """
     return score_with(
         None if model is None else LocalForward(model),
@@ -100,6 +104,8 @@ def score(
         ScoreConfig() if config is None else config,
         tokenizer=tokenizer,
         out=out,
+        write_tokens=write_tokens,
+        overwrite=overwrite,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         n_threads=n_threads,
@@ -116,6 +122,8 @@ def score_with(
     *,
     tokenizer: Any = None,
     out: Path | None = None,
+    write_tokens: bool = False,
+    overwrite: bool = False,
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     n_threads: int = 1,
@@ -135,14 +143,19 @@ def score_with(
     store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
     saved = None if store is None else store.load()
     seconds_compile = warm_up()
+    state = None if saved is None else saved[0]
     with (
-        make_run(scorer, out, None if saved is None else saved[0]) as run,
+        make_run(
+            scorer, out, state, conditions, write_tokens=write_tokens, overwrite=overwrite
+        ) as run,
         token_bar(progress) as bar,
     ):
         run.seconds["compile"] = seconds_compile
         if saved is not None:
             replay(run, batches, saved[0]["position"])
             run.load_state_dict(*saved)
+        elif store is not None:  # the same command goes on, however early it is interrupted
+            store.save(run.state_dict(), run.expert_state())
         shown = Progress(bar, callbacks, first=run.position, limit=config.limit)
         started = perf_counter() - run.seconds["total"] - seconds_check
         n_parallel = 1 if forward is None else forward.n_parallel
@@ -167,10 +180,8 @@ def score_with(
 
 def replay(run: Run, batches: Iterator[Batch], position: int) -> None:
     """Let the run learn batches until `position`, the number of tokens already scored."""
-    for batch in batches:
+    while run.position < position and (batch := next(batches, None)) is not None:
         run.replay(batch)
-        if run.position >= position:
-            return
 
 
 def observed_groups(
@@ -277,26 +288,6 @@ def make_scorer(
             check_overlaps=False,  # its windows score each token once
         )
     )
-
-
-def make_run(scorer: Scorer, out: Path | None, state: dict[str, Any] | None) -> Run:
-    """A new run; with `state`, its sums and CSV files continue those of an earlier run."""
-    has_model, has_cache = not isinstance(scorer, CacheScorer), scorer.cache is not None
-    length = None if scorer.cache is None else scorer.cache.order
-    metrics = ScoreMetrics(has_model=has_model, has_cache=has_cache, length=length)
-    csv_state = None
-    if state is not None:
-        metrics.load_state_dict(state["metrics"])
-        csv_state = state["csv_writer"]
-        if (csv_state is None) != (out is None):
-            raise ValueError(
-                f"a run must go on with the --out it began with, got {out}; pass the same, or "
-                "delete the checkpoint"
-            )
-    if out is None:
-        return Run(scorer, metrics)
-    has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
-    return Run(scorer, metrics, CsvWriter(out, **has, state=csv_state))
 
 
 def warm_up() -> float:

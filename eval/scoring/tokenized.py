@@ -8,6 +8,7 @@ import numpy as np
 from eval.data.document import Document, Opening
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.origin import OriginCheck, check_encoded
+from eval.tokenizers.table_tokenizer import TableTokenizer
 from eval.types import Bools, Tokens
 
 
@@ -26,7 +27,7 @@ class TokenizedPiece:
     names : tuple of str
         Names of the documents that begin here.
     raw : bytes or None
-        The text of the tokens; None where only ids are available.
+        The text of the tokens; None where it is unknown.
     start, offset : float
         Where the tokens begin and end in the data, in the unit of `Document.offset`.
     opening : Opening
@@ -67,11 +68,21 @@ def encode(
         if document.n_left:  # the offset is that of the end of the row
             n_bytes_here = len(document.raw or b"")
             end = start + (end - start) * n_bytes_here / (n_bytes_here + document.n_left)
+        raw = document.raw
+        if raw is None:
+            raw = text_of(tokens, n_bytes, tokenizer)
         yield TokenizedPiece(
-            tokens, n_bytes, begins, document.begins, names, document.raw, start, end,
-            document.opening,
-        )  # fmt: skip
+            tokens, n_bytes, begins, document.begins, names, raw, start, end, document.opening
+        )
         start = end
+
+
+def text_of(tokens: Tokens, n_bytes: Tokens, tokenizer: Tokenizer) -> bytes | None:
+    """The text of tokens (T,) of n_bytes (T,) each; None if the tokenizer does not know it."""
+    if isinstance(tokenizer, TableTokenizer):
+        return tokenizer.raw_bytes(tokens, n_bytes)
+    raw = tokenizer.decode_bytes(tokens)
+    return raw if len(raw) == n_bytes.sum() else None
 
 
 def join_documents(pieces: Iterable[TokenizedPiece], bos: int | None) -> Iterator[TokenizedPiece]:

@@ -47,9 +47,22 @@ class ByteTable:
 
     def decode_bytes(self, tokens: Tokens) -> bytes:
         """The bytes of tokens (T,) within a text, concatenated."""
-        lengths = self._lengths[tokens]
-        ends = np.cumsum(lengths)
-        shifts = np.repeat(self._starts[tokens] - ends + lengths, lengths)
+        return self._gather(self._starts[tokens], self._lengths[tokens])
+
+    def raw_bytes(self, tokens: Tokens, n_bytes: Tokens) -> bytes | None:
+        """The raw text of tokens (T,) of n_bytes (T,) each; None if they have other bytes.
+
+        A leading space that is not part of the text is left out.
+        """
+        n_dropped = self._lengths[tokens] - n_bytes
+        is_space = (n_dropped == 1) & self.space[tokens]
+        if not ((n_dropped == 0) | is_space).all():
+            return None
+        return self._gather(self._starts[tokens] + n_dropped, n_bytes)
+
+    def _gather(self, starts: Tokens, lengths: Tokens) -> bytes:
+        """The bytes of T slices, concatenated; starts, lengths (T,)."""
+        shifts = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
         return self._bytes[np.arange(len(shifts)) + shifts].tobytes()
 
     def count(self, tokens: Tokens, *, after_boundary: bool) -> Tokens:

@@ -76,6 +76,10 @@ class TableTokenizer:
         """The bytes of token ids (T,) within a text; special tokens have none."""
         return self._table.decode_bytes(tokens)
 
+    def raw_bytes(self, tokens: Tokens, n_bytes: Tokens) -> bytes | None:
+        """The raw text of tokens (T,) of n_bytes (T,) each; None if they have other bytes."""
+        return self._table.raw_bytes(tokens, n_bytes)
+
     def token_id(self, token: str) -> int | None:
         """Id of a token as written in the vocabulary, or None."""
         raise NotImplementedError

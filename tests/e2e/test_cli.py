@@ -42,7 +42,7 @@ def read_tokens(folder):
 
 
 def test_score_with_the_demo_model(text, tmp_path):
-    run = ngrammix("score", "--data", str(text), "--out", str(tmp_path / "out"))
+    run = ngrammix("score", "--data", str(text), "--out", str(tmp_path / "out"), "--tokens")
     assert run.returncode == 0, run.stderr
     assert run.stderr in ("", "ngrammix: compiling kernels (first run only)\n")
     lines = run.stdout.splitlines()
@@ -81,7 +81,7 @@ def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
     (tmp_path / "raw").write_bytes(raw)
     arguments = ["score", "--data", str(tmp_path / "raw"), "--model", "none", "--order", "3"]
     arguments += ["--format", "bytes"]
-    assert main([*arguments, "--json", "--out", str(tmp_path)]) == 0
+    assert main([*arguments, "--json", "--out", str(tmp_path), "--tokens"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == KEYS
     assert printed["tokens"] == printed["bytes"] == len(raw)
@@ -294,6 +294,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result(text, tmp_path):
     again = tmp_path / "again.txt"
     again.write_bytes(TEXT)
     arguments = ["score", "--data", str(text), str(again), "--batch", "1", "--stride", "8"]
+    arguments += ["--tokens"]
     assert ngrammix(*arguments, "--out", str(outs[0])).returncode == 0
     checkpoint = tmp_path / "checkpoint"
     arguments += ["--checkpoint", str(checkpoint), "--checkpoint-every", "20"]
@@ -358,7 +359,7 @@ def test_python_dash_m_eval_is_the_command(text):
 
 @pytest.mark.slow
 def test_the_demo(tmp_path):
-    run = ngrammix("demo", "--out", str(tmp_path))
+    run = ngrammix("demo", "--out", str(tmp_path), "--tokens")
     assert run.returncode == 0, run.stderr
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert result["bpb_model"] < 2.6

@@ -41,8 +41,8 @@ def make():
         if calls == 8 and os.environ.get("RANK") == rank:
             if manner == "NaN":
                 logits[:] = np.nan
-            elif manner == "memory":
-                raise RuntimeError("out of memory")
+            elif manner == "error":
+                raise RuntimeError("out of order")
             else:
                 pathlib.Path("pid").write_text(str(os.getpid()))
                 os.kill(os.getpid(), getattr(signal, manner))
@@ -96,6 +96,7 @@ def test_any_number_of_ranks_has_the_same_outcome(tmp_path, one_thread, capsys, 
     (tmp_path / "b").write_bytes(reference_text()[20_000:25_000])
     # Seven batches: two or three ranks do not divide them, so the last group has one batch.
     data = ["--data", str(tmp_path / "a"), str(tmp_path / "b"), "--batch", "4", "--stride", "200"]
+    data += ["--tokens"]
     assert main(["score", *data, "--out", str(tmp_path / "alone")]) == 0
     capsys.readouterr()
     run = start(tmp_path, n_ranks, *data, "--out", "out", "--json")
@@ -115,7 +116,7 @@ def sick(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "sick.py").write_text(SICK, encoding="utf-8")
     (tmp_path / "text").write_bytes(reference_text()[:9000])
-    options = ["--data", "text", "--model", "sick:make", "--bos", "0"]
+    options = ["--data", "text", "--model", "sick:make", "--bos", "0", "--tokens"]
     assert main(["score", *options, "--out", "whole"]) == 0
     return [*options, "--checkpoint", "checkpoint", "--checkpoint-every", "1000"], outcome(
         tmp_path / "whole"
@@ -181,16 +182,16 @@ def test_a_rank_that_fails_is_named_by_all(tmp_path, sick, failing, causes):
 @pytest.mark.slow
 def test_an_error_that_nobody_expects_names_its_place_and_a_file_with_the_traceback(tmp_path, sick):
     options, _ = sick
-    run = start(tmp_path, 2, *options, "--out", "out", SICK="1:memory", TMPDIR=str(tmp_path))
+    run = start(tmp_path, 2, *options, "--out", "out", SICK="1:error", TMPDIR=str(tmp_path))
     assert run.wait(LIMIT) == 1
     leader, other = output_of(tmp_path)
-    assert leader == "ngrammix: error: rank 0 of 2: rank 1: RuntimeError: out of memory\n"
+    assert leader == "ngrammix: error: rank 0 of 2: rank 1: RuntimeError: out of order\n"
     begin, _, file = other.partition("; the traceback is in ")
-    assert begin.startswith("ngrammix: error: RuntimeError (out of memory; on rank 1 of 2) at ")
+    assert begin.startswith("ngrammix: error: RuntimeError (out of order; on rank 1 of 2) at ")
     assert re.fullmatch(r".*sick\.py:\d+", begin)
     lines = Path(file.strip()).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-2:] == ["RuntimeError: out of memory", "on rank 1 of 2"]
+    assert lines[-2:] == ["RuntimeError: out of order", "on rank 1 of 2"]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ DEFAULTS = asdict(RunConfig())
 LISTS = ("data", "log")
 FLAGS = (
     "token_check", "allow_probabilities", "causality_check", "skip_empty", "download",
-    "trust_remote_code",
+    "trust_remote_code", "tokens", "overwrite",
 )  # fmt: skip
 LEAST = {"context": 1, "stride": 1, "batch": 1, "limit": 1, "checkpoint_every": 1, "bos": 0,
          "document_end": 0}  # fmt: skip

@@ -1,6 +1,7 @@
 """CsvWriter: csv reads back what was scored; a resumed file equals the uninterrupted one."""
 
 import csv
+import hashlib
 import json
 from math import log
 
@@ -164,8 +165,10 @@ def test_a_state_is_true_of_the_files_as_they_lie(tmp_path):
     run = make_run(4, [5, 5])
     with CsvWriter(tmp_path, **ALL) as csv_writer:
         write(csv_writer, run, 0, 7)
-        lengths = csv_writer.state_dict()["lengths"]
-        assert [len(content) for content in contents(tmp_path)] == list(lengths.values())
+        files = csv_writer.state_dict()["files"]
+        for name, content in zip(("tokens", "documents"), contents(tmp_path), strict=True):
+            digest = hashlib.sha256(content).hexdigest()
+            assert files[name] == {"length": len(content), "sha256": digest}
 
 
 def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
@@ -208,12 +211,60 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
     before = (tmp_path / other).read_bytes()
     with pytest.raises(ValueError) as error:
         CsvWriter(tmp_path, **ALL, state=state)
-    length = state["lengths"][name.removesuffix(".csv")]
+    length = state["files"][name.removesuffix(".csv")]["length"]
     assert str(error.value) == (
         f"CSV files must have the {length} bytes of the checkpoint, got {size or 0} in "
         f"{tmp_path / name}; put the file back, or start again without the checkpoint"
     )
     assert (tmp_path / other).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_of_another_run_are_not_gone_on_with(tmp_path, name):
+    run = make_run(6, [5, 5])
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 7)
+        state = csv_writer.state_dict()
+        write(csv_writer, run, 7, 10)
+        csv_writer.finish()
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-1] + b"!")  # after the checkpoint: cut off
+    CsvWriter(tmp_path, **ALL, state=state).close()
+    other = path.read_bytes().replace(b"0", b"1", 1) + b"written later"
+    path.write_bytes(other)
+    with pytest.raises(ValueError) as error:
+        CsvWriter(tmp_path, **ALL, state=state)
+    assert str(error.value) == (
+        f"--out must hold the files of the checkpoint, got others' in {path}; pass the --out that "
+        "the run began with, or start again without the checkpoint"
+    )
+    assert path.read_bytes() == other
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_tokens_are_written_from_the_beginning_or_never(tmp_path, had):
+    with CsvWriter(tmp_path, **ALL, has_tokens=had) as csv_writer:
+        write(csv_writer, make_run(6, [5, 5]), 0, 7)
+        state = csv_writer.state_dict()
+    assert (tmp_path / "tokens.csv").exists() == had
+    with pytest.raises(ValueError) as error:
+        CsvWriter(tmp_path, **ALL, has_tokens=not had, state=state)
+    here, there = ("none", "--tokens") if had else ("--tokens", "none")
+    assert str(error.value) == (
+        f"a run must go on with the --tokens it began with, got {here} where the checkpoint has "
+        f"{there}; pass the same, or delete the checkpoint"
+    )
+
+
+def test_documents_do_not_depend_on_whether_tokens_are_written(tmp_path):
+    written = []
+    for has_tokens in (True, False):
+        with CsvWriter(tmp_path, **ALL, has_tokens=has_tokens) as csv_writer:
+            for start, stop in ((0, 3), (3, 7), (7, 20)):
+                write(csv_writer, make_run(7, [5, 3, 12]), start, stop)
+            csv_writer.finish()
+        written.append((tmp_path / "documents.csv").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_bytes_and_names_must_fit_the_tokens(tmp_path):

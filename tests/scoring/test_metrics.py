@@ -81,6 +81,8 @@ def test_figures_are_those_of_plain_sums(rng):
         assert figures[f"bpb{suffix}"] == figures[f"bits{suffix}"] / n_bytes
     saved = figures["bits_model"] - figures["bits"]
     assert figures["bits_saved"] == pytest.approx(saved, rel=1e-12)
+    over_cache = figures["bits"] - figures["bits_cache"]
+    assert figures["bits_over_cache"] == pytest.approx(over_cache, rel=1e-12)
 
 
 def test_standard_errors_are_of_documents_where_there_are_thirty(rng):
@@ -101,15 +103,15 @@ def test_fewer_give_way_to_blocks(rng):
 
 
 def errors_of(scored, unit):
-    """Standard errors in bits of the reported, the model's, the cache's, and of what was saved."""
-    saved = scored.nats_model - scored.nats
-    columns = (scored.nats, scored.nats_model, scored.nats_cache, saved, scored.n_bytes)
+    """Standard errors in bits of the three costs, of what was saved, and over the cache."""
+    gaps = (scored.nats_model - scored.nats, scored.nats - scored.nats_cache)
+    columns = (scored.nats, scored.nats_model, scored.nats_cache, *gaps, scored.n_bytes)
     *numerators, sizes = [np.bincount(unit, column) for column in columns]
     return standard_errors(np.array(numerators), sizes) / log(2)
 
 
 def check_errors(figures, expected):
-    names = ["bpb", "bpb_model", "bpb_cache", "saved"]
+    names = ["bpb", "bpb_model", "bpb_cache", "saved", "over_cache"]
     errors = [figures[f"{name}_standard_error"] for name in names]
     np.testing.assert_allclose(errors, expected, rtol=1e-6)
 
@@ -136,6 +138,7 @@ def test_what_a_run_does_not_have_is_none(rng):
     figures = metrics_of(make_scored(rng, [5]), length=None).compute()
     assert {name for name, value in figures.items() if value is None} == {
         "bits_model", "bpb_model", "bits_cache", "bpb_cache", "bits_saved",
+        "bits_over_cache", "over_cache_standard_error",
         "bpb_standard_error", "bpb_model_standard_error", "bpb_cache_standard_error",
         "saved_standard_error", "bytes_copied", "bpb_copied", "bpb_novel", "bpb_model_copied",
         "bpb_model_novel",

@@ -96,7 +96,8 @@ def test_bits_per_byte_end_at_those_of_the_whole_text(folder, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"folders": []}, "there must be a folder to draw, got none; name what score --out wrote"),
+        ({"folders": []},
+         "there must be a folder to draw, got none; name what score --out DIR --tokens wrote"),
         ({"kind": "loss"}, "kind must be one of saved, bpb, got 'loss'; choose one"),
         ({"out": "a.gif"}, "out must end in .svg, .png, .pdf, got a.gif; rename the picture"),
         ({"labels": ["a", "b"]},
@@ -119,7 +120,7 @@ def test_a_folder_without_costs_is_refused(tmp_path, capsys):
     path = tmp_path / "tokens.csv"
     assert refusal() == (
         f"ngrammix: error: a picture is drawn from tokens.csv, got none in {tmp_path}; name a "
-        "folder that ngrammix score --out wrote\n"
+        "folder that ngrammix score --out DIR --tokens wrote\n"
     )
     path.write_text("bytes,bits\r\n1,2\r\n")
     assert refusal() == (

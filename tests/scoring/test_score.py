@@ -37,7 +37,9 @@ def without_times(result):
 
 def test_scoring_equals_the_plain_loop(tmp_path):
     model = ToyModel()
-    result = score(model, Documents(DOCUMENTS), ScoreConfig(order=4, stride=5), out=tmp_path)
+    result = score(
+        model, Documents(DOCUMENTS), ScoreConfig(order=4, stride=5), out=tmp_path, write_tokens=True
+    )
     mixer = Mixer(vocab_size=model.vocab_size, order=4)
     nats, nats_model = [], []
     for document in DOCUMENTS:
@@ -69,7 +71,7 @@ def test_with_everything_off_it_is_an_independent_loop_over_cross_entropy(tmp_pa
     )
     documents = Documents([Document(str(i), text.encode()) for i, text in enumerate(texts)])
     config = ScoreConfig(mixer="none", stride=100, context=300, windows=windows, batch=1)
-    result = score(model, documents, config, out=tmp_path)
+    result = score(model, documents, config, out=tmp_path, write_tokens=True)
     ids = [model.tokenizer.encode(Document("", text.encode()))[0].tolist() for text in texts]
     bos = model.tokenizer.bos
     if windows == "stream":
@@ -183,7 +185,7 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(
 
     def run(out, **options):
         documents = Documents([*DOCUMENTS, *DOCUMENTS])
-        options["out"] = out if has_out else None
+        options |= {"out": out if has_out else None, "write_tokens": has_out}
         return score(make and make(), documents, config, **options)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -326,8 +328,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         config = ScoreConfig(order=2, memory_limit="4 MiB", batch=4)
         tracemalloc.start()
         score(
-            ToyModel(), Endless(n), config, out=tmp_path, checkpoint=tmp_path, checkpoint_every=5000
-        )
+            ToyModel(), Endless(n), config, out=tmp_path, write_tokens=True, overwrite=True,
+            checkpoint=tmp_path, checkpoint_every=5000,
+        )  # fmt: skip
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         (tmp_path / "checkpoint.ngrammix").unlink()
