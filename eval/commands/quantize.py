@@ -21,6 +21,7 @@ from eval.data.base import Data
 from eval.data.file_data import NoTableError
 from eval.models.base import Model
 from eval.models.causality import check_causality
+from eval.models.logits_memory import is_out_of_memory
 from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
@@ -100,7 +101,17 @@ def calibrate_for(
             bos=bos_of(tokenizer),
             seed=config.seed,
         )
-    return calibrate(network, batches, fisher=True, seed=config.seed, progress=True)
+    try:
+        return calibrate(network, batches, fisher=True, seed=config.seed, progress=True)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        n_tokens = max(batch.shape[0] * batch.shape[1] for batch in batches)
+        raise ValueError(
+            f"a calibration batch must fit in memory, got up to {n_tokens:,} tokens in one, with "
+            f"{model.vocab_size:,} logits each and their gradients; pass a smaller --context, "
+            "--logits-memory or --calibration-tokens"
+        ) from error
 
 
 def load_calibration(config: QuantizeConfig, tokenizer: Tokenizer) -> Data:
@@ -122,10 +133,11 @@ def read_batches(config: QuantizeConfig, model: Model, tokenizer: Tokenizer) -> 
     data = load_calibration(config, tokenizer)
     reader = ScoreConfig(
         windows="stream", context=config.context, stride=config.context or model.context,
-        limit=config.calibration_tokens, batch=BATCH, bos=config.bos,
-        causality_check=config.causality_check,
+        limit=config.calibration_tokens, batch=BATCH, logits_memory=config.logits_memory,
+        bos=config.bos, causality_check=config.causality_check,
     )  # fmt: skip
-    shape = make_window_shape(reader, model, tokenizer)
+    # All positions of a batch have logits, since all of them have labels.
+    shape = replace(make_window_shape(reader, model, tokenizer), keeps_rows=False)
     stream = BatchStream(data, tokenizer, reader, shape)
     batches: list[Tokens] = []
     for batch in checked(iter(stream), model, tokenizer, reader, shape):

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.models.causality import describe_leak, find_leak
+from eval.models.logits_memory import is_out_of_memory, logits_memory
 from eval.models.weights import WholeModel
 from ngrammix.experts.choices import ALL
 from ngrammix.mixer import Mixer
@@ -184,6 +185,8 @@ class MixedLM(HFLM):  # type: ignore[misc]
     def _mix(self, texts: Sequence[str], mixer: Mixer, bar: tqdm) -> list[float]:
         """Log-probability of each text in nats; the texts are one stream of the mixer."""
         size = self._detect_batch_size() if self.batch_size == "auto" else self.batch_size
+        window = 4 * mixer.vocab_size * self.max_length  # bytes of its logits as float32
+        size = min(size, max(1, logits_memory(None, self) // window))
         totals = np.zeros(len(texts))
         windows = self._windows(texts)
         current = -1
@@ -213,7 +216,15 @@ class MixedLM(HFLM):  # type: ignore[misc]
 
         rows = [torch.tensor(row, device=self.device) for row in inputs]
         longest = max(map(len, rows))
-        logits = self._model_call(pad_and_concat(longest, rows, padding_side="right"))
+        try:
+            logits = self._model_call(pad_and_concat(longest, rows, padding_side="right"))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"a forward pass must fit in memory, got {len(rows)} windows of {longest:,} tokens "
+                "and their logits; pass a smaller max_length or batch_size"
+            ) from error
         return logits[:, -longest:]  # without the positions of a tuned prompt
 
 

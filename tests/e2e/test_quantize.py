@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from eval.cli import main
+from eval.commands import quantize
 from eval.commands.quantize import load_calibration
 from eval.config import QuantizeConfig
+from eval.models.load_model import load_demo
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from quant import QuantizedModel
 
@@ -50,7 +52,7 @@ def test_quantize_and_then_score(folder, capsys):
     assert after["model"].startswith(before["model"] + "+quantized-")
     assert after["bpb_model"] == pytest.approx(before["bpb_model"], abs=0.1)
     assert after["bpb_model"] != before["bpb_model"]
-    assert main(arguments) == 0
+    assert main([*arguments, "--overwrite"]) == 0
     table = capsys.readouterr().out
     assert table.splitlines()[-1] == f"small/model.ngq: {size:,} bytes"
 
@@ -86,6 +88,33 @@ def test_data_calibrate_too(folder, capsys):
     arguments = ["--recipe", "gptq-int6", "--calibrate", "code.py", "--calibration-tokens", "500"]
     made = run(capsys, "quantize", *arguments, "--codec", "none", "--out", "small")
     assert sum(tensor["error"] or 0.0 for tensor in made["tensors"]) > 0
+
+
+def test_batches_of_calibration_stay_within_the_memory_of_logits(folder):
+    model = load_demo()
+    sizes = []
+    for limit in (None, "1MiB"):
+        config = QuantizeConfig(
+            calibrate=("code.py",), context=64, calibration_tokens=500, logits_memory=limit
+        )
+        batches = quantize.read_batches(config, model, model.tokenizer)
+        sizes.append([batch.size * model.vocab_size * 4 for batch in batches])
+    assert sum(sizes[0]) == sum(sizes[1])
+    assert max(sizes[0]) > 1 << 20 >= max(sizes[1])
+
+
+def test_a_calibration_without_the_memory_is_one_line(folder, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(quantize, "calibrate", fail)
+    arguments = ["quantize", "--recipe", "gptq-int6", "--calibrate", "code.py", "--out", "o"]
+    assert main([*arguments, "--context", "64", "--calibration-tokens", "200"]) == 2
+    assert capsys.readouterr().err == (
+        "ngrammix: error: a calibration batch must fit in memory, got up to 192 tokens in one, "
+        "with 1,024 logits each and their gradients; pass a smaller --context, --logits-memory or "
+        "--calibration-tokens\n"
+    )
 
 
 @pytest.mark.parametrize(

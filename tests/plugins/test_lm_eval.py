@@ -119,6 +119,34 @@ def test_the_cache_on_gives_what_a_plain_loop_gives(plugin, folder, texts):
     np.testing.assert_allclose(off, -nats_model, rtol=1e-5)  # the model's part is the harness's
 
 
+def test_windows_go_together_as_far_as_their_logits_fit(plugin, folder, texts, monkeypatch):
+    lm = plugin.MixedLM(folder, order=5, batch_size=4, **SETTINGS)
+    forward, sizes, totals = lm._logits, [], []
+    monkeypatch.setattr(lm, "_logits", lambda rows: sizes.append(len(rows)) or forward(rows))
+    for limit in (1 << 30, 2 * 64 * 1024 * 4 + 1, 1):
+        monkeypatch.setattr(plugin, "logits_memory", lambda option, model, limit=limit: limit)
+        sizes.clear()
+        totals.append(lm.loglikelihood_rolling(requests_of(texts)))
+        assert max(sizes) == min(4, max(1, limit // (64 * 1024 * 4)))
+    np.testing.assert_allclose(totals[0], totals[1], rtol=1e-6)
+    np.testing.assert_allclose(totals[0], totals[2], rtol=1e-6)
+
+
+def test_a_pass_without_the_memory_is_one_line(plugin, folder, monkeypatch):
+    lm = plugin.MixedLM(folder, **SETTINGS)
+
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(lm, "_model_call", fail)
+    with pytest.raises(ValueError) as error:
+        lm._logits([[1, 2], [3]])
+    assert str(error.value) == (
+        "a forward pass must fit in memory, got 2 windows of 2 tokens and their logits; pass a "
+        "smaller max_length or batch_size"
+    )
+
+
 def test_the_cache_on_gives_the_bits_per_byte_of_score(plugin, folder, texts):
     """Windows without overlap, as the harness cuts them, are a stride of the whole context."""
     model = load_model(folder, context=64, device="cpu")
