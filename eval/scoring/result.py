@@ -160,8 +160,8 @@ class Result:
             )
         if self.regret_bits is not None and self.bound_bits is not None:
             remarks.append(
-                f"regret {self.regret_bits:,.1f} bits against the model; it can never exceed "
-                f"{self.bound_bits:g} (negative: bits saved)"
+                f"regret {self.regret_bits:,.1f} bits against the model; it never exceeds "
+                f"{self.bound_bits:g} (negative: saved)"
             )
         if self.bytes_copied is not None and self.bytes:
             parts = (
@@ -186,10 +186,8 @@ class Result:
                 f"context only: {self.tokens_context_only:,} tokens without a BOS before them "
                 f"begin documents; they and their {self.bytes_context_only:,} bytes are not counted"
             )
-        remarks.append(
-            f"standard errors by {self.standard_error_unit}; compiling or loading the kernels took "
-            f"{self.seconds_compile:.1f} s more"
-        )
+        remarks.append(f"standard errors by {self.standard_error_unit}")
+        remarks.append(f"compiling or loading the kernels took {self.seconds_compile:.1f} s more")
         return remarks
 
     def _gap_to_cache(self) -> float | None:

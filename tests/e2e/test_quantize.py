@@ -95,7 +95,7 @@ def test_batches_of_calibration_stay_within_the_memory_of_logits(folder):
     sizes = []
     for limit in (None, "1MiB"):
         config = QuantizeConfig(
-            calibrate=("code.py",), context=64, calibration_tokens=500, logits_memory=limit
+            calibrate=("code.py",), context=64, calibration_tokens=512, logits_memory=limit
         )
         batches = quantize.read_batches(config, model, model.tokenizer)
         sizes.append([batch.size * model.vocab_size * 4 for batch in batches])
@@ -109,7 +109,7 @@ def test_a_calibration_without_the_memory_is_one_line(folder, capsys, monkeypatc
 
     monkeypatch.setattr(quantize, "calibrate", fail)
     arguments = ["quantize", "--recipe", "gptq-int6", "--calibrate", "code.py", "--out", "o"]
-    assert main([*arguments, "--context", "64", "--calibration-tokens", "200"]) == 2
+    assert main([*arguments, "--context", "64", "--calibration-tokens", "192"]) == 2
     assert capsys.readouterr().err == (
         "ngrammix: error: a calibration batch must fit in memory, got up to 192 tokens in one, "
         "with 1,024 logits each and their gradients; pass a smaller --context, --logits-memory or "
