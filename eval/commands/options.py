@@ -42,14 +42,8 @@ OF_QUANTIZE = (
     "logits_memory", "out", "overwrite",
 )  # fmt: skip
 NOT_OF_PIPELINE = (
-    "quantized",
-    "out",
-    "tokens",
-    "overwrite",
-    "checkpoint",
-    "checkpoint_every",
-    "log",
-)
+    "quantized", "out", "tokens", "overwrite", "checkpoint", "checkpoint_every", "log",
+)  # fmt: skip
 
 BENCHES = {  # name of the bench and of its module in eval.bench: line of help
     "observe": "NgramCache.observe beside its peers",

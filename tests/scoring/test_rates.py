@@ -167,6 +167,7 @@ def test_text_is_that_of_the_bytes_that_count():
     """Tokens: a boundary, one whose leading space is no text after it, and one without."""
     table = ByteTable(
         [b"", b" a", b"bc"], boundary=np.array([True, False, False]), unknown=np.zeros(3, bool),
+        added=np.zeros(3, bool),
         space=np.array([False, True, False]),
     )  # fmt: skip
     tokenizer = TableTokenizer("toy", table, 0)
