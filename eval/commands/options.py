@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Callable, Container
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from eval.commands.benches import add_bench
 from eval.comparing.names import DEFAULT
 from eval.config import QuantizeConfig, RunConfig, ScoreConfig, expand_home
 
@@ -44,34 +44,6 @@ OF_QUANTIZE = (
 NOT_OF_PIPELINE = (
     "quantized", "out", "tokens", "overwrite", "checkpoint", "checkpoint_every", "log",
 )  # fmt: skip
-
-BENCHES = {  # name of the bench and of its module in eval.bench: line of help
-    "observe": "NgramCache.observe beside its peers",
-    "scale": "time and memory of the cache as the stream grows",
-    "memory": "the bits that a memory limit costs",
-    "mix": "what the mixer costs beside a model, stage by stage",
-    "match": "speed and accuracy of the match model",
-    "overlap": "what the cache adds to the wall time of the model",
-    "read": "how fast text becomes batches, by format and tokenizer",
-    "score": "what scoring adds to the wall time of the model",
-    "ranks": "what the forward pass gains by ranks",
-    "causality": "what the probe for models that see the future costs and says",
-    "scalar": "weights to integer codes and back",
-    "gptq": "seconds and errors of GPTQ beside the published algorithm",
-    "codebooks": "codebooks beside kmeans1d and faiss",
-    "packing": "codes to bytes, and the sizes after compression",
-    "findings": "what each quantizer costs, in bits per byte and in bytes",
-}
-
-
-class BenchParser(argparse.ArgumentParser):
-    """Parser of one bench; the options of the benches are imported when it parses."""
-
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """Add the options of the bench, then parse."""
-        name = self.prog.split()[-1]
-        import_module("eval.bench.options").add_arguments(self, name)
-        return super().parse_known_args(*arguments, **options)
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -258,15 +230,6 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", nargs="+", metavar="NAME", help="of the texts (default: the folders' names)"
     )
-
-
-def add_bench(parser: argparse.ArgumentParser) -> None:
-    """A command for each bench."""
-    benches = parser.add_subparsers(
-        required=True, dest="bench", metavar="BENCH", parser_class=BenchParser
-    )
-    for name, summary in BENCHES.items():
-        benches.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from eval.bench import codebooks, mix, packing, read_files, scalar
 from eval.bench.harness import Table
 from eval.cli import main
-from eval.commands.options import BENCHES
+from eval.commands.benches import BENCHES
 
 # `findings` and `ranks` have tests of their own.
 ARGUMENTS = {

@@ -11,7 +11,7 @@ import pytest
 from eval.bench import findings
 from eval.bench.options import OPTIONS, QUANTIZERS
 from eval.cli import main
-from eval.commands import options
+from eval.commands import benches, options
 from eval.commands.parser import COMMANDS, parser
 from eval.comparing import names
 from eval.comparing.comparison import MIXERS
@@ -25,7 +25,7 @@ HEAVY = ("numba", "torch", "transformers", "pyarrow", "datasets", "tokenizers", 
 CALLS = [
     [],
     *([command] for command in COMMANDS),
-    *(["bench", name] for name in options.BENCHES),
+    *(["bench", name] for name in benches.BENCHES),
 ]
 # Runs the command line in a process of its own; prints the libraries that it has loaded.
 CODE = f"""
@@ -95,7 +95,7 @@ def test_the_names_of_the_help_are_those_of_what_is_run():
     assert tuple(MIXERS) == names.MIXER_NAMES
     assert tuple(PUBLISHED_RULES) == names.RULE_NAMES
     assert list(findings.QUANTIZERS) == QUANTIZERS
-    assert OPTIONS.keys() == options.BENCHES.keys()
+    assert OPTIONS.keys() == benches.BENCHES.keys()
     assert options.COMMANDS.keys() == COMMANDS.keys()
 
 
