@@ -98,8 +98,11 @@ def fitted(name: str, values: "Tensor", dtype: Any) -> "Tensor":
             f"{name} must be of a dtype that holds {values.dtype}, got {dtype}; load into a model "
             "of the same kind"
         )
+    if values.dtype == dtype:
+        return values
     cast = values.to(dtype)
-    if dtype.is_floating_point and bool((values.isfinite() & ~cast.isfinite()).any()):
+    wide, narrow = (x.double() if dtype.is_floating_point else x for x in (values, cast))
+    if dtype.is_floating_point and bool((wide.isfinite() & ~narrow.isfinite()).any()):
         largest = float(values.abs().max())
         raise ValueError(
             f"{name} must hold weights up to {largest:.4g}, got {dtype}, in which they are "
