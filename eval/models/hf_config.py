@@ -114,13 +114,21 @@ def count_positions(network: Any, limit: int) -> tuple[int, str | None]:
 
     The `limit` of the config, and None, if there is no such table.
     """
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        module, _, end = name.rpartition(".")
-        is_of_positions = any(part in f"{module[-32:]}.{end}" for part in ("pos", "wpe"))
-        # Some tables begin with rows for padding.
-        if is_of_positions and any(limit <= size <= limit + 3 for size in tensor.shape):
-            padding = getattr(network.get_submodule(module), "padding_idx", None)
-            # RoBERTa counts its positions from the row after that of padding.
-            n_rows = limit if padding is None else tensor.shape[0] - padding - 1
-            return min(limit, n_rows), str(name)
+    for path, module in network.named_modules():
+        # Parameters, buffers, and tensors that are neither.
+        tensors = {**module._parameters, **module._buffers, **vars(module)}
+        for name, tensor in tensors.items():
+            full_name = f"{path}.{name}"
+            end = ".".join(full_name.split(".")[-2:])
+            is_table = getattr(tensor, "ndim", 0) == 2 and tensor.is_floating_point()
+            # Some tables begin with rows for padding.
+            if (
+                is_table
+                and any(part in end for part in ("pos", "wpe"))
+                and any(limit <= size <= limit + 3 for size in tensor.shape)
+            ):
+                padding = getattr(module, "padding_idx", None)
+                # RoBERTa counts its positions from the row after that of padding.
+                n_rows = limit if padding is None else tensor.shape[0] - padding - 1
+                return min(limit, n_rows), full_name
     return limit, None

@@ -52,7 +52,7 @@ class LoadFaults:
     def of(cls, info: Mapping[str, Any], config: Any) -> Self:
         """The faults in what transformers reports; harmless weights are none."""
         unused = (n for n in info["unexpected_keys"] if not is_harmless(n, config))
-        shapes = (f"{n} {tuple(a)} for {tuple(b)}" for n, a, b in info["mismatched_keys"])
+        shapes = map(describe_shapes, info["mismatched_keys"])
         return cls(sorted(info["missing_keys"]), sorted(unused), sorted(shapes))
 
     def __len__(self) -> int:
@@ -79,6 +79,14 @@ class LoadFaults:
             f"the weights must be those that config.json describes, got {' and '.join(parts)} in "
             f"{spec}; {mend}, for they would be {fate}"
         )
+
+
+def describe_shapes(entry: Any) -> str:
+    """The name of a weight, with its shapes in the file and by the config where these are told."""
+    if isinstance(entry, str):  # of transformers 4
+        return entry
+    name, in_file, by_config = entry
+    return f"{name} {tuple(in_file)} for {tuple(by_config)}"
 
 
 def load_weights(spec: str, model_class: Any, **options: Any) -> Any:

