@@ -8,7 +8,7 @@ from eval.comparing.comparison import compare_source
 from eval.comparing.names import check_names
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
-from eval.config import RunConfig, make_config
+from eval.config import RunConfig, expand_home, expand_paths, make_config
 from eval.tables import make_folder
 
 
@@ -57,10 +57,10 @@ def make_source(arguments: argparse.Namespace, config: RunConfig) -> Source:
             f"--bos must be an id with --logits, got {config.bos!r}; no tokenizer tells its id"
         )
     return SavedSource(
-        arguments.logits,
-        arguments.tokens,
+        expand_home(arguments.logits),
+        expand_home(arguments.tokens),
         n_bytes=arguments.bytes,
         bos=config.bos,
-        prefill=arguments.prefill or (),
+        prefill=expand_paths(tuple(arguments.prefill or ())),
         allow_probabilities=config.allow_probabilities,
     )

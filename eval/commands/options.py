@@ -170,16 +170,12 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     either.add_argument("--data", nargs="+", action="extend", metavar="DATA", help="as in score")
     either.add_argument(
         "--logits",
-        type=expand_home,
         metavar="FILE",
         help=".npy (T, V) of float16, float32 or float64: row t is for token t",
     )
     saved = parser.add_argument_group("with --logits")
     saved.add_argument(
-        "--tokens",
-        type=expand_home,
-        metavar="FILE",
-        help=".npy (T,) of integers, or a Parameter Golf shard .bin",
+        "--tokens", metavar="FILE", help=".npy (T,) of integers, or a Parameter Golf shard .bin"
     )
     saved.add_argument(
         "--bytes",
@@ -189,7 +185,6 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     )
     saved.add_argument(
         "--prefill",
-        type=expand_home,
         nargs="+",
         action="extend",
         metavar="FILE",

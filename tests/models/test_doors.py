@@ -66,3 +66,8 @@ def test_the_home_directory_in_python(headless):
     with pytest.raises(ValueError, match="1 missing"):
         load_model("~/m")
     assert str(user_path("~/o")) == f"{headless}/o"
+
+
+def test_the_home_directory_of_saved_logits(headless, capsys):
+    assert main(["compare", "--logits", "~/none.npy", "--tokens", "~/t.npy"]) == 2
+    assert str(headless / "none.npy") in capsys.readouterr().err
