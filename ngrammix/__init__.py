@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ngrammix.overlaps import OverlapWarning
     from ngrammix.prefetching import prefetch
     from ngrammix.rank_mixer import RankMixer
+    from ngrammix.shifts import ShiftWarning
     from ngrammix.snapshot import SnapshotError
     from ngrammix.token_scores import TokenScores
 
@@ -35,6 +36,7 @@ __all__ = [
     "Observed",
     "OverlapWarning",
     "RankMixer",
+    "ShiftWarning",
     "SnapshotError",
     "TokenScores",
     "__version__",
@@ -56,6 +58,7 @@ _MODULES = {
     "prefetch": "ngrammix.prefetching",
     "RankMixer": "ngrammix.rank_mixer",
     "read_logits": "ngrammix.logits",
+    "ShiftWarning": "ngrammix.shifts",
     "SnapshotError": "ngrammix.snapshot",
     "TokenScores": "ngrammix.token_scores",
 }

@@ -2,6 +2,8 @@
 
 import operator
 import re
+import sys
+import warnings
 from decimal import Decimal
 from typing import NoReturn
 
@@ -29,6 +31,14 @@ class NotCopyable:
     def __reduce__(self) -> NoReturn:
         name = type(self).__name__
         raise TypeError(f"a {name} cannot be copied or pickled; let a new one learn the tokens")
+
+
+def warn_caller(text: str, category: type[Warning]) -> None:
+    """Warn at the line outside this package that the call came from."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].startswith("ngrammix."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
 
 
 def as_int(value: object) -> int | None:

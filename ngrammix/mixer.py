@@ -52,6 +52,7 @@ from ngrammix.losses import check_positions, check_reduction, named_arguments, r
 from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed, check_observed
 from ngrammix.overlaps import OverlapWatch, row_sizes
+from ngrammix.shifts import ShiftWatch
 from ngrammix.token_scores import TokenScores
 from ngrammix.types import Flags, Floats, StateDict, Tokens
 
@@ -124,6 +125,7 @@ class Mixer(NotCopyable):
         self._proposer = Proposer(self.vocab_size, self.order, self._cache.memory_limit)
         self._experts = Experts(experts, self.order, self.vocab_size)
         is_on = check_flag(check_overlaps, "check_overlaps")
+        self._shifts = ShiftWatch()
         self._overlaps = OverlapWatch(self._proposer.matches, is_on=is_on)
         self._n_scored = 0  # tokens that were scored or learned: fewer than were observed
 
@@ -447,6 +449,7 @@ class Mixer(NotCopyable):
         reader = read_logits(rows, tokens, positions, allow_probabilities=allowed)
         with_hints = self._experts.needs_hints
         shape = targets.shape
+        self._shifts.note(reader, tokens)
         return self._score(tokens, positions, shape, reader, with_hints=with_hints, is_new=is_new)
 
     def _score(

@@ -8,8 +8,6 @@ needs more than chance explains. An evaluation that is run again repeats whole r
 """
 
 import math
-import sys
-import warnings
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -17,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ngrammix.candidates.match_model import MatchModel
+from ngrammix.checks import warn_caller
 from ngrammix.kernels.match import LONG_REPEAT, MAX_ENDED
 from ngrammix.types import Flags, Floats, Tokens
 
@@ -310,13 +309,9 @@ class OverlapWatch:
     def _warn(self, what: str) -> None:
         """Warn at the line that called the mixer."""
         self._is_on = False
-        level, frame = 2, sys._getframe(1)
-        while frame.f_back and frame.f_globals["__name__"].startswith("ngrammix."):
-            level, frame = level + 1, frame.f_back
-        warnings.warn(
+        warn_caller(
             f"targets look scored before: {what}; the cache has seen these answers, so the loss is "
             "wrong: pass only the new targets of each window (positions= checks it) and a new "
             "Mixer for each evaluation, or check_overlaps=False if the text itself is so",
             OverlapWarning,
-            stacklevel=level,
         )

@@ -12,7 +12,7 @@ ROOMS = [
     "ngrammix.types", "ngrammix.eager", "ngrammix.checks", "ngrammix.kernels", "ngrammix.snapshot",
     "ngrammix.cache", "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed",
     "ngrammix.distributions", "ngrammix.model_logprobs", "ngrammix.logits", "ngrammix.losses",
-    "ngrammix.token_scores", "ngrammix.experts", "ngrammix.mixer",
+    "ngrammix.shifts", "ngrammix.token_scores", "ngrammix.experts", "ngrammix.mixer",
     "ngrammix.prefetching", "ngrammix.rank_mixer", "ngrammix", "ngrammix.reference",
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",
