@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from eval.comparing.comparison import DEFAULT, compare_source
+from eval.comparing.comparison import compare_source
+from eval.comparing.names import DEFAULT
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import SavedSource
 from ngrammix import Mixer
