@@ -16,6 +16,7 @@ from eval.notes import note_if_slow
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.bos import token_id, with_bos
 from eval.tokenizers.load_tokenizer import NONE, load_tokenizer
+from eval.tokenizers.side_car import SideCarTokenizer
 from quant import QuantizedModel
 
 QUANTIZED = "model.ngq"  # the file that ``ngrammix quantize`` writes
@@ -88,6 +89,10 @@ def load_data(config: RunConfig, tokenizer: Tokenizer) -> Data:
     )
     if has_tokens(list_sources(config.data), config.format, config.token_dtype):
         check_named(config)
+    elif isinstance(tokenizer, SideCarTokenizer):
+        raise ValueError(
+            f"text needs a tokenizer, got none for {config.data[0]}; name one with --tokenizer"
+        )
     return data
 
 

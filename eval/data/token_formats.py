@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.arrays import open_array
+from eval.data.compression import compression_of
 from ngrammix.checks import as_tokens
 
 HEADER = 256  # int32 words before the ids of a shard
@@ -107,6 +108,14 @@ def read_plain(path: Path, dtype: np.dtype[Any]) -> NDArray[np.integer]:
         raise ValueError(
             f"a file of {dtype.name} must have a multiple of {dtype.itemsize} bytes, got {size} in "
             f"{path}; check --token-dtype, or whether the file is whole"
+        )
+    with path.open("rb") as file:
+        head = file.read(16)
+    kind = "a NumPy array (.npy)" if head.startswith(b"\x93NUMPY") else compression_of(head)
+    if kind is not None:
+        raise ValueError(
+            f"a file of {dtype.name} must hold ids alone, got {kind} in {path}; give an array the "
+            "suffix .npy, and decompress other files"
         )
     tokens: NDArray[np.integer] = np.memmap(path, dtype=dtype, mode="r")
     sample = np.asarray(tokens[:SAMPLE])

@@ -76,13 +76,14 @@ def load_tokenizer(
         If the tokenizer is missing, damaged or a pickle, it is not known how it splits a text, or
         its vocabulary is larger than that of the model.
     """
-    if str(source) == NONE:
+    is_path = isinstance(source, str | Path)
+    if is_path and str(source) == NONE:
         if vocab_size is None:
             raise ValueError("tokenizer none needs a model, got none; name the tokenizer")
         return SideCarTokenizer(vocab_size, bos)
-    if str(source) == "bytes":
+    if is_path and str(source) == "bytes":
         tokenizer: Tokenizer = ByteTokenizer(bos)
-    elif isinstance(source, str | Path):
+    elif is_path:
         return load_file(find_file(Path(source)), vocab_size, bos, pre_tokenizer)
     else:
         tokenizer = tokenizer_of_object(source, bos)

@@ -1,5 +1,7 @@
 """Files of token ids: every header and dtype, and what is refused."""
 
+import lzma
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,6 +102,19 @@ CASES = {
         lambda p: read_shard(write_shard(p / "a.bin", [1]), "u16"),
         "token_dtype is for files without a header, got u16 for {p}/a.bin, whose header says "
         "uint16; leave it out",
+    ),
+    "an array called .bin": (
+        lambda p: (np.save(p / "a.npy", IDS), read_shard((p / "a.npy").rename(p / "a.bin"), "u16")),
+        "a file of uint16 must hold ids alone, got a NumPy array (.npy) in {p}/a.bin; give an "
+        "array the suffix .npy, and decompress other files",
+    ),
+    "compressed": (
+        lambda p: (
+            (p / "a.bin").write_bytes(lzma.compress(IDS.astype("<u2").tobytes() * 9)),
+            read_shard(p / "a.bin", "u16"),
+        ),
+        "a file of uint16 must hold ids alone, got xz in {p}/a.bin; give an array the suffix .npy, "
+        "and decompress other files",
     ),
     "halves": (
         lambda p: read_shard(write_plain(p / "a.bin", IDS, "<u4"), "u16"),

@@ -201,6 +201,25 @@ def test_ids_need_the_model_and_the_tokenizer_that_they_are_for(inside, run, sha
     )
 
 
+def test_a_missing_tokenizer_is_called_that(inside, run):
+    save_llama(inside / "m")
+    text = "text needs a tokenizer, got none for t.txt; name one with --tokenizer"
+    assert run("--model", "m", "--data", "t.txt", status=2) == text
+    (inside / "m" / "tokenizer.pkl").write_bytes(b"x")
+    assert run("--model", "m", "--data", "t.txt", status=2).startswith(
+        "tokenizer must not be a pickle, which can run code, got m/tokenizer.pkl; load it yourself"
+    )
+    config = json.loads((inside / "m" / "config.json").read_text())
+    (inside / "m" / "config.json").write_text(
+        json.dumps(config | {"bos_token_id": None, "eos_token_id": None})
+    )
+    save_tokenizer(inside / "m")
+    (inside / "m" / "tokenizer_config.json").unlink()
+    assert "has no BOS token; give its id with --bos, or pass --bos none" in run(
+        "--model", "m", "--data", "t.txt", status=2
+    )
+
+
 def test_options_that_do_not_fit_are_refused(inside, run):
     assert run("--data", "t.txt", "--bos", "<s>", "--model", "none", status=2) == (
         "bos must be an id or a token of bytes, got '<s>'; pass the id of the token"
