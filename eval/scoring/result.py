@@ -183,8 +183,8 @@ class Result:
             )
         if self.tokens_context_only:
             remarks.append(
-                f"context only: {self.tokens_context_only:,} tokens without a BOS before them "
-                f"begin documents; they and their {self.bytes_context_only:,} bytes are not counted"
+                f"context only, no BOS before them: {self.tokens_context_only:,} tokens, "
+                f"{self.bytes_context_only:,} bytes, in no figure"
             )
         remarks.append(f"standard errors by {self.standard_error_unit}")
         remarks.append(f"compiling or loading the kernels took {self.seconds_compile:.1f} s more")

@@ -21,7 +21,13 @@ PUBLISHED = {
 }
 # Ids after the ranks for special tokens, which the file does not name.
 RESERVED = {"gpt2": 1, "cl100k": 21, "o200k": 21, "llama3": 256, "qwen": 208}
-MODEL_TYPES = {"llama": "llama3", "mllama": "llama3", "qwen": "qwen", "gpt_oss": "o200k"}
+MODEL_TYPES = {
+    "gpt2": "gpt2",
+    "llama": "llama3",
+    "mllama": "llama3",
+    "qwen": "qwen",
+    "gpt_oss": "o200k",
+}
 BOS_NAMES = ("<|begin_of_text|>", "<|bos|>", "<|startoftext|>", "<|endoftext|>", "<s>")
 
 

@@ -140,7 +140,7 @@ def test_a_document_in_pieces_loses_one_token():
         result = score(ToyModel(8), Data(), config)
         assert (result.tokens, result.tokens_context_only) == (7 - n_left, n_left)
         assert result.documents == 3
-    assert "context only: 1 tokens without a BOS before them" in result.table()
+    assert "context only, no BOS before them: 1 tokens, 1 bytes, in no figure" in result.table()
     assert "|tokenizer:bytes+bos-none|" in result.signature
 
 

@@ -116,14 +116,15 @@ def test_ranks_encode_as_the_plain_loop_does(tmp_path, name):
 def test_gpt2_has_the_tokens_of_the_plain_loop_from_ranks_and_from_merges(shared, tmp_path):
     ranks = gpt2_ranks(shared)
     one = load_tokenizer(pair(shared, tmp_path / "pair", model_type="gpt2", bos_token_id=50256))
-    two = load_tokenizer(write_ranks(tmp_path / "ranks", ranks, name="r.tiktoken"),
-                         pre_tokenizer="gpt2")  # fmt: skip
+    in_order = dict(sorted(ranks.items(), key=lambda item: item[1]))
+    # This is a published file: it says how a text is split, and what begins a document.
+    two = load_tokenizer(write_ranks(tmp_path / "ranks", in_order, name="r.tiktoken"))
     code = shared("data/code/linux-kernel.txt").read_text(encoding="utf-8")[:3000]
     for text in (SAMPLE, code):
         expected = by_ranks(text, ranks, PATTERNS["gpt2"])
         assert encoded(one, text) == encoded(two, text) == expected
     assert encoded(one, "Hello world") == [15496, 995]  # as published
-    assert (one.bos, one.vocab_size, two.vocab_size) == (50256, 50257, 50257)
+    assert (one.bos, one.vocab_size) == (two.bos, two.vocab_size) == (50256, 50257)
     assert one.encode(Document("x", tokens=np.array([50256, 995])))[1].tolist() == [0, 6]
     assert 50256 not in encoded(one, "<|endoftext|>")
 
