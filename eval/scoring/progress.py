@@ -7,6 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.scoring.run import Run
+from quant.base.screen import screen
 
 Callback = Callable[[int, Mapping[str, float]], None]
 
@@ -25,8 +26,8 @@ def token_bar(is_shown: bool, total: int | None = None) -> tqdm:
         unit_scale=True,
         delay=2,
         disable=None if is_shown else True,
-        dynamic_ncols=True,
         bar_format=bar_format(total),
+        **screen(),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from quant.base.config import check_choice, check_int
+from quant.base.screen import screen
 from quant.io.codecs import CODECS, Codec, CodecError
 
 MAGIC = b"NGXQUANT"
@@ -63,7 +64,9 @@ def compress_pieces(
     jobs = [(data, list_trials(data, codec, itemsize)) for data, itemsize in pieces]
     total = sum(len(data) * each.n_settings for data, trials in jobs for _, each in trials)
     hidden = None if progress else True
-    with tqdm(total=total, desc="compress", unit="B", unit_scale=True, disable=hidden) as bar:
+    with tqdm(
+        total=total, desc="compress", unit="B", unit_scale=True, disable=hidden, **screen()
+    ) as bar:
         packed = [compress_piece(data, trials, bar.update) for data, trials in jobs]
     headers, payloads = zip(*packed, strict=True) if packed else ((), ())
     content = b"".join([START.pack(MAGIC, VERSION, len(headers)), *headers, *payloads])

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from quant.base.config import Config
 from quant.base.matrix import as_matrix
+from quant.base.screen import screen
 from quant.calibration.calibrate import Calibration, calibrate, check_model
 from quant.models.plan import BUFFER, NO_INPUTS, Job, plan, with_calibration, without_hessian
 from quant.models.quantized_model import QuantizedModel
@@ -93,7 +94,9 @@ def quantize_model(
     reports: dict[str, TensorReport] = {}
     tensors: dict[str, Any] = {}
     in_order = sorted(jobs, key=lambda job: job.step)
-    for job in tqdm(in_order, "quantize", unit=" tensors", disable=None if progress else True):
+    for job in tqdm(
+        in_order, "quantize", unit=" tensors", disable=None if progress else True, **screen()
+    ):
         try:
             done = quantize_tensor(job, calibration, sequential)
         except ValueError as error:

@@ -5,7 +5,12 @@ import gzip
 import io
 import json
 import lzma
+import os
+import struct
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +26,7 @@ from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
 from tests.toy import ToyModel
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = b"the cat sat on the mat, and " * 3000
 
 
@@ -103,7 +109,6 @@ def watch(monkeypatch, columns=80):
         return tqdm(
             **options
             | {"delay": 0, "disable": False, "file": screen, "mininterval": 0, "ncols": columns}
-            | {"dynamic_ncols": False}
         )
 
     monkeypatch.setattr(module, "tqdm", watched)
@@ -148,3 +153,24 @@ def test_a_limit_is_the_total_of_a_pipe(monkeypatch, capsys):
     first = next(line for line in shown() if "BPB" in line)
     assert first.startswith(" 82%|")
     assert " 65.5k/80.0k tokens, " in first
+
+
+@pytest.mark.parametrize(("size", "width"), [((0, 0), 79), ((24, 0), 79), ((24, 60), 59)])
+def test_a_terminal_that_does_not_tell_its_size_shows_the_bar_too(size, width):
+    pty = pytest.importorskip("pty")
+    termios, fcntl = pytest.importorskip("termios"), pytest.importorskip("fcntl")
+    inner, outer = pty.openpty()
+    fcntl.ioctl(outer, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    code = (
+        "from eval.scoring.progress import token_bar\n"
+        "with token_bar(True, 100) as bar:\n"
+        "    bar.delay = bar.mininterval = 0\n"
+        "    bar.update(50)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], stderr=outer, cwd=ROOT, timeout=120, check=True)
+    os.close(outer)
+    lines = os.read(inner, 4096).decode().replace("\n", "\r").split("\r")
+    os.close(inner)
+    line = [line for line in lines if line.strip()][-1]
+    assert line.startswith(" 50%|")
+    assert len(line.rstrip()) <= width
