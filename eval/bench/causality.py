@@ -2,6 +2,7 @@
 
 import argparse
 from functools import partial
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -18,7 +19,7 @@ from eval.models.causality import find_leak
 from eval.models.load_model import load_demo
 from eval.models.movement import movement, spread
 from eval.models.wrap import wrap
-from eval.scoring.checked import checked
+from eval.scoring.checked import FIRST, checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.score import score, warm_up
 from eval.scoring.windows import make_window_shape
@@ -92,7 +93,7 @@ def measure_cost(n_tokens: int, runs: int) -> Figures:
 
     def read() -> None:
         batches = iter(BatchStream(data, model.tokenizer, config, shape))
-        next(batches), next(batches)  # as many as the probe reads
+        list(islice(batches, FIRST))
 
     warm_up()
     plain = ScoreConfig(limit=n_tokens, causality_check=False)

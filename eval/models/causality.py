@@ -64,7 +64,7 @@ def find_leak(
     vocab_size: int,
     longest: int,
     batch: int = 8,
-    positions: int = POSITIONS,
+    positions: int = POSITIONS_LONG,
 ) -> Leak | None:
     """What the logits of a model depend on beside the tokens before; None if nothing was found.
 
@@ -91,8 +91,8 @@ def find_leak(
         Rows of a batch that the model takes. 1: windows are read one by one, so that neither other
         rows nor padding are tested.
     positions : int
-        Rows times tokens of a forward pass, at most 2112. A pass over longer windows has twice as
-        many, up to 4096, and at least two rows.
+        Most rows times tokens of a forward pass, up to 2112 in short windows and 4096 in long ones.
+        A pass over long windows has at least two rows.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def find_leak(
         return None  # no token can be changed
     for seed in range(TRIALS):
         probe = Probe(logits, np.roll(text, -seed * (len(text) // TRIALS)), vocab_size, seed)
-        found = look(probe, min(longest, LONGEST), batch, min(positions, POSITIONS))
+        found = look(probe, min(longest, LONGEST), batch, positions)
         # What may be rounding noise must show twice; a model without a leak is probed once.
         if seed == 0 and found is None:
             return None
@@ -115,7 +115,7 @@ def find_leak(
 
 def look(probe: Probe, longest: int, batch: int, positions: int) -> Leak | None:
     """What short windows show, then long ones; shapes that the model does not take are left out."""
-    short = short_length(longest, positions)
+    short = short_length(longest, min(positions, POSITIONS))
     shown = attempt(lambda: probe.look_everywhere(short))
     if batch == 1:  # no rows stand beside a window, and none is padded
         if isinstance(shown, Leak) and shown.kind in ("future", "repeat"):
@@ -123,7 +123,7 @@ def look(probe: Probe, longest: int, batch: int, positions: int) -> Leak | None:
         return probe.look_alone(longest)
     if isinstance(shown, Leak) or (shown is None and short == longest):
         return shown
-    n_rows = max(2, min(POSITIONS_LONG, 2 * positions) // longest)
+    n_rows = max(2, min(POSITIONS_LONG, positions) // longest)
     is_first = isinstance(shown, Exception)
     found = attempt(lambda: probe.look_at_few(longest, n_rows, is_first=is_first))
     if isinstance(found, Exception):

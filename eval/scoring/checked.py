@@ -33,7 +33,7 @@ def checked(
         longest = max(batch.inputs.shape[1] for batch in first)
         if len(first) == FIRST:  # longer windows may come
             longest = min(shape.context, config.limit or shape.context)
-        positions = max(LEAST, sum(batch.inputs.size for batch in first))
+        positions = max(LEAST, *(batch.inputs.size for batch in first))  # memory that the run needs
         if shape.max_rows is not None:
             longest = max(1, min(longest, shape.max_rows // 2))
             positions = min(positions, shape.max_rows)
@@ -55,5 +55,6 @@ def read_text(batches: Sequence[Batch]) -> Tokens:
             row[: int(np.flatnonzero(is_scored)[-1]) + 1]
             for batch in batches
             for row, is_scored in zip(batch.inputs, batch.is_scored, strict=True)
+            if is_scored.any()
         ]
     )

@@ -1,11 +1,14 @@
 """Tiny random models of all families of causal models that transformers knows."""
 
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
+
+from eval.models.library_calls import library_call
 
 VOCAB = 96
 CONTEXT = 128
-MAX_WEIGHTS = 10_000_000  # of a family whose configuration has parts beside the language model
+MAX_WEIGHTS = 3_000_000  # of a family whose configuration has parts beside the language model
 
 # Fields under the names that the configurations give them.
 SIZES: dict[str, Any] = {
@@ -76,31 +79,34 @@ def build(family: str, **fields: Any) -> Any:
 
     None: the sizes do not suit the configuration, or it has large parts of another kind.
     """
+    try:
+        with library_call(family):
+            return build_tiny(family, fields)
+    except ValueError:  # each family checks its sizes in ways of its own
+        return None
+
+
+def build_tiny(family: str, fields: Mapping[str, Any]) -> Any:
+    """The model of `build`; any exception of the library if the sizes do not suit."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    try:
-        kind = CONFIG_MAPPING[family]
-        make: Any = AutoModelForCausalLM  # its methods have no types
-        known = names_of(kind)
-        sizes = {name: size for name, size in SIZES.items() if name in known}
-        if "is_decoder" in known:
-            sizes["is_decoder"] = True  # an encoder is causal then
-        config = kind(**sizes | fields)
-        with torch.device("meta"):
-            shell = make.from_config(config)
-        if sum(weight.numel() for weight in shell.parameters()) > MAX_WEIGHTS:
-            return None
-        torch.manual_seed(0)
-        model = make.from_config(config).eval()
-        config.use_cache = False
-        tokens = torch.arange(3, 15)[None]
-        with torch.no_grad():
-            logits = model(tokens).logits
-        is_whole = logits.shape == (1, 12, fields.get("vocab_size", VOCAB))
-        return model if is_whole else None
-    except Exception:  # of any kind: each family checks its sizes in ways of its own
+    kind, make = CONFIG_MAPPING[family], cast(Any, AutoModelForCausalLM)
+    known = names_of(kind)
+    sizes = {name: size for name, size in SIZES.items() if name in known}
+    if "is_decoder" in known:
+        sizes["is_decoder"] = True  # an encoder is causal then
+    config = kind(**{**sizes, **fields})
+    with torch.device("meta"):
+        shell = make.from_config(config)
+    if sum(weight.numel() for weight in shell.parameters()) > MAX_WEIGHTS:
         return None
+    torch.manual_seed(0)
+    model = make.from_config(config).eval()
+    config.use_cache = False
+    with torch.no_grad():
+        logits = model(torch.arange(3, 15)[None]).logits
+    return model if logits.shape == (1, 12, fields.get("vocab_size", VOCAB)) else None
 
 
 def names_of(kind: type) -> set[str]:
