@@ -1,6 +1,7 @@
 """The parser of ``ngrammix``: its commands by name, the options of each imported when it parses."""
 
 import argparse
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -35,9 +36,14 @@ class CommandParser(argparse.ArgumentParser):
             self._has_options = True
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """Parse, as argparse does, once the options are added."""
+        """Parse, as argparse does, once the options are added; name the option that was meant."""
         self.add_options()
-        return super().parse_known_args(*arguments, **options)
+        values, unknown = super().parse_known_args(*arguments, **options)
+        for word in unknown:
+            flag = word.partition("=")[0]
+            if near := get_close_matches(flag, self._option_string_actions, 1):
+                self.error(f"unrecognized argument {flag}; did you mean {near[0]}?")
+        return values, unknown
 
 
 def parser() -> argparse.ArgumentParser:

@@ -63,6 +63,21 @@ def test_neither_does_the_version_or_a_mistake_in_an_option():
     assert error.endswith("2 []\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("score --data a --ordr 3", "unrecognized argument --ordr; did you mean --order?"),
+        ("compare --data a --mixrs=x", "unrecognized argument --mixrs; did you mean --mixers?"),
+        ("score --data a --xyzzy 3", "unrecognized arguments: --xyzzy 3"),
+    ],
+)
+def test_an_option_that_does_not_exist_names_the_one_that_was_meant(capsys, words, error):
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(words.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {error}\n")
+
+
 def test_every_option_is_in_one_group():
     listed = [name for members in options.GROUPS.values() for name in members]
     assert len(set(listed)) == len(listed)
