@@ -38,7 +38,7 @@ def test_every_command_shown_is_understood(page):
         code = block.code.replace("\\\n", " ")
         for command in re.findall(r"^\$ ngrammix (.*)$", code, re.MULTILINE):
             if not re.search(r"--help|--version|[|<>]", command):
-                assert parser().parse_args(command.split()).run
+                assert parser().parse_args(command.split()).command
 
 
 @pytest.mark.parametrize("package", ["ngrammix", "quant", "eval"])
