@@ -8,6 +8,7 @@ import numpy as np
 from eval.config import ScoreConfig
 from eval.models.base import Model
 from eval.models.causality import check_model
+from eval.models.logits_memory import logits_must_fit
 from eval.scoring.batch import Batch
 from eval.scoring.windows import WindowShape
 from eval.tokenizers.base import Tokenizer
@@ -26,7 +27,8 @@ def checked(
 ) -> Iterator[Batch]:
     """The same batches, once the model has passed `check_model` on the text of the first ones.
 
-    ValueError if the logits of the model depend on more than the tokens before them.
+    ValueError if the logits of the model depend on more than the tokens before them, or do not fit
+    in memory.
     """
     first = list(islice(batches, FIRST))
     if first and model is not None and config.causality_check:
@@ -37,14 +39,15 @@ def checked(
         if shape.max_rows is not None:
             longest = max(1, min(longest, shape.max_rows // 2))
             positions = min(positions, shape.max_rows)
-        check_model(
-            model,
-            read_text(first),
-            vocab_size=min(tokenizer.vocab_size, model.vocab_size),
-            longest=longest,
-            batch=shape.batch_size,
-            positions=positions,
-        )
+        with logits_must_fit(model, first[0].inputs, first[0].inputs.shape[1]):
+            check_model(
+                model,
+                read_text(first),
+                vocab_size=min(tokenizer.vocab_size, model.vocab_size),
+                longest=longest,
+                batch=shape.batch_size,
+                positions=positions,
+            )
     return chain(first, batches)
 
 
