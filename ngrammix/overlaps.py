@@ -140,17 +140,19 @@ class _Replay:
     """Rows that come again in their order: the distance that most of the last rows agree on."""
 
     def __init__(self) -> None:
-        self.distance = self.n_rows = self.n_tokens = 0
+        self.distance = self.n_rows = self.n_tokens = self.n_documents = 0
 
-    def add(self, distance: int, size: int) -> None:
+    def add(self, distance: int, size: int, *, begins_document: bool = False) -> None:
         """Add a row of `size` tokens that stood `distance` tokens before; 0 for no such row."""
         if distance == self.distance and distance > 0:
             self.n_rows += 1
+            self.n_documents += begins_document
             self.n_tokens += size
         elif self.n_rows > 1:
             self.n_rows -= 1
         else:
             self.distance, self.n_rows, self.n_tokens = distance, int(distance > 0), size
+            self.n_documents = int(begins_document)
 
     def is_evident(self, n_rows: int, n_tokens: int) -> bool:
         """Whether most of the stream so far, of `n_rows` and `n_tokens`, has come again."""
@@ -286,8 +288,10 @@ class OverlapWatch:
         # Whole rows of any size, such as documents, that come again in their order.
         old_row = position - sizes[-1] - distance
         if rows.is_border(old_row):
-            self._replay.add(distance, sizes[-1])
-            if self._replay.is_evident(rows.n_rows, position - rows.first):
+            begins_document = position - sizes[-1] == self._document
+            self._replay.add(distance, sizes[-1], begins_document=begins_document)
+            is_one_document = self._document >= 0 and self._replay.n_documents < 2
+            if not is_one_document and self._replay.is_evident(rows.n_rows, position - rows.first):
                 self._warn(
                     f"{self._replay.n_rows} rows up to position {position} are again those "
                     f"{distance} tokens before, in their order"

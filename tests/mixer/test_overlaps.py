@@ -183,13 +183,14 @@ def documents(tokens):
     return np.split(tokens, np.flatnonzero(tokens == np.bincount(tokens).argmax())[4::5])
 
 
-def score_documents(parts):
+def score_documents(parts, width=1 << 20):
     mixer = Mixer(vocab_size=V)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for part in parts:
             mixer.boundary()
-            mixer.score_nll(np.full(len(part), 5.5), part)
+            for window in consecutive(part, width):
+                mixer.score_nll(np.full(len(window), 5.5), window)
     return [str(warning.message) for warning in caught]
 
 
@@ -199,6 +200,7 @@ def test_documents_that_come_again_are_text_but_not_all_of_them():
     assert not score_documents(parts)
     assert not score_documents([*parts[:9], parts[3], *parts[9:20], parts[3], parts[3]])
     assert not score_documents([parts[0]] * 9)
+    assert not score_documents([TEXT[:900], TEXT[2000:4000], TEXT[:900]], width=64)
     (text,) = score_documents([*parts, *parts])
     assert "come again" in text or "are again those" in text
 
