@@ -5,9 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from quant import calibrate
 from quant.base.matrix import as_matrix
+from quant.calibration.row_tokens import RowTokens
 from quant.numerics.parts import PartHessian
 
 
@@ -221,3 +223,26 @@ def test_rows_in_several_products_have_all_their_inputs():
         rows = both if part.rows.tolist() == [2, 3] else x
         np.testing.assert_allclose(part.matrix, rows.T @ rows / len(rows), rtol=1e-5, atol=1e-6)
     assert sorted(row for part in parts for row in part.rows) == list(range(6))
+
+
+def test_tokens_are_followed_through_products_of_columns():
+    """Experts picked by index, as ``batched_mm`` of transformers has them."""
+    tokens, x, w = RowTokens(4), torch.randn(4, 3), torch.randn(8, 5, 3)
+    seen = {}
+
+    class Follow(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **kwargs or {})
+            tokens.on_call(func, args, kwargs or {}, out)
+            return out
+
+    with Follow():
+        rows = x.repeat_interleave(2, dim=0)
+        y = torch.bmm(w, rows.unsqueeze(-1)).squeeze(-1)
+        seen["rows"], seen["y"] = tokens.of(rows), tokens.of(y.relu())
+        seen["flipped"] = tokens.of(x.flip(0) * 2)
+        seen["mixed"] = tokens.of(torch.cat([rows, y[:, :3]]))
+    twice = [0, 0, 1, 1, 2, 2, 3, 3]
+    assert {name: found.tolist() for name, found in seen.items()} == {
+        "rows": twice, "y": twice, "flipped": [3, 2, 1, 0], "mixed": twice * 2
+    }  # fmt: skip
