@@ -65,21 +65,22 @@ class RowTokens:
         if name in MOVES:
             self._note_move(func, args, kwargs, out)
         elif isinstance(out, Tensor):
+            if name in ("bmm", "matmul") and self._note_columns(tensors, out):
+                return
             source = next((x for x in tensors if x.shape[:-1] == out.shape[:-1]), None)
             if source is not None and id(source) in self._known:
                 self._note(out, self.of(source))
-            elif name in ("bmm", "matmul"):
-                self._note_columns(tensors, out)
 
-    def _note_columns(self, tensors: list[Tensor], out: Tensor) -> None:
-        """Note the tokens of a product (B, n, m) of columns (B, k, m), each of one token."""
+    def _note_columns(self, tensors: list[Tensor], out: Tensor) -> bool:
+        """Note the tokens of a product (B, n, m) of columns (B, k, m), each of one token, if so."""
         for x in tensors:
             tokens = self.of(x) if id(x) in self._known else None
             if tokens is not None and x.ndim == out.ndim == 3 and len(x) == len(out):
                 each = tokens.view(x.shape[:-1])
                 if x.shape[1] and bool((each == each[:, :1]).all()):
                     self._note(out, each[:, :1].expand(out.shape[:-1]).flatten())
-                    return
+                    return True
+        return False
 
     def _note_move(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any

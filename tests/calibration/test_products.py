@@ -227,8 +227,8 @@ def test_rows_in_several_products_have_all_their_inputs():
 
 def test_tokens_are_followed_through_products_of_columns():
     """Experts picked by index, as ``batched_mm`` of transformers has them."""
-    tokens, x, w = RowTokens(4), torch.randn(4, 3), torch.randn(8, 5, 3)
-    seen = {}
+    tokens, x, w = RowTokens(4), torch.randn(4, 3), torch.randn(2, 5, 3)
+    picked, seen = torch.tensor([0, 1, 1, 0, 1, 1, 0, 0]), {}
 
     class Follow(TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -238,7 +238,7 @@ def test_tokens_are_followed_through_products_of_columns():
 
     with Follow():
         rows = x.repeat_interleave(2, dim=0)
-        y = torch.bmm(w, rows.unsqueeze(-1)).squeeze(-1)
+        y = torch.bmm(w[picked], rows.unsqueeze(-1)).squeeze(-1)
         seen["rows"], seen["y"] = tokens.of(rows), tokens.of(y.relu())
         seen["flipped"] = tokens.of(x.flip(0) * 2)
         seen["mixed"] = tokens.of(torch.cat([rows, y[:, :3]]))
