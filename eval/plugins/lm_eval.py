@@ -172,12 +172,14 @@ class MixedLM(HFLM):  # type: ignore[misc]
     def _check_causality(self, texts: Sequence[str], vocab_size: int) -> None:
         """Raise ValueError if the logits of tokens such as those of the texts see later ones."""
         parts = [[self.prefix_token_id, *self.tok_encode(text)] for text in texts]
+        n_rows = max(2, logits_memory(None, self) // (4 * vocab_size))  # of logits as float32
         found = find_leak(
             lambda tokens: self._logits(tokens.tolist()),
             np.concatenate(parts),
             vocab_size=min(vocab_size, len(self.tokenizer)),
-            longest=min(self.max_length, sum(map(len, parts))),
+            longest=min(self.max_length, sum(map(len, parts)), n_rows // 2),
             batch=1 if self.batch_size == 1 else SAMPLE,
+            positions=n_rows,
         )
         if found is not None:
             raise ValueError(describe_leak(found, self.config.name_or_path or "the model"))
