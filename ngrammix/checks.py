@@ -34,9 +34,12 @@ class NotCopyable:
 
 
 def warn_caller(text: str, category: type[Warning]) -> None:
-    """Warn at the line outside this package that the call came from."""
+    """Warn at the line outside this package that the call came from.
+
+    A function that torch.compile leaves out is called through frames of torch.
+    """
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"].startswith("ngrammix."):
+    while frame.f_back and frame.f_globals["__name__"].startswith(("ngrammix.", "torch.")):
         level, frame = level + 1, frame.f_back
     warnings.warn(text, category, stacklevel=level)
 

@@ -12,6 +12,7 @@ from eval.bench.harness import Bench, Figures, Table
 from eval.bench.options import OPTIONS
 from eval.bench.peers import published_gptq
 from eval.bench.rounds import Rounds, in_own_process, progress, race
+from quant.base.config import QuantizedTensor
 from quant.numerics.hessian import Hessian
 from quant.quantizers.gptq import gptq
 from quant.quantizers.scalar import rtn
@@ -61,13 +62,18 @@ def measure_case(
     clip = f"sd:{CLIPS[bits]}"
     tensors = torch.from_numpy(weight), torch.from_numpy(hessian).float()
 
-    def ours() -> Matrix:
+    def quantized() -> QuantizedTensor:
         return gptq(
             weight, hessian, bits=bits, clip=clip, act_order=act_order, damp=published_gptq.DAMP
-        ).matrix()
+        )
+
+    def ours() -> Matrix:
+        return quantized().matrix()
+
+    scales = torch.from_numpy(quantized().arrays["scales"]).flatten()  # the grid is not compared
 
     def plain() -> Matrix:
-        decoded: Matrix = published_gptq.quantize(*tensors, bits, CLIPS[bits], act_order).numpy()
+        decoded: Matrix = published_gptq.quantize(*tensors, bits, scales, act_order).numpy()
         return decoded
 
     def error(decoded: Matrix) -> float:

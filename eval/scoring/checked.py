@@ -30,8 +30,10 @@ def checked(
     ValueError if the logits of the model depend on more than the tokens before them, or do not fit
     in memory.
     """
+    if model is None or not config.causality_check:
+        return batches
     first = list(islice(batches, FIRST))
-    if first and model is not None and config.causality_check:
+    if first:
         longest = max(batch.inputs.shape[1] for batch in first)
         if len(first) == FIRST:  # longer windows may come
             longest = min(shape.context, config.limit or shape.context)

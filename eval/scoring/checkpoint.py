@@ -22,7 +22,7 @@ class Checkpoint:
     Parameters
     ----------
     folder : Path
-        Created if it is missing.
+        Created with the first state, if it is missing.
     conditions : mapping of str
         Data, model and configuration of the run; a run with other conditions cannot continue it.
 
@@ -35,11 +35,11 @@ class Checkpoint:
     def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--checkpoint must be a folder, got the file {folder}; name another")
-        folder.mkdir(parents=True, exist_ok=True)
         self._path, self._conditions = folder / NAME, dict(conditions)
 
     def save(self, state: dict[str, Any], experts: dict[str, NDArray[Any]]) -> None:
         """Replace the saved state: `state` as JSON, `experts` as arrays."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         snapshot.write(self._path, {"conditions": self._conditions, "state": state}, experts)
 
     def load(self) -> snapshot.Contents | None:

@@ -137,11 +137,11 @@ def score_with(
     stream = BatchStream(data, tokenizer, config, shape)
     conditions = run_conditions(model, tokenizer, data, config, shape)
     scorer = make_scorer(config, model, tokenizer, n_threads)
+    store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
+    saved = None if store is None else store.load()
     begun = perf_counter()
     batches = checked(iter(stream), model, tokenizer, config, shape)
     seconds_check = perf_counter() - begun
-    store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
-    saved = None if store is None else store.load()
     seconds_compile = warm_up()
     state = None if saved is None else saved[0]
     with (

@@ -4,11 +4,21 @@ import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from importlib import import_module
 from math import prod
 from typing import Any, ClassVar
 
 from quant.base.matrix import Layout, as_matrix
 from quant.types import Array, Matrix
+
+# The module of each kind of quantizer: imported when a file or a recipe names the kind.
+MODULES = {
+    "gptq": "quant.quantizers.gptq",
+    "lloyd-max": "quant.quantizers.lloyd_max",
+    "product": "quant.quantizers.product",
+    "residual": "quant.quantizers.residual",
+    "scalar": "quant.quantizers.scalar",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +145,10 @@ class Config:
         ValueError
             If the kind is unknown, or the settings are not exactly those of the kind.
         """
-        subclass = cls.kinds.get(str(values.get("kind")))
+        subclass = find_kind(values.get("kind"))
         if subclass is None:
             raise ValueError(
-                f"kind must be one of {', '.join(sorted(cls.kinds))}, got {values.get('kind')!r}; "
+                f"kind must be one of {kind_names()}, got {values.get('kind')!r}; "
                 "read it with the ngrammix that wrote it"
             )
         names = {field.name for field in fields(subclass)}
@@ -160,6 +170,18 @@ class Config:
         for name, value in inputs.items():
             if value is not None:
                 raise ValueError(f"a {self.kind} quantizer does not use {name}; leave it out")
+
+
+def find_kind(kind: object) -> type[Config] | None:
+    """The class of a kind of quantizer, or None if there is none."""
+    if str(kind) in MODULES:
+        import_module(MODULES[str(kind)])
+    return Config.kinds.get(str(kind))
+
+
+def kind_names() -> str:
+    """The kinds of quantizers, for an error text."""
+    return ", ".join(sorted({*MODULES, *Config.kinds}))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-from quant.base.config import Config, check_choice
+from quant.base.config import Config, check_choice, find_kind, kind_names
 from quant.models.parameters import ROLES
 from quant.quantizers.gptq import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig
@@ -140,11 +140,10 @@ class Recipe:
 
 def config_from_json(values: Mapping[str, Any]) -> Config:
     """Configuration of a dict with its ``kind``; missing fields have their defaults."""
-    cls = Config.kinds.get(str(values.get("kind")))
+    cls = find_kind(values.get("kind"))
     if cls is None:
         raise ValueError(
-            f"kind must be one of {', '.join(sorted(Config.kinds))}, got {values.get('kind')!r}; "
-            "correct it"
+            f"kind must be one of {kind_names()}, got {values.get('kind')!r}; correct it"
         )
     names = {field.name for field in fields(cls)}
     check_keys(values, f"a {cls.kind} configuration", {"kind"}, {"kind", *names})

@@ -3,7 +3,7 @@
 from dataclasses import MISSING, fields
 from typing import Any
 
-from quant.base.config import Config, QuantizedTensor, encode_or_widen
+from quant.base.config import Config, QuantizedTensor, encode_or_widen, kind_names
 from quant.base.matrix import Layout, as_matrix
 from quant.types import Matrix
 
@@ -38,8 +38,7 @@ def quantize_matrix(
     """Quantize a matrix (R, C) float32, finite, of a weight of this layout; see `quantize`."""
     if getattr(config, "kind", None) not in Config.kinds:
         raise ValueError(
-            f"config must be a quantizer, got {config!r}; its kind is one of "
-            f"{', '.join(sorted(Config.kinds))}"
+            f"config must be a quantizer, got {config!r}; its kind is one of {kind_names()}"
         )
     return encode_or_widen(config, matrix, layout, hessian if config.needs_hessian else None)
 

@@ -26,7 +26,7 @@ ARGUMENTS = {
     "read": ["--runs", "1", "--tokenizer", "bytes"],
     "score": ["--tokens", "600", "--runs", "1", "--milliseconds", "0.02"],
     "scalar": ["--rows", "4", "--columns", "128", "--runs", "1"],
-    "gptq": ["--shapes", "6x5", "--rows", "20", "--runs", "1"],
+    "gptq": ["--shapes", "24x48", "--rows", "200", "--runs", "1"],
     "causality": ["--families", "gpt2", "xlnet", "t5", "--tokens", "600", "--runs", "1"],
     "codebooks": ["--values", "500", "--rows", "8", "--runs", "1"],
     "packing": ["--codes", "999", "--runs", "1"],

@@ -18,7 +18,8 @@ TEXT = ("The cat sat on the mat. " * 40 + "Ende — 結び\n").encode()
 V, T = 8, 2500
 NAMES = ["ngrammix", "fixed", "entropy", "dirichlet", "one-hint", "hedge"]
 CONDITIONS = [
-    "data", "data_sha256", "model", "bytes", "tokens", "documents", "order", "memory_limit",
+    "data", "data_sha256", "model", "allow_probabilities", "bytes", "tokens", "documents", "order",
+    "memory_limit",
     "prefill_tokens", "prefill_sha256", "mixers", "unit", "units", "resamples",
 ]  # fmt: skip
 FIGURES = ["bpb", "setting", "gain", "gain_error", "bits", "bits_more", "bits_more_error"]

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from quant.base.config import Config, check_choice, check_int
+from quant.base.config import Config, check_choice, check_int, kind_names
 from quant.quantizers.scalar import ScalarConfig
 
 
@@ -36,7 +36,7 @@ def test_a_config_survives_json():
 
 
 def test_json_of_no_config_is_refused():
-    kinds = ", ".join(sorted(Config.kinds))
+    kinds = kind_names()
     assert refusal(Config.from_json, {"kind": "magic"}) == (
         f"kind must be one of {kinds}, got 'magic'; read it with the ngrammix that wrote it"
     )

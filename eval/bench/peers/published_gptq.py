@@ -15,11 +15,10 @@ def hessian_of(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def quantize(
-    weight: torch.Tensor, hessian: torch.Tensor, bits: int, k: float, act_order: bool
+    weight: torch.Tensor, hessian: torch.Tensor, bits: int, scales: torch.Tensor, act_order: bool
 ) -> torch.Tensor:
-    """The weight (R, C), quantized and dequantized; levels of a row reach k deviations."""
+    """The weight (R, C), quantized and dequantized, with a scale (R,) for each row."""
     highest = 2 ** (bits - 1) - 1
-    scales = k * weight.std(dim=1, correction=0) / highest
     order = torch.arange(weight.shape[1])
     if act_order:
         order = torch.argsort(hessian.diagonal(), descending=True)
