@@ -12,6 +12,7 @@ import pytest
 
 from eval.cli import main
 from ngrammix import snapshot
+from tests.toy import heed_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 60  # seconds, after which a run hangs
@@ -56,7 +57,7 @@ def start(*options, cache=None, **pipes):
         env=os.environ
         | {"SLOW": "1", "PYTHONPATH": str(ROOT)}
         | ({} if cache is None else {"NUMBA_CACHE_DIR": str(cache)}),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **pipes,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals, **pipes,
     )  # fmt: skip
 
 
