@@ -13,7 +13,8 @@ ROOMS = [
     "ngrammix.cache", "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed",
     "ngrammix.distributions", "ngrammix.model_logprobs", "ngrammix.logits", "ngrammix.losses",
     "ngrammix.shifts", "ngrammix.token_scores", "ngrammix.experts", "ngrammix.mixer",
-    "ngrammix.prefetching", "ngrammix.rank_mixer", "ngrammix", "ngrammix.reference",
+    "ngrammix.prefetching", "ngrammix.peers", "ngrammix.rank_mixer", "ngrammix",
+    "ngrammix.reference",
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",
     "eval.shadowing", "eval.types", "eval.tables", "eval.notes", "eval.interrupts", "eval.ending",
@@ -59,7 +60,7 @@ def test_libraries_stay_in_their_rooms(path):
     if "numba" in roots:
         assert room_of(here) in {"ngrammix.kernels", "quant.kernels"}
     if here.startswith("ngrammix"):
-        assert "torch" not in roots or here in {"ngrammix.logits", "ngrammix.rank_mixer"}
+        assert "torch" not in roots or here in {"ngrammix.logits", "ngrammix.peers"}
         assert "torch" not in {
             m.partition(".")[0] for m in imported(ROOT, path, at_import_time=True)
         }
