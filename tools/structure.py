@@ -38,8 +38,8 @@ from eval.cli import main
 temporary = tempfile.TemporaryDirectory()
 folder = pathlib.Path(temporary.name)
 (folder / "a.txt").write_text("the cat sat on the mat. " * 20)
-data, out = str(folder / "a.txt"), str(folder / "results")
-call = lambda: main(["score", "--model", "demo", "--data", data, "--out", out])
+data, new = str(folder / "a.txt"), lambda: tempfile.mkdtemp(dir=folder)
+call = lambda: main(["score", "--model", "demo", "--data", data, "--out", new()])
 """,
     "quantize_model": """
 import torch
