@@ -1,8 +1,8 @@
 """The commands of ``ngrammix bench``; imports no bench, so that ``--help`` is fast."""
 
 import argparse
-from importlib import import_module
-from typing import Any
+
+from eval.commands.parser import CommandParser
 
 BENCHES = {  # name of the bench and of its module in eval.bench: line of help
     "observe": "NgramCache.observe beside its peers",
@@ -23,14 +23,10 @@ BENCHES = {  # name of the bench and of its module in eval.bench: line of help
 }
 
 
-class BenchParser(argparse.ArgumentParser):
-    """Parser of one bench; the options of the benches are imported when it parses."""
+class BenchParser(CommandParser):
+    """Parser of one bench."""
 
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """Add the options of the bench, then parse."""
-        name = self.prog.split()[-1]
-        import_module("eval.bench.options").add_arguments(self, name)
-        return super().parse_known_args(*arguments, **options)
+    module = "eval.bench.options"
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,8 @@ class CommandParser(argparse.ArgumentParser):
     So ``ngrammix --help`` imports no options, and no ``--help`` imports what a command runs.
     """
 
+    module = "eval.commands.options"  # adds the options of a name, by its `add_arguments`
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*arguments, **options)
@@ -32,7 +34,7 @@ class CommandParser(argparse.ArgumentParser):
     def add_options(self) -> None:
         """Add the options, if they are not there yet."""
         if not self._has_options:
-            import_module("eval.commands.options").add_arguments(self, self.prog.split()[-1])
+            import_module(self.module).add_arguments(self, self.prog.split()[-1])
             self._has_options = True
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
