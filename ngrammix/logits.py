@@ -137,7 +137,7 @@ def read_logits(
         Unnormalized. They are kept, and not copied if they are contiguous; narrow ones are widened
         a block at a time. On the host, the result of a row does not depend on the other rows; on
         CUDA it can, as CUDA's reductions can. A CUDA tensor stays on its device: reading transfers
-        one number, `LogitsReader.lookup` transfers 5 + M numbers a row, all at once.
+        one number and the first 64 logits, `LogitsReader.lookup` 5 + M numbers a row, all at once.
     targets : (N,) int64
         Token ids in [0, V).
     positions : (N,) int64
