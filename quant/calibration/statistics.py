@@ -7,6 +7,7 @@ import numpy as np
 
 from quant.base.matrix import Axes
 from quant.numerics.hessian import Hessian, as_array
+from quant.numerics.parts import all_rows
 from quant.types import Array, Float64, Indices
 
 if TYPE_CHECKING:
@@ -86,11 +87,11 @@ class WeightStatistics:
         return len(sums) == 1 and len(sums[0].rows) == self.n_rows
 
     def parts(self) -> list[Part]:
-        """The parts of the weight; no two have a row in common."""
+        """The parts of the weight, each with ascending rows; no two have a row in common."""
         sums = [part for part in self.sums.values() if part.hessian.n_rows]
-        rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in sums)])
+        rows = all_rows(sums)
         if len(np.unique(rows)) == len(rows):
-            return [mean_of([part], part.rows) for part in sums]
+            return [mean_of([part], np.sort(part.rows)) for part in sums]
         is_in = np.zeros((len(sums), self.n_rows), bool)
         for i, part in enumerate(sums):
             is_in[i, part.rows] = True

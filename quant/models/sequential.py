@@ -25,8 +25,8 @@ import numpy as np
 from quant.calibration.calibrate import Calibration
 from quant.calibration.statistics import Part, WeightStatistics
 from quant.models.pairing import Inputs, PairedStatistics, record_inputs
-from quant.numerics.parts import HessianPart, PartHessian
-from quant.types import Float64, Indices, Matrix
+from quant.numerics.parts import HessianPart, PartHessian, all_rows
+from quant.types import Float64, Matrix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -145,7 +145,7 @@ class SequentialCalibration:
         if sum(len(part.rows) for part in parts) == n_rows:
             return []
         cost = self._calibration.cost(name)
-        covered: Indices = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
+        covered = all_rows(parts)
         if not isinstance(cost, PartHessian):
             cost = PartHessian((HessianPart(np.arange(n_rows), cost),))
         rest = [part._replace(rows=np.setdiff1d(part.rows, covered)) for part in cost.parts]

@@ -5,8 +5,9 @@ convolution its channels, each slice of a fused weight its own inputs. Rows that
 no Hessian.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +29,19 @@ class PartHessian:
     parts: tuple[HessianPart, ...]
 
 
+class HasRows(Protocol):
+    """Anything that belongs to rows (n,) of a weight's matrix."""
+
+    @property
+    def rows(self) -> Indices:
+        """The rows."""
+
+
+def all_rows(parts: Iterable[HasRows]) -> Indices:
+    """Return the rows of all parts, (N,) int64, in the order of the parts."""
+    return np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
+
+
 def parts_of(hessian: Any, n_rows: int, n_columns: int) -> list[HessianPart]:
     """Return the checked parts of a PartHessian, or all rows as one part of any other Hessian.
 
@@ -40,7 +54,7 @@ def parts_of(hessian: Any, n_rows: int, n_columns: int) -> list[HessianPart]:
     """
     if not isinstance(hessian, PartHessian):
         return [HessianPart(np.arange(n_rows), check_hessian(hessian, n_columns))]
-    rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in hessian.parts)])
+    rows = all_rows(hessian.parts)
     counts = np.bincount(rows[(rows >= 0) & (rows < n_rows)], minlength=n_rows)
     if counts.sum() != len(rows) or counts.max(initial=0) > 1:
         raise ValueError(

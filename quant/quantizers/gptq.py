@@ -21,7 +21,7 @@ from quant.numerics.coordinate_descent import damped_hessian, descend, dtype_of_
 from quant.numerics.gptq_solver import Fit, solve, solve_and_fit
 from quant.numerics.grid import Grid, UniformGrid
 from quant.numerics.hessian import ldl_factor, visiting_order
-from quant.numerics.parts import HessianPart, mean_matrix, parts_of
+from quant.numerics.parts import HessianPart, all_rows, mean_matrix, parts_of
 from quant.quantizers.grid_config import GridConfig
 from quant.quantizers.scalar import ScalarConfig
 from quant.types import Array, Float64, Indices, Matrix
@@ -170,7 +170,7 @@ class GptqConfig(Config, kind="gptq"):
         Rows that no part of a `PartHessian` covers are rounded to nearest.
         """
         parts = self.read_parts(hessian, column_weights, matrix.shape)
-        grid = fitted
+        grid: Grid | None = fitted
         if fitted is not None:
             if not self.static_groups:
                 raise ValueError(
@@ -179,17 +179,20 @@ class GptqConfig(Config, kind="gptq"):
             self.inner.check_fitted(fitted, matrix.shape)
         elif self.static_groups:
             grid = self.fit_parts(matrix, parts)
-        # Codes that are stored in visiting order need one order for all parts.
-        shared = mean_matrix(parts, matrix.shape[1])
-        order = visiting_order(shared) if self.has_order else None
-        solved = [self.solve_part(matrix[part.rows], part, grid, order) for part in parts]
-        rest = np.setdiff1d(np.arange(len(matrix)), np.concatenate([[], *(p.rows for p in parts)]))
+        rest = np.setdiff1d(np.arange(len(matrix)), all_rows(parts))
+        order = None
+        if self.has_order:  # codes that are stored in visiting order need one order for all parts
+            order = visiting_order(mean_matrix(parts, matrix.shape[1]))
         if len(rest):
-            nothing = HessianPart(rest, np.eye(matrix.shape[1]))
-            parts = [*parts, nothing]
-            solved.append(self.solve_part(matrix[rest], nothing, grid, order))
-        rows = np.concatenate([part.rows for part in parts])
-        whole = join([part.grid for part in solved], rows)
+            parts = [*parts, HessianPart(rest, np.eye(matrix.shape[1]))]
+        # Scales that all rows share are those of the whole matrix, also in a part of one row.
+        shared = grid if grid is not None and len(grid.scales) < len(matrix) else None
+        solved = [
+            self.solve_part(matrix[part.rows], part, grid, order, is_shared=shared is not None)
+            for part in parts
+        ]
+        rows = all_rows(parts)
+        whole = join([part.grid for part in solved], rows) if shared is None else shared
         arrays = self.inner.arrays(whole)
         if order is not None:
             arrays[ORDER] = order.astype(np.int32)
@@ -208,11 +211,18 @@ class GptqConfig(Config, kind="gptq"):
         )
 
     def solve_part(
-        self, matrix: Matrix, part: HessianPart, grid: Grid | None, order: Indices | None
+        self,
+        matrix: Matrix,
+        part: HessianPart,
+        grid: Grid | None,
+        order: Indices | None,
+        *,
+        is_shared: bool,
     ) -> "SolvedPart":
         """Choose the codes of the rows of one part, (n, C), on their rows of the grid.
 
-        Without a grid, groups are fitted when they are reached.
+        Without a grid, groups are fitted when they are reached. `is_shared` says that all rows of
+        the weight share the scales of the grid, which are then not refitted.
         """
         factor = ldl_factor(part.matrix, damp=self.damp, act_order=self.act_order, order=order)
         if grid is None:
@@ -223,6 +233,7 @@ class GptqConfig(Config, kind="gptq"):
             codes, loss = solve(matrix, factor, grid, self.block_size)
         if self.n_passes:
             visited = factor.order if self.static_groups else np.arange(matrix.shape[1])
+            arrays = {} if is_shared else self.inner.arrays(grid)
             codes[:, visited], grid, loss = descend(
                 matrix[:, factor.order],
                 codes[:, visited],
@@ -231,7 +242,7 @@ class GptqConfig(Config, kind="gptq"):
                 damped_hessian(part.matrix, factor),
                 n_passes=self.n_passes,
                 block_size=self.block_size,
-                scale_dtype=dtype_of_scales(self.inner.arrays(grid), len(matrix)),
+                scale_dtype=dtype_of_scales(arrays, len(matrix)),
             )
         report = GptqReport(loss=loss, damp=factor.damp, n_dead=int(factor.dead.sum()))
         return SolvedPart(codes, grid, report)
@@ -304,10 +315,8 @@ class GptqConfig(Config, kind="gptq"):
 
 
 def join(grids: list[Grid], rows: Indices) -> Grid:
-    """Return the grid of the whole weight: scales that each row has for itself put in order."""
+    """Return the grid of the whole weight, of grids in which each row has its own scales."""
     names = ("scales", "zero_points") if isinstance(grids[0], UniformGrid) else ("scales",)
-    if len(grids) == 1 or len(grids[0].scales) != len(rows) - sum(len(g.scales) for g in grids[1:]):
-        return grids[0]
     arrays = {name: in_rows([getattr(grid, name) for grid in grids], rows) for name in names}
     return replace(grids[0], **arrays)  # type: ignore[arg-type]
 

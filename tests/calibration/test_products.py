@@ -207,6 +207,30 @@ def test_what_is_not_multiplied_is_told_by_its_use():
     }  # fmt: skip
 
 
+def test_fisher_information_is_that_of_the_row_in_any_order_of_outputs():
+    class Turned(nn.Module):
+        def __init__(self, equation):
+            super().__init__()
+            torch.manual_seed(0)
+            self.weight, self.head = nn.Parameter(torch.randn(2, 3, 4)), nn.Linear(6, 9)
+            self.equation = equation
+
+        def forward(self, x):
+            y = torch.einsum(self.equation, x, self.weight)
+            return self.head((y if self.equation.endswith("dh") else y.mT).flatten(1))
+
+    x, errors = torch.randn(20, 4), np.arange(24.0).reshape(6, 4)
+    found = [
+        calibrate(Turned(equation), [x], fisher=True) for equation in ("bi,hdi->bhd", "bi,hdi->bdh")
+    ]
+    for calibration in found:
+        fisher = calibration.fisher("weight")
+        np.testing.assert_allclose(fisher, found[0].fisher("weight"), rtol=1e-5)
+        np.testing.assert_allclose(calibration.row_weights("weight"), fisher)
+        costs = np.einsum("ri,ij,rj->r", errors, calibration.hessian("weight").matrix(), errors)
+        np.testing.assert_allclose(calibration.error("weight", errors), fisher @ costs)
+
+
 def test_rows_in_several_products_have_all_their_inputs():
     class Shared(nn.Module):
         def __init__(self):

@@ -67,6 +67,30 @@ def test_what_parts_share_is_fitted_once(weight, config):
     assert costs[0] < costs[1]
 
 
+@pytest.mark.parametrize("n_passes", [0, 3])
+@pytest.mark.parametrize("per", ["tensor", "column"])
+@pytest.mark.parametrize("parts", [[[0], [1], [2]], [[1], [0, 2]]], ids=str)
+def test_parts_of_one_row_share_the_scales_too(weight, per, n_passes, parts):
+    """As in a depthwise convolution: no row has scales of its own, and none are refitted."""
+    config = GptqConfig(inner=ScalarConfig(per=per, bits=4), n_passes=n_passes)
+    rows = [HessianPart(np.array(part), hessian_of(12)) for part in parts]
+    q = config.encode(weight[:3], PartHessian(tuple(rows)))
+    q.config.check(q.codes, q.arrays, (3, 12))
+    np.testing.assert_array_equal(
+        q.arrays["scales"], config.inner.encode(weight[:3]).arrays["scales"]
+    )
+    whole = config.encode(weight[:3], hessian_of(12))
+    np.testing.assert_array_equal(q.codes, whole.codes)
+
+
+def test_rows_of_a_part_may_be_in_any_order(weight):
+    config = CONFIGS["rows"]
+    whole = config.encode(weight, hessian_of(12))
+    for parts in ([np.arange(9)[::-1]], [np.array([8, 1, 5]), np.array([0, 7, 2, 3, 6, 4])]):
+        mixed = PartHessian(tuple(HessianPart(rows, hessian_of(12)) for rows in parts))
+        np.testing.assert_array_equal(config.encode(weight, mixed).matrix(), whole.matrix())
+
+
 def test_one_part_of_all_rows_is_the_whole(weight):
     matrix = hessian_of(12)
     whole = gptq(weight, matrix, bits=3, n_passes=3)
