@@ -15,6 +15,7 @@ import numpy as np
 from quant.base.config import check_int
 from quant.base.matrix import ROWS_FIRST, TRANSPOSED, Axes
 from quant.base.memory import parse_bytes
+from quant.base.screen import progress_bar
 from quant.numerics.hessian import Hessian
 from quant.numerics.parts import HessianPart, PartHessian
 from quant.types import Float64, Indices
@@ -282,8 +283,6 @@ def calibrate(
         If an argument is invalid, there is no batch, inputs of a weight are not finite, or its
         Hessians alone exceed the limit.
     """
-    from tqdm import tqdm
-
     from quant.calibration.batches import as_list
     from quant.calibration.collector import StatisticsCollector
     from quant.calibration.model_state import ModelState
@@ -306,7 +305,7 @@ def calibrate(
         nonlocal changing
         collector = StatisticsCollector(names, limit)
         state = ModelState(model, changing)
-        bar = tqdm(kept, "calibrate", unit=" batches", disable=None if progress else True)
+        bar = progress_bar(kept, is_shown=progress, desc="calibrate", unit=" batches")
         collector.run(model, weights, bar, seed, state)
         changing = state.changed
         return collector

@@ -11,10 +11,9 @@ from hashlib import blake2b
 from itertools import accumulate, pairwise
 
 import numpy as np
-from tqdm import tqdm
 
 from quant.base.config import check_choice, check_int
-from quant.base.screen import screen
+from quant.base.screen import progress_bar
 from quant.io.codecs import CODECS, Codec, CodecError
 
 MAGIC = b"NGXQUANT"
@@ -63,9 +62,8 @@ def compress_pieces(
     check_choice(codec, "codec", CODEC_NAMES)
     jobs = [(data, list_trials(data, codec, itemsize)) for data, itemsize in pieces]
     total = sum(len(data) * each.n_settings for data, trials in jobs for _, each in trials)
-    hidden = None if progress else True
-    with tqdm(
-        total=total, desc="compress", unit="B", unit_scale=True, disable=hidden, **screen()
+    with progress_bar(
+        is_shown=progress, total=total, desc="compress", unit="B", unit_scale=True
     ) as bar:
         packed = [compress_piece(data, trials, bar.update) for data, trials in jobs]
     headers, payloads = zip(*packed, strict=True) if packed else ((), ())

@@ -8,11 +8,10 @@ from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from quant.base.config import Config
 from quant.base.matrix import as_matrix
-from quant.base.screen import screen
+from quant.base.screen import progress_bar
 from quant.calibration.calibrate import Calibration, calibrate, check_model
 from quant.models.plan import BUFFER, NO_INPUTS, Job, plan, with_calibration, without_hessian
 from quant.models.quantized_model import QuantizedModel
@@ -94,9 +93,7 @@ def quantize_model(
     reports: dict[str, TensorReport] = {}
     tensors: dict[str, Any] = {}
     in_order = sorted(jobs, key=lambda job: job.step)
-    for job in tqdm(
-        in_order, "quantize", unit=" tensors", disable=None if progress else True, **screen()
-    ):
+    for job in progress_bar(in_order, is_shown=progress, desc="quantize", unit=" tensors"):
         try:
             done = quantize_tensor(job, calibration, sequential)
         except ValueError as error:

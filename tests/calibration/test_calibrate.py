@@ -516,3 +516,12 @@ def test_a_llama_generates(shared):
     assert len(calibration.names) == 1 + 4 * 7
     assert calibration.hessian("model.embed_tokens.weight").n_rows == 20
     assert calibration.fisher("model.embed_tokens.weight").shape == (1024,)
+
+
+def test_the_bar_has_a_width_on_any_terminal(monkeypatch):
+    asked = []
+    monkeypatch.setattr("quant.base.screen.tqdm", lambda items, **o: asked.append(o) or items)
+    calibrate(LINEAR, [ONES], progress=True)
+    calibrate(LINEAR, [ONES])
+    assert [options["disable"] for options in asked] == [None, True]
+    assert all(options["ncols"] > 0 and options["nrows"] > 0 for options in asked)
