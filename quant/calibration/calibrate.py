@@ -143,11 +143,9 @@ class Calibration:
         inputs of their own, the matrix of each part.
         """
         terms = self._terms(name)
-        rows = [term.rows for term in terms if term.rows is not None]
-        if rows:
-            return PartHessian(
-                tuple(HessianPart(t.rows, t.matrix) for t in terms if t.rows is not None)
-            )
+        parts = tuple(HessianPart(t.rows, t.matrix) for t in terms if t.rows is not None)
+        if parts:
+            return PartHessian(parts)
         if len(terms) == 1:
             return terms[0].matrix
         total: Float64 = np.sum([term.weights.sum() * term.matrix for term in terms], axis=0)
@@ -164,10 +162,8 @@ class Calibration:
     def row_weights(self, name: str) -> Float64:
         """(out,) float64: relative cost of the same error in each row; 0 without inputs."""
         terms = self._terms(name)
-        n_rows = max(len(t.weights) if t.rows is None else int(t.rows.max()) + 1 for t in terms)
-        if name in self._first_pass.weights:
-            n_rows = self._first_pass.weights[name].n_rows
-        total = np.zeros(n_rows)
+        statistics = self._first_pass.weights.get(name)
+        total = np.zeros(len(terms[0].weights) if statistics is None else statistics.n_rows)
         for term in terms:
             total[slice(None) if term.rows is None else term.rows] += term.weights
         return total
@@ -336,10 +332,7 @@ def check_model(model: Any) -> None:
     """Raise ValueError unless the model is a module with weights in memory."""
     import torch
 
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(
-            f"model must be a torch.nn.Module, got {type(model).__name__}; pass the module itself"
-        )
+    check_module(model)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if torch.nn.parameter.is_lazy(tensor):
             raise ValueError(
@@ -350,6 +343,16 @@ def check_model(model: Any) -> None:
             raise ValueError(
                 f"{name} must be in memory, got the device meta; load the weights first"
             )
+
+
+def check_module(model: Any) -> None:
+    """Raise ValueError unless the model is a module."""
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}; pass the module itself"
+        )
 
 
 def split_into_passes(later: dict[str, int], memory_limit: int) -> Iterator[tuple[str, ...]]:

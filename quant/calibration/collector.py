@@ -13,7 +13,7 @@ from quant.calibration.matmul_hooks import EmbeddingLookup, Matmul, MatmulRecord
 from quant.calibration.model_call import FisherError, logits_of
 from quant.calibration.model_state import ModelState
 from quant.calibration.row_tokens import RowTokens
-from quant.calibration.statistics import WeightStatistics, n_columns_bytes, select
+from quant.calibration.statistics import WeightStatistics, hessian_bytes, select
 from quant.numerics.hessian import Hessian
 
 
@@ -128,9 +128,7 @@ class StatisticsCollector:
         if not self._has_fisher:
             return output
         if isinstance(recorded, EmbeddingLookup):
-            indices = recorded.indices.flatten()
-            if self._is_kept is not None and len(indices) == len(self._is_kept):
-                indices = indices[self._is_kept.to(indices.device)]
+            indices = self._without_padding(recorded.indices.flatten())
             counts = indices.bincount(minlength=recorded.n_rows).double().cpu()
             self.counts[name] = self.counts.get(name, 0) + counts
         with torch.enable_grad():
@@ -198,7 +196,7 @@ class StatisticsCollector:
         statistics, rows = self.weights[name], piece.rows.tobytes()
         if name not in self.later and rows in statistics.sums:
             return True
-        n_bytes = n_columns_bytes(statistics.n_columns)
+        n_bytes = hessian_bytes(statistics.n_columns)
         is_full = self._memory_limit is not None and self._n_bytes + n_bytes > self._memory_limit
         if name in self.later or is_full:
             self._n_bytes -= len(statistics.sums) * n_bytes
@@ -210,6 +208,12 @@ class StatisticsCollector:
         self._n_bytes += n_bytes
         return True
 
+    def _without_padding(self, rows: Tensor) -> Tensor:
+        """Rows (N, ...) of all positions without those of padding; rows of anything else as is."""
+        if self._is_kept is None or len(rows) != len(self._is_kept):
+            return rows
+        return rows[self._is_kept.to(rows.device)]
+
     def _add_squares(self, matmul: Matmul, gradient: Tensor) -> None:
         squares = self.weights[matmul.name].squares
         for piece in matmul.pieces:
@@ -219,9 +223,7 @@ class StatisticsCollector:
 
     def _add_lookup_gradients(self, lookup: EmbeddingLookup, gradient: Tensor) -> None:
         name, columns = lookup.name, gradient.shape[-1]
-        rows = gradient.reshape(-1, columns)
-        if self._is_kept is not None and len(rows) == len(self._is_kept):
-            rows = rows[self._is_kept.to(rows.device)]
+        rows = self._without_padding(gradient.reshape(-1, columns))
         try:
             self.lookups.setdefault(name, Hessian(columns)).add(rows)
         except ValueError as error:

@@ -24,13 +24,12 @@ def convolution(
     size = tuple(weight.shape[2:])
     n = len(size)
     strides, dilations = sizes_of(stride, n), sizes_of(dilation, n)
-    pads = padding if isinstance(padding, str) else sizes_of(padding, n)
     n_out = len(weight) // groups
     for group in range(groups):
 
         def take(x: Tensor, group: int = group) -> Tensor:
             channels = channels_of(x, n, group, groups)
-            return patches(channels, size, strides, pads, dilations)
+            return patches(channels, size, strides, padding, dilations)
 
         part = slice(group * n_out, (group + 1) * n_out)
         columns = tuple(range(1, 2 + n))
@@ -73,7 +72,7 @@ def transposed_convolution(
                 for spacing, k, pad, end in zip(dilations, size, pads, ends, strict=True)
             ]
             padded = F.pad(spread, [amount for side in reversed(sides) for amount in side])
-            rows = patches(padded, size, (1,) * n, (0,) * n, dilations)
+            rows = patches(padded, size, (1,) * n, 0, dilations)
             kernels = rows.reshape(*rows.shape[:-1], n_in, prod(size))
             return kernels.flip(-1).flatten(-2)  # each kernel reversed
 
@@ -103,10 +102,13 @@ def patches(
     images: Tensor,
     size: tuple[int, ...],
     stride: tuple[int, ...],
-    padding: str | tuple[int, ...],
+    padding: Any,
     dilation: tuple[int, ...],
 ) -> Tensor:
-    """(B, positions, channels * height * width): the inputs of the kernel at each position."""
+    """(B, positions, channels * height * width): the inputs of the kernel at each position.
+
+    padding: as `F.conv2d` takes it, an int, a sequence, "same" or "valid".
+    """
     if padding == "same":  # stride 1; an odd pixel goes to the end
         totals = [step * (n - 1) for step, n in zip(dilation, size, strict=True)]
         sides = [(n // 2, n - n // 2) for n in reversed(totals)]

@@ -18,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 from quant.base.matrix import Axes
 from quant.calibration.attention import attention
 from quant.calibration.convolutions import CONVOLUTIONS
+from quant.calibration.model_state import tensors_in
 from quant.calibration.products import PRODUCTS, Product, TensorFunction, gathered
-from quant.calibration.row_tokens import RowTokens, flat
+from quant.calibration.row_tokens import RowTokens
 from quant.calibration.weight_views import Operand, WeightViews
 from quant.types import Indices
 
@@ -141,11 +142,9 @@ class MatmulRecorder(TorchFunctionMode):
         """The product with a weight in a call; None if there is none, or of two weights."""
         pieces: list[Piece] = []
         found: tuple[Operand, Product] | None = None
-        operands = [value for value in flat(args) if isinstance(value, Tensor)]
-        operands += [value for value in kwargs.values() if isinstance(value, Tensor)]
-        names = {s.name for value in operands if (s := self._views.find(value)) is not None}
+        operands = list(tensors_in((args, kwargs)))
         is_gathered = any(id(value) in self._gathered for value in operands)
-        if not names and not is_gathered:
+        if not is_gathered and all(self._views.find(value) is None for value in operands):
             return None
         every = (
             list(products(*args, **kwargs))
@@ -199,12 +198,13 @@ class MatmulRecorder(TorchFunctionMode):
     def _note_use(self, func: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
         """Remember copies of weights that the function made, and what it used a weight for."""
         name = getattr(func, "__name__", "")
-        for value in flat((args, list(kwargs.values()))):
+        for value in tensors_in((args, kwargs)):
             source = self._views.find(value)
-            if source is None or not any(isinstance(item, Tensor) for item in flat((output,))):
+            if source is None:
                 continue
-            if any(self._views.find(item) is not None for item in flat((output,))):
-                continue  # a view
+            results = list(tensors_in(output))
+            if not results or any(self._views.find(result) is not None for result in results):
+                continue  # no tensor, or a view
             if is_copy(name, args, value, output):
                 self._views.add_copy(output, value)
             elif name == "__getitem__" and is_index(args[1]):

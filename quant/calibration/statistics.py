@@ -54,7 +54,7 @@ class WeightStatistics:
     n_rows: int
     n_columns: int
     sums: dict[bytes, RowSum] = field(default_factory=dict)
-    squares: Float64 = field(default_factory=lambda: np.zeros(0))
+    squares: Float64 = field(init=False)
 
     def __post_init__(self) -> None:
         self.squares = np.zeros(self.n_rows)
@@ -136,6 +136,6 @@ def select(inputs: "Tensor", tokens: "Tensor | None", is_kept: "Tensor | None") 
     return rows[is_kept.to(rows.device)[tokens.to(rows.device)]]
 
 
-def n_columns_bytes(n_columns: int) -> int:
+def hessian_bytes(n_columns: int) -> int:
     """Bytes of a Hessian of so many columns."""
     return ITEMSIZE * n_columns**2

@@ -76,8 +76,7 @@ class WeightViews:
 
     def find(self, tensor: object) -> Source | None:
         """The memory of a weight that a tensor shares, or None."""
-        pointer = address(tensor)
-        for source in self._sources.get(pointer, ()) if pointer else ():
+        for source in self._sources.get(address(tensor), ()):
             assert isinstance(tensor, Tensor)
             first = source.tensor.storage_offset()
             sizes = zip(source.tensor.shape, source.tensor.stride(), strict=True)

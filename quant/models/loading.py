@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quant.base.config import QuantizedTensor
+from quant.calibration.calibrate import check_module
 from quant.models.parameters import state_of
 
 if TYPE_CHECKING:
@@ -28,10 +29,7 @@ def load_tensors(
     """
     import torch
 
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(
-            f"model must be a torch.nn.Module, got {type(model).__name__}; pass the module itself"
-        )
+    check_module(model)
     state = state_of(model)
     sources = match_names(state, {name: name for name in tensors} | dict(aliases))
     for name, tensor in state.items():
@@ -62,9 +60,8 @@ def load_tensors(
             )
     with torch.no_grad():
         for name, tensor in state.items():
-            if tensor.is_meta:
-                continue
-            tensor.copy_(values[sources[name]])
+            if not tensor.is_meta:
+                tensor.copy_(values[sources[name]])
         materialize(model, {id(t): values[sources[n]] for n, t in state.items() if t.is_meta})
 
 
@@ -92,8 +89,8 @@ def match_names(state: Mapping[str, Any], sources: Mapping[str, str]) -> dict[st
 
 def fitted(name: str, values: "Tensor", dtype: Any) -> "Tensor":
     """The values in the dtype of the model; ValueError if it cannot hold them."""
-    is_number = values.is_floating_point(), dtype.is_floating_point
-    if is_number == (True, False) or values.is_complex() != dtype.is_complex:
+    is_cut = values.is_floating_point() and not dtype.is_floating_point
+    if is_cut or values.is_complex() != dtype.is_complex:
         raise ValueError(
             f"{name} must be of a dtype that holds {values.dtype}, got {dtype}; load into a model "
             "of the same kind"
@@ -101,13 +98,14 @@ def fitted(name: str, values: "Tensor", dtype: Any) -> "Tensor":
     if values.dtype == dtype:
         return values
     cast = values.to(dtype)
-    wide, narrow = (x.double() if dtype.is_floating_point else x for x in (values, cast))
-    if dtype.is_floating_point and bool((wide.isfinite() & ~narrow.isfinite()).any()):
-        largest = float(values.abs().max())
-        raise ValueError(
-            f"{name} must hold weights up to {largest:.4g}, got {dtype}, in which they are "
-            "infinite; load into a model of float32 or bfloat16"
-        )
+    if dtype.is_floating_point:
+        is_lost = values.double().isfinite() & ~cast.double().isfinite()
+        if is_lost.any():
+            largest = float(values.abs().max())
+            raise ValueError(
+                f"{name} must hold weights up to {largest:.4g}, got {dtype}, in which they are "
+                "infinite; load into a model of float32 or bfloat16"
+            )
     return cast
 
 

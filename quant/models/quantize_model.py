@@ -206,12 +206,13 @@ def quantize_matrix_of(
             notes = (*notes, *more)
         else:
             hessian = cost_of(job, calibration)
-        if n_live(hessian, len(matrix)) == 0:
+        n_dead = len(matrix) - n_live(hessian, len(matrix))
+        if n_dead == len(matrix):
             target, config = matrix, without_hessian(config)
             notes = (*notes, NO_INPUTS)
             report = replace(report, quantizer=label(config), is_uncalibrated=True)
-        elif (n := len(matrix) - n_live(hessian, len(matrix))) > 0:
-            notes = (*notes, f"{n} of {len(matrix)} rows have no inputs: rounded to nearest")
+        elif n_dead:
+            notes = (*notes, f"{n_dead} of {len(matrix)} rows have no inputs: rounded to nearest")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         q = quantize_matrix(target, layout, config, hessian)

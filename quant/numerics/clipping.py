@@ -87,9 +87,12 @@ def fit_uniform(
     weights = np.ones(matrix.shape[1]) if column_weights is None else column_weights
     bounds = np.float32(lowest), np.float32(highest)
 
-    def levels(low: Float64, high: Float64) -> tuple[Matrix, Matrix]:
+    def exact_scales(low: Float64, high: Float64) -> Float64:
         span = np.maximum(-low, high) if symmetric else high - low
-        scales = round_scales(np.where(span > 0, span / highest, 1.0), scale_dtype)
+        return np.where(span > 0, span / highest, 1.0)
+
+    def levels(low: Float64, high: Float64) -> tuple[Matrix, Matrix]:
+        scales = round_scales(exact_scales(low, high), scale_dtype)
         zero_points = np.zeros_like(scales)
         if not symmetric:
             zero_points = np.clip(np.rint(-low / scales), lowest, highest).astype(np.float32)
@@ -110,8 +113,7 @@ def fit_uniform(
 
         low, high = smallest_error(errors, low, high, symmetric)
     scales, zero_points = levels(low, high)
-    span = np.maximum(-low, high) if symmetric else high - low
-    check_stored(np.where(span > 0, span / highest, 1.0), scales, scale_dtype)
+    check_stored(exact_scales(low, high), scales, scale_dtype)
     return UniformGrid(
         scales=scales,
         zero_points=zero_points,

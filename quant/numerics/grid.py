@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from quant.kernels.grid import decode_codebook, decode_uniform, encode_codebook, encode_uniform
+from quant.numerics.group_scales import spread
 from quant.types import Array, Matrix
 
 CLIPPED_ROWS = 1024  # of a matrix looked at together
@@ -91,14 +92,9 @@ class UniformGrid:
         for start in range(0, len(matrix), CLIPPED_ROWS):
             rows = slice(start, start + CLIPPED_ROWS)
             scales, zero_points = (
-                array[rows] if len(array) > 1 else array
+                spread(array[rows] if len(array) > 1 else array, self.group_size, matrix.shape[1])
                 for array in (self.scales, self.zero_points)
             )
-            if self.group_size > 1 and scales.shape[1] > 1:
-                scales, zero_points = (
-                    np.repeat(array, self.group_size, axis=1)[:, : matrix.shape[1]]
-                    for array in (scales, zero_points)
-                )
             quotients = matrix[rows] / scales + zero_points
             is_clipped = (quotients < self.lowest - 0.5) | (quotients > self.highest + 0.5)
             n_clipped += int(np.count_nonzero(is_clipped))
