@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quant.calibration.row_tokens import count_tokens
+from quant.calibration.row_tokens import count_tokens, is_integer
 
 LABELS = ("labels", "label", "targets", "target")
 MASKS = ("attention_mask", "mask", "padding_mask")
@@ -129,8 +129,7 @@ def to_tensor(value: Any, device: torch.device) -> Any:
         value = rows_of(value)
     if not isinstance(value, Tensor):
         return value
-    is_index = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
-    if is_index and value.dtype not in INTEGERS:
+    if is_integer(value) and value.dtype not in INTEGERS:
         value = value.long()
     return value.to(device)
 

@@ -33,14 +33,14 @@ class RowTokens:
 
     def __init__(self, n_tokens: int) -> None:
         self.n_tokens = n_tokens
-        self._known: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], Tensor | None]] = {}
 
     def of(self, tensor: Tensor) -> Tensor | None:
         """(N,) int64: the token of each row of a tensor (..., width); None if unknown."""
         reference, tokens = self._known.get(id(tensor), (None, None))
         n = n_rows(tensor)
-        if reference is not None and reference() is tensor and tokens is not None:
-            return tokens if len(tokens) == n else None
+        if reference is not None and reference() is tensor:
+            return tokens if tokens is not None and len(tokens) == n else None
         return torch.arange(n) if n == self.n_tokens else None
 
     def moved(self, tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor | None:
@@ -72,7 +72,10 @@ class RowTokens:
                 self._note(out, self.of(source))
 
     def _note_columns(self, tensors: list[Tensor], out: Tensor) -> bool:
-        """Note the tokens of a product (B, n, m) of columns (B, k, m), each of one token, if so."""
+        """Note the tokens of a product (B, n, m) if each matrix (B, k, m) belongs to one token.
+
+        Returns whether they do.
+        """
         for x in tensors:
             tokens = self.of(x) if id(x) in self._known else None
             if tokens is not None and x.ndim == out.ndim == 3 and len(x) == len(out):
@@ -109,9 +112,7 @@ class RowTokens:
 
     def _note(self, tensor: Tensor, tokens: Tensor | None) -> None:
         """Remember the tokens of the rows of a tensor; None says that they are unknown."""
-        n = n_rows(tensor)
-        unknown = torch.zeros(0, dtype=torch.int64) if n != 0 else torch.zeros(1, dtype=torch.int64)
-        self._known[id(tensor)] = weakref.ref(tensor), unknown if tokens is None else tokens
+        self._known[id(tensor)] = weakref.ref(tensor), tokens
 
 
 def narrow(wide: Tensor) -> Tensor | None:
@@ -141,14 +142,15 @@ def flat(values: Any) -> Any:
             yield value
 
 
+def is_integer(tensor: Tensor) -> bool:
+    """Whether the tensor is of integers; bools are none."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
 def count_tokens(batch: Any) -> int:
     """Positions of a batch: entries of its first tensor of integers, else rows of its first."""
     tensors = [value for value in flat((batch,)) if isinstance(value, Tensor) and value.ndim]
     for tensor in tensors:
-        if (
-            not tensor.is_floating_point()
-            and not tensor.is_complex()
-            and tensor.dtype != torch.bool
-        ):
+        if is_integer(tensor):
             return tensor.numel()
     return n_rows(tensors[0]) if tensors else 0
