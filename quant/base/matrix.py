@@ -110,7 +110,7 @@ class Layout:
         return torch.from_numpy(weight).to(getattr(torch, self.dtype))
 
     def to_json(self) -> dict[str, Any]:
-        """Dict for JSON; ``axes`` only if they are not told by ``is_transposed``."""
+        """Dict for JSON; with ``axes`` only where ``is_transposed`` does not say which are rows."""
         values = {
             "shape": self.shape,
             "dtype": self.dtype,

@@ -1,4 +1,4 @@
-"""Take `F.multi_head_attention_forward` apart, so that its four matrix products are seen."""
+"""Run `F.multi_head_attention_forward` in steps, so that its four matrix products are recorded."""
 
 import inspect
 from typing import Any
@@ -10,9 +10,10 @@ from torch.overrides import TorchFunctionMode
 
 
 def attention(recorder: TorchFunctionMode, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Result of the function; its products with weights are made while the recorder looks on.
+    """Result of the function; its products with weights are recorded.
 
-    Queries, keys and values are projected outside. Within, the projections are identities.
+    The recorder is active only while queries, keys, values and outputs are projected. The function
+    itself is called with identity matrices as projections.
     """
     given = inspect.signature(func).bind(*args, **kwargs)
     given.apply_defaults()

@@ -62,7 +62,7 @@ class Calibration:
     looked_up : frozenset of str
         Weights that rows were looked up in.
     note : str
-        What should be known of the batches; empty for the most part.
+        What the report should say about the batches; empty unless logits are missing.
     changing : frozenset of str
         Parameters that a forward pass changes.
     """
@@ -220,7 +220,7 @@ class Term(NamedTuple):
 
 
 def note_of(first: "StatisticsCollector") -> str:
-    """What the user should know of the batches; empty for the most part."""
+    """Says that the model returned logits of some positions only; empty if it did not."""
     if not first.n_logits or first.n_logits >= first.n_positions:
         return ""
     return (
@@ -259,7 +259,7 @@ def calibrate(
     batches : iterable
         Arguments of the model, for the most part (B, T) tokens; see
         `quant.calibration.batches.arguments_of`. They are read once and kept. Positions that an
-        attention mask or a negative label leaves out count nowhere.
+        attention mask or a negative label leaves out are in no Hessian and no other figure.
     names : iterable of str, optional
         Parameters to calibrate; all by default. A tied parameter goes by its first name.
     fisher : bool

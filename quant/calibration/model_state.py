@@ -22,8 +22,8 @@ class ModelState:
     ----------
     model : torch.nn.Module
     changing : collection of str, optional
-        Parameters that a forward pass changes. If absent, all are copied until the first forward
-        pass has ended and shown which.
+        Parameters that a forward pass changes. If absent, all are copied, until the first forward
+        pass has shown which it changes.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class ModelState:
             self._has_run = True
 
     def commit(self, name: str, values: Tensor) -> None:
-        """Set a parameter, so that it stays so."""
+        """Set a parameter to values that `restore` leaves as they are."""
         parameter = self._tensors[name]
         with torch.no_grad():
             parameter.copy_(values)

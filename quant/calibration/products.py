@@ -83,7 +83,7 @@ def matmul(input: Tensor, other: Any, **_: Any) -> Products:  # noqa: A002
 def batched(
     weight: Tensor, x: Tensor, rows: tuple[int], columns: tuple[int], turn: TensorFunction
 ) -> Products:
-    """Products of a stack of matrices, each with its own inputs (..., E, n, in), or with all."""
+    """Products of a stack of matrices, each with its own inputs (..., E, n, in) or all with one."""
     shape = torch.broadcast_shapes(x.shape[:-2], weight.shape[:1])  # type: ignore[no-untyped-call]
 
     def select(i: int) -> TensorFunction:
@@ -110,9 +110,9 @@ def grouped_mm(input: Tensor, weight: Tensor, *, offs: Any = None, **_: Any) -> 
 
 
 def gathered(weight: Tensor, indices: Tensor, products: Products) -> Products:
-    """Products of a stack of gathered matrices (S, ...), by the matrices that they are in a weight.
+    """Products with matrices (S, ...) that were gathered from a weight; one a matrix of the weight.
 
-    `weight` (E, ...) is what they were gathered from, and `indices` (S,) which ones.
+    `weight` (E, ...) is what they were gathered from, and `indices` (S,) says which each one is.
     """
     first = next(products, None)
     if first is None:

@@ -17,7 +17,10 @@ ITEMSIZE = 8  # bytes of an entry of a Hessian
 
 
 class RowSum:
-    """Hessian of the inputs x̃ of some rows (n,) of a weight's matrix; sum of x x̃ᵀ for others x."""
+    """Hessian of the inputs x̃ of some rows (n,) of a weight's matrix.
+
+    cross: sum of x x̃ᵀ, if `WeightStatistics.add` was given other inputs x beside them.
+    """
 
     def __init__(self, rows: Indices, n_columns: int) -> None:
         self.rows = rows
@@ -66,8 +69,9 @@ class WeightStatistics:
         inputs: Any,
         others: Array | None = None,
     ) -> None:
-        """Add inputs (N, m) of some rows; columns (m,) says which they are, None all.
+        """Add inputs (N, m) of some rows.
 
+        columns (m,): the columns of the weight's matrix that they belong to; None for all in order.
         others (N, m): the inputs x beside these, if the mean of x x̃ᵀ is wanted.
         """
         key = rows.tobytes()

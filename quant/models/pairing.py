@@ -125,7 +125,7 @@ def match(tokens: Indices, others: Indices) -> tuple[Indices, Indices]:
 
 
 def numbered(tokens: Indices) -> Indices:
-    """A different number for each occurrence of each token, the same in any order of others."""
+    """(N,) int64: a key for each token and how often it came before, so that no key comes twice."""
     order = np.argsort(tokens, kind="stable")
     in_order = tokens[order]
     starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])

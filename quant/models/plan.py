@@ -122,15 +122,16 @@ def check_rules(recipe: Recipe, tensors: Iterable[tuple[tuple[str, ...], str]]) 
         if rule.names == EVERYTHING or id(rule) in used:
             continue
         matching = [(names, role) for names, role in tensors if rule.has_name(names)]
+        taken = [names[0] for names, role in matching if rule.matches(names, role)]
         if not matching:
             near = get_close_matches(rule.names.strip("*"), parts_of_names(every), 1, 0.0)
             mend = f"did you mean {near[0]}?" if near else "the model has no parameters"
-            got = f"no parameter of that name; {mend}"
-        elif not any(rule.matches(names, role) for names, role in matching):
-            got = f"{matching[0][0][0]} of role {matching[0][1]} only; give the rule that role"
+            got = f"no parameter has that name; {mend}"
+        elif not taken:
+            got = f"{matching[0][0][0]} has the role {matching[0][1]}; give the rule that role"
         else:
-            got = f"only tensors that rules before it take, as {matching[0][0][0]}; put it first"
-        raise ValueError(f"a rule must take a tensor, got {rule.names!r} for {got}")
+            got = f"rules before it take {taken[0]}; put it before them"
+        raise ValueError(f"a rule must take a tensor, got {rule.names!r}, which takes none: {got}")
 
 
 def parts_of_names(names: Iterable[str]) -> list[str]:

@@ -144,8 +144,9 @@ def check_calibrated(jobs: Iterable[Job]) -> None:
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise ValueError(
-            f"strict needs a Hessian of each weight that is calibrated, got none of {names[0]}"
-            f"{more}; calibrate with batches that use it, or give it another rule in the recipe"
+            f"strict needs a Hessian for each weight whose quantizer uses one, got none for "
+            f"{names[0]}{more}; calibrate with batches that use it, or give it another rule in the "
+            "recipe"
         )
 
 

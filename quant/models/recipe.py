@@ -179,8 +179,8 @@ def make_recipe(
     return Recipe(name=name, rules=(*others, Rule(use=use)), sequential=sequential)
 
 
-# The recipes int6 and gptq-int6 clip at 12.85 standard deviations (SDClip); all others cover the
-# largest weight of a row, or the range of the least squared error.
+# The recipes int6 and gptq-int6 clip at 12.85 root mean squares of a row (SDClip); all others
+# cover the largest weight of a row, or the range of the least squared error.
 INT8, INT6 = ScalarConfig(bits=8), ScalarConfig(clip="sd:12.85")
 INT4 = ScalarConfig(bits=4, clip="mse")
 INT4_GROUP = ScalarConfig(bits=4, per="group", group_size=32, clip="mse", scale_dtype="float16")

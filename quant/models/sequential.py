@@ -122,8 +122,8 @@ class SequentialCalibration:
         if inputs.n_single > MAX_SINGLE * inputs.n_rows:
             share = inputs.n_single / inputs.n_rows
             notes.append(
-                f"{share:.0%} of its inputs go elsewhere in the original model, and were taken "
-                "from the quantized one"
+                f"{share:.0%} of its inputs have no counterpart in the original model; those of "
+                "the quantized one were used for both"
             )
         missing = self._parts_without_inputs(name, parts, len(matrix))
         if missing:

@@ -55,12 +55,12 @@ def fit_uniform(
     """Fit a uniform grid to a matrix (R, C) float32 by a clip rule.
 
     "absmax" reaches the largest weight. "sd:K" reaches K standard deviations: about 0 if the grid
-    is symmetric (the root mean square), else about the mean. A group that this would change as a
-    whole takes the range of absmax; see `quant.numerics.sd_clip`. "mse" and "hessian" try ranges
-    from that of absmax down to 1/64 of it, in the end 1.1 % apart, and take the one with the
-    smallest squared error, weighted by column; the ends of an affine range are also moved one at a
-    time. Where all weights of a group are equal, sd reaches the largest weight; where all are 0,
-    the scale is 1. Every range includes 0.
+    is symmetric (the root mean square), else about the mean. A group that this would make larger or
+    smaller as a whole takes the range of absmax; see `quant.numerics.sd_clip`. "mse" and "hessian"
+    try ranges from that of absmax down to 1/64 of it, in the end 1.1 % apart, and take the one with
+    the smallest squared error, weighted by column; the ends of an affine range are also moved one
+    at a time. Where all weights of a group are equal, sd reaches the largest weight; where all are
+    0, the scale is 1. Every range includes 0.
 
     Parameters
     ----------

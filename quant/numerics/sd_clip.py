@@ -1,9 +1,9 @@
-"""The clip rule "sd:K": a range of K standard deviations, except where it would change a group.
+"""The clip rule "sd:K": a range of K standard deviations, unless that would rescale a group.
 
 A wide range makes the codes of a group compress well, and costs what rounding costs: a twelfth of
 the squared scale for each weight. That holds only if no weight is clipped and the weights are
-spread out over several levels. A row of equal weights, or with one large one, would be changed as a
-whole; it takes the range of its largest weight.
+spread out over several levels. A row of equal weights, or with one large one, would become larger
+or smaller as a whole; it takes the range of its largest weight.
 """
 
 from collections.abc import Callable

@@ -189,15 +189,16 @@ def test_a_tied_head_answers_to_both_names(names):
 @pytest.mark.parametrize(
     ("recipe", "text"),
     [
-        (rules({"names": "lm_haed*", "use": "keep"}), "a rule must take a tensor, got 'lm_haed*' "
-         "for no parameter of that name; did you mean lm_head?"),
+        (rules({"names": "lm_haed*", "use": "keep"}), "a rule must take a tensor, got 'lm_haed*', "
+         "which takes none: no parameter has that name; did you mean lm_head?"),
         (rules({"names": "*.blocks.0.wieght", "use": "keep"}), "a rule must take a tensor, got "
-         "'*.blocks.0.wieght' for no parameter of that name; did you mean blocks.0.weight?"),
+         "'*.blocks.0.wieght', which takes none: no parameter has that name; did you mean "
+         "blocks.0.weight?"),
         (rules({"names": "wte*", "role": "head", "use": "keep"}), "a rule must take a tensor, got "
-         "'wte*' for wte.weight of role embedding only; give the rule that role"),
+         "'wte*', which takes none: wte.weight has the role embedding; give the rule that role"),
         (rules({"role": "matrix", "use": "keep"}, {"names": "blocks.0.*", "use": "keep"}), "a rule "
-         "must take a tensor, got 'blocks.0.*' for only tensors that rules before it take, as "
-         "blocks.0.weight; put it first"),
+         "must take a tensor, got 'blocks.0.*', which takes none: rules before it take "
+         "blocks.0.weight; put it before them"),
     ],
 )  # fmt: skip
 def test_a_rule_that_takes_nothing_is_refused(recipe, text):
@@ -247,8 +248,9 @@ def test_a_weight_without_calibration_is_rounded_noted_and_counted():
     with pytest.raises(ValueError) as error:
         quantize_model(model, "gptq-int4", TOKENS, strict=True)
     assert str(error.value) == (
-        "strict needs a Hessian of each weight that is calibrated, got none of lstm.weight_ih_l0 "
-        "and 2 more; calibrate with batches that use it, or give it another rule in the recipe"
+        "strict needs a Hessian for each weight whose quantizer uses one, got none for "
+        "lstm.weight_ih_l0 and 2 more; calibrate with batches that use it, or give it another rule "
+        "in the recipe"
     )
 
 

@@ -406,8 +406,8 @@ HALF = {"name": "x", "rules": [{"use": "float16"}]}
     ("call", "text"),
     [
         (lambda: quantize_model(unreached(), "gptq-int6", ONES, strict=True), "strict needs a "
-         "Hessian of each weight that is calibrated, got none of 1.weight; calibrate with batches "
-         "that use it, or give it another rule in the recipe"),
+         "Hessian for each weight whose quantizer uses one, got none for 1.weight; calibrate with "
+         "batches that use it, or give it another rule in the recipe"),
         (lambda: quantize_model(Small(), "gptq-int6"), "recipe gptq-int6 needs a calibration for "
          "embed.weight, got none; pass batches, such as those of self_generate"),
         (lambda: quantize_model(spoiled(torch.nan), "int8"), "0.weight: weight must be finite, got "
