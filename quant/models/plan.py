@@ -67,9 +67,15 @@ class Job(NamedTuple):
 
 
 def plan(
-    model: "nn.Module", recipe: Recipe, calibration: Calibration | None = None
+    model: "nn.Module",
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    *,
+    is_final: bool = True,
 ) -> tuple[list[Job], dict[str, str]]:
     """(a job for each tensor of the state, tied tensors once; first names of tied tensors).
+
+    A plan that is not final comes before the calibration that tells the roles.
 
     Raises
     ------
@@ -95,7 +101,8 @@ def plan(
             if not is_plain and (weight.is_floating_point() or weight.is_complex()):
                 job = job._replace(notes=(PLAIN_DTYPE.format(dtype),))
         jobs.append(job)
-    check_rules(recipe, [(job.names, job.role) for job in jobs if job.role != BUFFER])
+    tensors = [(job.names, job.role) for job in jobs if job.role != BUFFER]
+    check_rules(recipe, tensors, has_roles=is_final)
     return jobs, aliases
 
 
@@ -110,12 +117,13 @@ def check_dtypes(state: "dict[str, Tensor]") -> None:
             )
 
 
-def check_rules(recipe: Recipe, tensors: Iterable[tuple[tuple[str, ...], str]]) -> None:
+def check_rules(
+    recipe: Recipe, tensors: list[tuple[tuple[str, ...], str]], *, has_roles: bool
+) -> None:
     """Raise ValueError if a rule that names tensors takes none of them.
 
-    tensors: (names, role) of each parameter.
+    tensors: (names, role) of each parameter. Without roles, only names are looked at.
     """
-    tensors = list(tensors)
     used = {id(recipe.rule_for(names, role)) for names, role in tensors}
     every = [name for names, _ in tensors for name in names]
     for rule in recipe.rules:
@@ -127,6 +135,8 @@ def check_rules(recipe: Recipe, tensors: Iterable[tuple[tuple[str, ...], str]]) 
             near = get_close_matches(rule.names.strip("*"), parts_of_names(every), 1, 0.0)
             mend = f"did you mean {near[0]}?" if near else "the model has no parameters"
             got = f"no parameter has that name; {mend}"
+        elif not has_roles:
+            continue
         elif not taken:
             got = f"{matching[0][0][0]} has the role {matching[0][1]}; give the rule that role"
         else:

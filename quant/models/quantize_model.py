@@ -65,14 +65,16 @@ def quantize_model(
     """
     recipe = find_recipe(recipe)
     check_model(model)
-    jobs, aliases = plan(model, recipe)
+    known = calibration if isinstance(calibration, Calibration) else None
+    has_batches = calibration is not None and known is None
+    jobs, aliases = plan(model, recipe, known, is_final=not has_batches)
     hessian_names = [job.name for job in jobs if job.needs_hessian]
     if hessian_names and calibration is None:
         raise ValueError(
             f"recipe {recipe.name} needs a calibration for {hessian_names[0]}, got none; pass "
             "batches, such as those of self_generate"
         )
-    if memory_limit is not None and (calibration is None or isinstance(calibration, Calibration)):
+    if memory_limit is not None and not has_batches:
         raise ValueError(
             f"memory_limit needs batches to calibrate with, got {memory_limit} without batches; "
             "pass it to calibrate"
@@ -84,7 +86,7 @@ def quantize_model(
             calibration, no_fisher = calibrate_if_possible(
                 model, calibration, uses_fisher, memory_limit, progress
             )
-        jobs, _ = plan(model, recipe, calibration)
+            jobs, _ = plan(model, recipe, calibration)
         jobs = [with_calibration(job, calibration, recipe.sequential) for job in jobs]
         if recipe.sequential and any(job.input_group for job in jobs):
             sequential = SequentialCalibration(model, calibration)

@@ -77,6 +77,26 @@ def test_calibration_tells_what_is_multiplied():
     assert torch.equal(q.tensors["wide"], model.wide)
 
 
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_rules_go_by_the_roles_that_calibration_tells(is_calibrated):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale_proj = nn.Parameter(torch.randn(8, 8))  # a matrix, by its use
+            self.wide = nn.Parameter(torch.randn(32, 32))  # elementwise, by its use
+
+        def forward(self, x):
+            return (x @ self.scale_proj) * self.wide[:8, :8]
+
+    model, x = nn.Sequential(nn.Linear(8, 8), Block()), torch.randn(3, 8, 8)
+    recipe = rules({"names": "1.*", "use": {"kind": "scalar", "bits": 3}})
+    q = quantize_model(model, recipe, calibrate(model, [x]) if is_calibrated else [x])
+    assert q.tensors["1.scale_proj"].config.bits == 3
+    wide = rules({"names": "1.wid[ef]", "role": "matrix", "use": "keep"})
+    with pytest.raises(ValueError, match=r"1\.wide has the role elementwise; give the rule"):
+        quantize_model(model, wide, calibrate(model, [x]) if is_calibrated else [x])
+
+
 @pytest.mark.parametrize(
     ("rule", "is_taken"),
     [
