@@ -50,7 +50,7 @@ def self_generate(
     """
     import torch
 
-    from quant.calibration.model_call import frozen
+    from quant.calibration.model_state import ModelState
 
     n_tokens = check_int(n_tokens, "n_tokens", 1, 2**31 - 1)
     context = check_int(context, "context", 1, 2**31 - 1)
@@ -62,7 +62,7 @@ def self_generate(
     n_rows, rest = divmod(n_tokens, context)
     shapes = [(min(batch, n_rows - row), context) for row in range(0, n_rows, batch)]
     shapes += [(1, rest)] if rest else []
-    with torch.no_grad(), frozen(model):
+    with ModelState(model).running(seed):
         vocab_size = next_logits(model, torch.zeros((1, 1), dtype=torch.int64)).shape[-1]
         bos = check_int(bos, "bos", 0, vocab_size - 1)
         return [

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from quant import QuantizedModel, QuantizedTensor, calibrate, quantize_model
+from quant import QuantizedModel, QuantizedTensor, calibrate, quantize_model, self_generate
 from quant.calibration.model_state import copy_of
 
 TOKENS = [torch.randint(0, 9, (4, 6), generator=torch.Generator().manual_seed(i)) for i in range(3)]
@@ -68,6 +68,20 @@ def test_weights_buffers_and_attributes_are_put_back(kind, recipe):
     for name, tensor in plain.tensors.items():
         if isinstance(tensor, QuantizedTensor):  # as of the model that changes nothing
             np.testing.assert_allclose(q.tensors[name].matrix(), tensor.matrix(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Rescaled, Counting])
+def test_self_generation_puts_them_back_too(kind):
+    model = kind().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    attributes = set(vars(model))
+    batches = self_generate(model, 24, context=6, bos=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert set(vars(model)) == attributes
+    assert not model.is_rescaled
+    assert model.training
+    for one, other in zip(batches, self_generate(Plain(), 24, context=6, bos=0), strict=True):
+        assert torch.equal(one, other)  # as of the model that changes nothing
 
 
 def test_a_model_that_ran_before_is_copied():
