@@ -17,28 +17,28 @@ def splits(column: str) -> Iterator[tuple[str, str]]:
         yield column[:end], column[end + 1 :]
 
 
-def text_of_row(row: Any, column: str, name: str) -> bytes:
-    """UTF-8 bytes of the string under `column` in a JSON object; the ValueError names the row.
+def text_of_row(row: Any, column: str, name: str) -> bytes | ValueError:
+    """UTF-8 bytes of the string under `column` in a JSON object, or the error that names the row.
 
     ``meta.text`` is the key of this name, else the key ``text`` of the object under ``meta``.
     """
     if not isinstance(row, dict):
-        raise ValueError(
+        return ValueError(
             f"row must be a JSON object, got {KINDS[type(row)]} in {name}; write it as "
             f'{{"{column}": ...}}'
         )
     found, text = look_up(row, column)
     if not found:
-        raise ValueError(
+        return ValueError(
             f"row must have column {column}, got {', '.join(row)[:200] or 'none'} in {name}; "
             f"{NAME_IT}"
         )
     if not isinstance(text, str):
-        raise ValueError(
-            f"column {column} must hold a string, got {KINDS[type(text)]} in {name}; remove the "
-            "row, name another column with --column, or pass --on-bad-row skip"
-        )
-    return encode(text, name)
+        return no_string(text, column, name)
+    try:
+        return encode(text, name)
+    except ValueError as error:
+        return error
 
 
 def look_up(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
@@ -138,11 +138,16 @@ def cells(table: Any, path: Sequence[str]) -> Iterator[bytes | None]:
 def checked_cell(raw: bytes | None, column: str, name: str) -> bytes | ValueError:
     """The cell, or the error if it is null or too long; `name` is that of the row."""
     if raw is None:
-        return ValueError(
-            f"column {column} must hold a string, got null in {name}; remove the row, name "
-            "another column with --column, or pass --on-bad-row skip"
-        )
+        return no_string(raw, column, name)
     return raw if len(raw) <= MAX_ROW else too_long(name, len(raw))
+
+
+def no_string(value: object, column: str, name: str) -> ValueError:
+    """The error of a row whose column holds something other than a string."""
+    return ValueError(
+        f"column {column} must hold a string, got {KINDS[type(value)]} in {name}; remove the row, "
+        "name another column with --column, or pass --on-bad-row skip"
+    )
 
 
 def too_long(name: str, n_bytes: int | None = None) -> ValueError:

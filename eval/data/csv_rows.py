@@ -41,25 +41,26 @@ def documents(
     index = names.index(column)
     for number, row in rows:
         name = f"{content.name}:{number}"
-        text: bytes | ValueError
-        try:
-            if len(row) != len(names):
-                raise ValueError(
-                    f"row must have {len(names)} fields as the first, got {len(row)} in {name}; "
-                    "quote the text, or correct the row"
-                )
-            text = row[index].encode("utf-8")
-            if len(text) > MAX_ROW:
-                text = too_long(name, len(text))
-        except UnicodeEncodeError as error:
-            byte = ord(row[index][error.start]) & 0xFF  # kept as a lone surrogate
-            text = ValueError(
-                f"text must be UTF-8, got byte 0x{byte:02x} after {error.start} characters in "
-                f"{name}; convert the file"
-            )
-        except ValueError as error:
-            text = error
+        text = text_of_fields(row, index, len(names), name)
         yield from row_documents(name, text, content.position())
+
+
+def text_of_fields(row: list[str], index: int, n_fields: int, name: str) -> bytes | ValueError:
+    """The field at `index` in UTF-8, or the error that names the row."""
+    if len(row) != n_fields:
+        return ValueError(
+            f"row must have {n_fields} fields, one for each column, got {len(row)} in {name}; "
+            "quote the text, or correct the row"
+        )
+    try:
+        text = row[index].encode("utf-8")
+    except UnicodeEncodeError as error:
+        byte = ord(row[index][error.start]) & 0xFF  # kept as a lone surrogate
+        return ValueError(
+            f"text must be UTF-8, got byte 0x{byte:02x} after {error.start} characters in "
+            f"{name}; convert the file"
+        )
+    return text if len(text) <= MAX_ROW else too_long(name, len(text))
 
 
 def read_rows(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -67,27 +68,22 @@ def read_rows(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]
     csv.field_size_limit(max(MAX_ROW, csv.field_size_limit()))  # of the process; never lowered
     reader = csv.reader(lines(content), delimiter=delimiter, strict=True)
     number = -1
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"row must be CSV, got {content.name}:{number + 1} ({error}); quote the text, and "
-                "double the quotation marks in it"
-            ) from error
-        if row:  # a blank line
+    try:
+        for row in filter(None, reader):  # a blank line has no fields
             number += 1
             yield number, row
+    except csv.Error as error:
+        raise ValueError(
+            f"row must be CSV, got {content.name}:{number + 1} ({error}); quote the text, and "
+            "double the quotation marks in it"
+        ) from error
 
 
 def lines(content: Content) -> Iterator[str]:
     """The lines of the content as text, without the byte order mark."""
-    is_first = True
     for number, line in enumerate(bounded_lines(content.stream), 1):
         if line is None:
             raise too_long(f"line {number} of {content.name}")
-        if is_first:
-            line, is_first = line.removeprefix(BOM), False
+        if number == 1:
+            line = line.removeprefix(BOM)
         yield line.decode("utf-8", "surrogateescape")

@@ -25,12 +25,7 @@ def read_json(content: Content, column: str) -> Iterator[Document]:
         return
     for number, value in enumerate(JsonValues(content, row_decoder(column)), 1):
         name = f"{content.name}:{number}"
-        row: bytes | ValueError
-        try:
-            row = text_of_row(value, column, name)
-        except ValueError as error:
-            row = error
-        yield from row_documents(name, row, content.position())
+        yield from row_documents(name, text_of_row(value, column, name), content.position())
 
 
 class JsonValues:
@@ -119,4 +114,4 @@ class JsonValues:
             raise self._wrong("more after the end of the array")
 
     def _wrong(self, why: Exception | str) -> ValueError:
-        return not_json(f"{self._name}:{self._n_values + 1}", ValueError(str(why)))
+        return not_json(f"{self._name}:{self._n_values + 1}", why)

@@ -61,15 +61,12 @@ def read_row(line: bytes, decoder: json.JSONDecoder, column: str, name: str) -> 
         row = decoder.decode(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         return not_json(name, error)
-    try:
-        return text_of_row(row, column, name)
-    except ValueError as error:
-        return error
+    return text_of_row(row, column, name)
 
 
-def not_json(name: str, error: Exception) -> ValueError:
+def not_json(name: str, why: Exception | str) -> ValueError:
     """The error of a row that is not JSON in UTF-8."""
-    why = str(error).partition(": line ")[0]  # a row is one line
+    why = str(why).partition(": line ")[0]  # a row is one line
     return ValueError(
         f"row must be JSON in UTF-8, got {name} ({why}); correct it, or pass --format text if it "
         "is no table"

@@ -166,7 +166,8 @@ OTHER = {
     ),
     "a field too many": (
         "t.csv", lambda p: p.write_bytes(b"id,text\n1,a\n2,b,c\n"), [b"a"],
-        "row must have 2 fields as the first, got 3 in t.csv:2; quote the text, or correct the row",
+        "row must have 2 fields, one for each column, got 3 in t.csv:2; quote the text, or "
+        "correct the row",
     ),
     "not UTF-8 in CSV": (
         "t.csv", lambda p: p.write_bytes(b"text\n\na\nb\xe9\n"), [b"a"],
@@ -214,19 +215,20 @@ OTHER = {
 def test_bad_rows_of_other_tables(inside, case):
     name, make, good, text = OTHER[case]
     make(inside / name)
-    with pytest.raises(ValueError) as error:
-        raws(name)
-    assert str(error.value) == text
-    data = open_data(name, on_bad_row="skip") if good else None
-    if data is None:
+    for on_bad_row in ("error",) if good else ("error", "skip"):
         with pytest.raises(ValueError) as error:
-            raws(name, on_bad_row="skip")
+            raws(name, on_bad_row=on_bad_row)
         assert str(error.value) == text
-        return
-    assert [d.raw for d in data] == good
-    assert (data.skipped.count, data.skipped.first) == (1, text)
+    if good:
+        data = open_data(name, on_bad_row="skip")
+        assert [d.raw for d in data] == good
+        assert (data.skipped.count, data.skipped.first) == (1, text)
+
+
+def test_what_becomes_of_bad_rows_is_named(inside):
+    write(inside / "t.jsonl", b'{"text": "a"}')
     with pytest.raises(ValueError, match=r"^on_bad_row must be error or skip, got 'drop'"):
-        open_data(name, on_bad_row="drop")
+        open_data("t.jsonl", on_bad_row="drop")
 
 
 def test_a_value_of_an_array_that_is_too_long_is_refused_before_it_is_held(inside):
