@@ -24,51 +24,54 @@ def read_arrow(content: Content, column: str) -> Iterator[Document]:
     """
     import pyarrow
 
-    with readable(content.name):
+    with readable(content.name, "complete Arrow data"):
         if content.head.startswith(ARROW_FILE):
             path = path_of(content, "Arrow file")
             file = pyarrow.ipc.open_file(pyarrow.memory_map(path))
             names = find_column(file.schema, column, content.name)
-            return documents(file_batches(file, path), names, content.name, column)
+            return documents(file_slices(file, path), names, content.name, column)
         stream = pyarrow.ipc.open_stream(content.stream)
         names = find_column(stream.schema, column, content.name)
-        batches = ((batch, content.position()) for batch in stream)
-        return documents(batches, names, content.name, column)
+        parts = ((part, content.position()) for batch in stream for part in slices(batch))
+        return documents(parts, names, content.name, column)
 
 
-def file_batches(file: Any, path: str) -> Iterator[tuple[Any, int]]:
+def slices(batch: Any) -> Iterator[Any]:
+    """A batch in parts of up to `ROWS` rows."""
+    return (batch.slice(start, ROWS) for start in range(0, batch.num_rows, ROWS))
+
+
+def file_slices(file: Any, path: str) -> Iterator[tuple[Any, int]]:
     """Slices of the batches of an Arrow file, each with the share of the file's bytes so far."""
     size, n_batches = Path(path).stat().st_size, file.num_record_batches
     for i in range(n_batches):
-        batch = file.get_batch(i)
-        for start in range(0, batch.num_rows, ROWS):
-            rows = batch.slice(start, ROWS)
-            done = (start + rows.num_rows) / batch.num_rows
-            yield rows, int(size * (i + done) / n_batches)
+        batch, n_read = file.get_batch(i), 0
+        for part in slices(batch):
+            n_read += part.num_rows
+            yield part, int(size * (i + n_read / batch.num_rows) / n_batches)
 
 
 def documents(
-    batches: Iterable[tuple[Any, int]], path: list[str], name: str, column: str
+    parts: Iterable[tuple[Any, int]], path: list[str], name: str, column: str
 ) -> Iterator[Document]:
-    """The documents of batches, each of which has its offset."""
+    """The documents of slices of batches, each with its offset."""
     number = 0
-    with readable(name):
-        for batch, offset in batches:
-            for start in range(0, batch.num_rows, ROWS):
-                for raw in cells(batch.slice(start, ROWS), path):
-                    number += 1
-                    cell = checked_cell(raw, column, f"{name}:{number}")
-                    yield from row_documents(f"{name}:{number}", cell, offset)
+    with readable(name, "complete Arrow data"):
+        for part, offset in parts:
+            for raw in cells(part, path):
+                number += 1
+                cell = checked_cell(raw, column, f"{name}:{number}")
+                yield from row_documents(f"{name}:{number}", cell, offset)
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Turn the errors of pyarrow into a ValueError that names the file."""
+def readable(name: str, what: str) -> Iterator[None]:
+    """Turn the errors of pyarrow into a ValueError: the file `name` must be `what`."""
     import pyarrow
 
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(
-            f"{name} must be complete Arrow data, got a damaged one; download or write it again"
+            f"{name} must be {what}, got a damaged one; download or write it again"
         ) from error

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from eval.data.arrow import readable
 from eval.data.columns import cells, checked_cell, find_column
 from eval.data.document import Document
 from eval.data.source import Content, path_of
@@ -43,13 +44,10 @@ def documents(path: str, names: list[str], column: str) -> Iterator[Document]:
 @contextmanager
 def open_parquet(path: str) -> Iterator[Any]:
     """The open file; the errors of pyarrow become a ValueError that names it."""
-    import pyarrow
     from pyarrow import parquet
 
-    try:
-        with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
-            yield file
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} must be a complete Parquet file, got a damaged one; download or write it again"
-        ) from error
+    with (
+        readable(path, "a complete Parquet file"),
+        parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file,
+    ):
+        yield file
