@@ -1,6 +1,6 @@
 """Token ids in files: shards with a header, arrays without one, and ``.npy``."""
 
-import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ SHARDS = {
     20240520: (1, "<u2"),  # Parameter Golf, modded-nanogpt; GPT-2 in llm.c
     20240801: (7, "<u4"),  # Llama 3 in llm.c
 }
-# u16, uint16, and the names of NumPy. u8 is a byte to some and eight bytes to NumPy.
-BITS = re.compile(r"(?P<kind>u|i|uint|int)(?P<bits>16|32|64)|(?P<kind8>uint|int)(?P<bits8>8)")
-BYTES = re.compile(
-    r"(?P<order>[<>])(?P<kind>[ui])(?P<bytes>[1248])|(?P<kind4>[ui])(?P<bytes4>[24])"
+# By the names that a user may give: uint16, u16, and u2 and <u2 of NumPy. Not u8, which is one byte
+# to some and eight to NumPy.
+DTYPES = (
+    {f"{kind}{8 * n}": f"<{kind[0]}{n}" for kind in ("uint", "int") for n in (1, 2, 4, 8)}
+    | {f"{kind}{8 * n}": f"<{kind}{n}" for kind in "ui" for n in (2, 4, 8)}
+    | {f"{kind}{n}": f"<{kind}{n}" for kind in "ui" for n in (2, 4)}
+    | {name: name for name in map("".join, product("<>", "ui", "1248"))}
 )
 SAMPLE = 1 << 16  # ids looked at for a wrong dtype
 MIN_SAMPLE = 32
@@ -28,16 +31,12 @@ MIN_SAMPLE = 32
 
 def parse_dtype(name: str) -> np.dtype[Any]:
     """The dtype of token ids that a user names; little-endian unless it says ``>``."""
-    if match := BITS.fullmatch(name):
-        kind, n_bits = match["kind"] or match["kind8"], match["bits"] or match["bits8"]
-        return np.dtype(f"<{kind[0]}{int(n_bits) // 8}")
-    if match := BYTES.fullmatch(name):
-        kind, n_bytes = match["kind"] or match["kind4"], match["bytes"] or match["bytes4"]
-        return np.dtype(f"{match['order'] or '<'}{kind}{n_bytes}")
-    raise ValueError(
-        f"token_dtype must be uint8, uint16, uint32, int32 or int64, got {name!r}; "
-        "write >u2 for the other byte order"
-    )
+    if name not in DTYPES:
+        raise ValueError(
+            f"token_dtype must be uint8, uint16, uint32, int32 or int64, got {name!r}; "
+            "write >u2 for the other byte order"
+        )
+    return np.dtype(DTYPES[name])
 
 
 def find_header(path: Path) -> tuple[list[int], str | None]:
