@@ -105,10 +105,7 @@ def choose_format(content: Content, option: str = AUTO) -> str:
         what, mend = "unknown binary data", NAME_IT
         if head.startswith(UTF_16):
             what, mend = "UTF-16 text", "convert it to UTF-8"
-        raise ValueError(
-            f"data must be text or a known format, got {what} in {name}; {mend}, or pass --format "
-            "bytes to score its raw bytes"
-        )
+        raise no_text(what, mend, name)
     return wanted or TEXT
 
 
@@ -133,11 +130,15 @@ def refuse_foreign(head: bytes, name: str) -> None:
     if kind := compression_of(head):
         found = [(f"{kind} data that was compressed twice", "decompress it once")]
     if found:
-        what, mend = found[0]
-        raise ValueError(
-            f"data must be text or a known format, got {what} in {name}; {mend}, or pass --format "
-            "bytes to score its raw bytes"
-        )
+        raise no_text(*found[0], name)
+
+
+def no_text(what: str, mend: str, name: str) -> ValueError:
+    """The error of content that is neither text nor a table."""
+    return ValueError(
+        f"data must be text or a known format, got {what} in {name}; {mend}, or pass --format "
+        "bytes to score its raw bytes"
+    )
 
 
 def refuse_header(head: bytes, name: str) -> None:
