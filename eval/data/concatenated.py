@@ -7,6 +7,11 @@ from eval.data.base import Data
 from eval.data.document import Document
 
 
+def concatenate(parts: Sequence[Data]) -> Data:
+    """One data set of these parts; a single part is returned as it is."""
+    return parts[0] if len(parts) == 1 else ConcatenatedData(parts)
+
+
 class ConcatenatedData:
     """Several data sets, one after the other, as one stream.
 

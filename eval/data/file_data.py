@@ -62,10 +62,11 @@ class FileData:
 
     def __iter__(self) -> Iterator[Document]:
         with self._source.open() as content:
-            if self.format is None:
+            chosen = self.format
+            if chosen is None:
                 chosen = choose_format(content, self._option)
                 refuse_column([chosen], self._column, self.name)
-            yield from self._documents(content, self.format or chosen)
+            yield from self._documents(content, chosen)
 
     def _documents(self, content: Content, chosen: str) -> Iterator[Document]:
         if chosen in (TEXT, BYTES):

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from eval.config import AUTO, TABLES
 from eval.data.base import Data
-from eval.data.concatenated import ConcatenatedData
+from eval.data.concatenated import ConcatenatedData, concatenate
 from eval.data.file_data import FileData, refuse_column
 from eval.data.formats import format_of_name
 from eval.data.hf_datasets import readable
@@ -59,10 +59,7 @@ def open_folder(path: str, column: str | None, split: str | None, option: str = 
     refuse_mixture({file: part.format or "" for file, part in parts.items()}, path)
     chosen = next(iter(parts.values())).format
     refuse_column([chosen or ""], column, path)
-    if chosen not in TABLES:
-        refuse_split(split, path)
-        return ConcatenatedData([*parts.values()], path)
-    splits = splits_of(path, files)
+    splits = splits_of(path, files) if chosen in TABLES else {}
     if not splits:
         refuse_split(split, path)
         return ConcatenatedData([*parts.values()], path)
@@ -73,10 +70,9 @@ def open_folder(path: str, column: str | None, split: str | None, option: str = 
     rows = choose_rows([*whole], split, path, lambda name: count_rows(whole[name]))
     if split is None:
         refuse_rest({*files}.difference(*splits.values()), splits, path)
-    chosen_parts: list[Data] = [
-        whole[one.split] if one.is_all else SlicedData(whole[one.split], one) for one in rows
-    ]
-    return chosen_parts[0] if len(chosen_parts) == 1 else ConcatenatedData(chosen_parts)
+    return concatenate(
+        [whole[one.split] if one.is_all else SlicedData(whole[one.split], one) for one in rows]
+    )
 
 
 def splits_of(path: str, files: Sequence[str]) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.data.base import Data
 from eval.data.columns import cells, checked_cell, find_column
-from eval.data.concatenated import ConcatenatedData
+from eval.data.concatenated import concatenate
 from eval.data.document import Document
 from eval.data.splits import Rows, choose_rows, refuse_split
 from eval.data.text import row_documents
@@ -47,7 +47,7 @@ class DataSet:
             )
         self._first = 0
         if rows is not None and not rows.is_all:
-            self.name, self._first = f"{name}[{str(rows).partition('[')[2]}", rows.start
+            self.name, self._first = f"{name}{rows.slice}", rows.start
             data_set = take(data_set, rows)
         self._rows = data_set.with_format("arrow")
         self.size: int | None = getattr(data_set, "num_rows", None)
@@ -78,14 +78,13 @@ def take(data_set: Any, rows: Rows) -> Any:
 
 def open_object(data_set: Any, column: str, split: str | None) -> Data:
     """The documents of a ``Dataset``, ``IterableDataset`` or a dictionary of them by split."""
-    if not isinstance(data_set, Mapping):
-        name = "data set" if data_set.split is None else f"data set/{data_set.split}"
-        if split is None:
-            return DataSet(name, data_set, column)
-        data_set = {str(data_set.split): data_set} if data_set.split is not None else {}
-        if not data_set:
-            refuse_split(split, name)
-    return open_splits(data_set, column, split, "data set")
+    name = "data set"
+    if isinstance(data_set, Mapping):
+        return open_splits(data_set, column, split, name)
+    if data_set.split is None:
+        refuse_split(split, name)
+        return DataSet(name, data_set, column)
+    return open_splits({str(data_set.split): data_set}, column, split, name)
 
 
 def open_splits(data_sets: Mapping[str, Any], column: str, split: str | None, name: str) -> Data:
@@ -101,10 +100,9 @@ def open_splits(data_sets: Mapping[str, Any], column: str, split: str | None, na
         return n_rows
 
     chosen = choose_rows([*map(str, data_sets)], split, name, count)
-    parts = [
-        DataSet(f"{name}/{rows.split}", data_sets[rows.split], column, rows) for rows in chosen
-    ]
-    return parts[0] if len(parts) == 1 else ConcatenatedData(parts)
+    return concatenate(
+        [DataSet(f"{name}/{rows.split}", data_sets[rows.split], column, rows) for rows in chosen]
+    )
 
 
 def is_saved(folder: Path) -> bool:
@@ -169,7 +167,7 @@ def open_hub(name: str, config: str | None, column: str, split: str | None) -> D
         with readable(f"{shown}/{rows.split}"):
             data_set = builder.as_streaming_dataset(split=rows.split)
         parts.append(DataSet(f"{shown}/{rows.split}", data_set, column, rows))
-    return parts[0] if len(parts) == 1 else ConcatenatedData(parts)
+    return concatenate(parts)
 
 
 @contextmanager

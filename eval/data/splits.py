@@ -23,10 +23,13 @@ class Rows:
         """Whether these are all rows, as far as the request says."""
         return (self.start, self.stop) == (0, MAX_ROWS)
 
+    @property
+    def slice(self) -> str:
+        """The rows as they are written after the name of the split; empty if they are all."""
+        return "" if self.is_all else f"[{self.start}:{'' if self.stop == MAX_ROWS else self.stop}]"
+
     def __str__(self) -> str:
-        if self.is_all:
-            return self.split
-        return f"{self.split}[{self.start}:{'' if self.stop == MAX_ROWS else self.stop}]"
+        return f"{self.split}{self.slice}"
 
 
 def choose_rows(
@@ -55,10 +58,11 @@ def choose_rows(
         return [Rows(splits[0])]
     if request is not None and request in splits:
         return [Rows(request)]
+    wanted = request or ""
     try:
-        chosen = parse(request or "", dict.fromkeys(splits, MAX_ROWS))
-        if re.search(r"\[[^]]*[-%]", request or ""):  # counted from the end, or in percent
-            chosen = parse(request or "", {rows.split: count(rows.split) for rows in chosen})
+        chosen = parse(wanted, dict.fromkeys(splits, MAX_ROWS))
+        if re.search(r"\[[^]]*[-%]", wanted):  # counted from the end, or in percent
+            chosen = parse(wanted, {rows.split: count(rows.split) for rows in chosen})
     except UnknownSplitError as error:
         example = f", or rows of one such as {splits[0]}[:100]" if splits else ""
         raise ValueError(
@@ -103,7 +107,7 @@ class SlicedData:
 
     def __init__(self, data: Data, rows: Rows) -> None:
         self._data, self._rows = data, rows
-        self.name, self.size = f"{data.name}[{str(rows).partition('[')[2]}", None
+        self.name, self.size = f"{data.name}{rows.slice}", None
 
     def __iter__(self) -> Iterator[Document]:
         row = -1
