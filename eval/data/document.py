@@ -57,7 +57,7 @@ class Document:
 
 
 class Documents:
-    """Documents or texts in memory as a data set; offsets count documents.
+    """Documents or texts in memory as a data set; offsets count documents and pieces of them.
 
     Parameters
     ----------

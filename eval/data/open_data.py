@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from eval.config import AUTO, ERROR, FORMATS
 from eval.data.base import Data
 from eval.data.checked import CheckedData
-from eval.data.concatenated import ConcatenatedData
+from eval.data.concatenated import concatenate
 from eval.data.file_data import COLUMN, FileData, refuse_column
 from eval.data.folder import open_folder
 from eval.data.hf_datasets import is_saved, open_hub, open_object, open_saved
@@ -120,7 +120,7 @@ def open_data(
             token_bytes_per=token_bytes_per,
         )
         return CheckedData(tokens, skip_empty=skip_empty, on_bad_row=on_bad_row)
-    for name, value in (("token bytes", token_bytes), ("document_end", document_end)):
+    for name, value in (("token_bytes", token_bytes), ("document_end", document_end)):
         if value is not None:
             raise ValueError(
                 f"{name} goes with token files, got it with {name_of(sources[0])}; leave it out"
@@ -129,8 +129,7 @@ def open_data(
     formats = [part.format for part in parts if isinstance(part, FileData)]
     if len(formats) == len(parts) and None not in formats:
         refuse_column([str(one) for one in formats], column, ", ".join(paths))
-    whole = parts[0] if len(parts) == 1 else ConcatenatedData(parts)
-    return CheckedData(whole, skip_empty=skip_empty, on_bad_row=on_bad_row)
+    return CheckedData(concatenate(parts), skip_empty=skip_empty, on_bad_row=on_bad_row)
 
 
 def has_tokens(sources: Sequence[Any], format_: str = AUTO, token_dtype: str | None = None) -> bool:

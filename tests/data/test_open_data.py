@@ -192,7 +192,7 @@ CASES = {
         lambda p: None,
         ["a.txt"],
         {"token_bytes": "s.bin"},
-        "token bytes goes with token files, got it with a.txt; leave it out",
+        "token_bytes goes with token files, got it with a.txt; leave it out",
     ),
     "split of a file": (
         lambda p: write(p / "a.txt", b"x"),
