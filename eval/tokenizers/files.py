@@ -9,15 +9,26 @@ MAX_FILE = 1 << 28  # bytes of a tokenizer; the largest in use have a fifth of i
 MAX_JSON = 1 << 24  # bytes of a configuration
 
 
-def read_tokenizer_file(path: Path) -> bytes:
-    """The bytes of a tokenizer file; ValueError if it is missing or too large."""
+def read_tokenizer_file(path: Path, n_bytes: int = -1) -> bytes:
+    """The bytes of a tokenizer file, or the first `n_bytes`; ValueError if missing or too large."""
     if not path.is_file():
         raise ValueError(f"tokenizer must be a file, got {path}; check the path")
     if (size := path.stat().st_size) > MAX_FILE:
         raise ValueError(
             f"tokenizer must have at most {MAX_FILE} bytes, got {size} in {path}; check the path"
         )
-    return path.read_bytes()
+    with path.open("rb") as file:
+        return file.read(n_bytes)
+
+
+def parse_json(content: bytes, what: str, path: Path) -> Any:
+    """The value of a tokenizer file in JSON; the ValueError calls the file `what`."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{what} must be JSON, got {path} ({error}); check that it is complete"
+        ) from error
 
 
 def name_tokenizer(path: Path, content: bytes) -> str:
@@ -41,3 +52,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
             f"{path} must hold a JSON object, got {error}; download it again"
         ) from error
     return config
+
+
+def model_type(folder: Path) -> str | None:
+    """The ``model_type`` in the ``config.json`` of a folder, or None."""
+    named = read_json_object(folder / "config.json").get("model_type")
+    return None if named is None else str(named)

@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.tokenizers.byte_level import BYTE_OF
 from eval.tokenizers.byte_table import ByteTable
-from eval.tokenizers.files import name_tokenizer, read_tokenizer_file
+from eval.tokenizers.files import name_tokenizer, parse_json, read_tokenizer_file
 from eval.tokenizers.table_tokenizer import TableTokenizer
 
 MAX_VOCAB = 1 << 24
@@ -54,8 +54,8 @@ class FastTokenizer(TableTokenizer):
         # The library's tokenizer puts no space before a text, so that it can encode later pieces.
         # `_ids` puts it before the first piece.
         self._puts_space = remove_prefix_space(spec)
-        self._tokenizer = build(spec, path)
-        table = byte_table(spec, self._tokenizer.get_vocab(), self._puts_space)
+        self._tokenizer, vocab = build(spec, path)
+        table = byte_table(spec, vocab, self._puts_space)
         super().__init__(name or name_tokenizer(path, content), table, bos)
 
     def token_id(self, token: str) -> int | None:
@@ -87,12 +87,7 @@ class FastTokenizer(TableTokenizer):
 
 def parse(content: bytes, path: Path) -> dict[str, Any]:
     """The JSON object of a tokenizer.json, without truncation, padding and dropout."""
-    try:
-        spec = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"tokenizer must be JSON, got {path} ({error}); check that it is complete"
-        ) from error
+    spec = parse_json(content, "tokenizer", path)
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise ValueError(
             f"tokenizer must be a Hugging Face tokenizer.json, got {path}, which names no model; "
@@ -103,8 +98,8 @@ def parse(content: bytes, path: Path) -> dict[str, Any]:
     return spec
 
 
-def build(spec: dict[str, Any], path: Path) -> Any:
-    """The tokenizer of the library; it encodes the text of special tokens as text."""
+def build(spec: dict[str, Any], path: Path) -> tuple[Any, dict[str, int]]:
+    """(tokenizer of the library, its vocabulary); special tokens in a text are encoded as text."""
     from tokenizers import Tokenizer
 
     try:
@@ -114,13 +109,14 @@ def build(spec: dict[str, Any], path: Path) -> Any:
             f"tokenizer must be a Hugging Face tokenizer.json, got {path} ({error}); "
             "save it with PreTrainedTokenizerFast.save_pretrained"
         ) from error
-    if (highest := max(tokenizer.get_vocab().values(), default=-1)) not in range(MAX_VOCAB):
+    vocab: dict[str, int] = tokenizer.get_vocab()
+    if (highest := max(vocab.values(), default=-1)) not in range(MAX_VOCAB):
         raise ValueError(
             f"tokenizer must have ids in [0, {MAX_VOCAB}), got {highest} in {path}; download it "
             "again"
         )
     tokenizer.encode_special_tokens = True
-    return tokenizer
+    return tokenizer, vocab
 
 
 def remove_prefix_space(spec: dict[str, Any]) -> bool:
