@@ -8,12 +8,17 @@ from typing import Any
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.byte_level import PATTERNS
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
-from eval.tokenizers.files import name_tokenizer, read_json_object, read_tokenizer_file
+from eval.tokenizers.files import (
+    model_type,
+    name_tokenizer,
+    read_json_object,
+    read_tokenizer_file,
+)
 from eval.tokenizers.huggingface import FastTokenizer
 from eval.tokenizers.objects import tokenizer_of_object
 from eval.tokenizers.sentencepiece import SentencePieceTokenizer
 from eval.tokenizers.side_car import SideCarTokenizer
-from eval.tokenizers.table_tokenizer import fit_vocabulary
+from eval.tokenizers.table_tokenizer import check_bos, fit_vocabulary
 from eval.tokenizers.tiktoken_ranks import (
     MODEL_TYPES,
     is_ranks,
@@ -27,17 +32,16 @@ from eval.tokenizers.vocab_merges import (
     pair_of,
     pattern_of_pair,
     read_merges,
-    read_pair,
     read_vocab,
     spec_of_pair,
 )
 
 NONE = "none"  # the ids of the data and their bytes, without a tokenizer
-# Files of a folder, in the order in which they are looked for.
-NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json")
-NAMES_MODEL = re.compile(
-    rb'"model"\s*:\s*\{'
-)  # in a tokenizer.json; in a vocabulary, it is a token
+# Files of a folder, in the order in which they are looked for; the last two are refused.
+NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "*.tiktoken",
+         "tokenizer.pkl", "tokenizer.pickle")  # fmt: skip
+NAMES_MODEL = re.compile(rb'"model"\s*:\s*\{')  # in a tokenizer.json; "model" may be a token
+HEAD = 1 << 12  # bytes that show whether a file holds ranks
 PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 SUFFIXES = (".json", ".model", ".tiktoken")
 
@@ -99,12 +103,12 @@ def load_file(
             f"pre_tokenizer must be one of {', '.join(PATTERNS)}, got {pre_tokenizer!r}; "
             "leave it out if the tokenizer has a tokenizer.json"
         )
-    content, own_bos = read_tokenizer_file(path), None
+    own_bos = None
     tokenizer: FastTokenizer | SentencePieceTokenizer
-    if is_ranks(content):
-        tokenizer, own_bos = load_ranks(path, content, pre_tokenizer)
-    elif pair_of(path) and not NAMES_MODEL.search(content):
-        tokenizer = load_pair(path, pre_tokenizer)
+    if is_ranks(read_tokenizer_file(path, HEAD)):
+        tokenizer, own_bos = load_ranks(path, pre_tokenizer)
+    elif (pair := pair_of(path)) and not NAMES_MODEL.search(read_tokenizer_file(path)):
+        tokenizer = load_pair(*pair, pre_tokenizer)
     elif pre_tokenizer is not None:
         raise ValueError(
             f"pre_tokenizer goes with a tiktoken file or a vocab.json, got {path}, which says "
@@ -116,48 +120,43 @@ def load_file(
         tokenizer = SentencePieceTokenizer(path)
         own_bos = tokenizer.bos
     fitted = tokenizer if vocab_size is None else fit_vocabulary(tokenizer, vocab_size)
-    if bos is not None and not 0 <= bos < fitted.vocab_size:
-        raise ValueError(
-            f"bos must be in [0, {fitted.vocab_size}), got {bos} for the tokenizer "
-            f"{fitted.name}; pass the id of the token that begins a document"
-        )
+    check_bos(bos, fitted.vocab_size, fitted.name)
     if bos is None and not isinstance(tokenizer, SentencePieceTokenizer):
         bos = find_bos(path.parent, fitted.vocab_size, tokenizer.token_id)
     fitted.bos = own_bos if bos is None else bos
     return fitted
 
 
-def load_ranks(
-    path: Path, content: bytes, pre_tokenizer: str | None
-) -> tuple[FastTokenizer, int | None]:
+def load_ranks(path: Path, pre_tokenizer: str | None) -> tuple[FastTokenizer, int | None]:
     """(tokenizer of a tiktoken file, the token that begins a document if the file is known)."""
+    content = read_tokenizer_file(path)
     known, bos = published(content)
-    model = read_json_object(path.parent / "config.json").get("model_type")
-    pattern = pre_tokenizer or known or MODEL_TYPES.get(str(model))
+    pattern = pre_tokenizer or known or MODEL_TYPES.get(model_type(path.parent) or "")
     if pattern is None:
-        raise ValueError(unknown_pattern(path, model))
+        raise ValueError(unknown_pattern(path))
     ranks = read_ranks(content, path)
     spec = spec_of_ranks(ranks, PATTERNS[pattern], reserved_tokens(ranks, pattern))
     return FastTokenizer(spec, name=name_tokenizer(path, content + pattern.encode())), bos
 
 
-def load_pair(path: Path, pre_tokenizer: str | None) -> FastTokenizer:
+def load_pair(vocab_path: Path, merges_path: Path, pre_tokenizer: str | None) -> FastTokenizer:
     """The tokenizer of ``vocab.json`` and ``merges.txt``."""
-    vocab_path, vocab_content, merges_path, merges_content = read_pair(path)
+    vocab_content, merges_content = map(read_tokenizer_file, (vocab_path, merges_path))
     vocab = read_vocab(vocab_content, vocab_path)
     merges = read_merges(merges_content, vocab, merges_path)
-    pattern = pre_tokenizer or pattern_of_pair(vocab, path.parent)
+    folder = vocab_path.parent
+    pattern = pre_tokenizer or pattern_of_pair(vocab, folder)
     if pattern is None:
-        model = read_json_object(path.parent / "config.json").get("model_type")
-        raise ValueError(unknown_pattern(path, model))
-    spec = spec_of_pair(vocab, merges, added_tokens(path.parent), pattern, vocab_path)
+        raise ValueError(unknown_pattern(vocab_path))
+    spec = spec_of_pair(vocab, merges, added_tokens(folder), pattern, vocab_path)
     content = vocab_content + merges_content + pattern.encode()
     return FastTokenizer(spec, name=name_tokenizer(vocab_path, content))
 
 
-def unknown_pattern(path: Path, model_type: object) -> str:
-    """Error text for a tokenizer of which nobody says how it splits a text."""
-    of = "" if model_type is None else f" of a model of type {model_type}"
+def unknown_pattern(path: Path) -> str:
+    """Error text for a tokenizer file if the rule that splits a text into words is unknown."""
+    model = model_type(path.parent)
+    of = "" if model is None else f" of a model of type {model}"
     return (
         f"the rule that splits a text into words must be known, got none for {path}{of}; name it "
         f"with --pre-tokenizer ({', '.join(PATTERNS)}), or save the tokenizer as tokenizer.json"
@@ -167,16 +166,13 @@ def unknown_pattern(path: Path, model_type: object) -> str:
 def find_file(path: Path) -> Path:
     """The file of the tokenizer at `path`, a file or a folder."""
     if path.is_dir():
-        names = [*NAMES, *sorted(file.name for file in path.glob("*.tiktoken"))]
-        found = next((path / name for name in names if (path / name).is_file()), None)
+        found = file_in(path)
         if found is None:
-            for pickle in (path / "tokenizer.pkl", path / "tokenizer.pickle"):
-                refuse_pickle(pickle)
             raise ValueError(
                 f"the folder must hold tokenizer.json, tokenizer.model or vocab.json, got none in "
                 f"{path}; name the tokenizer's file with --tokenizer"
             )
-        return found
+        path = found
     refuse_pickle(path)
     if path.suffix not in SUFFIXES and pair_of(path) is None:
         raise ValueError(
@@ -188,8 +184,13 @@ def find_file(path: Path) -> Path:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds a tokenizer, or one as a pickle, which `find_file` refuses."""
-    names = (*NAMES, "tokenizer.pkl", "tokenizer.pickle")
-    return any((folder / name).is_file() for name in names) or any(folder.glob("*.tiktoken"))
+    return file_in(folder) is not None
+
+
+def file_in(folder: Path) -> Path | None:
+    """The first of `NAMES` in a folder, or None."""
+    files = (file for name in NAMES for file in sorted(folder.glob(name)))
+    return next(filter(Path.is_file, files), None)
 
 
 def refuse_pickle(path: Path) -> None:

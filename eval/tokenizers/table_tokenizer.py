@@ -35,11 +35,7 @@ class TableTokenizer:
     """
 
     def __init__(self, name: str, table: ByteTable, bos: int | None) -> None:
-        if bos is not None and not 0 <= bos < len(table):
-            raise ValueError(
-                f"bos must be in [0, {len(table)}), got {bos} for the tokenizer {name}; "
-                "pass the id of the token that begins a document"
-            )
+        check_bos(bos, len(table), name)
         self.name, self.vocab_size, self.bos = name, len(table), bos
         self._table = table
         # Whether the last token so far is a boundary: the next piece begins after it.
@@ -140,6 +136,15 @@ class TableTokenizer:
 
     def _decode(self, ids: list[int]) -> str:
         raise NotImplementedError
+
+
+def check_bos(bos: int | None, vocab_size: int, name: str) -> None:
+    """Raise ValueError if `bos` is not in the vocabulary of the tokenizer `name`."""
+    if bos is not None and not 0 <= bos < vocab_size:
+        raise ValueError(
+            f"bos must be in [0, {vocab_size}), got {bos} for the tokenizer {name}; pass the id of "
+            "the token that begins a document"
+        )
 
 
 def fit_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:

@@ -31,9 +31,9 @@ MODEL_TYPES = {
 BOS_NAMES = ("<|begin_of_text|>", "<|bos|>", "<|startoftext|>", "<|endoftext|>", "<s>")
 
 
-def is_ranks(content: bytes) -> bool:
-    """Whether the file is one of ranks: lines of a base64 token, a space and its rank."""
-    return LINE.fullmatch(content[:4096].partition(b"\n")[0]) is not None
+def is_ranks(head: bytes) -> bool:
+    """Whether a file that begins so holds ranks: lines of a base64 token, a space and its rank."""
+    return LINE.fullmatch(head.partition(b"\n")[0]) is not None
 
 
 def read_ranks(content: bytes, path: Path) -> dict[bytes, int]:
@@ -71,7 +71,7 @@ def check_ranks(ranks: Mapping[bytes, int], n_lines: int, name: str) -> None:
             f"ranks must be unique, got {n_lines} lines of {len(ranks)} tokens and "
             f"{len(set(ranks.values()))} ranks in {name}; download the file again"
         )
-    if not 0 <= max(ranks.values()) < MAX_RANK or min(ranks.values()) < 0:
+    if min(ranks.values()) < 0 or max(ranks.values()) >= MAX_RANK:
         raise ValueError(
             f"ranks must be in [0, {MAX_RANK}), got {max(ranks.values())} in {name}; download the "
             "file again"

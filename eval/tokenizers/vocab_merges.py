@@ -1,12 +1,11 @@
 """Tokenizers of two files, ``vocab.json`` and ``merges.txt``, as a specification."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from eval.tokenizers.byte_level import BYTE_OF, PATTERNS, byte_level_spec
-from eval.tokenizers.files import read_json_object, read_tokenizer_file
+from eval.tokenizers.files import model_type, parse_json, read_json_object
 
 # The other file, by the end of the name of one: gpt2_vocab.json lies beside gpt2_merges.txt.
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}
@@ -31,12 +30,7 @@ def pair_of(path: Path) -> tuple[Path, Path] | None:
 
 def read_vocab(content: bytes, path: Path) -> dict[str, int]:
     """Id of each token of a ``vocab.json``; ValueError for other content."""
-    try:
-        vocab = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"vocab.json must be JSON, got {path} ({error}); download it again"
-        ) from error
+    vocab = parse_json(content, "vocab.json", path)
     is_table = isinstance(vocab, dict) and all(type(i) is int and i >= 0 for i in vocab.values())
     if not is_table or not vocab or len(set(vocab.values())) != len(vocab):
         raise ValueError(
@@ -51,7 +45,9 @@ def read_merges(content: bytes, vocab: Mapping[str, int], path: Path) -> list[tu
     try:
         lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"merges must be UTF-8, got {path} ({error}); download it") from error
+        raise ValueError(
+            f"merges must be UTF-8, got {path} ({error}); download it again"
+        ) from error
     merges = []
     for number, line in enumerate(lines, start=1):
         line = line.removesuffix("\r")
@@ -108,9 +104,8 @@ def spec_of_pair(
 
 def pattern_of_pair(vocab: Mapping[str, int], folder: Path) -> str | None:
     """Name of the pattern, by the model's type, the tokenizer's class, or GPT-2's vocabulary."""
-    model = read_json_object(folder / "config.json").get("model_type")
-    if model is not None:
-        return MODEL_TYPES.get(str(model))
+    if (model := model_type(folder)) is not None:
+        return MODEL_TYPES.get(model)
     named = read_json_object(folder / "tokenizer_config.json").get("tokenizer_class")
     if named is not None:
         return CLASSES.get(str(named).removesuffix("Fast"))
@@ -125,15 +120,3 @@ def added_tokens(folder: Path) -> dict[str, int]:
         if str(i).isdigit() and isinstance(token, dict) and isinstance(token.get("content"), str):
             added[token["content"]] = int(i)
     return {token: i for token, i in added.items() if type(i) is int and i >= 0}
-
-
-def read_pair(path: Path) -> tuple[Path, bytes, Path, bytes]:
-    """(vocabulary, its content, merges, their content); ValueError if one of the two is missing."""
-    pair = pair_of(path)
-    if pair is None:
-        raise ValueError(
-            f"a vocabulary needs its merges, got {path}, whose name does not say which; call the "
-            "files vocab.json and merges.txt"
-        )
-    vocab, merges = pair
-    return vocab, read_tokenizer_file(vocab), merges, read_tokenizer_file(merges)

@@ -203,13 +203,13 @@ UNKNOWN = (
          "vocab.json must be an object of tokens with an id >= 0 each, got {p}; download it again"),
         ({"vocab.json": b'{"a', "merges.txt": b""}, "vocab.json", {},
          "vocab.json must be JSON, got {p} (Unterminated string starting at: line 1 column 2 "
-         "(char 1)); download it again"),
+         "(char 1)); check that it is complete"),
         ({"vocab.json": b'{"a": 0}', "merges.txt": b"a b\n"}, "vocab.json", {},
          "a merge must be two tokens whose union is a token, got 'a b' in {d}/merges.txt:1; take "
          "the vocab.json and merges.txt of one tokenizer"),
         ({"vocab.json": b'{"a": 0}', "merges.txt": b"\xff"}, "vocab.json", {},
          "merges must be UTF-8, got {d}/merges.txt ('utf-8' codec can't decode byte 0xff in "
-         "position 0: invalid start byte); download it"),
+         "position 0: invalid start byte); download it again"),
         ({"vocab.json": b'{"a": 0}', "merges.txt": b""}, "vocab.json", {"pre_tokenizer": "gpt2"},
          "vocab.json must hold the letters of all 256 bytes, got all but 255 in {p}; take a "
          "tokenizer with byte-level BPE, as GPT-2 has"),
