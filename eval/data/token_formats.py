@@ -40,7 +40,12 @@ def parse_dtype(name: str) -> np.dtype[Any]:
 
 
 def find_header(path: Path) -> tuple[list[int], str | None]:
-    """(first two words of a file, dtype of its ids if they are those of a shard, else None)."""
+    """(first two words of a file, dtype of its ids if they are those of a shard, else None).
+
+    ValueError if there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"shard must be a file, got {path}; check the path")
     words = np.fromfile(path, dtype="<i4", count=2).tolist()
     version, dtype = SHARDS.get(words[0] if words else 0, (None, None))
     return words, dtype if words[1:] == [version] else None
@@ -63,8 +68,6 @@ def read_shard(path: str | Path, token_dtype: str | None = None) -> NDArray[np.i
         fit.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"shard must be a file, got {path}; check the path")
     words, dtype = find_header(path)
     if token_dtype is not None:
         named = parse_dtype(token_dtype)

@@ -144,6 +144,10 @@ CASES = {
         "token bytes must not be a pickle, which can run code, got {p}/token_bytes.pt; convert it "
         "where you trust it: numpy.save('FILE.npy', torch.load(path, weights_only=True).numpy())",
     ),
+    "missing bytes of tokens": (
+        lambda p: open_data([write_shard(p / "a.bin", [1])], token_bytes=str(p / "none.bin")),
+        "shard must be a file, got {p}/none.bin; check the path",
+    ),
     "a document's end beyond V": (
         lambda p: open_data([write_shard(p / "a.bin", [1])], document_end=9, vocab_size=9),
         "document_end must be a token in [0, 9), got 9; leave it out if no token ends a document",
