@@ -66,7 +66,7 @@ def expand(path: str) -> list[str]:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder; a text that can be no path is none."""
+    """Whether there is a file or folder of this path; False for a text that cannot be a path."""
     return os.path.exists(path)  # noqa: PTH110  Path.exists fails on a text of 5,000 letters
 
 

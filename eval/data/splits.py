@@ -102,7 +102,7 @@ class SlicedData:
     data : Data
         One document a row.
     rows : Rows
-        The first and the last row.
+        Which rows; their split is not looked at.
     """
 
     def __init__(self, data: Data, rows: Rows) -> None:

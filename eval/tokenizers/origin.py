@@ -23,13 +23,13 @@ class OriginCheck:
     """Checks tokens of unknown origin: their text must be encoded to the same tokens again.
 
     The tokenizer that made the tokens gives all of them back, but for a few where a text was cut.
-    For any other tokenizer they are a text of misplaced pieces, which it divides differently, or no
-    text at all. The first tokens of each document are looked at, until there are enough.
+    Any other tokenizer decodes them to a garbled text, which it encodes to different tokens, or to
+    no text at all. The first tokens of each document are looked at, until there are enough.
 
     Parameters
     ----------
     tokenizer : Tokenizer
-        Raw bytes are never wrong; without a tokenizer there is nothing to check.
+        Nothing is checked for bytes, whose ids are always right, or without a tokenizer.
     is_on : bool
         False: nothing is checked.
     """
@@ -60,7 +60,7 @@ class OriginCheck:
         if self._n_tokens - self._n_same > N_LOST + SHARE_LOST * self._n_tokens:
             raise ValueError(
                 f"tokens must be those of the tokenizer {tokenizer.name}, but it encodes the text "
-                f"of the first {self._n_tokens} to {self._n_same} of them alone; {name} would "
+                f"of the first {self._n_tokens} to only {self._n_same} of them; {name} would "
                 f"begin {tokenizer.decode_bytes(tokens)[:40]!r}; name the tokenizer that made them "
                 "with --tokenizer, or give the bytes of each token with --token-bytes"
             )
