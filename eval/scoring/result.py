@@ -245,11 +245,7 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         "bytes": figures["bytes"],
         "tokens": figures["tokens"],
         "skipped": conditions["rows_skipped"] or None,
-        **{
-            name: conditions[name]
-            for name in ("model", "tokenizer", "windows", "context", "stride")
-        },
-        **{name: conditions[name] for name in ("limit", "order", "mixer")},
+        **{name: conditions[name] for name in SIGNED},
         "memory": conditions["memory_limit"],
         "probabilities": "allowed" if conditions["allow_probabilities"] else None,
         "token-check": None if conditions["token_check"] else "off",
