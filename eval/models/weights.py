@@ -74,10 +74,10 @@ class LoadFaults:
             mend = "save the whole model with save_pretrained"
         else:
             mend = "correct config.json, such as the number of layers"
-        fate = "random" if self.missing or self.mismatched else "left out"
+        fate = "take random numbers instead" if self.missing or self.mismatched else "ignore them"
         return (
             f"the weights must be those that config.json describes, got {' and '.join(parts)} in "
-            f"{spec}; {mend}, for they would be {fate}"
+            f"{spec}; transformers would {fate}: {mend}"
         )
 
 

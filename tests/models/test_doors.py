@@ -39,8 +39,8 @@ def test_every_command_refuses_a_headless_folder(headless, capsys, command, mode
     assert captured.out == ""
     assert captured.err == (
         "ngrammix: error: the weights must be those that config.json describes, got 1 missing "
-        f"(lm_head.weight) in {where}; save the whole model with save_pretrained, for they would "
-        "be random\n"
+        f"(lm_head.weight) in {where}; transformers would take random numbers instead: save the "
+        "whole model with save_pretrained\n"
     )
 
 

@@ -132,31 +132,32 @@ LAYER = (
     "model.layers.{0}.input_layernorm.weight, model.layers.{0}.mlp.down_proj.weight, "
     "model.layers.{0}.mlp.gate_proj.weight and 6 more"
 )
+RANDOM = "transformers would take random numbers instead"
 
 
 @pytest.mark.parametrize(
     ("spoil", "faults", "mend"),
     [
         (drop("lm_head"), "1 missing (lm_head.weight)",
-         "save the whole model with save_pretrained, for they would be random"),
+         f"{RANDOM}: save the whole model with save_pretrained"),
         (drop("layers.1."), f"9 missing ({LAYER.format(1)})",
-         "save the whole model with save_pretrained, for they would be random"),
+         f"{RANDOM}: save the whole model with save_pretrained"),
         (drop("layers.0.self_attn.q_proj"), "1 missing (model.layers.0.self_attn.q_proj.weight)",
-         "save the whole model with save_pretrained, for they would be random"),
+         f"{RANDOM}: save the whole model with save_pretrained"),
         (config(num_hidden_layers=3), f"9 missing ({LAYER.format(2)})",
-         "save the whole model with save_pretrained, for they would be random"),
+         f"{RANDOM}: save the whole model with save_pretrained"),
         (config(num_hidden_layers=1), f"9 without a place ({LAYER.format(1)})",
-         "correct config.json, such as the number of layers, for they would be left out"),
+         "transformers would ignore them: correct config.json, such as the number of layers"),
         (config(vocab_size=256),
          "2 of another shape (lm_head.weight{s}, model.embed_tokens.weight{s})",
-         "correct the sizes in config.json, for they would be random"),
+         f"{RANDOM}: correct the sizes in config.json"),
         (rename("lm_head", "output"), "1 missing (lm_head.weight) and 1 without a place "
          "(output.weight)",
-         "correct model_type in config.json, or the names in the files, for they would be random"),
+         f"{RANDOM}: correct model_type in config.json, or the names in the files"),
         # The names of a wrapper, and a weight less: the names are read, the weight is missed.
         (chain(drop("lm_head"), rename("model.", "_orig_mod.model.")),
          "1 missing (lm_head.weight)",
-         "save the whole model with save_pretrained, for they would be random"),
+         f"{RANDOM}: save the whole model with save_pretrained"),
     ],
 )  # fmt: skip
 def test_weights_that_differ_from_the_config_are_refused(folder, spoil, faults, mend):

@@ -271,7 +271,8 @@ def test_weights_that_are_missing_are_refused(plugin, tmp_path, cache):
         plugin.MixedLM(str(tmp_path), cache=cache, **SETTINGS)
     assert str(error.value) == (
         "the weights must be those that config.json describes, got 1 missing (lm_head.weight) in "
-        f"{tmp_path}; save the whole model with save_pretrained, for they would be random"
+        f"{tmp_path}; transformers would take random numbers instead: save the whole model with "
+        "save_pretrained"
     )
 
 
