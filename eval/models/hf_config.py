@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from eval.models.library_calls import library_call
-from eval.models.wrap import check_context
 
 LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 
@@ -66,7 +65,7 @@ def find_limit(config: Any) -> int | None:
 
 
 def choose_context(context: int | None, network: Any, spec: str) -> int:
-    """`context`, by default the most tokens that the network allows.
+    """`context`, an integer >= 1; by default the most tokens that the network allows.
 
     More are allowed, with a warning, unless the network has a table with a row for each position:
     rotary positions, ALiBi and recurrence have none.
@@ -74,7 +73,7 @@ def choose_context(context: int | None, network: Any, spec: str) -> int:
     Raises
     ------
     ValueError
-        If there is neither a context nor a limit, or the context is below 1 or beyond the table.
+        If there is neither a context nor a limit, or the context is beyond the table.
     """
     config = network.config.get_text_config()
     limit, table = find_limit(config), None
@@ -82,7 +81,6 @@ def choose_context(context: int | None, network: Any, spec: str) -> int:
         limit, table = count_positions(network, limit)
     if context is None:
         return check_limit(limit, spec)
-    context = check_context(context, spec)
     if limit is None or context <= limit:
         return context
     if table is not None:

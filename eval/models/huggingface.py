@@ -57,7 +57,7 @@ def load_hf(
     """
     folder = Path(spec) if Path(spec).is_dir() else find_in_hub(spec, download)
     settings = check_config(folder)
-    find_weights(folder)
+    files = find_weights(folder)
     try:
         from transformers import AutoModelForCausalLM
     except ImportError as error:
@@ -70,10 +70,11 @@ def load_hf(
     if context is None:
         check_limit(find_limit(config), spec)  # before the weights are read
     else:
-        check_context(context, spec)
+        context = check_context(context, spec)
     network = load_weights(
         str(folder),
         AutoModelForCausalLM,
+        files,
         config=config,
         dtype=kind,
         use_safetensors=True,

@@ -89,7 +89,7 @@ def describe_shapes(entry: Any) -> str:
     return f"{name} {tuple(in_file)} for {tuple(by_config)}"
 
 
-def load_weights(spec: str, model_class: Any, **options: Any) -> Any:
+def load_weights(spec: str, model_class: Any, files: WeightFiles | None, **options: Any) -> Any:
     """The network of `from_pretrained`, whose weights all come from the files.
 
     Names that a wrapper such as torch.compile has lengthened are shortened, with a warning, if
@@ -101,6 +101,8 @@ def load_weights(spec: str, model_class: Any, **options: Any) -> Any:
         A folder, or a name on the Hub.
     model_class : type
         Has `from_pretrained`, such as ``AutoModelForCausalLM``.
+    files : WeightFiles or None
+        The files that `from_pretrained` reads; None if they are no safetensors of a folder.
     **options
         Of `from_pretrained`.
 
@@ -114,8 +116,6 @@ def load_weights(spec: str, model_class: Any, **options: Any) -> Any:
     with library_call(spec):
         network, info = model_class.from_pretrained(spec, **options)
     faults = LoadFaults.of(info, network.config)
-    folder = Path(spec, options.get("subfolder") or "")
-    files = find_weights(folder) if has_safetensors(folder) else None
     if files is not None and faults:
         network, faults, files = rename_and_load(spec, network, faults, files, options)
     if faults:
@@ -134,7 +134,9 @@ class WholeModel:
 
     def from_pretrained(self, spec: str, **options: Any) -> Any:
         """See `load_weights`."""
-        return load_weights(spec, self.model_class, **options)
+        folder = Path(spec, options.get("subfolder") or "")
+        files = find_weights(folder) if has_safetensors(folder) else None
+        return load_weights(spec, self.model_class, files, **options)
 
 
 def rename_and_load(
