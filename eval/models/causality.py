@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eval.models.base import Model
+from eval.models.logits_memory import bytes_a_row, logits_memory
 from eval.models.network_name import is_module
 from eval.models.probe import Leak, Logits, Probe
 from eval.models.wrap import check_context, wrap
@@ -65,6 +66,7 @@ def find_leak(
     longest: int,
     batch: int = 8,
     positions: int = POSITIONS_LONG,
+    max_rows: int | None = None,
 ) -> Leak | None:
     """What the logits of a model depend on beside the tokens before; None if nothing was found.
 
@@ -93,6 +95,9 @@ def find_leak(
     positions : int
         Most rows times tokens of a forward pass, up to 2112 in short windows and 4096 in long ones.
         A pass over long windows has at least two rows.
+    max_rows : int, optional
+        Most positions whose logits fit in memory at once. It bounds `positions`, and windows have
+        at most half as many tokens. Default: no limit.
 
     Raises
     ------
@@ -102,9 +107,13 @@ def find_leak(
     """
     if vocab_size < 2:
         return None  # no token can be changed
+    longest = min(longest, LONGEST)
+    if max_rows is not None:
+        longest = max(1, min(longest, max_rows // 2))  # two rows at a time
+        positions = min(positions, max_rows)
     for seed in range(TRIALS):
         probe = Probe(logits, np.roll(text, -seed * (len(text) // TRIALS)), vocab_size, seed)
-        found = look(probe, min(longest, LONGEST), batch, positions)
+        found = look(probe, longest, batch, positions)
         # What may be rounding noise must show twice; a model without a leak is probed once.
         if seed == 0 and found is None:
             return None
@@ -165,7 +174,8 @@ def check_causality(
     tokens : (N,) int, optional
         Tokens such as the model will read. Default: random ids.
     context : int, optional
-        Longest window. Default: that of the model; needed for a callable.
+        Longest window; shorter if the logits of two do not fit in memory, see `logits_memory`.
+        Default: that of the model; needed for a callable.
     vocab_size : int, optional
         Number of ids. Default: V.
     batch : int
@@ -200,7 +210,8 @@ def check_causality(
                     "tokens must hold at least one id, got none; leave them out for random ones"
                 )
             check_ids(text, v, "tokens")
-        check_model(known, text, vocab_size=v, longest=longest, batch=batch)
+        max_rows = logits_memory(None, known) // bytes_a_row(known)
+        check_model(known, text, vocab_size=v, longest=longest, batch=batch, max_rows=max_rows)
 
 
 def as_model(model: Any, context: int | None) -> Model:
@@ -210,7 +221,7 @@ def as_model(model: Any, context: int | None) -> Model:
     return wrap(model, context=context, tokenizer=None)  # type: ignore[arg-type]
 
 
-def check_model(model: Model, text: Tokens, **options: int) -> None:
+def check_model(model: Model, text: Tokens, **options: Any) -> None:
     """`find_leak` on the logits of a model; ValueError if it finds one."""
     found = find_leak(model.logits, text, **options)
     if found is not None:

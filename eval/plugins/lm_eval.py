@@ -172,14 +172,13 @@ class MixedLM(HFLM):  # type: ignore[misc]
     def _check_causality(self, texts: Sequence[str], vocab_size: int) -> None:
         """Raise ValueError if the logits of tokens such as those of the texts see later ones."""
         parts = [[self.prefix_token_id, *self.tok_encode(text)] for text in texts]
-        n_rows = max(2, logits_memory(None, self) // (4 * vocab_size))  # of logits as float32
         found = find_leak(
             lambda tokens: self._logits(tokens.tolist()),
             np.concatenate(parts),
             vocab_size=min(vocab_size, len(self.tokenizer)),
-            longest=min(self.max_length, sum(map(len, parts)), n_rows // 2),
+            longest=min(self.max_length, sum(map(len, parts))),
             batch=1 if self.batch_size == 1 else SAMPLE,
-            positions=n_rows,
+            max_rows=self._max_rows(vocab_size),
         )
         if found is not None:
             raise ValueError(describe_leak(found, self.config.name_or_path or "the model"))
@@ -187,8 +186,7 @@ class MixedLM(HFLM):  # type: ignore[misc]
     def _mix(self, texts: Sequence[str], mixer: Mixer, bar: tqdm) -> list[float]:
         """Log-probability of each text in nats; the texts are one stream of the mixer."""
         size = self._detect_batch_size() if self.batch_size == "auto" else self.batch_size
-        window = 4 * mixer.vocab_size * self.max_length  # bytes of its logits as float32
-        size = min(size, max(1, logits_memory(None, self) // window))
+        size = min(size, max(1, self._max_rows(mixer.vocab_size) // self.max_length))
         totals = np.zeros(len(texts))
         windows = self._windows(texts)
         current = -1
@@ -203,6 +201,10 @@ class MixedLM(HFLM):  # type: ignore[misc]
                 totals[document] -= mixer.score(scored, targets).sum()
         bar.update(len(texts) - 1 - current)
         return [float(total) for total in totals]
+
+    def _max_rows(self, vocab_size: int) -> int:
+        """Most positions of a forward pass whose logits fit in memory, as float32."""
+        return logits_memory(None, self) // (4 * vocab_size)
 
     def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
         """The windows of the harness for all texts, in stream order."""

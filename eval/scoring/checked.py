@@ -38,9 +38,6 @@ def checked(
         if len(first) == FIRST:  # longer windows may come
             longest = min(shape.context, config.limit or shape.context)
         positions = max(LEAST, *(batch.inputs.size for batch in first))  # memory that the run needs
-        if shape.max_rows is not None:
-            longest = max(1, min(longest, shape.max_rows // 2))
-            positions = min(positions, shape.max_rows)
         with logits_must_fit(model, first[0].inputs, first[0].inputs.shape[1]):
             check_model(
                 model,
@@ -49,6 +46,7 @@ def checked(
                 longest=longest,
                 batch=shape.batch_size,
                 positions=positions,
+                max_rows=shape.max_rows,
             )
     return chain(first, batches)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.models import causality
 from eval.models.causality import check_causality, find_leak, short_length
 from eval.models.futures import all_edges, few_edges, with_futures
 from eval.models.movement import is_beyond, movement, recorded, spread
@@ -268,6 +269,20 @@ def test_the_cost_is_a_few_passes_over_a_few_thousand_tokens():
     sizes.clear()
     assert probe(network, length=20, positions=100) is None
     assert sum(sizes) < 500
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 2, 100, 1000])
+def test_the_logits_of_each_pass_fit_in_memory(monkeypatch, n_rows):
+    sizes = []
+
+    def network(x):
+        sizes.append(x.numel())
+        return honest(x)
+
+    assert probe(network, length=1024, max_rows=n_rows) is None
+    monkeypatch.setattr(causality, "logits_memory", lambda option, model: 4 * V * n_rows)
+    check_causality(network, context=1024)
+    assert max(sizes) <= max(2, n_rows)  # a token, and one that differs from it
 
 
 def test_one_token_cannot_be_changed():
