@@ -9,10 +9,9 @@ from eval.distributed.rank_info import choose_gpu, find_rank
 from eval.distributed.ranks import Ranks, join_ranks
 from eval.plugins.loggers import make_callback
 from eval.scoring.checkpoint import has_checkpoint
-from eval.scoring.forward import Forward, LocalForward
 from eval.scoring.result import Result
 from eval.scoring.run import prepare_folder
-from eval.scoring.score import score_with
+from eval.scoring.score import score
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -40,22 +39,19 @@ def score_config(config: RunConfig, *, as_json: bool, ranks: Ranks | None = None
     out = None if config.out is None else Path(config.out)
     check_data(config)
     checkpoint = None if config.checkpoint is None else Path(config.checkpoint)
-    # A run that goes on with a checkpoint finds its own results there; `score_with` compares them.
+    # A run that goes on with a checkpoint finds its own results there; `score` compares them.
     overwrite = config.overwrite or has_checkpoint(checkpoint)
     prepare_folder(out, write_tokens=config.tokens, overwrite=overwrite)
     callbacks = [make_callback(name) for name in config.log]
     model = load_model_of(config)
     tokenizer = tokenizer_of(config, model)
     data = load_data(config, tokenizer)
-    forward: Forward | None = None
-    if model is not None:
-        forward = ranks.lead(model) if ranks is not None else LocalForward(model)
-    result = score_with(
-        forward,
+    result = score(
         model,
         data,
         config,
         tokenizer=tokenizer,
+        forward=None if model is None or ranks is None else ranks.lead(model),
         out=out,
         write_tokens=config.tokens,
         overwrite=config.overwrite,

@@ -50,6 +50,7 @@ def score(
     config: ScoreConfig | None = None,
     *,
     tokenizer: Any = None,
+    forward: Forward | None = None,
     out: Path | None = None,
     write_tokens: bool = False,
     overwrite: bool = False,
@@ -72,6 +73,8 @@ def score(
         How to score.
     tokenizer : Tokenizer, path or object, optional
         See `load_tokenizer`. Default: the model's own; without a model, bytes.
+    forward : Forward, optional
+        Runs the model, such as on several ranks. Default: in this process.
     out : Path, optional
         Folder for ``documents.csv``; created if it is missing.
     write_tokens : bool
@@ -97,40 +100,9 @@ def score(
         not account for every byte, a logit is NaN or +inf, or `out` or the checkpoint belongs to
         another run.
     """
-    return score_with(
-        None if model is None else LocalForward(model),
-        model,
-        data,
-        ScoreConfig() if config is None else config,
-        tokenizer=tokenizer,
-        out=out,
-        write_tokens=write_tokens,
-        overwrite=overwrite,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        n_threads=n_threads,
-        callbacks=callbacks,
-        progress=progress,
-    )
-
-
-def score_with(
-    forward: Forward | None,
-    model: Model | None,
-    data: Any,
-    config: ScoreConfig,
-    *,
-    tokenizer: Any = None,
-    out: Path | None = None,
-    write_tokens: bool = False,
-    overwrite: bool = False,
-    checkpoint: Path | None = None,
-    checkpoint_every: int = CHECKPOINT_EVERY,
-    n_threads: int = 1,
-    callbacks: Sequence[Callback] = (),
-    progress: bool = False,
-) -> Result:
-    """`score` with the forward passes run by `forward`, such as on several ranks."""
+    config = ScoreConfig() if config is None else config
+    if forward is None and model is not None:
+        forward = LocalForward(model)
     tokenizer = choose_tokenizer(model, tokenizer, config.bos)
     data = as_data(data, tokenizer)
     shape = make_window_shape(config, model, tokenizer)
@@ -154,8 +126,6 @@ def score_with(
         if saved is not None:
             replay(run, batches, saved[0]["position"])
             run.load_state_dict(*saved)
-        elif store is not None:  # the same command goes on, however early it is interrupted
-            store.save(run.state_dict(), run.expert_state())
         shown = Progress(bar, callbacks, first=run.position, limit=config.limit)
         started = perf_counter() - run.seconds["total"] - seconds_check
         n_parallel = 1 if forward is None else forward.n_parallel
@@ -165,6 +135,8 @@ def score_with(
             if store is not None:
                 store.save(run.state_dict(), run.expert_state())
 
+        if saved is None:
+            save()  # the same command goes on, however early it is interrupted
         with kept(run, save, checkpoint):
             for part in split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every):
                 groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
