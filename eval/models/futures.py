@@ -9,9 +9,9 @@ from eval.types import Tokens
 PAD = 0  # the token that fills up the shorter windows of a batch
 
 
-def window(text: Tokens, length: int, start: int = 0) -> Tokens:
-    """(length,) int64: the tokens of text (N,) from `start` on, from its beginning at its end."""
-    return text[(start + np.arange(length)) % len(text)]
+def window(text: Tokens, length: int) -> Tokens:
+    """(length,) int64: the first tokens of text (N,), which is repeated if it is shorter."""
+    return np.resize(text, length)
 
 
 def all_edges(length: int) -> tuple[list[int], list[int]]:
@@ -56,8 +56,8 @@ def with_futures(
     vocab_size : int >= 2
         Number of ids to choose from.
     rng : numpy.random.Generator
-        Draws the ids. Its turns are: any ids, ids of the window, and padding. Padding leaves a
-        token of the base that is the padding as it is.
+        Draws the ids. The edges take turns: any ids, ids of the window, and padding. Where the base
+        itself holds the padding token, padding changes nothing.
     """
     rows = np.tile(base, (1 + len(edges), 1))
     for i, edge in enumerate(edges):

@@ -8,7 +8,7 @@ import numpy as np
 from eval.types import Floats
 from ngrammix.logits import is_tensor
 
-FLIPS = 0.05  # most of the moved positions that one router at a tie can move far
+FLIPS = 0.05  # largest share of the moved positions that routers at a tie can move far
 
 
 def movement(a: Any, b: Any) -> Floats:

@@ -30,9 +30,8 @@ class WordCounter:
 
     def update(self, piece: TokenizedPiece) -> None:
         """Count the words of the next piece; if its text is unknown, so is the number of words."""
-        if piece.raw is None:
+        if piece.raw is None or not self._is_known:
             self._is_known = False
-        if not self._is_known or piece.raw is None:
             return
         starts = (np.cumsum(piece.n_bytes) - piece.n_bytes)[piece.begins].tolist()
         for i, (start, stop) in enumerate(pairwise([0, *starts, len(piece.raw)])):
