@@ -283,7 +283,7 @@ def connect(info: RankInfo, timeout: float) -> Any:
 def open_store(info: RankInfo, limit: timedelta) -> Any:
     """The store at MASTER_ADDR and MASTER_PORT, held by torchrun or else by rank 0.
 
-    Other than the rendezvous of torch, it does not wait for all ranks: so the missing ones can be
+    Unlike the rendezvous of torch, it does not wait for all ranks, so that the missing ones can be
     named.
     """
     import torch.distributed as dist
