@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eval.models.causality import check_causality
     from eval.models.load_model import load_model
     from eval.models.wrap import wrap
+    from eval.scoring.csv_cells import read_cell
     from eval.scoring.result import Result
     from eval.scoring.score import score
     from eval.tokenizers.byte_tokenizer import ByteTokenizer
@@ -32,6 +33,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "open_data",
+    "read_cell",
     "score",
     "wrap",
 ]
@@ -47,6 +49,7 @@ _MODULES = {
     "load_model": "eval.models.load_model",
     "load_tokenizer": "eval.tokenizers.load_tokenizer",
     "open_data": "eval.data.open_data",
+    "read_cell": "eval.scoring.csv_cells",
     "score": "eval.scoring.score",
     "wrap": "eval.models.wrap",
 }

@@ -40,10 +40,10 @@ def end(error: BaseException, argv: Sequence[str]) -> int:
         )
         return REFUSED
     if isinstance(error, ModuleNotFoundError):
-        note(f"error: {one_line(error)}; install it, or check the name")
+        note(f"error: {error}; install it, or check the name")
         return REFUSED
     if isinstance(error, ValueError | OSError | ImportError):
-        note(f"error: {one_line(error)}")
+        note(f"error: {error}")
         return REFUSED
     note(f"error: {describe_unexpected(error)}")
     return UNEXPECTED
@@ -72,19 +72,14 @@ def describe_unexpected(error: BaseException) -> str:
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:
-        return f"{what}\n{text.rstrip()}"
+        return f"{what}; {text.rstrip()}"
     return f"{what}; the traceback is in {Path(name)}"
 
 
 def reason(error: BaseException) -> str:
     """The text of an error in brackets, empty without one, and its notes."""
-    text = "; ".join(filter(None, [one_line(error), *getattr(error, "__notes__", ())]))
+    text = "; ".join(filter(None, [str(error), *getattr(error, "__notes__", ())]))
     return f" ({text})" if text else ""
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an error without line breaks."""
-    return " ".join(str(error).split("\n"))
 
 
 def drop_output() -> None:

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Timer
 
+from eval.terminal import escaped
+
 DELAY = 2.0  # seconds until a step counts as long
 
 
 def note(text: str) -> None:
-    """Write one line to stderr; a stderr that is closed is no error."""
+    """Write one line to stderr, escaped; a stderr that is closed is no error."""
     with suppress(OSError, ValueError, AttributeError):
-        print(f"ngrammix: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"ngrammix: {escaped(text)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager

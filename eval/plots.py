@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import ArrowInvalid, csv
 
+from eval.terminal import escaped
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -86,6 +88,7 @@ def plot_bits_saved(
         draw = draw_saved if kind == "saved" else draw_bpb
         for i, (label, curve) in enumerate(zip(labels, curves, strict=True)):
             n_bytes, model, mixture = curve[-1]
+            label = escaped(label).replace("$", r"\$")  # no formula of matplotlib
             label += f": {model / n_bytes:.3f} → {mixture / n_bytes:.3f} BPB"
             draw(axes, curve, label, COLORS[i % len(COLORS)])
         axes.xaxis.set_major_formatter(units("B"))

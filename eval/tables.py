@@ -8,6 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from eval.terminal import escaped
+
 PACKAGES = ("ngrammix", "numpy", "numba", "torch", "tokenizers")
 
 
@@ -17,6 +19,7 @@ def align(rows: Sequence[tuple[str, ...]], n_left: int = 1) -> list[str]:
     The first `n_left` columns are aligned to the left, the others to the right.
     """
     header, *body = rows
+    body = [tuple(map(escaped, row)) for row in body]
     sides = ["left" if i < n_left else "right" for i in range(len(header))]
     text: str = tabulate(body, header, disable_numparse=True, colalign=sides if body else None)
     return text.splitlines()
@@ -24,7 +27,9 @@ def align(rows: Sequence[tuple[str, ...]], n_left: int = 1) -> list[str]:
 
 def sign(score: str, conditions: Mapping[str, Any]) -> str:
     """The signature of a figure in one line: ``score|key:value|...``, without the None values."""
-    parts = [f"{key}:{value}" for key, value in conditions.items() if value is not None]
+    parts = [
+        f"{key}:{escaped(str(value))}" for key, value in conditions.items() if value is not None
+    ]
     return "|".join([score, *parts])
 
 

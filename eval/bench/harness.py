@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from eval.bench.options import Option
 from eval.tables import make_folder, sign
+from eval.terminal import show
 
 Figures = dict[str, Any]
 
@@ -88,7 +89,7 @@ class Bench:
         if arguments.out:
             (arguments.out / f"{name}.json").write_text(text, encoding="utf-8")
             self.draw(figures, arguments.out)
-        print(text if arguments.json else self.text(name, figures, list(values)))  # noqa: T201
+        show(text if arguments.json else self.text(name, figures, list(values)))
 
     def text(self, name: str, figures: Figures, conditions: Sequence[str]) -> str:
         """The figures of these keys in one line, then the report."""

@@ -10,6 +10,7 @@ from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
 from eval.config import RunConfig, expand_home, expand_paths, make_config
 from eval.tables import make_folder
+from eval.terminal import show
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     result = make_comparison_result(comparison, source)
     if arguments.out:
         (arguments.out / "compare.json").write_text(result.to_json(), encoding="utf-8")
-    print(result.to_json() if arguments.json else result.table())  # noqa: T201
+    show(result.to_json() if arguments.json else result.table())
 
 
 def make_source(arguments: argparse.Namespace, config: RunConfig) -> Source:

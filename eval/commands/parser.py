@@ -4,7 +4,9 @@ import argparse
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
+
+from eval.terminal import escaped
 
 COMMANDS = {  # name of the command and of its module in eval.commands: line of help
     "demo": "score the embedded text with the embedded model",
@@ -18,7 +20,15 @@ COMMANDS = {  # name of the command and of its module in eval.commands: line of 
 }
 
 
-class CommandParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are escaped: they may quote any word."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command as argparse does."""
+        super().error(escaped(message))
+
+
+class CommandParser(Parser):
     """Parser of one command; the options are imported when it parses.
 
     So ``ngrammix --help`` imports no options, and no ``--help`` imports what a command runs.
@@ -55,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]]:
     """The parser of ``ngrammix``, and that of each command, without its options."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="ngrammix",
         description="Bits per byte of text: a language model with a score-first n-gram cache.",
     )

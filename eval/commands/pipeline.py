@@ -15,6 +15,7 @@ from eval.models.base import Model
 from eval.scoring.result import Result
 from eval.scoring.score import score
 from eval.tables import align, make_folder
+from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
 from quant import QuantizedModel, quantize_model
 from quant.models.recipe import find_recipe
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     text = json.dumps(result, indent=2) + "\n"
     if arguments.out:
         (arguments.out / "pipeline.json").write_text(text, encoding="utf-8")
-    print(text if arguments.json else table(rows, before), end="")  # noqa: T201
+    show(text if arguments.json else table(rows, before))
 
 
 @contextmanager

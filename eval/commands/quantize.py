@@ -26,6 +26,7 @@ from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
 from eval.tables import make_folder, versions
+from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
 from quant import Calibration, calibrate, quantize_model, self_generate
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     (out / "quantize.json").write_text(text, encoding="utf-8")
     if not arguments.json:
         text = f"{quantized.table()}\n\n{out / QUANTIZED}: {size:,} bytes\n"
-    print(text, end="")  # noqa: T201
+    show(text)
 
 
 def load_model_and_tokenizer(config: QuantizeConfig) -> tuple[Model, Tokenizer]:

@@ -12,6 +12,7 @@ from eval.scoring.checkpoint import has_checkpoint
 from eval.scoring.result import Result
 from eval.scoring.run import prepare_folder
 from eval.scoring.score import score
+from eval.terminal import show
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -68,4 +69,4 @@ def report(result: Result, out: Path | None, *, as_json: bool) -> None:
     """Write the result under --out and print it."""
     if out is not None:
         (out / "result.json").write_text(result.to_json(), encoding="utf-8")
-    print(result.to_json() if as_json else result.table())  # noqa: T201
+    show(result.to_json() if as_json else result.table())

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from eval.scoring.csv_cells import name_bytes, to_cell
 from eval.scoring.metrics import SUFFIXES, Scored
 from eval.scoring.units import STEP, UnitSums, to_steps
 from eval.types import Floats, Integers
@@ -25,7 +26,7 @@ class CsvWriter:
     r"""Writes one CSV row for each document and, if asked, for each token, in constant memory.
 
     Columns of ``tokens.csv``: position in the stream; document, counted from 0; byte, the offset of
-    the token in its document; bytes; token; text, decoded as UTF-8 with invalid bytes as ``\xff``;
+    the token in its document; bytes; token; text, as `csv_cells.to_cell` writes its bytes;
     matched_order; bits_model, bits_cache, bits. Columns of ``documents.csv``: document, name,
     tokens, bytes, the same bits, bpb_model, bpb. Columns that do not apply to a run are left out.
 
@@ -222,12 +223,13 @@ class CsvWriter:
             bits = [cost / NATS_PER_BIT for cost in nats]
             scored = [bits[0], bits[-1]] if "nats_model" in self._kinds else [bits[-1]]
             bpb = [f"{cost / n_bytes:.6f}" if n_bytes else "" for cost in scored]
-            row = [first + offset, names[offset], int(n_tokens), int(n_bytes)]
+            name = to_cell(name_bytes(names[offset]))
+            row = [first + offset, name, int(n_tokens), int(n_bytes)]
             rows.append([*row, *(f"{cost:.6f}" for cost in bits), *bpb])
         self._write("documents", csv_rows(rows))
 
     def _write(self, name: str, text: str) -> None:
-        content = text.encode("utf-8", "backslashreplace")
+        content = text.encode("utf-8")
         self._hashes[name].update(content)
         self._files[name].write(content)
 
@@ -284,6 +286,5 @@ def token_texts(raw: bytes, begin: Integers, n_bytes: Integers) -> list[str]:
 
 @lru_cache(1 << 16)
 def cell(raw: bytes) -> str:
-    r"""CSV cell of the bytes of one token; invalid UTF-8 is written as ``\xff``."""
-    text = raw.decode("utf-8", "backslashreplace")
-    return csv_rows([["", text]])[1:-2]  # a single empty cell would be quoted
+    """CSV cell of the bytes of one token, quoted if need be."""
+    return csv_rows([["", to_cell(raw)]])[1:-2]  # a single empty cell would be quoted

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval.scoring.csv_cells import to_cell
 from eval.scoring.csv_writer import CsvWriter
 from eval.scoring.metrics import Scored
 
@@ -72,7 +73,7 @@ def test_csv_reads_back_every_token(tmp_path):
     assert [list(row.values()) for row in rows] == [
         [
             str(i), str(0 if i < 30 else 1 if i < 31 else 2), str(offset[i]), str(len(decoded[i])),
-            str(scored.tokens[i]), decoded[i].decode("utf-8", "backslashreplace"),
+            str(scored.tokens[i]), to_cell(decoded[i]),
             str(scored.matched_order[i]), f"{scored.nats_model[i] / log(2):.6f}",
             f"{scored.nats_cache[i] / log(2):.6f}", f"{scored.nats[i] / log(2):.6f}",
         ]
@@ -118,7 +119,7 @@ def test_the_first_lines_of_the_files(tmp_path):
     assert contents(tmp_path) == [
         b"position,document,byte,bytes,token,text,matched_order,bits_cache,bits\r\n"
         b'0,0,0,2,5,",\\xff",0,1.000000,1.000000\r\n'
-        b'1,0,2,1,6,"\n",1,0.000000,0.000000\r\n',
+        b'1,0,2,1,6,"\'\n",1,0.000000,0.000000\r\n',
         b"document,name,tokens,bytes,bits_cache,bits,bpb\r\n0,x,2,3,1.000000,1.000000,0.333333\r\n",
     ]
 
@@ -192,7 +193,7 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
         state = json.loads(json.dumps(csv_writer.state_dict()))
     with CsvWriter(tmp_path, **ALL, state=state) as csv_writer:
         csv_writer.finish()
-    assert read(tmp_path / "documents.csv")[0]["name"] == "caf\\udce9.txt"
+    assert read(tmp_path / "documents.csv")[0]["name"] == "caf\\xe9.txt"
 
 
 @pytest.mark.parametrize("name", FILES)
