@@ -8,7 +8,6 @@ of the file before it is used.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ngrammix.atomic import replaced
 from ngrammix.types import StateDict
 
 MAGIC = b"NGRAMMIX"
@@ -47,8 +47,7 @@ class _ArrayHeader(NamedTuple):
 def write(path: Path, values: dict[str, Any], arrays: StateDict) -> None:
     """Write `values` (JSON) and `arrays` (of `DTYPES`) to `path`, whole or not at all.
 
-    The bytes are written to a second file and synced to disk before it is renamed to `path`. So a
-    process that is killed at any moment leaves the old file or the new one.
+    ValueError if no file can be written there; see `replaced`.
     """
     little = {name: np.ascontiguousarray(array, _little(array)) for name, array in arrays.items()}
     headers = {
@@ -57,19 +56,12 @@ def write(path: Path, values: dict[str, Any], arrays: StateDict) -> None:
         for name, array in little.items()
     }
     header = json.dumps({"values": values, "arrays": headers}).encode()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(MAGIC + np.array([VERSION, len(header)], "<u4").tobytes())
-            file.write(blake2b(header, digest_size=DIGEST_BYTES).digest() + header)
-            for array in little.values():
-                file.write(bytes(-file.tell() % PAGE))
-                file.write(array.data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replaced(path, "snapshots") as file:
+        file.write(MAGIC + np.array([VERSION, len(header)], "<u4").tobytes())
+        file.write(blake2b(header, digest_size=DIGEST_BYTES).digest() + header)
+        for array in little.values():
+            file.write(bytes(-file.tell() % PAGE))
+            file.write(array.data)
 
 
 def read(path: Path) -> Contents:

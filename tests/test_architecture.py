@@ -9,11 +9,11 @@ from tools.structure import PACKAGES, ROOT, code_lines, imported, module_name
 
 # From the ground up: a room imports only rooms that stand before it, in its own package or below.
 ROOMS = [
-    "ngrammix.types", "ngrammix.eager", "ngrammix.checks", "ngrammix.kernels", "ngrammix.snapshot",
-    "ngrammix.cache", "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed",
-    "ngrammix.distributions", "ngrammix.model_logprobs", "ngrammix.logits", "ngrammix.losses",
-    "ngrammix.shifts", "ngrammix.token_scores", "ngrammix.experts", "ngrammix.mixer",
-    "ngrammix.prefetching", "ngrammix.peers", "ngrammix.rank_mixer", "ngrammix",
+    "ngrammix.types", "ngrammix.eager", "ngrammix.checks", "ngrammix.kernels", "ngrammix.atomic",
+    "ngrammix.snapshot", "ngrammix.cache", "ngrammix.candidates", "ngrammix.overlaps",
+    "ngrammix.observed", "ngrammix.distributions", "ngrammix.model_logprobs", "ngrammix.logits",
+    "ngrammix.losses", "ngrammix.shifts", "ngrammix.token_scores", "ngrammix.experts",
+    "ngrammix.mixer", "ngrammix.prefetching", "ngrammix.peers", "ngrammix.rank_mixer", "ngrammix",
     "ngrammix.reference",
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",

@@ -6,11 +6,9 @@ is cut into its header and one piece for each dtype, which are compressed by `qu
 zstd and brotli compress all codes together to no more bytes than each tensor alone.
 """
 
-import errno
 import json
 import os
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
@@ -23,6 +21,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from quant.base.config import check_int
+from quant.io.atomic import replaced
 from quant.io.container import compress_pieces, decompress
 from quant.io.records import QuantizedRecord, RawRecord, record_from_json, to_record
 from quant.types import Array
@@ -33,7 +32,6 @@ METADATA = "__metadata__"
 KEY = "ngrammix"
 MAX_HEADER = 1 << 24  # bytes of JSON
 MAX_BYTES = 1 << 31
-REFUSALS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS)  # of the name of a file
 
 
 def save(
@@ -46,7 +44,8 @@ def save(
 ) -> None:
     """Save tensors in one compressed file.
 
-    A file of that name is replaced once the new one is complete.
+    A file of that name is replaced once the new one is complete. A link stays, and what it leads to
+    is replaced.
 
     Parameters
     ----------
@@ -64,8 +63,8 @@ def save(
     Raises
     ------
     ValueError
-        If a tensor is of another kind or could not be loaded again, two names clash, or the codec
-        is unknown or not installed.
+        If a tensor is of another kind or could not be loaded again, two names clash, the codec is
+        unknown or not installed, or the file cannot be written.
     """
     arrays: Arrays = {}
     index = {}
@@ -85,7 +84,12 @@ def save(
                 )
             arrays[stored] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     raw = save_safetensors(arrays, {KEY: json.dumps(index)})
-    write_atomically(Path(path), compress_pieces(cut(raw, arrays), codec, progress=progress))
+    content = compress_pieces(cut(raw, arrays), codec, progress=progress)
+    path = Path(path)
+    # pathlib's raises if the name is too long.
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
+    with replaced(target, "quantized tensors") as file:
+        file.write(content)
 
 
 def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -117,50 +121,6 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, 
         if arrays:
             raise ValueError(f"{', '.join(arrays)} of no tensor")
     return tensors
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either complete or not there.
-
-    The content reaches the disk under another name before it takes the name of the file. So a
-    process that is killed at any moment leaves the old file complete, or the new one. A link stays;
-    the file that it leads to is replaced.
-
-    Raises
-    ------
-    ValueError
-        If the path is a folder or a device, or a file of that name cannot be made.
-    """
-    target = Path(os.path.realpath(path))
-    beside = target.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        check_target(path, target)
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        raise ValueError(
-            f"quantized tensors must become a file, got {path}, which cannot be made: "
-            f"{error.strerror}; name another"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def check_target(path: Path, target: Path) -> None:
-    """Raise ValueError unless a file can take the place of `target`, which `path` leads to."""
-    if not target.parent.is_dir():
-        raise ValueError(
-            f"quantized tensors must go into a folder that exists, got {path}; make "
-            f"{path.parent} first"
-        )
-    if target.exists() and not target.is_file():
-        kind = "a folder" if target.is_dir() else "a device"
-        raise ValueError(f"quantized tensors must become a file, got {path}, {kind}; name a file")
 
 
 def read_content(path: Path, max_bytes: int) -> bytes:

@@ -1,5 +1,6 @@
 """Snapshots: resumed is never interrupted, and no damaged file is ever believed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -184,9 +185,13 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(folder, monkeyp
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(snapshot.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ValueError) as error:
         cache.save(path)
+    assert str(error.value) == (
+        f"snapshots must become a file, got {path}, which cannot be written: No space left on "
+        "device; make room on its disk"
+    )
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
