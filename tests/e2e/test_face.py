@@ -11,7 +11,7 @@ import quant
 
 NAMES = {
     "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "check_causality", "compare",
-    "load_model", "load_tokenizer", "open_data", "score", "wrap",
+    "load_model", "load_tokenizer", "open_data", "read_cell", "score", "wrap",
 }  # fmt: skip
 
 
