@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constra
 # Two processes share two cores: the libraries of each are held to one thread, and none spins.
 TWO    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test lint types laws docs bench clean
+.PHONY: demo test lint types laws docs bench fuzz clean
 
 demo: $(VENV)/.ready
 	$(BIN)/ngrammix demo --out build/demo --overwrite
@@ -33,6 +33,12 @@ docs: $(VENV)/.ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
+# Inputs for one reader, or for all, found by coverage: make fuzz READER=parquet RUNS=1000000
+RUNS ?= 2000
+SEED ?= 1
+fuzz: $(VENV)/.ready-fuzz
+	$(TWO) $(BIN)/python -m tests.fuzz.run $(READER) --runs $(RUNS) --seed $(SEED) --jobs 2
+
 bench: $(VENV)/.ready
 	$(BIN)/ngrammix bench observe --out build/bench
 
@@ -48,6 +54,11 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 
 $(VENV)/.ready-docs: $(VENV)/.ready
 	$(PIP) --editable '.[docs]'
+	touch $@
+
+# Where atheris has no wheel, the seeded mutators alone make the inputs.
+$(VENV)/.ready-fuzz: $(VENV)/.ready-dev
+	$(PIP) --only-binary atheris --editable '.[fuzz]' || echo "atheris cannot be installed here"
 	touch $@
 
 clean:

@@ -1,0 +1,16 @@
+"""All readers by name, and their seeds."""
+
+from pathlib import Path
+
+from tests.fuzz.reader import Reader
+from tests.fuzz.readers import core, data, models, quantized, runs
+
+READERS: dict[str, Reader] = (
+    core.READERS | quantized.READERS | data.READERS | models.READERS | runs.READERS
+)
+SEEDS = Path(__file__).parent / "seeds"
+
+
+def seeds(name: str) -> list[bytes]:
+    """The inputs of a reader that are kept: right ones, and those that once showed a fault."""
+    return [path.read_bytes() for path in sorted((SEEDS / name).iterdir())]
