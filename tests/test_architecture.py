@@ -27,6 +27,7 @@ NEVER = {
     "quant": {"ngrammix", "eval"},
     "eval": {"numba"},
 }
+SHARED = {"ngrammix.atomic"}  # what `quant` has of `ngrammix`: files are written in one way
 MAX_CODE_LINES = 250
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 FACES = [ROOT / package / "__init__.py" for package in PACKAGES]
@@ -44,7 +45,7 @@ def room_of(module):
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_arrows_point_down(path):
     modules = imported(ROOT, path)
-    roots = {module.partition(".")[0] for module in modules}
+    roots = {module.partition(".")[0] for module in modules - SHARED}
     here = module_name(ROOT, path)
     package = here.partition(".")[0]
     assert not roots & NEVER[package]

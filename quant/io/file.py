@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from ngrammix.atomic import replaced
 from quant.base.config import check_int
-from quant.io.atomic import replaced
 from quant.io.container import compress_pieces, decompress
 from quant.io.records import QuantizedRecord, RawRecord, record_from_json, to_record
 from quant.types import Array

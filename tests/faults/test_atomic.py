@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import ngrammix.atomic
-import quant.io.atomic
 from ngrammix import NgramCache
 from ngrammix.atomic import open_part, remove_dead, replaced
 from quant import load, save
@@ -46,11 +45,6 @@ def refusal(path):
     with pytest.raises(ValueError) as error:
         write(path)
     return str(error.value)
-
-
-def test_the_two_packages_write_alike():
-    texts = [Path(module.__file__).read_bytes() for module in (ngrammix.atomic, quant.io.atomic)]
-    assert texts[0] == texts[1]
 
 
 def test_a_file_is_new_or_old_and_nothing_lies_beside_it(tmp_path):
