@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constra
 # Two processes share two cores: the libraries of each are held to one thread, and none spins.
 TWO    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test lint types laws docs bench fuzz clean
+.PHONY: demo test lint types laws docs bench fuzz faults clean
 
 demo: $(VENV)/.ready
 	$(BIN)/ngrammix demo --out build/demo --overwrite
@@ -38,6 +38,10 @@ RUNS ?= 2000
 SEED ?= 1
 fuzz: $(VENV)/.ready-fuzz
 	$(TWO) $(BIN)/python -m tests.fuzz.run $(READER) --runs $(RUNS) --seed $(SEED) --jobs 2
+
+# A fault at every file operation, at every allocation, and a loss of power at every moment.
+faults: $(VENV)/.ready-dev
+	$(TWO) $(BIN)/python -m tests.faults.run
 
 bench: $(VENV)/.ready
 	$(BIN)/ngrammix bench observe --out build/bench

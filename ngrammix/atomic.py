@@ -109,8 +109,13 @@ def open_part(folder: Path) -> tuple[Path, BinaryIO]:
         file = path.open("xb")
         with suppress(OSError):  # no locks here: then nobody removes what dead processes leave
             try_lock(file.fileno())
-        if is_same(path, file.fileno()):
-            return path, file
+        try:
+            if is_same(path, file.fileno()):
+                return path, file
+        except OSError:  # the disk fails: nothing stays
+            path.unlink(missing_ok=True)
+            file.close()
+            raise
         file.close()  # before it was locked, it was taken for a dead process's, and removed
     raise OSError(errno.ESTALE, "new files vanish")
 
