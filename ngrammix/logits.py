@@ -95,6 +95,12 @@ def as_logits_and_targets(logits: Any, targets: ArrayLike, vocab_size: int) -> t
     return logits, ids
 
 
+def scored_rows(logits: Any, positions: Tokens) -> Any:
+    """Rows (N, V) of logits (..., V) at flat `positions` (N,); not copied if these are all."""
+    rows = logits.reshape(-1, logits.shape[-1])
+    return rows if len(positions) == len(rows) else rows[positions]
+
+
 def shape_mend(shape: tuple[int, ...], targets: tuple[int, ...], vocab_size: int) -> str:
     """What to do about logits of this shape for targets (..., T): the usual mistakes have names."""
     *before, n_targets = targets or (1,)

@@ -35,6 +35,7 @@ from ngrammix.checks import (
     check_threads,
 )
 from ngrammix.eager import eager
+from ngrammix.exclusive import Guard, exclusive
 from ngrammix.experts.chain import Experts
 from ngrammix.experts.choices import ALL, check_experts
 from ngrammix.logits import (
@@ -46,28 +47,35 @@ from ngrammix.logits import (
     check_no_probabilities,
     probabilities,
     read_logits,
+    scored_rows,
     to_numpy,
 )
 from ngrammix.losses import check_positions, check_reduction, named_arguments, reduce
 from ngrammix.model_logprobs import ModelLogprobs
-from ngrammix.observed import Observed, check_observed
+from ngrammix.observed import Observed, check_all_scored, check_observed
 from ngrammix.overlaps import OverlapWatch, row_sizes
 from ngrammix.shifts import ShiftWatch
 from ngrammix.token_scores import TokenScores
 from ngrammix.types import Flags, Floats, StateDict, Tokens
 
 BLOCK = 1 << 16  # tokens whose evidence is in memory at once: 12 MB at order 7
+LEARNED = ("score_observed", "state_dict", "regret_bits", "bound_bits")  # may run beside `observe`
 
 
 @eager
+@exclusive(
+    "_cache._guard", "_guard", of={"_cache._guard": ("observe", "boundary"), "_guard": LEARNED},
+    midway=LEARNED[2:], free=("vocab_size", "order", "experts", "cache", "position", "nbytes"),
+)  # fmt: skip
 class Mixer(NotCopyable):
     """Mixture of a language model and an n-gram cache that learns the tokens as it scores them.
 
     Each token is scored under one distribution over the vocabulary (`probs` returns it). It sums to
     1 and depends on the model's logits and the tokens before; the cache learns the token after it
     is scored. The total cost of the stream exceeds the model's by at most `bound_bits`, for any
-    data. The scores do not depend on how the stream is cut into calls. Not thread-safe, except that
-    `observe` can run in one thread and `score_observed` in another.
+    data. The scores do not depend on how the stream is cut into calls. One thread at a time: a call
+    in a second one is a ValueError, and changes nothing. Only `observe` and `boundary` can run in
+    one thread while another is in `score_observed` or reads `regret_bits`.
 
     Parameters
     ----------
@@ -118,15 +126,15 @@ class Mixer(NotCopyable):
         check_overlaps: bool = True,
     ) -> None:
         check_experts(experts)
+        self._guard = Guard()
         self._allow_probabilities = check_flag(allow_probabilities, "allow_probabilities")
         self._cache = NgramCache(
             vocab_size=vocab_size, order=order, memory_limit=memory_limit, n_threads=n_threads
         )
         self._proposer = Proposer(self.vocab_size, self.order, self._cache.memory_limit)
         self._experts = Experts(experts, self.order, self.vocab_size)
-        is_on = check_flag(check_overlaps, "check_overlaps")
         self._shifts = ShiftWatch()
-        self._overlaps = OverlapWatch(self._proposer.matches, is_on=is_on)
+        self._overlaps = OverlapWatch(self._proposer.matches, is_on=check_overlaps)
         self._n_scored = 0  # tokens that were scored or learned: fewer than were observed
 
     @property
@@ -245,8 +253,7 @@ class Mixer(NotCopyable):
         is_scored = ids != ignore_index
         if positions is not None:
             check_positions(positions, is_scored, self.position)
-        is_new = positions is not None
-        nats = self._score_logits(rows, ids, is_scored, is_new=is_new).nats
+        nats = self._score_logits(rows, ids, is_scored, is_new=positions is not None).nats
         return reduce(nats, is_scored, reduction, rows)
 
     def score_nll(
@@ -327,8 +334,9 @@ class Mixer(NotCopyable):
             If another batch is the next one to score, or the lengths differ.
         """
         check_observed(observed, len(logprobs), self._n_scored)
-        log_mixed = self._experts.mix(observed, logprobs)
-        self._n_scored += len(observed)
+        with self._guard.changing():
+            log_mixed = self._experts.mix(observed, logprobs)
+            self._n_scored += len(observed)
         return TokenScores(  # 0.0 - x: a certain token costs 0.0, not -0.0
             0.0 - log_mixed, 0.0 - logprobs.log_p, observed.evidence.matched_order
         )
@@ -347,10 +355,12 @@ class Mixer(NotCopyable):
             If tokens are not 1-D integers in [0, V), or there are none. Nothing is learned then.
         """
         ids = as_tokens(to_numpy(tokens), self.vocab_size)
-        self._check_all_scored()
-        self._cache._learn(ids)
-        self._proposer.learn(ids)
-        self._n_scored = self.position
+        check_all_scored(self._n_scored, self.position)
+        check_capacity(self.position, len(ids))
+        with self._cache._guard.changing():
+            self._cache._learn(ids)
+            self._proposer.learn(ids)
+            self._n_scored = self.position
 
     def boundary(self) -> None:
         """Start a new document: no context or match extends across this point."""
@@ -373,7 +383,7 @@ class Mixer(NotCopyable):
             probabilities.
         """
         logits_row = as_logits_row(logits_row, self.vocab_size)
-        self._check_all_scored()
+        check_all_scored(self._n_scored, self.position)
         p, reader = probabilities(logits_row)
         if not self._allow_probabilities:
             check_no_probabilities(logits_row[None], np.array([self.position]))
@@ -393,12 +403,12 @@ class Mixer(NotCopyable):
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Copy learned weights into the experts; ValueError if they do not fit."""
-        self._check_all_scored()
+        check_all_scored(self._n_scored, self.position)
         self._experts.load_state_dict(state_dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one file, atomically; ValueError if observed tokens are not scored."""
-        self._check_all_scored()
+        check_all_scored(self._n_scored, self.position)
         values, arrays = self._cache._state()
         parts = {"cache": arrays, "hints": self._proposer.state_dict()}
         parts["experts"] = self._experts.state_dict()
@@ -443,8 +453,7 @@ class Mixer(NotCopyable):
         positions = np.flatnonzero(is_scored)
         tokens = targets.reshape(-1)[positions]
         check_ids(tokens, self.vocab_size, "targets", positions)
-        rows = logits.reshape(-1, self.vocab_size)
-        rows = rows if len(positions) == len(rows) else rows[positions]
+        rows = scored_rows(logits, positions)
         allowed = self._allow_probabilities
         reader = read_logits(rows, tokens, positions, allow_probabilities=allowed)
         with_hints = self._experts.needs_hints
@@ -466,7 +475,7 @@ class Mixer(NotCopyable):
 
         is_new: they are known to be scored for the first time.
         """
-        self._check_all_scored()
+        check_all_scored(self._n_scored, self.position)
         check_capacity(self.position, len(tokens))
         scores, begin = TokenScores.zeros(shape), self.position
         for start in range(0, len(tokens), BLOCK):
@@ -481,17 +490,10 @@ class Mixer(NotCopyable):
     def _observe(self, tokens: Tokens, *, with_hints: bool) -> Observed:
         """`observe` for valid ids."""
         position = self.position
-        evidence = self._cache._observe(tokens)
-        if with_hints:
-            return Observed(position, tokens, evidence, self._proposer.observe(tokens, evidence))
-        self._proposer.learn(tokens)
-        return Observed(position, tokens, evidence, None)
-
-    def _check_all_scored(self) -> None:
-        """Raise ValueError if tokens were observed but not scored."""
-        if self._n_scored != self.position:
-            raise ValueError(
-                f"all observed tokens must be scored first, got {self.position - self._n_scored} "
-                f"unscored ones from position {self._n_scored}; pass what observe returned to "
-                "score_observed"
-            )
+        check_capacity(position, len(tokens))
+        with self._cache._guard.changing():
+            evidence = self._cache._observe(tokens)
+            hints = self._proposer.observe(tokens, evidence) if with_hints else None
+            if hints is None:
+                self._proposer.learn(tokens)
+        return Observed(position, tokens, evidence, hints)

@@ -52,6 +52,15 @@ class Observed:
         return 0.0 - log_target_probability(self.evidence, vocab_size)
 
 
+def check_all_scored(n_scored: int, position: int) -> None:
+    """Raise ValueError if tokens were observed but not scored."""
+    if n_scored != position:
+        raise ValueError(
+            f"all observed tokens must be scored first, got {position - n_scored} unscored ones "
+            f"from position {n_scored}; pass what observe returned to score_observed"
+        )
+
+
 def check_observed(observed: Observed, n_rows: int, next_position: int) -> None:
     """Raise ValueError unless `observed` is the next batch to score, with `n_rows` logprobs."""
     if observed.position != next_position:

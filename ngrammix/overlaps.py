@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ngrammix.candidates.match_model import MatchModel
-from ngrammix.checks import warn_caller
+from ngrammix.checks import check_flag, warn_caller
 from ngrammix.kernels.match import LONG_REPEAT, MAX_ENDED
 from ngrammix.types import Flags, Floats, Tokens
 
@@ -173,7 +173,8 @@ class OverlapWatch:
     """
 
     def __init__(self, matches: MatchModel, *, is_on: bool) -> None:
-        self._matches, self._rows, self._is_on = matches, Rows(), is_on
+        self._is_on = check_flag(is_on, "check_overlaps")
+        self._matches, self._rows = matches, Rows()
         self._n_calls = self._next_call = self._n_seen = self._n_ended = 0
         self._n_repeats, self._n_joined = np.zeros((2, len(LENGTHS)), np.int64)
         self._expected = np.zeros(len(LENGTHS))

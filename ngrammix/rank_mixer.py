@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 
 from ngrammix.checks import as_integers, as_tokens
 from ngrammix.eager import eager
+from ngrammix.exclusive import Guard, exclusive
 from ngrammix.kernels.hints import MAX_HINTS
-from ngrammix.logits import as_logits_and_targets, read_logits, to_numpy
+from ngrammix.logits import as_logits_and_targets, read_logits, scored_rows, to_numpy
 from ngrammix.losses import as_positions
 from ngrammix.mixer import BLOCK, Mixer
 from ngrammix.model_logprobs import N_NUMBERS, pack, unpack
@@ -28,6 +29,7 @@ Part = tuple[int, int, int]  # first position, position after the last, rank
 
 
 @eager
+@exclusive("_guard")
 class RankMixer:
     """Costs of a stream under the mixture, where each rank has the logits of some of its tokens.
 
@@ -64,6 +66,7 @@ class RankMixer:
     def __init__(
         self, tokens: ArrayLike, *, documents: ArrayLike = (), group: Any = None, **options: Any
     ) -> None:
+        self._guard = Guard()
         self._options = options | {"check_overlaps": False}  # every position is checked
         self._ahead = Mixer(**self._options)  # never scores: it observes for the hints
         self._tokens = as_tokens(to_numpy(tokens), self._ahead.vocab_size)
@@ -98,8 +101,7 @@ class RankMixer:
             return
         self._check(at, ids[is_scored])
         index = np.flatnonzero(is_scored)
-        rows = rows.reshape(-1, self._ahead.vocab_size)
-        rows = rows if len(index) == len(rows) else rows[index]
+        rows = scored_rows(rows, index)
         allowed = self._options.get("allow_probabilities", False)
         reader = read_logits(rows, self._tokens[at], index, allow_probabilities=allowed)
         cuts = [0, *(np.flatnonzero(np.diff(at) != 1) + 1).tolist(), len(at)]

@@ -48,6 +48,20 @@ def check_tables(tables: Sequence[Table], counts_of_counts: NDArray[np.int64]) -
                 )
 
 
+def load_state(
+    empty: Mapping[str, NDArray[Any]], state: dict[str, NDArray[Any]], tables: Sequence[Table]
+) -> None:
+    """Copy a state that `check_state` accepts into a new cache; its tables are taken out.
+
+    empty: the arrays of the cache; tables: its tables.
+    """
+    for name in ("nodes", "seen", "counts of counts", "sweeps", "forgotten"):
+        empty[name][:] = state[name]
+    for k, table in enumerate(tables[1:], start=1):
+        table.load_rows(state.pop(f"rows {k}"), int(state["bits"][k]))
+    tables[0].rows[:1] = state["rows 0"]
+
+
 def check_state(
     empty: Mapping[str, NDArray[Any]],
     state: Mapping[str, NDArray[Any]],

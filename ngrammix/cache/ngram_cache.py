@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ngrammix import snapshot
 from ngrammix.cache import eviction, pipeline
 from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.integrity import check_state, check_tables
+from ngrammix.cache.integrity import check_state, check_tables, load_state
 from ngrammix.cache.kneser_ney import token_probabilities
 from ngrammix.cache.memory_limit import MemoryLimit
 from ngrammix.cache.pipeline import Chunk, TwoThreadPipeline
@@ -27,18 +27,21 @@ from ngrammix.checks import (
     check_threads,
     check_vocab_size,
 )
+from ngrammix.exclusive import Guard, exclusive
 from ngrammix.kernels import find
 from ngrammix.kernels.count import discount as discount_of
 from ngrammix.types import Floats, Nodes, StateDict, Tokens
 
 
+@exclusive("_guard", midway=("discounts", "stats", "clear"), free=("nbytes", "__len__"))
 class NgramCache(NotCopyable):
     """Exact counts of every n-gram of a stream up to `order`; no hash is ever trusted.
 
     Counts are Kneser-Ney's continuation counts, kept up to date by update exclusion: an n-gram is
     counted only where the next longer one is new. `observe` returns the counts before each token
-    and then counts the token. One call or many calls on the same tokens give the same bits. Use a
-    cache from one thread at a time.
+    and then counts the token. One call or many calls on the same tokens give the same bits. One
+    thread at a time: a call in a second one is a ValueError, and changes nothing. (`position`,
+    `nbytes` and the length can be read in any thread.)
 
     Parameters
     ----------
@@ -87,7 +90,7 @@ class NgramCache(NotCopyable):
         self.order = check_order(order)
         self.memory_limit = None if memory_limit is None else as_bytes(memory_limit)
         self.position = 0
-        n_threads = check_threads(n_threads)
+        self._guard = Guard()
 
         # The n-grams of 0, 1, ..., order tokens; how many of each order are counted once, twice.
         self._tables = [Table(is_longest=k == self.order) for k in range(self.order + 1)]
@@ -110,7 +113,7 @@ class NgramCache(NotCopyable):
                 f"memory_limit must be at least {self._limit.minimum} bytes at order {self.order}, "
                 f"got {self.memory_limit}; raise it, or lower the order"
             )
-        n_chunks = pipeline.MAX_IN_FLIGHT if n_threads > 1 else 1
+        n_chunks = pipeline.MAX_IN_FLIGHT if check_threads(n_threads) > 1 else 1
         self._buffers = [Chunk(self.order, self._limit.chunk_size) for _ in range(n_chunks)]
         self._pipeline = TwoThreadPipeline(
             self._tables, self._nodes, self._last_seen, self._counts_of_counts
@@ -169,13 +172,16 @@ class NgramCache(NotCopyable):
 
     def clear(self) -> None:
         """Return to the state of a new cache; without a limit, the memory is kept for reuse."""
-        for table in self._tables:
-            table.clear(keeps_pages=self.memory_limit is None)
-        self._tables[0].add_root()
-        for array in (self._counts_of_counts, self._last_seen, self._n_evictions, self._n_evicted):
-            array[:] = 0
-        self.boundary()
-        self.position = 0
+        with self._guard.changing():
+            for table in self._tables:
+                table.clear(keeps_pages=self.memory_limit is None)
+            self._tables[0].add_root()
+            for array in (self._counts_of_counts, self._last_seen, self._n_evictions):
+                array[:] = 0
+            self._n_evicted[:] = 0
+            self._nodes[1:] = find.NONE
+            self.position = 0
+        self._guard.n_unfinished = 0
 
     def stats(self) -> dict[str, Any]:
         """Sizes and evictions, ready for JSON.
@@ -230,13 +236,13 @@ class NgramCache(NotCopyable):
         context = self._as_context(context)
         token = as_token(next_token, self.vocab_size)
         check_capacity(self.position, 1)
-        self._make_room()
-        nodes = context_nodes(self._tables, context, insert=True, position=self.position)
         nothing = Evidence.allocate(self.order, 0)
-        self._walk(
-            self._buffers[0].begin(token, self.position, nothing, 0), nodes, np.zeros_like(nodes)
-        )
-        self.position += 1
+        self._make_room()
+        with self._guard.changing():
+            nodes = context_nodes(self._tables, context, insert=True, position=self.position)
+            chunk = self._buffers[0].begin(token, self.position, nothing, 0)
+            self._walk(chunk, nodes, np.zeros_like(nodes))
+            self.position += 1
         self._make_room()
 
     def log_prob(self, context: ArrayLike, next_token: int) -> float:
@@ -247,7 +253,9 @@ class NgramCache(NotCopyable):
         context = self._as_context(context)
         token = as_token(next_token, self.vocab_size)
         nodes = context_nodes(self._tables, context)
-        return float(np.log(self._probabilities(nodes, token, self.discounts)[0]))
+        discounts = self.discounts.tolist()
+        p = token_probabilities(self._tables, nodes, token, discounts, self.vocab_size)
+        return float(np.log(p[0]))
 
     def distribution(
         self, context: ArrayLike | None = None, *, discount: float | None = None
@@ -275,7 +283,8 @@ class NgramCache(NotCopyable):
         discounts = self.discounts
         if discount is not None:
             discounts[:] = discount
-        return self._probabilities(nodes, np.arange(self.vocab_size), discounts)
+        tokens, size = np.arange(self.vocab_size), self.vocab_size
+        return token_probabilities(self._tables, nodes, tokens, discounts.tolist(), size)
 
     def check(self) -> None:
         """Verify the tables: every sum that makes the estimators exact, and every index entry.
@@ -341,13 +350,9 @@ class NgramCache(NotCopyable):
         cache = cls(**values, n_threads=n_threads)
         _, empty = cache._state()
         check_state(empty, arrays, cache.vocab_size, position)
-        cache.position = position
-        for name in ("nodes", "seen", "counts of counts", "sweeps", "forgotten"):
-            empty[name][:] = arrays[name]
-        for k, table in enumerate(cache._tables[1:], start=1):
-            table.load_rows(arrays.pop(f"rows {k}"), int(arrays["bits"][k]))
-        cache._tables[0].rows[:1] = arrays["rows 0"]
+        load_state(empty, arrays, cache._tables)
         check_tables(cache._tables, cache._counts_of_counts)
+        cache.position = position
         return cache
 
     def _observe(self, tokens: Tokens) -> Evidence:
@@ -366,19 +371,25 @@ class NgramCache(NotCopyable):
         start = 0
         while start < len(tokens):
             n_tokens = min(len(tokens) - start, self._make_room())
-            if self._can_use_two_threads(n_tokens):
-                sizes = pipeline.pipeline_chunk_sizes(n_tokens, self._limit.chunk_size)
-                try:
-                    self._pipeline.run(self._chunks(tokens, evidence, start, sizes))
-                except MemoryError:  # chunks were found, but not counted by all orders
-                    self.boundary()
-                    raise
-            else:
-                sizes = pipeline.chunk_sizes(n_tokens, self._limit.chunk_size)
-                for chunk in self._chunks(tokens, evidence, start, sizes):
-                    self._walk(chunk, self._nodes, self._last_seen)
+            with self._guard.changing(harmless=(MemoryError,)):  # tables grow before they change
+                self._walk_block(tokens[: start + n_tokens], evidence, start)
             start += n_tokens
         self._make_room()  # evict now, so that `peek` sees what the next token will meet
+
+    def _walk_block(self, tokens: Tokens, evidence: Evidence, start: int) -> None:
+        """Learn tokens[start:], for which there is room."""
+        n_tokens = len(tokens) - start
+        if self._can_use_two_threads(n_tokens):
+            sizes = pipeline.pipeline_chunk_sizes(n_tokens, self._limit.chunk_size)
+            try:
+                self._pipeline.run(self._chunks(tokens, evidence, start, sizes))
+            except MemoryError:  # chunks were found, but not counted by all orders
+                self._nodes[1:] = find.NONE
+                raise
+        else:
+            sizes = pipeline.chunk_sizes(n_tokens, self._limit.chunk_size)
+            for chunk in self._chunks(tokens, evidence, start, sizes):
+                self._walk(chunk, self._nodes, self._last_seen)
 
     def _chunks(
         self, tokens: Tokens, evidence: Evidence, start: int, sizes: Iterable[int]
@@ -412,18 +423,14 @@ class NgramCache(NotCopyable):
             n_kept = sum(map(len, self._tables))
             while n_kept > 0 and not self._limit.has_room(self._tables, n_more):
                 n_kept = int(eviction.KEPT_FRACTION * n_kept)
-                self._n_evicted += eviction.evict(
-                    self._tables, self._counts_of_counts, self._nodes, self.position, n_kept
-                )
-                self._n_evictions += 1
+                with self._guard.changing():
+                    self._n_evicted += eviction.evict(
+                        self._tables, self._counts_of_counts, self._nodes, self.position, n_kept
+                    )
+                    self._n_evictions += 1
         for table in self._tables[1:]:
             table.reserve(n_more)
         return n_tokens
-
-    def _probabilities(
-        self, nodes: Nodes, tokens: Tokens, discounts: NDArray[np.float32]
-    ) -> Floats:
-        return token_probabilities(self._tables, nodes, tokens, discounts.tolist(), self.vocab_size)
 
     def _as_context(self, context: ArrayLike) -> Tokens:
         """The last ``order - 1`` ids of a context, checked."""

@@ -17,6 +17,7 @@ from ngrammix.checks import (
     check_int,
     check_vocab_size,
 )
+from ngrammix.exclusive import Guard, exclusive
 from ngrammix.kernels import match as kernel
 from ngrammix.types import StateDict, Tokens
 
@@ -49,6 +50,7 @@ class Matches:
         return self._columns[:, kernel.DISTANCE]
 
 
+@exclusive("_guard", free=("nbytes",))
 class MatchModel(NotCopyable):
     """Hints from the longest earlier match of at least `min_length` tokens.
 
@@ -57,8 +59,8 @@ class MatchModel(NotCopyable):
     it is used, and a token is stored only after its own position was answered. A match is followed
     token by token. While it is shorter than 32 tokens, the most recent occurrence of the last
     `min_length` tokens replaces it if it matches at least as far (at most 1,024 tokens are compared
-    when a match begins). One call or many calls on the same tokens give the same bits. Use a model
-    from one thread at a time.
+    when a match begins). One call or many calls on the same tokens give the same bits. One
+    thread at a time: a call in a second one is a ValueError, and changes nothing.
 
     Parameters
     ----------
@@ -111,6 +113,7 @@ class MatchModel(NotCopyable):
                 f"{1 << self.window.bit_length() - 1} or {1 << self.window.bit_length()}"
             )
         self.position = 0
+        self._guard = Guard()
         self._history = GrowingArray(self.window, 1)
         self._slots = GrowingArray(1 << self.table_bits, 1)
         self._match_state = np.zeros(kernel.N_STATE, np.int64)
@@ -250,11 +253,12 @@ class MatchModel(NotCopyable):
 
     def _match(self, tokens: Tokens, columns: NDArray[np.uint32]) -> None:
         check_capacity(self.position, len(tokens))
-        for start in range(0, len(tokens), CHUNK_SIZE):
-            chunk = slice(start, start + CHUNK_SIZE)
-            self.n_ended = kernel.match(
-                tokens[chunk], self.history, self._slots.array.reshape(-1), self.table_bits,
-                self.min_length, self._match_state, self.position, columns[chunk],
-                self._ended, self.n_ended,
-            )  # fmt: skip
-            self.position += len(tokens[chunk])
+        history, slots = (array.array.reshape(-1) for array in (self._history, self._slots))
+        with self._guard.changing():
+            for start in range(0, len(tokens), CHUNK_SIZE):
+                chunk = slice(start, start + CHUNK_SIZE)
+                self.n_ended = kernel.match(
+                    tokens[chunk], history, slots, self.table_bits, self.min_length,
+                    self._match_state, self.position, columns[chunk], self._ended, self.n_ended,
+                )  # fmt: skip
+                self.position += len(tokens[chunk])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from quant.base.config import check_int
+from quant.base.exclusive import exclusive
 from quant.base.matrix import ROWS_FIRST, TRANSPOSED, Axes
 from quant.base.memory import parse_bytes
 from quant.base.screen import progress_bar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Collect = Callable[[Collection[str]], "StatisticsCollector"]
 
 
+@exclusive
 class Calibration:
     """Hessians and Fisher information of weights by name; `calibrate` makes one.
 
@@ -88,6 +90,7 @@ class Calibration:
         self.looked_up = frozenset(_first_pass.looked_up)
         self.note = note_of(_first_pass)
         self.changing = frozenset(_changing)
+        self._user: dict[str, int] = {}
         self._collect = _collect
         self._first_pass = _first_pass
         self._weights = dict(_first_pass.weights)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.base.config import check_int
+from quant.base.exclusive import exclusive
 from quant.types import Array, Float64, Indices
 
 BLOCK_ROWS = 4096  # calibration rows in one float32 product; products are added in float64
@@ -21,11 +22,13 @@ class DampingWarning(UserWarning):
     """The Hessian could not be factored with the requested damping; more was used."""
 
 
+@exclusive
 class Hessian:
     """Mean of x xᵀ over calibration rows x, accumulated over any number of batches.
 
     It is half the second derivative of the layer's mean squared output error, the same for each
-    output. Because it is a mean, its scale does not depend on the number of rows.
+    output. Because it is a mean, its scale does not depend on the number of rows. One thread at a
+    time: a call in a second one is a ValueError, and changes nothing.
 
     Parameters
     ----------
@@ -49,6 +52,7 @@ class Hessian:
     def __init__(self, n_columns: int) -> None:
         n = check_int(n_columns, "n_columns", 1, sys.maxsize)
         self.n_rows = 0
+        self._user: dict[str, int] = {}
         self._sum = np.zeros((n, n))
 
     @property
