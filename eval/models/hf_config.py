@@ -61,7 +61,7 @@ def find_limit(config: Any) -> int | None:
     """The most tokens that the config allows, if it says so."""
     config = config.get_text_config()
     limits = (getattr(config, name, None) for name in LIMITS)
-    return next((n for n in limits if isinstance(n, int) and n > 0), None)
+    return next((n for n in limits if type(n) is int and n > 0), None)
 
 
 def choose_context(context: int | None, network: Any, spec: str) -> int:

@@ -1,12 +1,14 @@
 """Hugging Face causal language models, from a folder or the Hub; safetensors only."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eval.models.device import default_device, read_device, read_dtype
 from eval.models.hf_config import check_limit, choose_context, find_limit, read_config
-from eval.models.library_calls import library_call
+from eval.models.library_calls import forward_call, library_call
 from eval.models.network_name import name_network
+from eval.models.size_limits import check_settings
 from eval.models.weight_files import check_config, find_weights
 from eval.models.weights import load_weights
 from eval.models.wrap import WrappedModel, check_context, wrap
@@ -66,6 +68,7 @@ def load_hf(
         ) from error
     device = default_device() if device is None else read_device(device)
     kind = choose_dtype(dtype, device)
+    check_settings(settings, spec)
     config = read_config(folder, spec, trust_remote_code=trust_remote_code)
     if context is None:
         check_limit(find_limit(config), spec)  # before the weights are read
@@ -86,14 +89,15 @@ def load_hf(
     with library_call(spec):
         network = network.to(device)
     vocab_size = network.config.get_text_config().vocab_size
-    name = Path(spec).name or Path(spec).resolve().name
+    name = name_network(network, Path(spec).name or Path(spec).resolve().name, settings)
     return wrap(
         network,
         context=context,
         tokenizer=choose_tokenizer(tokenizer, folder, vocab_size),
         vocab_size=vocab_size,
-        name=name_network(network, name, settings),
+        name=name,
         device=device,
+        door=partial(forward_call, name),
     )
 
 

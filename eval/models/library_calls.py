@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from eval.models.logits_memory import is_out_of_memory
+from eval.models.size_limits import SizeError
+
+MAX_LINE = 400  # characters of the text of an error
+
 
 @contextmanager
 def library_call(spec: str) -> Iterator[None]:
@@ -21,6 +26,8 @@ def library_call(spec: str) -> Iterator[None]:
     logging.set_verbosity_error()
     try:
         yield
+    except SizeError:
+        raise
     except Exception as error:  # the code of a model may raise anything
         text = first_line(error)
         mend = "; pass --trust-remote-code to run it" if "trust_remote_code" in str(error) else ""
@@ -34,12 +41,29 @@ def library_call(spec: str) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def forward_call(name: str) -> Iterator[None]:
+    """Turn what a network of transformers raises into a ValueError of one line.
+
+    A failed allocation stays what it is.
+    """
+    try:
+        yield
+    except Exception as error:  # the code of a model may raise anything
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"a model must give logits for its tokens, got {type(error).__name__} from {name}: "
+            f"{first_line(error)}; correct its config.json"
+        ) from error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of the text of an error, or its type if the text is empty.
 
-    With the next line too after a colon.
+    With the next line too after a colon. Of a long line, the beginning.
     """
     text = str(error).strip() or type(error).__name__
     if isinstance(error, LookupError):  # its text is the key alone
         text = f"{type(error).__name__}: {text}"
-    return re.sub(r":\s*\n\s*", ": ", text).splitlines()[0]
+    return re.sub(r":\s*\n\s*", ": ", text).splitlines()[0][:MAX_LINE]

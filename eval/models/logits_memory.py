@@ -78,8 +78,8 @@ def logits_must_fit(model: Model, inputs: Tokens, n_last: int) -> Iterator[None]
         size = n_rows * bytes_a_row(model) / 2**30
         raise ValueError(
             f"a forward pass must fit in memory, got {n_windows} windows of {length:,} tokens, "
-            f"whose {n_rows:,} x {model.vocab_size:,} logits take {size:,.2f} GiB beside the "
-            "model's own; pass a smaller --logits-memory, --batch or --context"
+            f"whose {n_rows:,} x {model.vocab_size:,} logits take {size:,.2f} GiB beside what "
+            f"{model.name} itself needs; pass a smaller --logits-memory, --batch or --context"
         ) from error
 
 

@@ -1,8 +1,10 @@
 """The weight files of a folder: those that are loaded, whole and without a rival."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +14,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARDS = "model-*-of-*.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 N_NAMES = 3  # names that an error shows
+MAX_ERROR = 200  # characters of an error of safetensors, which repeats the file's values
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,15 @@ class WeightFiles:
         Each a ``.safetensors`` file; no tensor is in two of them.
     dtypes : dict of str
         The dtype of each tensor by its name, as safetensors writes it: ``F32``, ``BF16``, ``I8``.
+    n_numbers : int
+        How many numbers they hold, at most: packed integers may hold one in a bit.
     names : dict of str
         Other names of the tensors, by their names in the files.
     """
 
     paths: list[Path]
     dtypes: dict[str, str]
+    n_numbers: int = 0
     names: Mapping[str, str] = field(default_factory=dict)
 
     def renamed(self, names: Mapping[str, str]) -> Self:
@@ -84,8 +90,10 @@ def find_weights(folder: Path) -> WeightFiles:
         )
     paths = [folder / name for name in names]
     dtypes: dict[str, str] = {}
+    n_numbers = 0
     for path in paths:
-        held = read_dtypes(path)
+        held, n_held = read_header(path)
+        n_numbers += n_held
         if twice := sorted(dtypes.keys() & held):
             raise ValueError(
                 f"a weight must be in one file, got {join_names(twice)} in two of {folder}; "
@@ -98,7 +106,7 @@ def find_weights(folder: Path) -> WeightFiles:
                 "download it again"
             )
         dtypes |= held
-    return WeightFiles(paths, dtypes)
+    return WeightFiles(paths, dtypes, n_numbers)
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -112,18 +120,30 @@ def read_index(path: Path) -> dict[str, str]:
     return table
 
 
-def read_dtypes(path: Path) -> dict[str, str]:
-    """The dtype of each tensor of a safetensors file; ValueError if it is damaged."""
+def read_header(path: Path) -> tuple[dict[str, str], int]:
+    """(dtype of each tensor, most numbers in all) of a safetensors file.
+
+    ValueError if it is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            dtypes = {name: part.get_dtype() for name, part in slices.items()}
+            sizes = {name: prod(part.get_shape()) for name, part in slices.items()}
+            n_numbers = sum(n * bits_a_number(dtypes[name]) for name, n in sizes.items())
+            return dtypes, n_numbers
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f"weights must be a safetensors file, got {path}, which cannot be read: {error}; "
-            "download it again"
+            f"weights must be a safetensors file, got {path}, which cannot be read: "
+            f"{str(error)[:MAX_ERROR]}; download it again"
         ) from error
+
+
+def bits_a_number(dtype: str) -> int:
+    """Most numbers that may be packed in an integer of a dtype; 1 for floats."""
+    return int(dtype[1:]) if re.fullmatch(r"[IU]\d+", dtype) else 1
 
 
 def describe_others(folder: Path) -> str:

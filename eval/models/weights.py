@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from eval.models.library_calls import library_call
+from eval.models.size_limits import held_to_weights
 from eval.models.weight_files import WeightFiles, find_weights, has_safetensors, join_names
 
 # Components that torch.compile, DDP, DeepSpeed, FSDP and activation checkpointing put into names.
@@ -113,7 +114,7 @@ def load_weights(spec: str, model_class: Any, files: WeightFiles | None, **optio
         if a head that the config ties to the embedding differs from it.
     """
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    with library_call(spec):
+    with held_to_weights(files, spec), library_call(spec):
         network, info = model_class.from_pretrained(spec, **options)
     faults = LoadFaults.of(info, network.config)
     if files is not None and faults:
@@ -148,7 +149,7 @@ def rename_and_load(
     for names in shortened_names(files.dtypes):
         renamed = files.renamed(names)
         try:
-            with library_call(spec):
+            with held_to_weights(renamed, spec), library_call(spec):
                 other, info = type(network).from_pretrained(
                     None,
                     config=network.config,
@@ -188,13 +189,18 @@ def is_harmless(name: str, config: Any) -> bool:
     """Whether no logit depends on a weight that the network has no place for."""
     config = config.get_text_config()
     n_layers, n_more = (
-        getattr(config, field, None) or 0
-        for field in ("num_hidden_layers", "num_nextn_predict_layers")
+        count_of(config, field) for field in ("num_hidden_layers", "num_nextn_predict_layers")
     )
     layer = LAYER.search(name)
     if layer and n_layers <= int(layer[1]) < n_layers + n_more:  # predicts tokens after the next
         return True
     return any(re.search(pattern, name) for pattern in HARMLESS)
+
+
+def count_of(config: Any, field: str) -> int:
+    """The integer that a config has under a name, 0 without one."""
+    value = getattr(config, field, None)
+    return value if isinstance(value, int) else 0
 
 
 def check_floats(network: Any, files: WeightFiles, spec: str) -> None:

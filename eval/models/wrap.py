@@ -1,6 +1,8 @@
 """wrap: any callable from tokens to logits as a `Model`."""
 
 import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from eval.tokenizers.side_car import SideCarTokenizer
 from eval.types import Tokens
 from ngrammix.checks import MAX_VOCAB_SIZE
 
+Door = Callable[[], AbstractContextManager[Any]]
 KEEP = "logits_to_keep"  # of transformers: the number of last positions with logits
 
 
@@ -34,6 +37,8 @@ class WrappedModel:
         The torch device of its input.
     keeps_rows : bool
         Whether the network can compute the logits of the last positions alone.
+    door : callable
+        Makes the context manager around each call of the network.
     """
 
     name: str
@@ -43,6 +48,7 @@ class WrappedModel:
     network: Any
     device: Any = "cpu"
     keeps_rows: bool = False
+    door: Door = nullcontext
 
     def logits(self, tokens: Tokens, n_last: int | None = None) -> Any:
         """Logits (B, T, V) for tokens (B, T), as the network returns them.
@@ -56,7 +62,8 @@ class WrappedModel:
                 f"{tokens.shape} for {self.name}; cut the text into windows"
             )
         options = {} if n_last is None else {KEEP: n_last}
-        logits = call(self.network, tokens, self.device, **options)
+        with self.door():
+            logits = call(self.network, tokens, self.device, **options)
         expected = (*tokens.shape, self.vocab_size)
         if n_last is not None and shape_of(logits) == (len(tokens), n_last, self.vocab_size):
             return logits
@@ -76,6 +83,7 @@ def wrap(
     vocab_size: int | None = None,
     name: str | None = None,
     device: Any = None,
+    door: Door = nullcontext,
 ) -> WrappedModel:
     """A `Model` of any callable from tokens (B, T) to logits (B, T, V).
 
@@ -102,6 +110,9 @@ def wrap(
         of the hash of its weights, buffers and config.
     device : optional
         Device of its input. Default: that of the first parameter of a module, else the CPU.
+    door : callable, optional
+        Makes the context manager around each call of the network, such as one that translates its
+        errors. Default: none.
 
     Raises
     ------
@@ -138,6 +149,7 @@ def wrap(
         network=network,
         device=device,
         keeps_rows=has_parameter(network, KEEP),
+        door=door,
     )
 
 

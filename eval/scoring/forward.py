@@ -1,6 +1,7 @@
 """The forward pass: a batch through the model, reduced to a few numbers for each target."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,10 +81,22 @@ def run_forward(model: Model, request: ForwardRequest) -> ModelLogprobs:
         rows = slice(start, start + len(logits))
         positions = request.position + np.arange(rows.start, rows.stop)
         allowed = request.allow_probabilities
-        reader = read_logits(logits, request.targets[rows], positions, allow_probabilities=allowed)
+        with naming(model):
+            reader = read_logits(
+                logits, request.targets[rows], positions, allow_probabilities=allowed
+            )
         parts.append(reader.lookup(request.hint_tokens[rows]))
         start = rows.stop
     return join(parts)
+
+
+@contextmanager
+def naming(model: Model) -> Iterator[None]:
+    """Add the name of the model to the errors about its logits."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} (the model is {model.name})") from error
 
 
 def scored_blocks(model: Model, inputs: Tokens, is_scored: Bools) -> Iterator[Any]:

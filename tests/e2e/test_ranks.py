@@ -171,7 +171,7 @@ def test_a_rank_that_fails_is_named_by_all(tmp_path, sick, failing, causes):
     # Its eighth is batch 29, and batches are of 256 targets, the first of 288.
     nan = (
         "logits must be numbers below +inf, got nan at position 7456; look for an overflow in the "
-        "model, or compute the logits in float32"
+        "model, or compute the logits in float32 (the model is sick)"
     )
     for rank, (cause, output) in enumerate(zip(causes, output_of(tmp_path), strict=True)):
         if cause in (STOPPED, SAVED):

@@ -3,6 +3,7 @@
 import copy
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 # What a mutant puts in the place of a number, a text, a list, ...: values of every kind at the
@@ -57,7 +58,8 @@ def json_mutants(value: Any, seed: int, n: int) -> Iterator[Any]:
     for _ in range(n):
         mutant = [copy.deepcopy(value)]
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            alter(mutant, rng)
+            with suppress(RecursionError):  # nested deeper than a copy can follow: left as it is
+                alter(mutant, rng)
         yield mutant[0]
 
 

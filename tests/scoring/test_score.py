@@ -305,7 +305,7 @@ def test_a_model_that_is_no_number_is_refused_by_its_position():
         score(Broken(), Documents(DOCUMENTS), ScoreConfig(batch=1))
     assert str(error.value) == (
         "logits must be numbers below +inf, got nan at position 20; "
-        "look for an overflow in the model, or compute the logits in float32"
+        "look for an overflow in the model, or compute the logits in float32 (the model is toy)"
     )
 
 
