@@ -16,9 +16,11 @@ from typing import Any
 from unittest.mock import patch
 
 WRITES = ("open to write", "write", "truncate", "fsync", "replace", "mkdir")  # need room on a disk
-PATHS = ("open", "open to write", "replace", "unlink", "mkdir", "list", "stat")  # need rights
-NAMED = {"replace": ("rename", "replace"), "unlink": ("unlink", "remove"), "mkdir": ("mkdir",),
-         "list": ("listdir", "scandir"), "stat": ("stat", "lstat")}  # fmt: skip
+PATHS = ("open", "open to write", "replace", "unlink", "rmdir", "mkdir", "list", "stat")  # rights
+NAMED = {
+    "replace": ("rename", "replace"), "unlink": ("unlink", "remove"), "mkdir": ("mkdir",),
+    "rmdir": ("rmdir",), "list": ("listdir", "scandir"), "stat": ("stat", "lstat"),
+}  # fmt: skip
 
 
 class Tap:
@@ -129,7 +131,7 @@ class Tapped(io.RawIOBase):
 def tapped(root: Path, tap: Tap) -> Iterator[None]:
     """In the block, the tap hears of every file operation of this process below `root`."""
     real = {name: getattr(os, name) for names in NAMED.values() for name in names}
-    real |= {name: getattr(os, name) for name in ("open", "fsync", "ftruncate")}
+    real |= {name: getattr(os, name) for name in ("open", "fsync", "ftruncate", "write")}
     open_file = io.open
 
     def within(path: Any) -> Path | None:
@@ -164,17 +166,28 @@ def tapped(root: Path, tap: Tap) -> Iterator[None]:
         tap.after("create" if is_written else "opened", here, "")
         return number
 
+    def write_number(number: int, data: Any) -> int:
+        here = within(number)
+        if here is None:
+            return int(real["write"](number, data))
+        size = tap.before("write", here, len(data))
+        at = os.lseek(number, 0, os.SEEK_CUR)
+        n: int = real["write"](number, data[:size])
+        tap.after("write", here, at, bytes(data[:n]))
+        return n
+
     def open_tapped(
         file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
         newline: Any = None, closefd: bool = True, opener: Any = None,
     ) -> Any:  # fmt: skip
         here = within(file)
-        if here is None or opener is not None:
+        if here is None:
             return open_file(file, mode, buffering, encoding, errors, newline, closefd, opener)
         is_written = any(letter in mode for letter in "wax+")
         if not isinstance(file, int):
             tap.before("open to write" if is_written else "open", here)
-        raw = Tapped(tap, here, io.FileIO(file, mode.replace("b", "").replace("t", ""), closefd))
+        letters = mode.replace("b", "").replace("t", "")
+        raw = Tapped(tap, here, io.FileIO(file, letters, closefd, opener))
         tap.after("create" if is_written else "opened", here, mode)
         if buffering == 0:
             return raw
@@ -192,6 +205,7 @@ def tapped(root: Path, tap: Tap) -> Iterator[None]:
         name: on_path(operation, real[name]) for operation, names in NAMED.items() for name in names
     }
     patches |= {"fsync": on_path("fsync", real["fsync"]), "open": open_number}
+    patches["write"] = write_number
     patches["ftruncate"] = on_path("truncate", real["ftruncate"])
     by_io, by_name = patch("io.open", open_tapped), patch("builtins.open", open_tapped)
     with patch.multiple(os, **patches), by_io, by_name:

@@ -15,6 +15,7 @@ from typing import Any
 from tests.faults.inject import Tap
 
 ROOT = Path()  # of the folder whose power fails; paths below are relative to it
+CHANGES = ("create", "write", "truncate", "fsync", "unlink", "mkdir", "rmdir", "replace")
 PARTS = ("nothing", "half", "all")  # of the unsynced writes to a file
 
 
@@ -27,7 +28,7 @@ class Recorder(Tap):
 
     def after(self, operation: str, path: Path, *details: Any) -> None:
         """Keep an operation; what the second path of a rename is, relative to the root too."""
-        if operation in ("create", "write", "truncate", "fsync", "unlink", "mkdir", "replace"):
+        if operation in CHANGES:
             here = path.relative_to(self.root)
             if operation == "replace":
                 details = (Path(details[0]).relative_to(self.root),)
@@ -96,6 +97,8 @@ class Disk:
                 self.files.pop(path, None)
             case "mkdir":
                 self.folders.add(path)
+            case "rmdir":
+                self.folders.discard(path)
 
     def sync_folder(self, folder: Path) -> None:
         """The names in a folder reach the disk."""

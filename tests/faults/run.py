@@ -6,6 +6,7 @@ allocation; a loss of power after the n-th operation. The exit status is 1 if an
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,8 +18,9 @@ from tests.faults.memory import allocations_fail
 from tests.faults.scenes import SCENES
 from tests.faults.sweep import KINDS, files_fail, lose_power, sweep
 
-MEMORY, POWER = "no memory", "power loss"
-FAULTS = (*KINDS, MEMORY, POWER)
+MEMORY, ADDRESSES, POWER = "no memory", "address space", "power loss"
+ROOT = Path(__file__).resolve().parents[2]
+FAULTS = (*KINDS, MEMORY, ADDRESSES, POWER)
 LINE = "| {:12} | {:14} | {:>6} | {:>6} | {:>7} |"
 
 
@@ -26,8 +28,18 @@ def fault_of(kind: str, folder: Path, step: int) -> Callable[[str], tuple[int, l
     """What plays a scene with all faults of a kind: name -> (tries, what was wrong)."""
     if kind == POWER:
         return partial(lose_power, folder=folder)
+    if kind == ADDRESSES:
+        return partial(short_of_addresses, folder=folder)
     block = allocations_fail if kind == MEMORY else files_fail(folder, kind)
     return partial(sweep, folder=folder, make_block=block, step=step)
+
+
+def short_of_addresses(name: str, folder: Path) -> tuple[int, list[str]]:
+    """(number of runs, what was wrong) of a scene in processes that lack memory."""
+    words = [sys.executable, "-m", "tests.faults.address_space", name, str(folder)]
+    said = subprocess.run(words, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout
+    tries, wrong = json.loads(said)
+    return tries, wrong
 
 
 def main(words: Sequence[str] | None = None) -> int:

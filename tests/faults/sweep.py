@@ -88,11 +88,19 @@ def lose_power(name: str, folder: Path) -> tuple[int, list[str]]:
 
 
 def wrong_files(scene: Scene, folder: Path, before: Contents, after: Contents) -> Iterator[str]:
-    """What is wrong with the files after a fault: they must be old or new."""
-    for name, content in contents(folder, scene.files).items():
-        if content not in (before[name], after[name]):
-            what = "missing" if content is None else f"neither old nor new ({len(content)} bytes)"
-            yield f"{name} is {what}"
+    """What is wrong with the files after a fault: they must be old or new.
+
+    A file may be missing while others, or their parts, are new: the old ones of several are removed
+    before the first new one takes its name.
+    """
+    now = contents(folder, scene.files)
+    parts = contents(folder, tuple(f"{name}.part" for name in scene.files))
+    is_whole = any(after[name] in (now[name], parts[f"{name}.part"]) for name in now)
+    for name, content in now.items():
+        if content is None and before[name] is not None and not is_whole:
+            yield f"{name} is missing"
+        if content not in (None, before[name], after[name]):
+            yield f"{name} is neither old nor new ({len(content)} bytes)"
 
 
 def wrong_end(
