@@ -13,6 +13,7 @@ from eval.ending import end
 from eval.interrupts import SIGNALLED, stop_signals
 from eval.notes import note
 from eval.shadowing import check_packages
+from eval.terminal import output_errors
 
 WITHOUT_KERNELS = ("plot", "completion")  # what runs without compiled code
 
@@ -62,7 +63,8 @@ def run(words: Sequence[str]) -> None:
         run_command(arguments)
     finally:
         if sys.stdout is not None:
-            sys.stdout.flush()
+            with output_errors():
+                sys.stdout.flush()
 
 
 def run_command(arguments: argparse.Namespace) -> None:

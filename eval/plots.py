@@ -1,5 +1,6 @@
 """Pictures of a score: bits saved, or bits per byte, along the text."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pyarrow import ArrowInvalid, csv
 
 from eval.terminal import escaped
+from ngrammix.atomic import check_place, replaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +61,8 @@ def plot_bits_saved(
     ------
     ValueError
         If a folder has no `tokens.csv` with bytes and a model's costs, if `labels`, `kind` or the
-        suffix of `out` is wrong, or if matplotlib (extra ``plot``) is missing.
+        suffix of `out` is wrong, if it cannot be written, or if matplotlib (extra ``plot``) is
+        missing.
     """
     out = Path(out)
     if not folders:
@@ -79,6 +82,8 @@ def plot_bits_saved(
             f"labels must be as many as the folders, got {len(labels)} for {len(folders)}; "
             "name each text"
         )
+    target = Path(os.path.realpath(out)) if out.is_symlink() else out
+    check_place(target, "pictures")
     figure = new_figure((7, 3.6))
     curves = [read_curve(Path(folder) / "tokens.csv") for folder in folders]
     from matplotlib import rc_context
@@ -95,7 +100,8 @@ def plot_bits_saved(
         axes.set(xlabel="text", xlim=(0, None))
         figure.legend(loc="outside lower left", ncols=2)  # a legend inside would cover the lines
         metadata = {"Date": None} if out.suffix == ".svg" else None
-        figure.savefig(out, dpi=150, metadata=metadata)
+        with replaced(target, "pictures") as file:
+            figure.savefig(file, format=out.suffix[1:], dpi=150, metadata=metadata)
 
 
 def new_figure(size: tuple[float, float]) -> Any:

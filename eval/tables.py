@@ -1,9 +1,8 @@
-"""What all reports share: tables, signature lines, versions, and the folder of the results."""
+"""What all reports share: tables, signature lines and versions."""
 
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
@@ -37,33 +36,3 @@ def versions() -> str:
     """The versions of Python and of the packages that can change a figure, in one line."""
     parts = [f"{package} {version(package)}" for package in PACKAGES]
     return ", ".join([*parts, f"python {platform.python_version()}"])
-
-
-def make_folder(out: Path | None, results: Sequence[str] = (), *, overwrite: bool = False) -> None:
-    """Create the folder of the results; ValueError if another run's are there.
-
-    Parameters
-    ----------
-    out : Path or None
-        The folder; None: nothing is done.
-    results : sequence of str
-        Names of the files that the run will write there.
-    overwrite : bool
-        Accept files of these names.
-
-    Raises
-    ------
-    ValueError
-        If `out` is a file, or holds one of `results`.
-    """
-    if out is None:
-        return
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out must be a folder, got the file {out}; choose another name")
-    found = [name for name in results if (out / name).exists()]
-    if found and not overwrite:
-        raise ValueError(
-            f"--out must hold no results of another run, got {', '.join(found)} in {out}; choose "
-            "another folder, or replace them with --overwrite"
-        )
-    out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Controls (C0, DEL, C1), marks and overrides of the direction of writing, separators of lines and
 # paragraphs, the byte order mark, tags, and halves of surrogate pairs.
@@ -43,7 +45,30 @@ def escape(char: str, *, lines: bool) -> str:
 
 
 def show(text: str) -> None:
-    """Write lines to standard output, escaped, also for what its encoding lacks."""
+    """Write lines to standard output, escaped, also for what its encoding lacks.
+
+    Raises
+    ------
+    BrokenPipeError
+        If nobody reads any more.
+    ValueError
+        If it cannot be written for another reason, such as a full disk.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     text = escaped(text, lines=True).encode(encoding, "backslashreplace").decode(encoding)
-    print(text, end="" if text.endswith("\n") else "\n")  # noqa: T201
+    with output_errors():
+        print(text, end="" if text.endswith("\n") else "\n", flush=True)  # noqa: T201
+
+
+@contextmanager
+def output_errors() -> Iterator[None]:
+    """Raise an OSError of standard output as a ValueError that says so, unless it is closed."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ValueError(
+            f"standard output must take what is printed, got: {error.strerror}; make room on its "
+            "disk, or send it elsewhere"
+        ) from error

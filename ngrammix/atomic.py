@@ -30,7 +30,7 @@ ROOM, RIGHTS, OTHER = "make room on its disk", "get the right to write there", "
 MENDS = {
     errno.ENOSPC: ROOM, errno.EDQUOT: ROOM, errno.EFBIG: "raise the limit on the size of a file",
     errno.EACCES: RIGHTS, errno.EPERM: RIGHTS, errno.EROFS: RIGHTS, errno.EIO: "check its disk",
-    errno.ENOENT: "its folder is gone: make it again",
+    errno.ENOENT: "put its folder back",
 }  # fmt: skip
 
 
@@ -77,9 +77,13 @@ def write_errors(path: Path, what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ValueError(
-            f"{what} must become a file, got {path}, which cannot be written: "
-            f"{error.strerror or error}; {MENDS.get(error.errno or 0, OTHER)}"
+            f"{what} must become a file, got {path}, which cannot be written: {reason(error)}"
         ) from error
+
+
+def reason(error: OSError) -> str:
+    """Why the system refuses to write, and what helps."""
+    return f"{error.strerror or error}; {MENDS.get(error.errno or 0, OTHER)}"
 
 
 def check_place(path: Path, what: str) -> None:

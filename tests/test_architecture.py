@@ -18,10 +18,11 @@ ROOMS = [
     "ngrammix.reference",
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",
-    "eval.shadowing", "eval.types", "eval.terminal", "eval.tables", "eval.notes", "eval.interrupts",
-    "eval.ending", "eval.config", "eval.data", "eval.tokenizers", "eval.demo", "eval.models",
-    "eval.scoring", "eval.comparing", "eval.distributed", "eval.plugins", "eval.plots",
-    "eval.commands", "eval.bench", "eval.demo.training", "eval.cli", "eval.__main__", "eval",
+    "eval.shadowing", "eval.types", "eval.terminal", "eval.tables", "eval.notes", "eval.files",
+    "eval.interrupts", "eval.ending", "eval.config", "eval.data", "eval.tokenizers", "eval.demo",
+    "eval.models", "eval.scoring", "eval.comparing", "eval.distributed", "eval.plugins",
+    "eval.plots", "eval.commands", "eval.bench", "eval.demo.training", "eval.cli", "eval.__main__",
+    "eval",
 ]  # fmt: skip
 NEVER = {
     "ngrammix": {"quant", "eval", "datasets", "zstandard", "tokenizers", "tqdm", "safetensors"},

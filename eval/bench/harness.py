@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from tabulate import tabulate
 
 from eval.bench.options import Option
-from eval.tables import make_folder, sign
+from eval.files.lock import hold
+from eval.files.results import check_results, write_report
+from eval.tables import sign
 from eval.terminal import show
 
 Figures = dict[str, Any]
@@ -83,13 +85,16 @@ class Bench:
         for option in self.options:
             key = option.name.replace("-", "_")
             values[key] = option.check(getattr(arguments, key))
-        make_folder(arguments.out)
-        figures = values | self.measure(arguments)
-        text = json.dumps(figures, indent=2) + "\n"
-        if arguments.out:
-            (arguments.out / f"{name}.json").write_text(text, encoding="utf-8")
-            self.draw(figures, arguments.out)
-        show(text if arguments.json else self.text(name, figures, list(values)))
+        with hold(out=arguments.out):
+            check_results(arguments.out, (f"{name}.json",), overwrite=True)
+            figures = values | self.measure(arguments)
+            text = json.dumps(figures, indent=2) + "\n"
+            try:
+                show(text if arguments.json else self.text(name, figures, list(values)))
+            finally:
+                if arguments.out:
+                    write_report(arguments.out / f"{name}.json", text)
+                    self.draw(figures, arguments.out)
 
     def text(self, name: str, figures: Figures, conditions: Sequence[str]) -> str:
         """The figures of these keys in one line, then the report."""

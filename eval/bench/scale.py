@@ -15,6 +15,7 @@ from eval.bench.peers.token_by_token import TokenByToken
 from eval.bench.rounds import progress
 from eval.bench.stream import BLOCK, load_tokens
 from eval.plots import new_figure
+from ngrammix.atomic import replaced
 from ngrammix.cache.ngram_cache import NgramCache
 
 MILLION = 1_000_000
@@ -100,7 +101,8 @@ def draw(figures: Figures, folder: Path) -> None:
         ax.set_xticks(x, [f"{size:g}" for size in x])
         ax.minorticks_off()
     figure.suptitle(f"NgramCache.observe, order {figures['order']}, {figures['data']}", fontsize=9)
-    figure.savefig(path, dpi=150)
+    with replaced(path, "pictures") as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 BENCH = Bench(

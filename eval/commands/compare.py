@@ -9,8 +9,11 @@ from eval.comparing.names import check_names
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
 from eval.config import RunConfig, expand_home, expand_paths, make_config
-from eval.tables import make_folder
+from eval.files.lock import hold
+from eval.files.results import check_results, write_report
 from eval.terminal import show
+
+REPORT = "compare.json"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -20,15 +23,18 @@ def run(arguments: argparse.Namespace) -> None:
     config = make_config(
         RunConfig, vars(arguments) | {"out": None, "tokens": False, "data": arguments.data or ()}
     )
-    make_folder(arguments.out, ("compare.json",), overwrite=config.overwrite)
-    source = make_source(arguments, config)
-    comparison = compare_source(
-        source, names, config.order, memory_limit=config.memory_limit, progress=True
-    )
-    result = make_comparison_result(comparison, source)
-    if arguments.out:
-        (arguments.out / "compare.json").write_text(result.to_json(), encoding="utf-8")
-    show(result.to_json() if arguments.json else result.table())
+    with hold(out=arguments.out):
+        check_results(arguments.out, (REPORT,), overwrite=config.overwrite)
+        source = make_source(arguments, config)
+        comparison = compare_source(
+            source, names, config.order, memory_limit=config.memory_limit, progress=True
+        )
+        result = make_comparison_result(comparison, source)
+        try:
+            show(result.to_json() if arguments.json else result.table())
+        finally:
+            if arguments.out:
+                write_report(arguments.out / REPORT, result.to_json())
 
 
 def make_source(arguments: argparse.Namespace, config: RunConfig) -> Source:

@@ -11,15 +11,18 @@ from tempfile import TemporaryDirectory
 from eval.commands.from_config import check_data, load_data, network_of, with_weights
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, make_config
+from eval.files.lock import hold
+from eval.files.results import check_results, part_of, put_in_place, write_report
 from eval.models.base import Model
 from eval.scoring.result import Result
 from eval.scoring.score import score
-from eval.tables import align, make_folder
+from eval.tables import align
 from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
 from quant import QuantizedModel, quantize_model
 from quant.models.recipe import find_recipe
 
+REPORT = "pipeline.json"
 AS_IT_IS = "as it is"
 
 
@@ -65,37 +68,44 @@ def run(arguments: argparse.Namespace) -> None:
     config = make_config(QuantizeConfig, options, arguments.config)
     recipes = [find_recipe(name) for name in config.recipe]
     check_data(config, *config.calibrate)
-    files = ["pipeline.json", *(f"{recipe.name}.ngq" for recipe in recipes)]
-    make_folder(arguments.out, files, overwrite=config.overwrite)
-    model, tokenizer = load_model_and_tokenizer(config)
-    calibration = calibrate_for(config, model, tokenizer, recipes)
-    before = evaluate(model, tokenizer, config)
-    state = network_of(model).state_dict().values()
-    weights = {weight.data_ptr(): weight for weight in state}.values()  # tied weights once
-    n_bytes = sum(weight.nbytes for weight in weights)
-    n_weights = sum(weight.numel() for weight in weights)
-    rows = [make_row(AS_IT_IS, n_bytes, 8 * n_bytes / n_weights, before, None)]
-    with folder_of(arguments.out) as folder:
-        for recipe in recipes:
-            path = folder / f"{recipe.name}.ngq"
-            quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
-            quantized.save(path, codec=config.codec, progress=True)
-            size = path.stat().st_size
-            errors = [report.error for report in quantized.report if report.error is not None]
-            changed = with_weights(model, QuantizedModel.load(path), path)
-            after = evaluate(changed, tokenizer, config)
-            rows.append(
-                make_row(
-                    recipe.name, size, 8 * size / quantized.n_weights, after, before,
-                    sum(errors) if errors else None,
-                )
-            )  # fmt: skip
-    result = {"rows": [asdict(row) for row in rows], "signature": before.signature}
-    result |= {"versions": before.versions}
-    text = json.dumps(result, indent=2) + "\n"
-    if arguments.out:
-        (arguments.out / "pipeline.json").write_text(text, encoding="utf-8")
-    show(text if arguments.json else table(rows, before))
+    names = [f"{recipe.name}.ngq" for recipe in recipes]
+    with hold(out=arguments.out), folder_of(arguments.out) as folder:
+        check_results(arguments.out, (REPORT, *names), overwrite=config.overwrite)
+        model, tokenizer = load_model_and_tokenizer(config)
+        calibration = calibrate_for(config, model, tokenizer, recipes)
+        before = evaluate(model, tokenizer, config)
+        state = network_of(model).state_dict().values()
+        weights = {weight.data_ptr(): weight for weight in state}.values()  # tied weights once
+        n_bytes = sum(weight.nbytes for weight in weights)
+        n_weights = sum(weight.numel() for weight in weights)
+        rows = [make_row(AS_IT_IS, n_bytes, 8 * n_bytes / n_weights, before, None)]
+        try:
+            for recipe, name in zip(recipes, names, strict=True):
+                path = part_of(folder / name)
+                quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
+                quantized.save(path, codec=config.codec, progress=True)
+                size = path.stat().st_size
+                errors = [report.error for report in quantized.report if report.error is not None]
+                changed = with_weights(model, QuantizedModel.load(path), path)
+                after = evaluate(changed, tokenizer, config)
+                rows.append(
+                    make_row(
+                        recipe.name, size, 8 * size / quantized.n_weights, after, before,
+                        sum(errors) if errors else None,
+                    )
+                )  # fmt: skip
+        except (ValueError, OSError):
+            show(table(rows, before))  # what is scored is not lost
+            raise
+        result = {"rows": [asdict(row) for row in rows], "signature": before.signature}
+        result |= {"versions": before.versions}
+        text = json.dumps(result, indent=2) + "\n"
+        try:
+            show(text if arguments.json else table(rows, before))
+        finally:
+            if arguments.out:
+                put_in_place(folder, (REPORT, *names), names)
+                write_report(folder / REPORT, text)
 
 
 @contextmanager

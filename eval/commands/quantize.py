@@ -19,19 +19,22 @@ from eval.commands.from_config import (
 from eval.config import QuantizeConfig, ScoreConfig, make_config
 from eval.data.base import Data
 from eval.data.file_data import NoTableError
+from eval.files.lock import hold
+from eval.files.results import check_results, part_of, put_in_place, write_report
 from eval.models.base import Model
 from eval.models.causality import check_causality
 from eval.models.logits_memory import is_out_of_memory
 from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
-from eval.tables import make_folder, versions
+from eval.tables import versions
 from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
 from quant import Calibration, calibrate, quantize_model, self_generate
 from quant.models.recipe import Recipe, find_recipe
 
+REPORT = "quantize.json"
 BATCH = 8  # windows of a calibration batch
 
 
@@ -48,26 +51,35 @@ def run(arguments: argparse.Namespace) -> None:
     if config.calibrate:
         check_data(replace(config, data=config.calibrate))
     recipe, out = find_recipe(config.recipe[0]), Path(config.out)
-    make_folder(out, (QUANTIZED, "quantize.json"), overwrite=config.overwrite)
-    model, tokenizer = load_model_and_tokenizer(config)
-    calibration = calibrate_for(config, model, tokenizer, [recipe])
-    quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
-    quantized.save(out / QUANTIZED, codec=config.codec, progress=True)
-    size = (out / QUANTIZED).stat().st_size
-    result = {
-        "model": model.name,
-        "recipe": recipe.name,
-        "file_bytes": size,
-        "bits_per_weight": quantized.bits_per_weight,
-        "file_bits_per_weight": 8 * size / quantized.n_weights,
-        "tensors": [asdict(report) for report in quantized.report],
-        "versions": versions(),
-    }
-    text = json.dumps(result, indent=2) + "\n"
-    (out / "quantize.json").write_text(text, encoding="utf-8")
-    if not arguments.json:
-        text = f"{quantized.table()}\n\n{out / QUANTIZED}: {size:,} bytes\n"
-    show(text)
+    files = (REPORT, QUANTIZED)
+    with hold(out=out):
+        check_results(out, files, overwrite=config.overwrite)
+        model, tokenizer = load_model_and_tokenizer(config)
+        calibration = calibrate_for(config, model, tokenizer, [recipe])
+        quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
+        part = part_of(out / QUANTIZED)
+        try:
+            quantized.save(part, codec=config.codec, progress=True)
+            size = part.stat().st_size
+        except (ValueError, OSError):
+            show(quantized.table())  # the file is lost, but not what is known of it
+            raise
+        result = {
+            "model": model.name,
+            "recipe": recipe.name,
+            "file_bytes": size,
+            "bits_per_weight": quantized.bits_per_weight,
+            "file_bits_per_weight": 8 * size / quantized.n_weights,
+            "tensors": [asdict(report) for report in quantized.report],
+            "versions": versions(),
+        }
+        text = json.dumps(result, indent=2) + "\n"
+        table = f"{quantized.table()}\n\n{out / QUANTIZED}: {size:,} bytes\n"
+        try:
+            show(text if arguments.json else table)
+        finally:
+            put_in_place(out, files, (QUANTIZED,))
+            write_report(out / REPORT, text)
 
 
 def load_model_and_tokenizer(config: QuantizeConfig) -> tuple[Model, Tokenizer]:

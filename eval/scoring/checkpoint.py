@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ngrammix import snapshot
+from ngrammix.atomic import write_errors
 
 NAME = "checkpoint.ngrammix"
 
@@ -22,24 +23,18 @@ class Checkpoint:
     Parameters
     ----------
     folder : Path
-        Created with the first state, if it is missing.
+        Held by this run; made again if it has gone.
     conditions : mapping of str
         Data, model and configuration of the run; a run with other conditions cannot continue it.
-
-    Raises
-    ------
-    ValueError
-        If `folder` is a file.
     """
 
     def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"--checkpoint must be a folder, got the file {folder}; name another")
         self._path, self._conditions = folder / NAME, dict(conditions)
 
     def save(self, state: dict[str, Any], experts: dict[str, NDArray[Any]]) -> None:
         """Replace the saved state: `state` as JSON, `experts` as arrays."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with write_errors(self._path, "checkpoints"):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         snapshot.write(self._path, {"conditions": self._conditions, "state": state}, experts)
 
     def load(self) -> snapshot.Contents | None:

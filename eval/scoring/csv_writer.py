@@ -1,9 +1,7 @@
 """CsvWriter: a run's documents, and its tokens, as ``documents.csv`` and ``tokens.csv``."""
 
 import csv
-import hashlib
 import math
-import os
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from io import StringIO
@@ -14,17 +12,22 @@ from typing import Any, Self
 
 import numpy as np
 
+from eval.files.results import put_in_place
 from eval.scoring.csv_cells import name_bytes, to_cell
 from eval.scoring.metrics import SUFFIXES, Scored
+from eval.scoring.row_file import RowFile
 from eval.scoring.units import STEP, UnitSums, to_steps
 from eval.types import Floats, Integers
 
 NATS_PER_BIT = math.log(2)
+REPORT = "result.json"
+RESULTS = (REPORT, "documents.csv", "tokens.csv")  # what a run writes in its folder
 
 
 class CsvWriter:
     r"""Writes one CSV row for each document and, if asked, for each token, in constant memory.
 
+    Rows grow in ``documents.csv.part`` and ``tokens.csv.part``, which take their names at the end.
     Columns of ``tokens.csv``: position in the stream; document, counted from 0; byte, the offset of
     the token in its document; bytes; token; text, as `csv_cells.to_cell` writes its bytes;
     matched_order; bits_model, bits_cache, bits. Columns of ``documents.csv``: document, name,
@@ -39,8 +42,8 @@ class CsvWriter:
     has_model, has_cache, has_match : bool
         Whether the scored tokens have `nats_model`, `nats_cache` and `matched_order`.
     state : dict, optional
-        `state_dict` of an earlier run in this folder: its files are truncated to that state and
-        continued. Without it, new files are written.
+        `state_dict` of an earlier run in this folder: its rows until that state are continued.
+        Without it, the files are new.
 
     Raises
     ------
@@ -82,22 +85,17 @@ class CsvWriter:
             self._position, self._document = state["position"], state["document"]
             self._byte, self._name = state["byte"], state["name"]
             self._units.unfinished = state["unfinished"]
-        paths = {name: folder / f"{name}.csv" for name in names}
-        self._hashes = {
-            name: check_written(path, written.get(name)) for name, path in paths.items()
+        location = ["position", "document", "byte", "bytes", "token", "text"]
+        match = ["matched_order"] if has_match else []
+        headers = {
+            "documents": ["document", "name", "tokens", "bytes", *bits, *bpb],
+            "tokens": [*location, *match, *bits],
         }
+        self._folder = folder
         self._files = {
-            name: open_at(path, written[name]["length"] if written else None)
-            for name, path in paths.items()
+            name: RowFile(folder / f"{name}.csv", csv_rows([headers[name]]), written.get(name))
+            for name in names
         }
-        if state is None:
-            location = ["position", "document", "byte", "bytes", "token", "text"]
-            match = ["matched_order"] if has_match else []
-            if has_tokens:
-                self._write("tokens", csv_rows([[*location, *match, *bits]]))
-            self._write(
-                "documents", csv_rows([["document", "name", "tokens", "bytes", *bits, *bpb]])
-            )
 
     def write(self, scored: Scored, raw: bytes | None, names: Sequence[str]) -> None:
         """Write the next N tokens, and the documents that ended with them.
@@ -139,14 +137,8 @@ class CsvWriter:
 
     def state_dict(self) -> dict[str, Any]:
         """State for a resumed run, as JSON values; all rows written so far are on disk."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
         return {
-            "files": {
-                name: {"length": file.tell(), "sha256": self._hashes[name].hexdigest()}
-                for name, file in self._files.items()
-            },
+            "files": {name: file.state_dict() for name, file in self._files.items()},
             "position": self._position,
             "document": self._document,
             "byte": self._byte,
@@ -155,11 +147,12 @@ class CsvWriter:
         }
 
     def finish(self) -> None:
-        """Write the last document, flush the files to disk and close them."""
+        """Write the last document, and let the files take their names once they are on disk."""
         self._write_sums(self._document, [self._name], self._units.remaining())
         self._units.unfinished = None
-        self.state_dict()
-        self.close()
+        for file in self._files.values():
+            file.finish()
+        put_in_place(self._folder, RESULTS, [f"{name}.csv" for name in self._files])
 
     def close(self) -> None:
         """Close the files without writing the open document."""
@@ -229,46 +222,8 @@ class CsvWriter:
         self._write("documents", csv_rows(rows))
 
     def _write(self, name: str, text: str) -> None:
-        content = text.encode("utf-8")
-        self._hashes[name].update(content)
-        self._files[name].write(content)
-
-
-def check_written(path: Path, written: dict[str, Any] | None) -> Any:
-    """The SHA-256 of what an earlier run wrote, to be continued; of nothing without such a run.
-
-    ValueError unless the file begins with the bytes that `written` has the length and hash of.
-    """
-    digest = hashlib.sha256()
-    if written is None:
-        return digest
-    size = path.stat().st_size if path.is_file() else 0
-    if size < (n_left := written["length"]):
-        raise ValueError(
-            f"CSV files must have the {n_left} bytes of the checkpoint, got {size} in {path}; "
-            "put the file back, or start again without the checkpoint"
-        )
-    with path.open("rb") as file:
-        while n_left:
-            block = file.read(min(n_left, 1 << 20))
-            digest.update(block)
-            n_left -= len(block)
-    if digest.hexdigest() != written["sha256"]:
-        raise ValueError(
-            f"--out must hold the files of the checkpoint, got others' in {path}; pass the --out "
-            "that the run began with, or start again without the checkpoint"
-        )
-    return digest
-
-
-def open_at(path: Path, length: int | None) -> Any:
-    """A new binary file, or the existing one truncated to `length` bytes and opened at its end."""
-    if length is None:
-        return path.open("wb")
-    file = path.open("r+b")
-    file.truncate(length)
-    file.seek(length)
-    return file
+        if text:
+            self._files[name].write(text)
 
 
 def csv_rows(rows: Sequence[Sequence[Any]]) -> str:

@@ -126,7 +126,7 @@ class Result:
             bpb.append(self._row("model + cache", "", self.bits_saved, self.seconds))
             units.append(self._units("model + cache", ""))
         remarks = [fill(remark, WIDTH) for remark in self._remarks()]
-        return "\n".join([*align(bpb), "", *align(units), "", *remarks, self._last_line()])
+        return "\n".join([*align(bpb), "", *align(units), "", *remarks, self.last_line()])
 
     def _row(
         self, name: str, suffix: str, saved: float | None, seconds: float | None
@@ -198,7 +198,8 @@ class Result:
         doubt = MIN_GAP_BITS / self.bytes if error is None else N_ERRORS * error
         return gap if gap > max(doubt, MIN_GAP_BITS / self.bytes) else None
 
-    def _last_line(self) -> str:
+    def last_line(self) -> str:
+        """The signature and the bits per byte."""
         bpb = "-" if self.bpb is None else f"{self.bpb:.4f}"
         return f"{self.signature} = {bpb}"
 

@@ -13,17 +13,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.files.results import check_results
 from eval.interrupts import uninterrupted
 from eval.scoring.batch import Batch
-from eval.scoring.csv_writer import CsvWriter
+from eval.scoring.csv_writer import RESULTS, CsvWriter
 from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.scorers import CacheScorer, Scorer
 from eval.scoring.words import WordCounter
-from eval.tables import make_folder
 from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
-
-RESULTS = ("result.json", "documents.csv", "tokens.csv")  # what a run writes in its folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +161,7 @@ class Run:
             self.seconds[stage] += seconds
 
     def finish(self) -> None:
-        """Write the last document and close the CSV files."""
+        """Write the last document, and let the CSV files take their names."""
         if self.csv_writer is not None:
             self.csv_writer.finish()
 
@@ -213,12 +211,9 @@ def make_run(
                 "delete the checkpoint"
             )
     is_own = csv_state is not None and out is not None and has_result_of(out, conditions)
-    prepare_folder(out, write_tokens=write_tokens, overwrite=overwrite or is_own)
+    check_folder(out, write_tokens=write_tokens, overwrite=overwrite or is_own)
     if out is None:
         return Run(scorer, metrics)
-    if csv_state is None:
-        for name in RESULTS:
-            (out / name).unlink(missing_ok=True)
     has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
     return Run(scorer, metrics, CsvWriter(out, **has, has_tokens=write_tokens, state=csv_state))
 
@@ -236,8 +231,8 @@ def has_result_of(out: Path, conditions: Mapping[str, Any]) -> bool:
     )
 
 
-def prepare_folder(out: Path | None, *, write_tokens: bool, overwrite: bool) -> None:
-    """Create the folder of the results; ValueError if another run's are there, or none is named."""
+def check_folder(out: Path | None, *, write_tokens: bool, overwrite: bool) -> None:
+    """Raise ValueError if results of another run are in the folder, or none is named for tokens."""
     if write_tokens and out is None:
         raise ValueError("--tokens needs a folder for tokens.csv, got no --out; name one")
-    make_folder(out, RESULTS, overwrite=overwrite)
+    check_results(out, RESULTS, overwrite=overwrite)

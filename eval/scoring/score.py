@@ -12,12 +12,15 @@ import numpy as np
 from eval.config import ERROR, MIXER_NONE, ScoreConfig
 from eval.data.base import Data
 from eval.data.open_data import as_data
+from eval.files.lock import hold
 from eval.interrupts import ended
 from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.checked import checked
 from eval.scoring.checkpoint import Checkpoint
+from eval.scoring.csv_writer import REPORT
 from eval.scoring.dataloader import BatchStream
+from eval.scoring.finishing import OnResult, finish
 from eval.scoring.forward import Forward, ForwardRequest, LocalForward
 from eval.scoring.progress import Callback, Progress, token_bar
 from eval.scoring.result import Result, make_result
@@ -53,11 +56,13 @@ def score(
     forward: Forward | None = None,
     out: Path | None = None,
     write_tokens: bool = False,
+    write_report: bool = False,
     overwrite: bool = False,
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     n_threads: int = 1,
     callbacks: Sequence[Callback] = (),
+    on_result: OnResult | None = None,
     progress: bool = False,
 ) -> Result:
     """Bits per byte of a data set, and the figures behind it, in one pass and constant memory.
@@ -76,9 +81,11 @@ def score(
     forward : Forward, optional
         Runs the model, such as on several ranks. Default: in this process.
     out : Path, optional
-        Folder for ``documents.csv``; created if it is missing.
+        Folder for ``documents.csv``; created if it is missing. One run at a time may use it.
     write_tokens : bool
         Write ``tokens.csv`` there too: one line a token.
+    write_report : bool
+        Write ``result.json`` there too.
     overwrite : bool
         Replace the results of another run in `out`.
     checkpoint : Path, optional
@@ -90,6 +97,8 @@ def score(
         CPU threads of the cache; the result is the same, bit for bit.
     callbacks : sequence of callable
         Called with the position and the figures so far; see `Progress`.
+    on_result : callable, optional
+        Is told the result before the last files are written, so that it is not lost if they cannot.
     progress : bool
         Show a progress bar on stderr.
 
@@ -97,57 +106,59 @@ def score(
     ------
     ValueError
         If data, model and configuration do not fit, the model sees later tokens, the tokens do
-        not account for every byte, a logit is NaN or +inf, or `out` or the checkpoint belongs to
-        another run.
+        not account for every byte, a logit is NaN or +inf, `out` or the checkpoint belongs to
+        another run or is in use, or a file cannot be written.
     """
     config = ScoreConfig() if config is None else config
     if forward is None and model is not None:
         forward = LocalForward(model)
     tokenizer = choose_tokenizer(model, tokenizer, config.bos)
-    data = as_data(data, tokenizer)
-    shape = make_window_shape(config, model, tokenizer)
-    stream = BatchStream(data, tokenizer, config, shape)
-    conditions = run_conditions(model, tokenizer, data, config, shape)
-    scorer = make_scorer(config, model, tokenizer, n_threads)
-    store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
-    saved = None if store is None else store.load()
-    begun = perf_counter()
-    batches = checked(iter(stream), model, tokenizer, config, shape)
-    seconds_check = perf_counter() - begun
-    seconds_compile = warm_up()
-    state = None if saved is None else saved[0]
-    with (
-        make_run(
+    with hold(out=out, checkpoint=checkpoint):
+        data = as_data(data, tokenizer)
+        shape = make_window_shape(config, model, tokenizer)
+        stream = BatchStream(data, tokenizer, config, shape)
+        conditions = run_conditions(model, tokenizer, data, config, shape)
+        scorer = make_scorer(config, model, tokenizer, n_threads)
+        store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
+        saved = None if store is None else store.load()
+        state = None if saved is None else saved[0]
+        begun = perf_counter()
+        batches = checked(iter(stream), model, tokenizer, config, shape)
+        seconds_check = perf_counter() - begun
+        seconds_compile = warm_up()
+        with make_run(
             scorer, out, state, conditions, write_tokens=write_tokens, overwrite=overwrite
-        ) as run,
-        token_bar(progress) as bar,
-    ):
-        run.seconds["compile"] = seconds_compile
-        if saved is not None:
-            replay(run, batches, saved[0]["position"])
-            run.load_state_dict(*saved)
-        shown = Progress(bar, callbacks, first=run.position, limit=config.limit)
-        started = perf_counter() - run.seconds["total"] - seconds_check
-        n_parallel = 1 if forward is None else forward.n_parallel
+        ) as run:
+            run.seconds["compile"] = seconds_compile
+            if saved is not None:
+                replay(run, batches, saved[0]["position"])
+                run.load_state_dict(*saved)
+            started = perf_counter() - run.seconds["total"] - seconds_check
 
-        def save() -> None:
+            def save() -> None:
+                run.seconds["total"] = perf_counter() - started
+                if store is not None:
+                    store.save(run.state_dict(), run.expert_state())
+
+            if saved is None:
+                save()  # the same command goes on, however early it is interrupted
+            n_parallel = 1 if forward is None else forward.n_parallel
+            with token_bar(progress) as bar, kept(run, save, checkpoint):
+                shown = Progress(bar, callbacks, first=run.position, limit=config.limit)
+                parts = split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every)
+                for n_before, part in enumerate(parts):
+                    if n_before:
+                        save()
+                    groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
+                    with ended(groups):
+                        for group in groups:
+                            score_group(group, run, forward, config)
+                            shown.show(run, stream.fraction_of(group[-1].batch))
+                shown.show(run, 1.0, at_end=True)
             run.seconds["total"] = perf_counter() - started
-            if store is not None:
-                store.save(run.state_dict(), run.expert_state())
-
-        if saved is None:
-            save()  # the same command goes on, however early it is interrupted
-        with kept(run, save, checkpoint):
-            for part in split_by_size(batches, lambda batch: len(batch.targets), checkpoint_every):
-                groups = prefetch(observed_groups(part, run, n_parallel), n_ahead=1)
-                with ended(groups):
-                    for group in groups:
-                        score_group(group, run, forward, config)
-                        shown.show(run, stream.fraction_of(group[-1].batch))
-                save()
-        run.finish()
-        shown.show(run, 1.0, at_end=True)
-    return make_result(run, stream, conditions)
+            result = make_result(run, stream, conditions)
+            finish(run, result, save, on_result, out / REPORT if out and write_report else None)
+    return result
 
 
 def replay(run: Run, batches: Iterator[Batch], position: int) -> None:

@@ -28,7 +28,11 @@ def kept(run: Run, save: Callable[[], None], folder: Path | None) -> Iterator[No
     except BaseException as error:
         is_saved = folder is not None and run.is_whole and run.position > 0
         if is_saved:
-            save()
+            try:
+                save()
+            except ValueError as unsaved:  # the error that ended the run matters more
+                error.add_note(str(unsaved))
+                is_saved = False
         if isinstance(error, KeyboardInterrupt):
             error.add_note(describe(run, folder if is_saved else None))
         raise

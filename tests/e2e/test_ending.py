@@ -76,7 +76,10 @@ def test_a_full_disk_is_one_line(folder):
             text=True, timeout=60, env=ENVIRONMENT,
         )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "ngrammix: error: [Errno 28] No space left on device\n"
+    assert done.stderr == (
+        "ngrammix: error: standard output must take what is printed, got: No space left on device; "
+        "make room on its disk, or send it elsewhere\n"
+    )
 
 
 def run(capsys, name):

@@ -142,7 +142,7 @@ def test_what_no_file_can_take_the_place_of(tmp_path):
         (errno.EROFS, "Read-only file system; get the right to write there"),
         (errno.EACCES, "Permission denied; get the right to write there"),
         (errno.EIO, "Input/output error; check its disk"),
-        (errno.ENOENT, "No such file or directory; its folder is gone: make it again"),
+        (errno.ENOENT, "No such file or directory; put its folder back"),
         (errno.ENAMETOOLONG, "File name too long; name another"),
     ],
 )

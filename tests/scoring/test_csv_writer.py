@@ -50,6 +50,7 @@ def write(csv_writer, run, start, stop):
 
 
 def write_all(folder, run, **options):
+    folder.mkdir(exist_ok=True)
     with CsvWriter(folder, **(options or ALL)) as csv_writer:
         write(csv_writer, run, 0, len(run[1]))
         csv_writer.finish()
@@ -60,8 +61,9 @@ def read(path):
         return list(csv.DictReader(file, strict=True))
 
 
-def contents(folder):
-    return [(folder / name).read_bytes() for name in FILES]
+def contents(folder, suffix=""):
+    """Bytes of the files; with the suffix ".part" as they grow."""
+    return [(folder / f"{name}{suffix}").read_bytes() for name in FILES]
 
 
 def test_csv_reads_back_every_token(tmp_path):
@@ -167,21 +169,98 @@ def test_a_state_is_true_of_the_files_as_they_lie(tmp_path):
     with CsvWriter(tmp_path, **ALL) as csv_writer:
         write(csv_writer, run, 0, 7)
         files = csv_writer.state_dict()["files"]
-        for name, content in zip(("tokens", "documents"), contents(tmp_path), strict=True):
+        for name, content in zip(("tokens", "documents"), contents(tmp_path, ".part"), strict=True):
             digest = hashlib.sha256(content).hexdigest()
             assert files[name] == {"length": len(content), "sha256": digest}
 
 
 def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
     run = make_run(4, [5, 5])
+    write_all(tmp_path / "whole", run)
     with CsvWriter(tmp_path, **ALL) as csv_writer:
         write(csv_writer, run, 0, 3)
         state = csv_writer.state_dict()
-        before = contents(tmp_path)
         write(csv_writer, run, 3, 10)
         csv_writer.finish()
-    assert contents(tmp_path) != before
-    CsvWriter(tmp_path, **ALL, state=state).close()
+    # The rows of a run that had ended are continued in a copy: its own files stay until then.
+    with CsvWriter(tmp_path, **ALL, state=state) as csv_writer:
+        write(csv_writer, run, 3, 7)
+        assert contents(tmp_path) == contents(tmp_path / "whole")
+        write(csv_writer, run, 7, 10)
+        assert contents(tmp_path, ".part") != contents(tmp_path)  # without the last document
+        csv_writer.finish()
+    assert contents(tmp_path) == contents(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "whole"])
+
+
+@pytest.mark.parametrize("at", [0, 7])
+def test_other_names_of_the_rows_keep_their_content(tmp_path, at):
+    run = make_run(4, [5, 5])
+    write_all(tmp_path / "whole", run)
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 7)
+        state = csv_writer.state_dict()
+    for name in FILES:
+        (tmp_path / f"kept {name}").hardlink_to(tmp_path / f"{name}.part")
+    kept = [path.read_bytes() for path in sorted(tmp_path.glob("kept*"))]
+    with CsvWriter(tmp_path, **ALL, state=state if at else None) as csv_writer:
+        write(csv_writer, run, at, 10)
+        csv_writer.finish()
+    assert contents(tmp_path) == contents(tmp_path / "whole")
+    assert [path.read_bytes() for path in sorted(tmp_path.glob("kept*"))] == kept
+
+
+def test_nothing_is_touched_before_the_first_rows(tmp_path):
+    write_all(tmp_path, make_run(1, [3]))
+    before = contents(tmp_path)
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        state = csv_writer.state_dict()
+    assert (contents(tmp_path), len(list(tmp_path.iterdir()))) == (before, 2)
+    run = make_run(2, [4])
+    with CsvWriter(tmp_path, **ALL, state=json.loads(json.dumps(state))) as csv_writer:
+        write(csv_writer, run, 0, 3)
+        assert contents(tmp_path) == before
+        write(csv_writer, run, 3, 4)
+        csv_writer.finish()
+    write_all(tmp_path / "whole", run)
+    assert contents(tmp_path) == contents(tmp_path / "whole")
+
+
+def test_links_are_not_followed(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    for name in FILES:
+        (tmp_path / name).symlink_to(precious)
+        (tmp_path / f"{name}.part").symlink_to(precious)
+    run = make_run(2, [4])
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 4)
+        state = csv_writer.state_dict()
+    for name in FILES:  # as somebody may do while no run is there
+        path = tmp_path / f"{name}.part"
+        path.rename(tmp_path / f"moved {name}")
+        path.symlink_to(tmp_path / f"moved {name}")
+    with pytest.raises(ValueError, match=r"must have the \d+ bytes of the checkpoint, got 0"):
+        CsvWriter(tmp_path, **ALL, state=state)
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 4)
+        csv_writer.finish()
+    assert not any((tmp_path / name).is_symlink() for name in FILES)
+    assert precious.read_bytes() == b"precious"
+
+
+def test_parts_that_are_gone_leave_the_old_files(tmp_path):
+    write_all(tmp_path, make_run(1, [3]))
+    before, run = contents(tmp_path), make_run(2, [4])
+    with CsvWriter(tmp_path, **ALL) as csv_writer:
+        write(csv_writer, run, 0, 4)
+        (tmp_path / "tokens.csv.part").unlink()
+        with pytest.raises(ValueError) as error:
+            csv_writer.finish()
+    assert str(error.value) == (
+        f"results must become a file, got {tmp_path / 'tokens.csv'}, which cannot be written: No "
+        "such file or directory; put its folder back"
+    )
     assert contents(tmp_path) == before
 
 
@@ -203,21 +282,23 @@ def test_files_shorter_than_their_checkpoint_are_refused(tmp_path, name, size):
     with CsvWriter(tmp_path, **ALL) as csv_writer:
         write(csv_writer, run, 0, 7)
         state = csv_writer.state_dict()
-    (tmp_path / name).unlink()
+    part = tmp_path / f"{name}.part"
+    part.unlink()
     if size is not None:
-        (tmp_path / name).write_bytes(b"abc")
-    other = next(other for other in FILES if other != name)
-    with (tmp_path / other).open("ab") as file:
+        part.write_bytes(b"abc")
+    other = tmp_path / f"{next(other for other in FILES if other != name)}.part"
+    with other.open("ab") as file:
         file.write(b"written later")
-    before = (tmp_path / other).read_bytes()
+    before = other.read_bytes()
     with pytest.raises(ValueError) as error:
         CsvWriter(tmp_path, **ALL, state=state)
     length = state["files"][name.removesuffix(".csv")]["length"]
     assert str(error.value) == (
         f"CSV files must have the {length} bytes of the checkpoint, got {size or 0} in "
-        f"{tmp_path / name}; put the file back, or start again without the checkpoint"
+        f"{part if size else tmp_path / name}; put the file back, or start again without the "
+        "checkpoint"
     )
-    assert (tmp_path / other).read_bytes() == before
+    assert other.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -247,7 +328,7 @@ def test_tokens_are_written_from_the_beginning_or_never(tmp_path, had):
     with CsvWriter(tmp_path, **ALL, has_tokens=had) as csv_writer:
         write(csv_writer, make_run(6, [5, 5]), 0, 7)
         state = csv_writer.state_dict()
-    assert (tmp_path / "tokens.csv").exists() == had
+    assert (tmp_path / "tokens.csv.part").exists() == had
     with pytest.raises(ValueError) as error:
         CsvWriter(tmp_path, **ALL, has_tokens=not had, state=state)
     here, there = ("none", "--tokens") if had else ("--tokens", "none")

@@ -120,7 +120,7 @@ def test_python_refuses_and_replaces_as_the_command_does(tmp_path):
     ("arguments", "file"),
     [
         (["compare", "--data", "a.txt", "--mixers", "gate"], "compare.json"),
-        (["quantize", "--recipe", "int8", "--codec", "none"], "model.ngq, quantize.json"),
+        (["quantize", "--recipe", "int8", "--codec", "none"], "quantize.json, model.ngq"),
         (["pipeline", "--data", "a.txt", "--recipe", "int8", "--codec", "none", "--limit", "9"],
          "pipeline.json, int8.ngq"),
         (["demo", "--limit", "9"], "result.json, documents.csv"),

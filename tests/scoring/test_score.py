@@ -267,7 +267,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError) as error:
         score(ToyModel(), Documents(DOCUMENTS), checkpoint=tmp_path / "file")
     assert str(error.value) == (
-        f"--checkpoint must be a folder, got the file {tmp_path / 'file'}; name another"
+        f"--checkpoint must be a folder, got the file {tmp_path / 'file'}; choose another name"
     )
 
 

@@ -1,0 +1,1 @@
+"""Folders and files of results: one run at a time in a folder, and no file that is half written."""
