@@ -29,7 +29,8 @@ NEVER = {
     "quant": {"ngrammix", "eval"},
     "eval": {"numba"},
 }
-SHARED = {"ngrammix.atomic"}  # what `quant` has of `ngrammix`: files are written in one way
+# What `quant` has of `ngrammix`: files are written in one way, and threads are refused in one.
+SHARED = {"ngrammix.atomic", "ngrammix.exclusive"}
 MAX_CODE_LINES = 250
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 FACES = [ROOT / package / "__init__.py" for package in PACKAGES]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ngrammix.exclusive import Guard, exclusive
 from quant.base.config import check_int
-from quant.base.exclusive import exclusive
 from quant.base.matrix import ROWS_FIRST, TRANSPOSED, Axes
 from quant.base.memory import parse_bytes
 from quant.base.screen import progress_bar
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Collect = Callable[[Collection[str]], "StatisticsCollector"]
 
 
-@exclusive
+@exclusive("_guard")
 class Calibration:
     """Hessians and Fisher information of weights by name; `calibrate` makes one.
 
@@ -90,7 +90,7 @@ class Calibration:
         self.looked_up = frozenset(_first_pass.looked_up)
         self.note = note_of(_first_pass)
         self.changing = frozenset(_changing)
-        self._user: dict[str, int] = {}
+        self._guard = Guard()
         self._collect = _collect
         self._first_pass = _first_pass
         self._weights = dict(_first_pass.weights)

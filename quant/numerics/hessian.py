@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ngrammix.exclusive import Guard, exclusive
 from quant.base.config import check_int
-from quant.base.exclusive import exclusive
 from quant.types import Array, Float64, Indices
 
 BLOCK_ROWS = 4096  # calibration rows in one float32 product; products are added in float64
@@ -22,7 +22,7 @@ class DampingWarning(UserWarning):
     """The Hessian could not be factored with the requested damping; more was used."""
 
 
-@exclusive
+@exclusive("_guard", free=("n_columns",))
 class Hessian:
     """Mean of x xᵀ over calibration rows x, accumulated over any number of batches.
 
@@ -52,7 +52,7 @@ class Hessian:
     def __init__(self, n_columns: int) -> None:
         n = check_int(n_columns, "n_columns", 1, sys.maxsize)
         self.n_rows = 0
-        self._user: dict[str, int] = {}
+        self._guard = Guard()
         self._sum = np.zeros((n, n))
 
     @property
@@ -93,8 +93,9 @@ class Hessian:
                     f"column {int(np.argmin(finite))}; look at the model's activations"
                 )
             added += product
-        self._sum += added
-        self.n_rows += len(rows)
+        with self._guard.changing():
+            self._sum += added
+            self.n_rows += len(rows)
 
     def matrix(self) -> Float64:
         """Return the mean (C, C) float64; ValueError if there are no rows."""

@@ -51,8 +51,6 @@ def members(cls):
 
 def guards(thing):
     """The dicts that hold the thread which is in."""
-    if isinstance(thing, Hessian):
-        return {"_user": thing._user}
     users = {"_guard": thing._guard.user}
     return users | ({"_cache": thing.cache._guard.user} if isinstance(thing, Mixer) else {})
 
