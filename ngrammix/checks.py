@@ -16,6 +16,7 @@ MAX_ORDER = 32
 MAX_VOCAB_SIZE = 2**31
 MAX_POSITION = 2**30 - 64  # the tables have 30 bits for the position of an n-gram
 MAX_BYTES = 2**62
+MAX_NATS = 1e290  # a higher cost is a probability of 0; the sum of MAX_POSITION costs is finite
 # As GNU programs read them: K and KiB count by 1024, KB by 1000.
 UNITS = {"": 1, "B": 1} | {
     f"{letter}{end}": base**power
@@ -186,7 +187,7 @@ def as_nats(
 ) -> Floats:
     """Return `values` at positions (N,) of their C order: (N,) float64, nats.
 
-    ValueError unless they have `shape`, and are >= 0 and finite at those positions.
+    ValueError unless they have `shape`, and are in [0, MAX_NATS) at those positions.
     """
     array = np.asarray(values)
     if array.dtype.kind != "f" or array.shape != shape:
@@ -195,12 +196,12 @@ def as_nats(
             f"{array.dtype} and shape {array.shape}; pass one number a target, in nats"
         )
     nats: Floats = array.reshape(-1)[positions].astype(np.float64)
-    is_wrong = ~((nats >= 0) & (nats < np.inf))
+    is_wrong = ~((nats >= 0) & (nats < MAX_NATS))
     if is_wrong.any():
         i = int(np.argmax(is_wrong))
         raise ValueError(
-            f"{name} must be >= 0 and finite, got {nats[i]} at position {positions[i]}; "
-            "it is in nats and positive: -log p"
+            f"{name} must be >= 0 and below {MAX_NATS:g}, got {nats[i]} at position "
+            f"{positions[i]}; it is in nats and positive: -log p"
         )
     return nats
 

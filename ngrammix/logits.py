@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ngrammix.checks import as_integers
+from ngrammix.checks import MAX_NATS, as_integers
 from ngrammix.distributions import are_probabilities
 from ngrammix.kernels import softmax
 from ngrammix.model_logprobs import ModelLogprobs
@@ -268,7 +268,7 @@ class _DeviceReader:
         ]
         self._rows = torch.cat(blocks)
         largest, _, log_p = self._rows.T[:3]
-        if not bool(((largest < torch.inf) & (log_p > -torch.inf)).all()):  # transfers one number
+        if not bool(((largest < torch.inf) & (log_p > -MAX_NATS)).all()):  # transfers one number
             check_rows(largest.cpu().numpy(), log_p.cpu().numpy(), targets, positions)
 
     def lookup(self, hints: Tokens | None = None, rows: slice = ALL) -> ModelLogprobs:
@@ -332,9 +332,9 @@ def _read_rows(logits: Any, targets: Any) -> Any:
 
 
 def check_rows(largest: Floats, log_p: Floats, targets: Tokens, positions: Tokens) -> None:
-    """Raise ValueError if a row's largest logit is NaN or +inf, or its log_p is -inf; all (N,)."""
+    """Raise ValueError if a row's largest logit is NaN or +inf, or p(target) is 0; all (N,)."""
     check_largest(largest, positions)
-    impossible = ~(log_p > -np.inf)
+    impossible = ~(log_p > -MAX_NATS)  # -inf, or a mask as large as numpy's finfo.min
     if impossible.any():
         i = int(np.argmax(impossible))
         raise ValueError(
@@ -367,6 +367,7 @@ def probabilities(logits_row: Any) -> tuple[Floats, LogitsReader]:
         raise ValueError(
             "logits_row must give some token a probability > 0, got -inf everywhere; mask fewer"
         )
-    weights = np.exp(row.astype(np.float64) - largest[0])
+    with np.errstate(over="ignore"):  # a difference beyond float64 is -inf, a probability of 0
+        weights = np.exp(row.astype(np.float64) - largest[0])
     reader = _HostReader(row[None], row.argmax(keepdims=True), position)
     return weights / weights.sum(), reader

@@ -51,8 +51,8 @@ from ngrammix.logits import (
     to_numpy,
 )
 from ngrammix.losses import check_positions, check_reduction, named_arguments, reduce
-from ngrammix.model_logprobs import ModelLogprobs
-from ngrammix.observed import Observed, check_all_scored, check_observed
+from ngrammix.model_logprobs import ModelLogprobs, check_logprobs
+from ngrammix.observed import Observed, check_all_scored
 from ngrammix.overlaps import OverlapWatch, row_sizes
 from ngrammix.shifts import ShiftWatch
 from ngrammix.token_scores import TokenScores
@@ -331,9 +331,10 @@ class Mixer(NotCopyable):
         Raises
         ------
         ValueError
-            If another batch is the next one to score, or the lengths differ.
+            If another batch is the next one to score, the shapes differ, or a log-probability is
+            NaN, positive, or that of a target with the probability 0. Nothing is learned then.
         """
-        check_observed(observed, len(logprobs), self._n_scored)
+        check_logprobs(logprobs, observed, self._n_scored)
         with self._guard.changing():
             log_mixed = self._experts.mix(observed, logprobs)
             self._n_scored += len(observed)

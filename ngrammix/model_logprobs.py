@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ngrammix.checks import MAX_NATS
+from ngrammix.observed import Observed, check_observed
 from ngrammix.types import Floats, Tokens
 
 N_NUMBERS = 4  # of a position, beside its hints
+ROUNDING = 1e-3  # nats: a log-probability computed in low precision may exceed 0 by so much
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,36 @@ class ModelLogprobs:
             self.log_p[rows], self.entropy[rows], self.top[rows], self.log_top[rows],
             self.log_hints[rows],
         )  # fmt: skip
+
+
+def check_logprobs(logprobs: ModelLogprobs, observed: Observed, next_position: int) -> None:
+    """Raise ValueError unless these are numbers of `observed`, the next batch to score.
+
+    The kernels read as many numbers as `observed` has hints, and a NaN would stay in their weights.
+    """
+    check_observed(observed, len(logprobs), next_position)
+    n, hints = len(observed), observed.hint_tokens
+    columns = {"log_p": logprobs.log_p, "entropy": logprobs.entropy}
+    if hints is not None:
+        columns |= {"log_top": logprobs.log_top, "log_hints": logprobs.log_hints}
+    for name, array in columns.items():
+        shape = (n,) if name != "log_hints" or hints is None else hints.shape
+        if array.dtype != np.float64 or array.shape != shape:
+            raise ValueError(
+                f"{name} must be float64 of shape {shape}, got {array.dtype} of shape "
+                f"{array.shape}; look up observed.tokens and observed.hint_tokens"
+            )
+        # NaN is neither; only an entropy may be unknown.
+        if name != "entropy" and array.size and not array.max() <= ROUNDING:
+            raise ValueError(
+                f"{name} must be log-probabilities <= 0, got {array.max()} from position "
+                f"{observed.position} on; they are in nats, and negative"
+            )
+    if n and not logprobs.log_p.min() > -MAX_NATS:
+        raise ValueError(
+            "the model's probability of a target must be > 0, got 0 at position "
+            f"{observed.position + int(logprobs.log_p.argmin())}; mask fewer logits"
+        )
 
 
 def join(parts: Sequence[ModelLogprobs]) -> ModelLogprobs:

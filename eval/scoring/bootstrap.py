@@ -14,6 +14,8 @@ DOCUMENTS, BLOCKS = "documents", f"blocks of {BLOCK:,} tokens"
 RESAMPLES = 1000
 
 STEPS_PER_ONE = float(1 << 20)  # sums are integers in steps, so their order does not matter
+MAX_WEIGHT = 8  # of a unit in a resample
+MAX_TOTAL = 2.0**63 / (MAX_WEIGHT * STEPS_PER_ONE)  # of all units, so that sums fit in 63 bits
 UNITS_AT_ONCE = 64  # their weights fit in the processor's cache
 WORDS_PER_UNIT = RESAMPLES // 4  # of 64 bits; a weight takes 16 bits
 GAMMA, MIX_A, MIX_B = map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -27,7 +29,7 @@ class Bootstrap:
     memory holds the sums of each resample alone, and batch sizes do not change a bit. All K ratios
     share the weights: differences of ratios are paired.
 
-    Sums are rounded to steps of 2**-20; each may reach 2**42.
+    Sums are rounded to steps of 2**-20; those of the units may reach 2**40.
 
     Parameters
     ----------
@@ -76,7 +78,17 @@ class Bootstrap:
         self._sums[:] = state["sums"]
 
     def _weighted(self, units: Floats) -> Tokens:
-        """(K + 1, 1000) int64: sums of the units in each resample, in steps."""
+        """(K + 1, 1000) int64: sums of the units in each resample, in steps.
+
+        ValueError if the new sums do not fit in 63 bits.
+        """
+        total = float(np.abs(units).sum())
+        before = float(np.abs(self._sums).max()) / (MAX_WEIGHT * STEPS_PER_ONE)
+        if not before + total < MAX_TOTAL:
+            raise ValueError(
+                f"costs must sum to less than {MAX_TOTAL:.1e} nats for standard errors, got "
+                f"{total:.1e} more; look at the logits"
+            )
         steps = np.rint(units * STEPS_PER_ONE).astype(np.int64)
         sums = np.zeros_like(self._sums)
         for start in range(0, steps.shape[1], UNITS_AT_ONCE):
