@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from eval.config import AUTO, BYTES, TABLES, TEXT
-from eval.data.arrow import read_arrow
 from eval.data.csv_rows import read_csv
 from eval.data.document import Document
 from eval.data.formats import choose_format
 from eval.data.json_values import read_json
 from eval.data.jsonl import read_json_lines
-from eval.data.parquet import read_parquet
 from eval.data.source import Content, Source
+from eval.data.table_reader import read_arrow, read_parquet
 from eval.data.text import read_text
 
 COLUMN = "text"  # of a table, where none is named

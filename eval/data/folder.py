@@ -12,7 +12,7 @@ from eval.data.concatenated import ConcatenatedData, concatenate
 from eval.data.file_data import FileData, refuse_column
 from eval.data.formats import format_of_name
 from eval.data.hf_datasets import readable
-from eval.data.splits import SlicedData, choose_rows, count_rows, refuse_split
+from eval.data.splits import choose_rows, count_rows, cut, refuse_split
 
 # Files about the data: those of `datasets`, and those that come with every repository.
 ABOUT = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "_success")
@@ -70,9 +70,7 @@ def open_folder(path: str, column: str | None, split: str | None, option: str = 
     rows = choose_rows([*whole], split, path, lambda name: count_rows(whole[name]))
     if split is None:
         refuse_rest({*files}.difference(*splits.values()), splits, path)
-    return concatenate(
-        [whole[one.split] if one.is_all else SlicedData(whole[one.split], one) for one in rows]
-    )
+    return concatenate([cut(whole[one.split], one) for one in rows])
 
 
 def splits_of(path: str, files: Sequence[str]) -> dict[str, list[str]]:

@@ -1,12 +1,11 @@
-"""Hugging Face data sets, saved, from the Hub or in memory: one document per row."""
+"""Hugging Face data sets, from the Hub or in memory: one document per row."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from eval.data.arrow_columns import cells, checked_cell, find_column
 from eval.data.base import Data
-from eval.data.columns import cells, checked_cell, find_column
 from eval.data.concatenated import concatenate
 from eval.data.document import Document
 from eval.data.splits import Rows, choose_rows, refuse_split
@@ -103,33 +102,6 @@ def open_splits(data_sets: Mapping[str, Any], column: str, split: str | None, na
     return concatenate(
         [DataSet(f"{name}/{rows.split}", data_sets[rows.split], column, rows) for rows in chosen]
     )
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether ``save_to_disk`` has written the folder."""
-    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-
-
-def open_saved(path: str, column: str, split: str | None) -> Data:
-    """The data set that ``save_to_disk`` wrote into a folder, memory-mapped.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, or lacks `split` or `column`.
-    """
-    import datasets
-
-    folder = Path(path)
-    if not (folder / "dataset_dict.json").is_file():
-        refuse_split(split, path)
-        with readable(path):
-            data_set = datasets.load_from_disk(path)
-        return DataSet(path, data_set, column)
-    saved = sorted(one.parent.name for one in folder.glob("*/state.json"))
-    with readable(path):
-        data_sets = {one: datasets.load_from_disk(str(folder / one)) for one in saved}
-    return open_splits(data_sets, column, split, path)
 
 
 def open_hub(name: str, config: str | None, column: str, split: str | None) -> Data:

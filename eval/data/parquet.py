@@ -1,53 +1,49 @@
-"""Parquet: one document per row, read in small batches."""
+"""Parquet: the cells of a column, read in small batches."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eval.data.arrow import readable
-from eval.data.columns import cells, checked_cell, find_column
-from eval.data.document import Document
-from eval.data.source import Content, path_of
-from eval.data.text import row_documents
+from eval.data.arrow_columns import LONG, ROWS, Cell, cells, find_column
 
-ROWS = 64  # of a batch
 BUFFER = 1 << 16  # bytes of a read; without it whole row groups are read (260 MB against 96)
 
 
-def read_parquet(content: Content, column: str) -> Iterator[Document]:
-    """One column of strings as documents, in row order.
+def open_parquet(path: str, column: str, name: str) -> Iterator[tuple[Cell, int]]:
+    """(cell, share of the file's bytes so far) of each row; the column is checked first.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, lacks the column, or is compressed as a whole or in a pipe.
+    The errors are those of pyarrow, and ColumnError. Checksums of pages are checked where the file
+    has them.
     """
-    path = path_of(content, "Parquet")
-    with open_parquet(path) as file:
-        names = find_column(file.schema_arrow, column, path)
-    return documents(path, names, column)
-
-
-def documents(path: str, names: list[str], column: str) -> Iterator[Document]:
-    """The documents of the column that `names` lead to."""
-    size = Path(path).stat().st_size
-    with open_parquet(path) as file:
-        n_rows, number = file.metadata.num_rows, 0
-        for batch in file.iter_batches(ROWS, columns=[".".join(names)], use_threads=False):
-            for raw in cells(batch, names):
-                number += 1
-                cell = checked_cell(raw, column, f"{path}:{number}")
-                yield from row_documents(f"{path}:{number}", cell, size * number // n_rows)
-
-
-@contextmanager
-def open_parquet(path: str) -> Iterator[Any]:
-    """The open file; the errors of pyarrow become a ValueError that names it."""
     from pyarrow import parquet
 
-    with (
-        readable(path, "a complete Parquet file"),
-        parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file,
-    ):
-        yield file
+    file = parquet.ParquetFile(
+        path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
+    )
+    names = find_column(file.schema_arrow, column, name)
+    return parquet_cells(file, names, Path(path).stat().st_size)
+
+
+def parquet_cells(file: Any, names: list[str], size: int) -> Iterator[tuple[Cell, int]]:
+    """The cells of the column that `names` lead to, in a file of `size` bytes."""
+    n_rows, n_read = file.metadata.num_rows, 0
+    column = ".".join(names)
+    batches = file.iter_batches(rows_at_once(file, column), columns=[column], use_threads=False)
+    for batch in batches:
+        for cell in cells(batch, names):
+            n_read += 1
+            yield cell, size * n_read // n_rows
+    if n_read != n_rows:
+        raise EOFError(f"{n_rows} rows are promised, {n_read} are there")
+
+
+def rows_at_once(file: Any, column: str) -> int:
+    """Rows of a batch: one if a cell of the column has more than 1 MiB, as the metadata tell."""
+    for i in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(i)
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            is_long = chunk.total_uncompressed_size > LONG * max(1, group.num_rows)
+            if is_long and chunk.path_in_schema == column:
+                return 1
+    return ROWS

@@ -107,12 +107,17 @@ class Source:
         return nullcontext(sys.stdin.buffer)
 
 
+def is_on_disk(content: Content) -> bool:
+    """Whether the content can be read from its path: it is in a file, not compressed as a whole."""
+    return content.compression is None and content.stream.seekable()
+
+
 def path_of(content: Content, what: str) -> str:
     """The path of content that is read in any order; ValueError if it is compressed or in a pipe.
 
     The error calls the content `what`.
     """
-    if content.compression is not None or not content.stream.seekable():
+    if not is_on_disk(content):
         how = "in a pipe" if content.compression is None else f"in {content.compression} data"
         raise ValueError(
             f"{what} must be on disk and not compressed as a whole, got it {how} in "

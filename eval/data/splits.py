@@ -119,6 +119,11 @@ class SlicedData:
                 yield document
 
 
+def cut(data: Data, rows: Rows) -> Data:
+    """The rows of a data set; the data set itself if they are all."""
+    return data if rows.is_all else SlicedData(data, rows)
+
+
 def count_rows(data: Data) -> int:
     """The number of rows of a data set, which is read for it."""
     return sum(document.begins for document in data)

@@ -46,8 +46,8 @@ def parquet(path):
 @pytest.mark.parametrize(
     ("make", "split", "name", "size"),
     [
-        (save, None, "{p}", 3),
-        (save_splits, "train", "{p}/train", 3),
+        (save, None, "{p}", None),
+        (save_splits, "train", "{p}/train", None),
         (lines, None, "{p}/train", 168),
         (lambda p: lines(p, "train", "test"), "train", "{p}/train", 168),
         (parquet, "train", "{p}/train", None),
@@ -62,7 +62,8 @@ def test_rows_come_byte_for_byte(tmp_path, make, split, name, size):
     assert size in (None, data.size)
     for _ in range(2):  # from the beginning each time
         assert [(d.raw, d.begins) for d in data] == [(text.encode(), True) for text in TEXTS]
-        file = name if size == 3 else f"{path}/train{next(path.glob('train*')).suffix}"
+        files = path.glob("**/data-*.arrow" if "save" in make.__name__ else "train*")
+        file = next(file for file in sorted(files, reverse=True))
         assert [d.name for d in data] == [f"{file}:{i}" for i in range(1, 4)]
         assert [d.offset for d in data][-1] == data.size
 
@@ -110,9 +111,9 @@ def damaged_lines(path):
     (path / "a.jsonl").write_text('{"text": "a"}\n{"text":')
 
 
-def damaged_save(path):
+def damaged_save(path, state):
     save(path)
-    (path / "dataset_info.json").unlink()
+    (path / "state.json").write_text(state, encoding="utf-8")
 
 
 def no_saved_split(path):
@@ -120,6 +121,10 @@ def no_saved_split(path):
     (path / "dataset_dict.json").write_text("{")
 
 
+NOT_SAVED = (
+    "data set must be as save_to_disk writes it, got {} in {{p}}/state.json; save it again, or "
+    "name its files"
+)
 NAME_IT = "; name the column of the text with --column"
 CASES = {
     "several splits": (
@@ -154,30 +159,51 @@ CASES = {
     "no column": (
         save,
         {"column": "content"},
-        "data must have column content, got id, text in {p}" + NAME_IT,
+        "data must have column content, got id, text in {p}/data-00000-of-00001.arrow" + NAME_IT,
     ),
     "no streamed column": (
         parquet,
         {"column": "content"},
         "data must have column content, got id, text in {p}/train.parquet" + NAME_IT,
     ),
-    "numbers": (save, {"column": "id"}, "column id must hold strings, got int64 in {p}" + NAME_IT),
+    "numbers": (
+        save,
+        {"column": "id"},
+        "column id must hold strings, got int64 in {p}/data-00000-of-00001.arrow" + NAME_IT,
+    ),
     "null": (
         lambda p: save(p, ["a", None]),
         {},
-        "column text must hold a string, got null in {p}:2; remove the row, name another column "
-        "with --column, or pass --on-bad-row skip",
+        "column text must hold a string, got null in {p}/data-00000-of-00001.arrow:2; remove "
+        "the row, name another column with --column, or pass --on-bad-row skip",
     ),
     "empty folder": (
         lambda p: p.mkdir(),
         {},
         "data must be files, got the folder {p} without any; name another",
     ),
-    "damaged saved data": (
-        damaged_save,
+    "no JSON": (lambda p: damaged_save(p, "{"), {}, NOT_SAVED.format("no JSON")),
+    "deep JSON": (lambda p: damaged_save(p, "[" * 100_000), {}, NOT_SAVED.format("no JSON")),
+    "no object": (lambda p: damaged_save(p, "[]"), {}, NOT_SAVED.format("no JSON object")),
+    **{
+        f"no names: {files}": (
+            lambda p, files=files: damaged_save(p, json.dumps({"_data_files": files})),
+            {},
+            NOT_SAVED.format("no names of data files"),
+        )
+        for files in (None, 1, [], [1], [{}], [{"filename": "../x.arrow"}], [{"filename": ".."}])
+    },
+    "indices": (
+        lambda p: damaged_save(
+            p, '{"_data_files": [{"filename": "a"}], "_indices_data_files": [{"filename": "b"}]}'
+        ),
         {},
-        "data must be a readable Hugging Face data set, got {p} ({why}); check the name, or "
-        "download it again",
+        NOT_SAVED.format("rows by their indices"),
+    ),
+    "a file is missing": (
+        lambda p: damaged_save(p, '{"_data_files": [{"filename": "a.arrow"}]}'),
+        {},
+        NOT_SAVED.format("no file").replace("state.json", "a.arrow"),
     ),
     "damaged parquet": (
         damaged_parquet,
@@ -201,5 +227,4 @@ def test_refused_folders(tmp_path, name):
     make(path)
     with pytest.raises(ValueError) as error:
         list(open_data(path, **options))
-    why = str(error.value.__cause__).partition("\n")[0]  # the words of `datasets`
-    assert str(error.value) == text.format(p=path, why=why)
+    assert str(error.value) == text.format(p=path)

@@ -274,7 +274,11 @@ def test_refused_tables(tmp_path, name):
 
 def test_a_cell_that_is_too_long_is_refused(tmp_path):
     path = table(tmp_path / "t.parquet", text=["a", "b" * 101])
-    with pytest.raises(ValueError) as error, patch("eval.data.columns.MAX_ROW", 100):
+    with (
+        pytest.raises(ValueError) as error,
+        patch("eval.data.arrow_columns.MAX_ROW", 100),
+        patch("eval.data.columns.MAX_ROW", 100),
+    ):
         list(open_data(path))
     assert str(error.value) == (
         f"row must have at most 100 bytes, got 101 in {path}:2; split the document"
