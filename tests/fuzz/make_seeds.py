@@ -133,7 +133,9 @@ def tables() -> Made:
     with pa.CompressedOutputStream(lz4, "lz4") as stream:
         stream.write(ROWS)
     text = {"text": b"one\ntwo \xff\n", "utf-8": "\ufeff\u4f60\u597d".encode()}
+    card = b"---\nconfigs:\n- config_name: x\n  data_files:\n  - split: train\n    path: %b\n---\n"
     return made | {
+        "data-card": {"one": card % b"train.jsonl", "pattern": card % b'"*.jsonl"'},
         "text": text,
         "bytes": text,
         "any": text | {"rows": ROWS, "array": array},
@@ -242,9 +244,10 @@ def models() -> Made:
 
 def run_files() -> Made:
     """What a resumed run reads, and options."""
-    from tests.fuzz.readers.runs import whole_run
+    from tests.fuzz.readers.runs import SAME, own_conditions, whole_run
 
     checkpoint, files = whole_run()
+    saved = unsigned_snapshot(files[f"fuzzed/{checkpoint}"]).replace(own_conditions(), SAME)
     written = sorted(name for name in files if name.startswith("out/"))
     toml = b'order = 5\ndata = ["a.txt", "b.txt"]\nmemory_limit = "2GiB"\nbos = "<s>"\nlimit = 10\n'
     lines = (
@@ -252,10 +255,15 @@ def run_files() -> Made:
         "compare\n--logits\na.npy\n--tokens\nb.npy\n--bytes\n7",
         "quantize\n--recipe\nnf4\n--seed\n1\n--codec\nzstd",
     )
+    cells = ("plain", "=1+1", "\ttab", "a\r\nb", "\\x41", "'it", "\uff1d1")
+    curve = b'bytes,bits_model,bits,text\r\n1,2.5,2.0,a\r\n2,5.0,4.0,"b\nc"\r\n'
     return {
+        "csv-cell": {str(i): cell.encode() for i, cell in enumerate(cells)},
+        "terminal": {"text": "one\x1b[31m\u202e\ntwo".encode()},
+        "picture": {"curve": curve},
         "toml": {"options": toml},
         "command-line": {str(i): line.encode() for i, line in enumerate(lines)},
-        "checkpoint": {"whole": unsigned_snapshot(files[f"fuzzed/{checkpoint}"])},
+        "checkpoint": {"whole": saved},
         "results-folder": {
             Path(name).name: bytes([i]) + files[name] for i, name in enumerate(written)
         },

@@ -21,6 +21,12 @@ def test_a_snapshot_is_an_input_and_a_file_again():
         assert signed_snapshot(unsigned_snapshot(data)) == data
 
 
+def test_a_run_goes_on_with_the_seed_of_a_checkpoint(tmp_path):
+    # If it is refused, the format is another: python -m tests.fuzz.make_seeds
+    for data in seeds("checkpoint"):
+        READERS["checkpoint"].read(data, tmp_path)
+
+
 def test_mutators_repeat():
     for name, reader in READERS.items():
         if reader.mutate is not None:

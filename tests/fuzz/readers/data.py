@@ -96,6 +96,17 @@ def mutate_saved(data: bytes, rng: random.Random) -> bytes:
     return CUT.join(parts)
 
 
+def read_card(data: bytes, folder: Path) -> None:
+    """The README.md of a folder of data, which may say what its splits are."""
+    (folder / NAME).mkdir(exist_ok=True)
+    for name in ("train.jsonl", "test.jsonl"):
+        (folder / NAME / name).write_bytes(b'{"text": "one"}\n')
+    (folder / NAME / "README.md").write_bytes(data)
+    from eval import open_data
+
+    list(open_data(str(folder / NAME), split="train"))
+
+
 def read_split(data: bytes, folder: Path) -> None:
     """The rows that a request names are rows of the splits."""
     from eval.data.splits import choose_rows
@@ -133,5 +144,6 @@ READERS = {
     "side-car": Reader(read_side_car, named=None),
     "logits": Reader(read_logits),
     "saved-data-set": Reader(read_saved, mutate_saved),
+    "data-card": Reader(read_card),
     "split": Reader(read_split),
 }

@@ -2,13 +2,23 @@
 
 import contextlib
 import io
+import json
 import random
 from functools import cache
 from pathlib import Path
 
-from tests.fuzz.reader import Reader, json_reader, mutate_bytes, signed_snapshot, write
+from tests.fuzz.reader import (
+    CUT,
+    Reader,
+    json_reader,
+    mutate_bytes,
+    signed_snapshot,
+    unsigned_snapshot,
+    write,
+)
 from tests.fuzz.verdict import WrongError
 
+SAME = b'"conditions of the run"'
 TEXTS = [b"It was the best of times, ", b"it was the worst of times.", "\u4f60\u597d".encode()]
 
 
@@ -46,12 +56,25 @@ def command_parser() -> object:
 
 
 def read_checkpoint(data: bytes, folder: Path) -> None:
-    """A checkpoint with right digests: a run goes on with it, or refuses it."""
+    """A checkpoint with right digests: a run goes on with it, or refuses it.
+
+    The conditions `SAME` stand for those of the run, which differ from machine to machine.
+    """
     checkpoint, files = whole_run()
     restore(folder, files)
+    head, cut, rest = data.partition(CUT)
+    head = head.replace(SAME, own_conditions(), 1)
     (folder / "fuzzed").mkdir(exist_ok=True)
-    (folder / "fuzzed" / checkpoint).write_bytes(signed_snapshot(data))
+    (folder / "fuzzed" / checkpoint).write_bytes(signed_snapshot(head + cut + rest))
     run(folder)
+
+
+@cache
+def own_conditions() -> bytes:
+    """The conditions of the whole run, as JSON."""
+    checkpoint, files = whole_run()
+    head = unsigned_snapshot(files[f"fuzzed/{checkpoint}"]).partition(CUT)[0]
+    return json.dumps(json.loads(head)["values"]["conditions"]).encode()
 
 
 def read_written(data: bytes, folder: Path) -> None:
