@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import get_ident
 
 from eval.notes import note
-from ngrammix.atomic import is_same, kind_of, open_part, reason, remove_dead, try_lock
+from ngrammix.atomic import is_same, kind_of, open_part, reason, remove_dead, sync_folder, try_lock
 
 NAME = ".ngrammix.lock"
 LEAST_FREE = 1 << 20  # bytes of the disk, without which no run begins
@@ -61,7 +61,7 @@ def _hold(folder: Path, option: str) -> Iterator[None]:
         is_new = not folder.is_dir()
         if is_new:
             refuse_other(folder, option)
-            folder.mkdir(parents=True, exist_ok=True)
+            make(folder)
         status = folder.stat()
     key = status.st_dev, status.st_ino
     if key in _held and _held[key][0] == get_ident():
@@ -101,6 +101,14 @@ def refuse_other(folder: Path, option: str) -> None:
     if (kind := kind_of(folder)) is not None:
         what = "the" + kind.removeprefix("a")
         raise ValueError(f"{option} must be a folder, got {what} {folder}; choose another name")
+
+
+def make(folder: Path) -> None:
+    """Create a folder, and those that it lies in, on disk."""
+    for each in reversed([folder, *folder.parents]):
+        if not each.is_dir():
+            each.mkdir(exist_ok=True)
+            sync_folder(each.parent)
 
 
 def acquire(path: Path, folder: Path, option: str) -> int:

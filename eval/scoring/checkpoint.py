@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from eval.files.lock import make
 from ngrammix import snapshot
 from ngrammix.atomic import write_errors
 
@@ -34,7 +35,7 @@ class Checkpoint:
     def save(self, state: dict[str, Any], experts: dict[str, NDArray[Any]]) -> None:
         """Replace the saved state: `state` as JSON, `experts` as arrays."""
         with write_errors(self._path, "checkpoints"):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make(self._path.parent)
         snapshot.write(self._path, {"conditions": self._conditions, "state": state}, experts)
 
     def load(self) -> snapshot.Contents | None:

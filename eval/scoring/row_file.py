@@ -75,7 +75,7 @@ class RowFile:
             self._file = self._continued()
         else:
             self._part.unlink(missing_ok=True)
-            self._file = FileIO(self._part, "x")
+            self._file = self._part.open("xb", buffering=0)
             self._append(self._file, self._header.encode("utf-8"))
         sync_folder(self._part.parent)
         return self._file
@@ -89,7 +89,7 @@ class RowFile:
         if self._source != self._part or self._part.lstat().st_nlink > 1:
             with self._source.open("rb") as source, replaced(self._part, ROWS) as copy:
                 shutil.copyfileobj(source, copy)
-        file = FileIO(self._part, "r+", opener=open_no_link)
+        file = open(self._part, "r+b", buffering=0, opener=open_no_link)  # noqa: SIM115
         file.truncate(self._length)
         file.seek(self._length)
         return file
