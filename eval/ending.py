@@ -12,6 +12,7 @@ from signal import SIGINT
 
 from eval.interrupts import SIGNALLED, Stopped
 from eval.notes import note
+from eval.out_of_memory import is_out_of_memory, what_helps
 
 REFUSED, UNEXPECTED = 2, 1  # exit statuses
 BROKEN_PIPE = SIGNALLED + 13  # SIGPIPE: the reader of standard output is gone, as in ``| head``
@@ -33,10 +34,10 @@ def end(error: BaseException, argv: Sequence[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
         note(describe_stop(error, argv))
         return SIGNALLED + (error.number if isinstance(error, Stopped) else SIGINT)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         note(
             "error: memory must be enough for the run, got an allocation that failed"
-            f"{reason(error)}; lower --batch, --context or --memory-limit, or take a smaller model"
+            f"{reason(error)}; {what_helps(argv[0] if argv else None)}"
         )
         return REFUSED
     if isinstance(error, ModuleNotFoundError):

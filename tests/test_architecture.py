@@ -9,20 +9,19 @@ from tools.structure import PACKAGES, ROOT, code_lines, imported, module_name
 
 # From the ground up: a room imports only rooms that stand before it, in its own package or below.
 ROOMS = [
-    "ngrammix.types", "ngrammix.eager", "ngrammix.exclusive",
-    "ngrammix.checks", "ngrammix.kernels", "ngrammix.atomic",
-    "ngrammix.snapshot", "ngrammix.cache", "ngrammix.candidates", "ngrammix.overlaps",
-    "ngrammix.observed", "ngrammix.distributions", "ngrammix.model_logprobs", "ngrammix.logits",
-    "ngrammix.losses", "ngrammix.shifts", "ngrammix.token_scores", "ngrammix.experts",
-    "ngrammix.mixer", "ngrammix.prefetching", "ngrammix.peers", "ngrammix.rank_mixer", "ngrammix",
-    "ngrammix.reference",
+    "ngrammix.types", "ngrammix.eager", "ngrammix.exclusive", "ngrammix.checks", "ngrammix.kernels",
+    "ngrammix.atomic", "ngrammix.snapshot", "ngrammix.cache", "ngrammix.candidates",
+    "ngrammix.overlaps", "ngrammix.observed", "ngrammix.distributions", "ngrammix.model_logprobs",
+    "ngrammix.logits", "ngrammix.losses", "ngrammix.shifts", "ngrammix.token_scores",
+    "ngrammix.experts", "ngrammix.mixer", "ngrammix.prefetching", "ngrammix.peers",
+    "ngrammix.rank_mixer", "ngrammix", "ngrammix.reference",
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",
     "eval.shadowing", "eval.types", "eval.terminal", "eval.tables", "eval.notes", "eval.files",
-    "eval.interrupts", "eval.ending", "eval.config", "eval.data", "eval.tokenizers", "eval.demo",
-    "eval.models", "eval.scoring", "eval.comparing", "eval.distributed", "eval.plugins",
-    "eval.plots", "eval.commands", "eval.bench", "eval.demo.training", "eval.cli", "eval.__main__",
-    "eval",
+    "eval.interrupts", "eval.out_of_memory", "eval.ending", "eval.config", "eval.data",
+    "eval.tokenizers", "eval.demo", "eval.models", "eval.scoring", "eval.comparing",
+    "eval.distributed", "eval.plugins", "eval.plots", "eval.commands", "eval.bench",
+    "eval.demo.training", "eval.cli", "eval.__main__", "eval",
 ]  # fmt: skip
 NEVER = {
     "ngrammix": {"quant", "eval", "datasets", "zstandard", "tokenizers", "tqdm", "safetensors"},

@@ -23,7 +23,7 @@ from eval.files.lock import hold
 from eval.files.results import check_results, part_of, put_in_place, write_report
 from eval.models.base import Model
 from eval.models.causality import check_causality
-from eval.models.logits_memory import is_out_of_memory
+from eval.out_of_memory import is_out_of_memory
 from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape

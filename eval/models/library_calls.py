@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from eval.models.logits_memory import is_out_of_memory
 from eval.models.size_limits import SizeError
+from eval.out_of_memory import is_out_of_memory
 
 MAX_LINE = 400  # characters of the text of an error
 

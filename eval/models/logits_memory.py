@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from eval.models.base import Model
+from eval.out_of_memory import is_out_of_memory
 from eval.types import Tokens
 from quant.base.memory import parse_bytes
 
 DEFAULT = 1 << 30  # bytes, on the host
 SHARE = 4  # one part in so many of the memory that there is
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-# What torch writes in a RuntimeError if an allocation fails.
-REFUSED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
 
 
 def logits_memory(option: str | int | None, model: Model) -> int:
@@ -81,12 +80,6 @@ def logits_must_fit(model: Model, inputs: Tokens, n_last: int) -> Iterator[None]
             f"whose {n_rows:,} x {model.vocab_size:,} logits take {size:,.2f} GiB beside what "
             f"{model.name} itself needs; pass a smaller --logits-memory, --batch or --context"
         ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation has failed, in Python, numpy or torch, on the host or on a device."""
-    is_torch = isinstance(error, RuntimeError) and any(text in str(error) for text in REFUSED)
-    return isinstance(error, MemoryError) or is_torch
 
 
 def keeps_rows(model: Model) -> bool:

@@ -16,8 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.models.causality import describe_leak, find_leak
-from eval.models.logits_memory import is_out_of_memory, logits_memory
+from eval.models.logits_memory import logits_memory
 from eval.models.weights import WholeModel
+from eval.out_of_memory import is_out_of_memory
 from ngrammix.experts.choices import ALL
 from ngrammix.mixer import Mixer
 

@@ -1,6 +1,7 @@
 """How a command ends: one line on stderr and an exit status, whatever happens."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from eval.cli import main
+from eval.commands.parser import command_parsers
 from eval.ending import end
+from eval.out_of_memory import HELP
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
@@ -107,15 +110,57 @@ def test_an_error_that_nobody_foresaw_names_its_place_and_the_file_of_its_traceb
 
 
 def test_what_else_ends_a_command_is_one_line(folder, capsys):
-    assert end(MemoryError("Unable to allocate 1.2 TiB"), []) == 2
-    assert capsys.readouterr().err == (
-        "ngrammix: error: memory must be enough for the run, got an allocation that failed (Unable "
-        "to allocate 1.2 TiB); lower --batch, --context or --memory-limit, or take a smaller "
-        "model\n"
-    )
     assert run(capsys, "several_lines") == (2, "ngrammix: error: one\\n  two\n")
     assert run(capsys, "missing") == (
         2,
         "ngrammix: error: No module named 'flash'; install it, or check the name\n",
     )
     assert run(capsys, "interrupted") == (130, "ngrammix: stopped by SIGINT\n")
+
+
+CONDITIONS = "--batch, --context, --logits-memory or --memory-limit"
+
+
+@pytest.mark.parametrize(
+    ("command", "mend"),
+    [
+        ("score", f"lower {CONDITIONS}, or take a smaller model"),
+        ("demo", f"lower {CONDITIONS}"),
+        ("compare", f"lower {CONDITIONS}, name fewer --mixers, or take a smaller model"),
+        (
+            "quantize",
+            "lower --calibration-tokens, --context or --logits-memory, or take a smaller model",
+        ),
+        ("pipeline", f"lower --calibration-tokens, {CONDITIONS}, or take a smaller model"),
+        ("bench", "lower the sizes that its --help lists"),
+        ("plot", "draw fewer folders at once"),
+        ("completion", "close other programs"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1.2 TiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("std::bad_alloc"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+    ids=lambda value: str(value)[:9],
+)
+def test_memory_that_does_not_suffice_is_one_line_with_what_helps(capsys, command, mend, error):
+    assert end(error, [command, "--limit", "9"]) == 2
+    assert capsys.readouterr().err == (
+        "ngrammix: error: memory must be enough for the run, got an allocation that failed "
+        f"({error}); {mend}\n"
+    )
+
+
+def test_the_options_that_help_are_options_of_the_command():
+    for command, text in HELP.items():
+        if command in ("bench", "plot"):
+            continue
+        _, commands = command_parsers()
+        commands[command].add_options()
+        for flag in re.findall(r"--[a-z-]+", text):
+            assert flag in commands[command]._option_string_actions, (command, flag)
