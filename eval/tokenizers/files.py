@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_FILE = 1 << 28  # bytes of a tokenizer; the largest in use have a fifth of it
+MAX_VOCAB = 1 << 24  # ids of a tokenizer
 MAX_JSON = 1 << 24  # bytes of a configuration
 
 
@@ -17,18 +18,34 @@ def read_tokenizer_file(path: Path, n_bytes: int = -1) -> bytes:
         raise ValueError(
             f"tokenizer must have at most {MAX_FILE} bytes, got {size} in {path}; check the path"
         )
-    with path.open("rb") as file:
-        return file.read(n_bytes)
+    try:
+        with path.open("rb") as file:
+            return file.read(size if n_bytes < 0 else n_bytes)  # a file may grow meanwhile
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def parse_json(content: bytes, what: str, path: Path) -> Any:
     """The value of a tokenizer file in JSON; the ValueError calls the file `what`."""
     try:
-        return json.loads(content)
+        return loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{what} must be JSON, got {path} ({error}); check that it is complete"
         ) from error
+
+
+def loads(content: bytes) -> Any:
+    """The value of JSON; ValueError if it is none, or a text in it has half a character."""
+    value = json.loads(content)
+    if b"\\ud" in content or b"\\uD" in content:  # halves of characters are written so
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def unreadable(path: Path, error: OSError) -> ValueError:
+    """The error for a file that exists and cannot be read."""
+    return ValueError(f"a file must be readable, got {path} ({error.strerror}); check its rights")
 
 
 def name_tokenizer(path: Path, content: bytes) -> str:
@@ -44,9 +61,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON:
             raise ValueError(f"more than {MAX_JSON} bytes")
-        config = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            config = loads(file.read(MAX_JSON))
         if not isinstance(config, dict):
             raise ValueError("no object")
+    except OSError as error:
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} must hold a JSON object, got {error}; download it again"
@@ -55,6 +75,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def model_type(folder: Path) -> str | None:
-    """The ``model_type`` in the ``config.json`` of a folder, or None."""
+    """The ``model_type`` in the ``config.json`` of a folder, or None; a ValueError if no text."""
     named = read_json_object(folder / "config.json").get("model_type")
-    return None if named is None else str(named)
+    if named is not None and not isinstance(named, str):
+        raise ValueError(
+            f"model_type must be a text, got {type(named).__name__} in {folder / 'config.json'}; "
+            "correct it"
+        )
+    return named

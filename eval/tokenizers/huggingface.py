@@ -1,6 +1,9 @@
 """FastTokenizer: a tokenizer.json of Hugging Face, with the exact bytes of every token."""
 
 import json
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,14 @@ import numpy as np
 
 from eval.tokenizers.byte_level import BYTE_OF
 from eval.tokenizers.byte_table import ByteTable
-from eval.tokenizers.files import name_tokenizer, parse_json, read_tokenizer_file
+from eval.tokenizers.files import MAX_VOCAB, name_tokenizer, read_tokenizer_file
+from eval.tokenizers.library_calls import tokenizer_call
 from eval.tokenizers.table_tokenizer import TableTokenizer
 
-MAX_VOCAB = 1 << 24
+CHECK = "check that its file is complete, or save it with PreTrainedTokenizerFast.save_pretrained"
+BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")  # a token of one byte
+FEW, IDS_A_TOKEN = 1 << 20, 4  # ids that any tokenizer may have, and ids for each of its tokens
+STEPS = ("normalizer", "pre_tokenizer", "decoder")
 SPACES = ("\u2581", " ")  # as a normalizer writes them
 
 
@@ -35,6 +42,8 @@ class FastTokenizer(TableTokenizer):
     name : str, optional
         Name in the signature. Default: that of the file or its folder, with 8 hex digits of its
         hash.
+    path : Path, optional
+        Where the contents come from, for error texts.
 
     Raises
     ------
@@ -42,26 +51,32 @@ class FastTokenizer(TableTokenizer):
         If the file is missing or is not a tokenizer.json, or `bos` is not in the vocabulary.
     """
 
-    def __init__(self, source: Any, *, bos: int | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        *,
+        bos: int | None = None,
+        name: str | None = None,
+        path: Path | None = None,
+    ) -> None:
         if isinstance(source, str | Path):
             path, content = Path(source), read_tokenizer_file(Path(source))
         else:
-            path = Path("tokenizer")
+            path = Path("tokenizer") if path is None else path
             text = json.dumps(source) if isinstance(source, dict) else source.to_str()
             content = text.encode()
             name = name or name_tokenizer(Path("tokenizers.json"), content)
-        spec = parse(content, path)
         # The library's tokenizer puts no space before a text, so that it can encode later pieces.
         # `_ids` puts it before the first piece.
-        self._puts_space = remove_prefix_space(spec)
-        self._tokenizer, vocab = build(spec, path)
-        table = byte_table(spec, vocab, self._puts_space)
+        self._tokenizer, spec, self._puts_space = build(content, path)
+        table = byte_table(self._tokenizer, spec, self._puts_space, path)
         super().__init__(name or name_tokenizer(path, content), table, bos)
 
     def token_id(self, token: str) -> int | None:
         """Id of a token as written in the vocabulary, or None."""
-        i: int | None = self._tokenizer.token_to_id(token)
-        return i
+        with self._call():
+            i: int | None = self._tokenizer.token_to_id(token)
+            return i
 
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json``; ValueError if the tokenizer puts a space before a text."""
@@ -76,47 +91,47 @@ class FastTokenizer(TableTokenizer):
         if begins and self._puts_space:
             text = " " + text
         # Without offsets: 1.5 times as many texts a second, and the table needs none.
-        encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
-        ids: list[int] = encoding.ids
-        return ids
+        with self._call():
+            encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
+            ids: list[int] = encoding.ids
+            return ids
 
     def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
-        return text
+        with self._call():
+            text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
+            return text
+
+    def _call(self) -> AbstractContextManager[None]:
+        return tokenizer_call(f"a text must be encoded, got an error of {self.name}", CHECK)
 
 
-def parse(content: bytes, path: Path) -> dict[str, Any]:
-    """The JSON object of a tokenizer.json, without truncation, padding and dropout."""
-    spec = parse_json(content, "tokenizer", path)
-    if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
-        raise ValueError(
-            f"tokenizer must be a Hugging Face tokenizer.json, got {path}, which names no model; "
-            "save it with PreTrainedTokenizerFast.save_pretrained"
-        )
-    spec |= {"truncation": None, "padding": None}
-    spec["model"] |= {"dropout": None} if "dropout" in spec["model"] else {}
-    return spec
+def build(content: bytes, path: Path) -> tuple[Any, dict[str, Any], bool]:
+    """(tokenizer of the library, its specification, whether it puts a space before a text).
 
-
-def build(spec: dict[str, Any], path: Path) -> tuple[Any, dict[str, int]]:
-    """(tokenizer of the library, its vocabulary); special tokens in a text are encoded as text."""
+    The library reads the content first, so that what it refuses goes no further. The tokenizer
+    itself puts no space, and neither cuts, fills nor varies a text. Special tokens in a text are
+    encoded as text.
+    """
     from tokenizers import Tokenizer
 
-    try:
+    with tokenizer_call(f"tokenizer must be a Hugging Face tokenizer.json, got {path}", CHECK):
+        text = content.decode("utf-8")
+        tokenizer = Tokenizer.from_str(text)
+        spec: dict[str, Any] = json.loads(text)
+        # The steps as the library understands them, with the settings that old files leave out.
+        small = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+        parts = {name: spec.get(name) for name in STEPS} | {"version": "1.0", "model": small}
+        understood = json.loads(Tokenizer.from_str(json.dumps(parts)).to_str())
+    spec |= {name: understood[name] for name in STEPS}
+    puts_space = remove_prefix_space(spec)
+    if puts_space:
         tokenizer = Tokenizer.from_str(json.dumps(spec))
-    except Exception as error:  # the library raises plain Exception
-        raise ValueError(
-            f"tokenizer must be a Hugging Face tokenizer.json, got {path} ({error}); "
-            "save it with PreTrainedTokenizerFast.save_pretrained"
-        ) from error
-    vocab: dict[str, int] = tokenizer.get_vocab()
-    if (highest := max(vocab.values(), default=-1)) not in range(MAX_VOCAB):
-        raise ValueError(
-            f"tokenizer must have ids in [0, {MAX_VOCAB}), got {highest} in {path}; download it "
-            "again"
-        )
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None) is not None:
+        tokenizer.model.dropout = None
     tokenizer.encode_special_tokens = True
-    return tokenizer, vocab
+    return tokenizer, spec, puts_space
 
 
 def remove_prefix_space(spec: dict[str, Any]) -> bool:
@@ -131,12 +146,10 @@ def remove_prefix_space(spec: dict[str, Any]) -> bool:
     spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
     for step in steps(spec, "pre_tokenizer", "pretokenizers"):
         if step["type"] == "Metaspace":
-            # Old files have add_prefix_space; without both keys the library puts a space.
-            scheme = step.pop("prepend_scheme", "always")
-            puts_space |= scheme != "never" and step.pop("add_prefix_space", True)
+            puts_space |= step["prepend_scheme"] != "never"
             step["prepend_scheme"] = "never"
         elif step["type"] == "ByteLevel":
-            puts_space |= step.get("add_prefix_space", True)
+            puts_space |= step["add_prefix_space"]
             step["add_prefix_space"] = False
     return puts_space
 
@@ -151,26 +164,36 @@ def steps(spec: dict[str, Any], part: str, plural: str) -> list[dict[str, Any]]:
     return [inner for item in step[plural] for inner in steps({part: item}, part, plural)]
 
 
-def byte_table(spec: dict[str, Any], vocab: dict[str, int], puts_space: bool) -> ByteTable:
+def byte_table(tokenizer: Any, spec: dict[str, Any], puts_space: bool, path: Path) -> ByteTable:
     """The bytes of each token under the decoder of the file; unused ids are unknown."""
-    size = max(vocab.values()) + 1
+    vocab: dict[str, int] = tokenizer.get_vocab()
+    limit = min(MAX_VOCAB, max(FEW, IDS_A_TOKEN * len(vocab)))
+    if (highest := max(vocab.values(), default=-1)) not in range(limit):
+        raise ValueError(
+            f"tokenizer must have ids in [0, {limit}), got {highest} in {path}; download it again"
+        )
+    size = highest + 1
     token_bytes, unknown = [b""] * size, np.ones(size, bool)
     decoder = steps(spec, "decoder", "decoders")
     for token, i in vocab.items():
         token_bytes[i], unknown[i] = bytes_of_token(token, decoder), False
     boundary, is_added = np.zeros((2, size), bool)
-    for added in spec.get("added_tokens") or ():
-        i = added["id"]
-        boundary[i], is_added[i] = added["special"], True
-        token_bytes[i] = b"" if added["special"] else added["content"].encode()
-    model = spec["model"]
-    for unk in (vocab.get(model.get("unk_token") or ""), model.get("unk_id")):
-        if unk is not None:
-            token_bytes[unk], unknown[unk] = b"", True
+    for i, added in tokenizer.get_added_tokens_decoder().items():
+        boundary[i], is_added[i] = added.special, True
+        token_bytes[i] = b"" if added.special else added.content.encode()
+    for unk in unknown_ids(spec["model"], vocab):
+        token_bytes[unk], unknown[unk] = b"", True
     space = np.array([puts_space and token.startswith(b" ") for token in token_bytes])
     return ByteTable(
         token_bytes, boundary=boundary, unknown=unknown, space=space, added=is_added | unknown
     )
+
+
+def unknown_ids(model: Mapping[str, Any], vocab: Mapping[str, int]) -> set[int]:
+    """Ids of the tokens that replace what is not in the vocabulary."""
+    token, i = model.get("unk_token"), model.get("unk_id")
+    ids = {vocab.get(token) if isinstance(token, str) else None, i if type(i) is int else None}
+    return {i for i in ids if i is not None and 0 <= i <= max(vocab.values())}
 
 
 def bytes_of_token(token: str, decoder: list[dict[str, Any]]) -> bytes:
@@ -183,6 +206,6 @@ def bytes_of_token(token: str, decoder: list[dict[str, Any]]) -> bytes:
             token = token.replace(step["replacement"], " ")
         elif step["type"] == "Replace" and "String" in step["pattern"]:
             token = token.replace(step["pattern"]["String"], step["content"])
-        elif step["type"] == "ByteFallback" and len(token) == 6 and token[:3] == "<0x":
-            return bytes.fromhex(token[3:5])
+        elif step["type"] == "ByteFallback" and (byte := BYTE.fullmatch(token)):
+            return bytes.fromhex(byte[1])
     return token.encode()

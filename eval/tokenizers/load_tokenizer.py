@@ -136,7 +136,8 @@ def load_ranks(path: Path, pre_tokenizer: str | None) -> tuple[FastTokenizer, in
         raise ValueError(unknown_pattern(path))
     ranks = read_ranks(content, path)
     spec = spec_of_ranks(ranks, PATTERNS[pattern], reserved_tokens(ranks, pattern))
-    return FastTokenizer(spec, name=name_tokenizer(path, content + pattern.encode())), bos
+    name = name_tokenizer(path, content + pattern.encode())
+    return FastTokenizer(spec, name=name, path=path), bos
 
 
 def load_pair(vocab_path: Path, merges_path: Path, pre_tokenizer: str | None) -> FastTokenizer:
@@ -150,7 +151,7 @@ def load_pair(vocab_path: Path, merges_path: Path, pre_tokenizer: str | None) ->
         raise ValueError(unknown_pattern(vocab_path))
     spec = spec_of_pair(vocab, merges, added_tokens(folder), pattern, vocab_path)
     content = vocab_content + merges_content + pattern.encode()
-    return FastTokenizer(spec, name=name_tokenizer(vocab_path, content))
+    return FastTokenizer(spec, name=name_tokenizer(vocab_path, content), path=vocab_path)
 
 
 def unknown_pattern(path: Path) -> str:
@@ -222,6 +223,6 @@ def find_bos(
             named = added.get(token) if token_id is None else token_id(token)
         for i in (named, model.get(f"{kind}_token_id")):
             i = i[0] if isinstance(i, list) and i else i
-            if isinstance(i, int) and 0 <= i < vocab_size:
+            if type(i) is int and 0 <= i < vocab_size:
                 return i
     return None

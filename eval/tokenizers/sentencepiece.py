@@ -1,6 +1,7 @@
 """SentencePieceTokenizer: a .model file, with the exact bytes of every token."""
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from eval.data.document import Document
 from eval.tokenizers.byte_checks import MARK, check_raw_bytes, location
 from eval.tokenizers.byte_table import ByteTable
 from eval.tokenizers.files import name_tokenizer, read_tokenizer_file
+from eval.tokenizers.library_calls import tokenizer_call
 from eval.tokenizers.table_tokenizer import TableTokenizer
 from eval.types import Tokens
 
 # Appended to a protocol buffer, this message overrides its normalizer_spec (field 3):
 # add_dummy_prefix and remove_extra_whitespaces (3 and 4) become false.
+CHECK = "check that it is complete"
 KEEP_SPACES = bytes([0x1A, 4, 0x18, 0, 0x20, 0])
 
 
@@ -44,29 +47,39 @@ class SentencePieceTokenizer(TableTokenizer):
             path, content = Path(source), read_tokenizer_file(Path(source))
         else:
             path, content = Path("sentencepiece.model"), source.serialized_model_proto()
-        self._first, self._later = load(content, path), load(content + KEEP_SPACES, path)
-        ids = range(self._first.vocab_size())
-        # decode drops a leading space, unless the model does not normalize.
-        marked = [i for i in ids if self._first.id_to_piece(i).startswith(MARK)]
-        drops = bool(marked) and not self._first.decode(marked[-1:]).startswith(" ")
-        self._merges_spaces = 2 * MARK not in self._first.normalize("a  a")
-        self._lacks_space = self._first.piece_to_id(MARK) == self._first.unk_id()
-        if bos is None and self._first.bos_id() >= 0:
-            bos = self._first.bos_id()
-        super().__init__(name_tokenizer(path, content), byte_table(self._first, drops), bos)
+        make = find_processor(path)
+        with tokenizer_call(f"tokenizer must be a SentencePiece model, got {path}", CHECK):
+            self._first = make(model_proto=content)
+            self._later = make(model_proto=content + KEEP_SPACES)
+            pieces = [self._first.id_to_piece(i) for i in range(self._first.vocab_size())]
+            # decode drops a leading space, unless the model does not normalize.
+            marked = [i for i, piece in enumerate(pieces) if piece.startswith(MARK)]
+            drops = bool(marked) and not self._first.decode(marked[-1:]).startswith(" ")
+            self._merges_spaces = 2 * MARK not in self._first.normalize("a  a")
+            self._lacks_space = self._first.piece_to_id(MARK) == self._first.unk_id()
+            if bos is None and self._first.bos_id() >= 0:
+                bos = self._first.bos_id()
+        table = byte_table(self._first, pieces, drops, path)
+        super().__init__(name_tokenizer(path, content), table, bos)
 
     def token_id(self, token: str) -> int | None:
         """Id of a piece as written in the vocabulary, or None."""
-        i: int = self._first.piece_to_id(token)
-        return i if self._first.id_to_piece(i) == token else None
+        with self._call():
+            i: int = self._first.piece_to_id(token)
+            return i if self._first.id_to_piece(i) == token else None
 
     def _ids(self, text: str, begins: bool) -> list[int]:
-        ids: list[int] = (self._first if begins else self._later).encode(text)
-        return ids
+        with self._call():
+            ids: list[int] = (self._first if begins else self._later).encode(text)
+            return ids
 
     def _decode(self, ids: list[int]) -> str:
-        text: str = self._first.decode(ids)
-        return text
+        with self._call():
+            text: str = self._first.decode(ids)
+            return text
+
+    def _call(self) -> AbstractContextManager[None]:
+        return tokenizer_call(f"a text must be encoded, got an error of {self.name}", CHECK)
 
     def _encode_text(self, document: Document) -> tuple[Tokens, Tokens]:
         raw = document.raw or b""
@@ -84,8 +97,8 @@ class SentencePieceTokenizer(TableTokenizer):
         super()._check_decoding(tokens, document)
 
 
-def load(content: bytes, path: Path) -> Any:
-    """The processor of the library; ValueError if the library is missing or the file is bad."""
+def find_processor(path: Path) -> Any:
+    """The class of the library that reads the file; ValueError if the library is missing."""
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError as error:
@@ -93,28 +106,31 @@ def load(content: bytes, path: Path) -> Any:
             f"{path} needs the library sentencepiece, which is missing; "
             "pip install 'ngrammix[sentencepiece]'"
         ) from error
-    try:
-        return SentencePieceProcessor(model_proto=content)
-    except RuntimeError as error:
-        raise ValueError(
-            f"tokenizer must be a SentencePiece model, got {path}; check that it is complete"
-        ) from error
+    return SentencePieceProcessor
 
 
-def byte_table(processor: Any, drops: bool) -> ByteTable:
+def byte_table(processor: Any, pieces: list[str], drops: bool, path: Path) -> ByteTable:
     """The bytes of each token; `drops`: a leading space after a boundary is not text."""
-    size = processor.vocab_size()
+    size = len(pieces)
     token_bytes = [b""] * size
     boundary, unknown, space = np.zeros((3, size), bool)
-    for i in range(size):
-        piece = processor.id_to_piece(i)
+    for i, piece in enumerate(pieces):
         unknown[i] = processor.is_unknown(i)
         boundary[i] = unknown[i] or processor.is_control(i) or processor.is_unused(i)
         if processor.is_byte(i):
-            token_bytes[i] = bytes.fromhex(piece[3:5])
+            token_bytes[i] = byte_of(piece, path)
         elif not boundary[i]:
             token_bytes[i] = piece.replace(MARK, " ").encode()
             space[i] = drops and piece.startswith(MARK)
     return ByteTable(
         token_bytes, boundary=boundary, unknown=unknown, space=space, added=boundary.copy()
     )
+
+
+def byte_of(piece: str, path: Path) -> bytes:
+    """The byte of a piece such as ``<0x0A>``; ValueError for another one."""
+    if not re.fullmatch("<0x[0-9A-F]{2}>", piece):
+        raise ValueError(
+            f"a piece for a byte must be <0x00> to <0xFF>, got {piece[:40]!r} in {path}; {CHECK}"
+        )
+    return bytes.fromhex(piece[3:5])

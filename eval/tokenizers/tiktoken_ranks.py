@@ -12,6 +12,7 @@ from eval.tokenizers.byte_level import byte_level_spec, letters_of
 
 LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]+)\r?\n?")
 MAX_RANK = 1 << 24
+MAX_TOKEN = 1 << 12  # bytes of a token, which is cut at every place
 # SHA-256 of published files: their pattern, and the token that begins a document.
 PUBLISHED = {
     "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930": ("gpt2", 50_256),
@@ -48,7 +49,7 @@ def read_ranks(content: bytes, path: Path) -> dict[bytes, int]:
             token = base64.b64decode(match[1], validate=True) if match else b""
         except binascii.Error:
             token = b""
-        if match is None or not token or len(match[2]) > 8:
+        if match is None or not 1 <= len(token) <= MAX_TOKEN or len(match[2]) > 8:
             raise ValueError(
                 f"a line of ranks must be a base64 token and its rank, got {line[:40]!r} in "
                 f"{path}:{number}; download the file again"

@@ -1,11 +1,12 @@
 """Tokenizers of two files, ``vocab.json`` and ``merges.txt``, as a specification."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from eval.tokenizers.byte_level import BYTE_OF, PATTERNS, byte_level_spec
-from eval.tokenizers.files import model_type, parse_json, read_json_object
+from eval.tokenizers.files import MAX_VOCAB, model_type, parse_json, read_json_object
 
 # The other file, by the end of the name of one: gpt2_vocab.json lies beside gpt2_merges.txt.
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}
@@ -31,11 +32,11 @@ def pair_of(path: Path) -> tuple[Path, Path] | None:
 def read_vocab(content: bytes, path: Path) -> dict[str, int]:
     """Id of each token of a ``vocab.json``; ValueError for other content."""
     vocab = parse_json(content, "vocab.json", path)
-    is_table = isinstance(vocab, dict) and all(type(i) is int and i >= 0 for i in vocab.values())
+    is_table = isinstance(vocab, dict) and all(map(is_id, vocab.values()))
     if not is_table or not vocab or len(set(vocab.values())) != len(vocab):
         raise ValueError(
-            f"vocab.json must be an object of tokens with an id >= 0 each, got {path}; "
-            "download it again"
+            f"vocab.json must be an object of tokens with an id in [0, {MAX_VOCAB}) each, got "
+            f"{path}; download it again"
         )
     return dict(vocab)
 
@@ -117,6 +118,15 @@ def added_tokens(folder: Path) -> dict[str, int]:
     added = read_json_object(folder / "added_tokens.json")
     known = read_json_object(folder / "tokenizer_config.json").get("added_tokens_decoder")
     for i, token in known.items() if isinstance(known, dict) else ():
-        if str(i).isdigit() and isinstance(token, dict) and isinstance(token.get("content"), str):
+        if (
+            re.fullmatch("[0-9]{1,8}", i)
+            and isinstance(token, dict)
+            and isinstance(token.get("content"), str)
+        ):
             added[token["content"]] = int(i)
-    return {token: i for token, i in added.items() if type(i) is int and i >= 0}
+    return {token: i for token, i in added.items() if is_id(i)}
+
+
+def is_id(value: object) -> bool:
+    """Whether a value of JSON can be the id of a token."""
+    return type(value) is int and 0 <= value < MAX_VOCAB

@@ -133,3 +133,139 @@ OFFSETS = (
     ["0", "4"],
     [0, 16448],
 )
+
+
+def tokenizer_mutants(content, seed, n):
+    """`n` contents of a tokenizer.json, most of them altered outside of the vocabulary."""
+    rng = random.Random(seed)
+    spec = json.loads(content)
+    parts = {name: spec["model"].pop(name, None) for name in ("vocab", "merges")}
+    damaged, altered = text_mutants(content, seed, n), json_mutants(spec, seed, n)
+    for _ in range(n):
+        if rng.random() < 0.3:
+            yield next(damaged)
+            continue
+        new = next(altered) if rng.random() < 0.3 else json.loads(json.dumps(spec))
+        if isinstance(new, dict) and isinstance(new.get("model"), dict):
+            for _ in range(rng.choice((0, 1, 1, 2))):
+                holder, key = rng.choice(list(walk([new]))[1:])
+                value = holder.get(key) if isinstance(holder, dict) else holder[key]
+                if isinstance(value, str) and rng.random() < 0.5:
+                    holder[key] = rng.choice(STEPS)
+                else:
+                    holder[key] = rng.choice(SIZES if isinstance(value, int) else VALUES)
+        if isinstance(new, dict) and isinstance(new.get("model"), dict):
+            vocab, merges = (json.loads(json.dumps(parts[name])) for name in parts)
+            if rng.random() < 0.3:
+                damage_vocab(vocab, rng)
+            new["model"] |= {"vocab": vocab} | ({} if merges is None else {"merges": merges})
+        yield dumped(new)
+
+
+def damage_vocab(vocab, rng):
+    """Give tokens of a vocabulary other ids or scores, or other names."""
+    for _ in range(rng.choice((1, 1, 3))):
+        if isinstance(vocab, dict):
+            old, new = rng.choice(list(vocab)), rng.choice(list(vocab))
+            match rng.randrange(4):
+                case 0:
+                    vocab[old] = rng.choice(SIZES)
+                case 1:
+                    vocab[old] = vocab[new]
+                case 2:
+                    vocab[rng.choice(STEPS)] = vocab.pop(old)
+                case _:
+                    vocab[rng.choice(STEPS)] = len(vocab)
+        else:
+            i = rng.randrange(len(vocab))
+            vocab[i] = rng.choice((
+                [rng.choice(STEPS), -1.0], ["a", float("nan")], ["a", -1e308], ["a"], ["", 0.0],
+                [7, 7], None, vocab[0],
+            ))  # fmt: skip
+
+
+# Types of steps and models, tokens and patterns.
+STEPS = (
+    "BPE", "Unigram", "WordPiece", "WordLevel", "ByteLevel", "Metaspace", "Sequence", "Split",
+    "Replace", "Prepend", "ByteFallback", "Fuse", "Strip", "CTC", "BPEDecoder", "NFKC",
+    "Lowercase", "Precompiled", "BertNormalizer", "StripAccents", "Nmt", "Template",
+    "TemplateProcessing", "RobertaProcessing", "Digits", "Punctuation", "Whitespace",
+    "CharDelimiterSplit", "UnicodeScripts", "FixedLength", "<0x0A>", "<0xZZ>", "<0x+A>", "<0x 1>",
+    "Ġ", "▁", "", "a", "th", "<s>", "(a+)+$", "(?<=a)b", "[", "(", "\\", "x{1000000}",
+    "(?:x{1000}){1000}", "\x00", "ééé", "MergedWithNext", "Isolated", "Removed", "first",
+    "always", "never", "right", "left", "longest_first",
+)  # fmt: skip
+
+
+def protobuf_mutants(content, seed, n):
+    """`n` SentencePiece models with fields of the protocol buffer altered, or damaged bytes."""
+    rng = random.Random(seed)
+    damaged = byte_mutants(content, seed, n)
+    fields = list(split_fields(content))
+    for _ in range(n):
+        if rng.random() < 0.3:
+            yield next(damaged)
+            continue
+        mutant = list(fields)
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            i = rng.randrange(len(mutant))
+            # The pieces come first, then the specifications, which are few.
+            i = i if rng.random() < 0.5 else len(mutant) - 1 - rng.randrange(min(4, len(mutant)))
+            number, kind, value = mutant[i]
+            match rng.randrange(6):
+                case 0:
+                    mutant[i] = (number, kind, rng.choice((b"", b"\xff" * 4, b"\x00", value * 2)))
+                case 1:
+                    del mutant[i]
+                case 2:
+                    mutant[i : i + 1] = [mutant[i]] * rng.choice((2, 50))
+                case 3:
+                    j = rng.randrange(len(mutant))
+                    mutant[i], mutant[j] = mutant[j], mutant[i]
+                case _:
+                    inner = next(byte_mutants(value, rng.random(), 1))
+                    mutant[i] = (number, kind, inner)
+            if not mutant:
+                break
+        yield b"".join(map(join_field, mutant))
+
+
+def split_fields(content):
+    """(number, wire type, bytes of the value) of each field of a message; the rest as one field."""
+    at = 0
+    while at < len(content):
+        key, after = varint(content, at)
+        number, kind = key >> 3, key & 7
+        if kind == 2:
+            size, after = varint(content, after)
+        else:
+            size = {0: varint(content, after)[1] - after, 1: 8, 5: 4}.get(kind, 0)
+        yield number, kind, content[after : after + size]
+        at = after + size
+
+
+def join_field(field):
+    """The bytes of a field."""
+    number, kind, value = field
+    size = to_varint(len(value)) if kind == 2 else b""
+    return to_varint(number << 3 | kind) + size + value
+
+
+def varint(content, at):
+    """(integer, the place after it)."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+def to_varint(value):
+    """The bytes of an integer."""
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])

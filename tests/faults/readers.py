@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from eval.data.document import Document
 from eval.models.load_model import load_model
 from eval.scoring.score import score
@@ -24,3 +26,13 @@ def read_tokenizer(path):
     assert n_bytes.sum() == len(TEXT)
     assert tokenizer.decode_bytes(tokens)
     return f"{tokenizer.name} {len(tokens)}"
+
+
+def read_ids(path):
+    """Load a tokenizer and count the bytes of ids."""
+    tokenizer = load_tokenizer(path)
+    ids = np.arange(min(300, tokenizer.vocab_size))
+    kept = [i for i in ids if tokenizer.decode_bytes(np.array([i]))]
+    if kept:
+        tokenizer.encode(Document("text", tokens=np.array(kept)))
+    return tokenizer.name

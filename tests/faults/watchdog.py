@@ -111,7 +111,7 @@ def judge(error, path):
         for what, is_so in (
             ("of a library", not is_ours),
             ("several lines", len(text.splitlines()) > 1),
-            ("no path", not any(name in text for name in (str(path), Path(path).name, "in text"))),
+            ("no path", not any(name in text for name in (str(path), Path(path).name, " text"))),
             ("too long", len(text) > 2000),
         )
         if is_so

@@ -188,6 +188,9 @@ UNKNOWN = (
         ({"t.json": b'{"model": {}}'}, "t.json", {"pre_tokenizer": "gpt2"},
          "pre_tokenizer goes with a tiktoken file or a vocab.json, got {p}, which says itself how "
          "it splits a text; leave it out"),
+        ({"t.model": b"IQ== 0\n" + b"A" * 5468 + b" 1\n"}, "t.model", {"pre_tokenizer": "gpt2"},
+         f"a line of ranks must be a base64 token and its rank, got {b'A' * 40!r} in {{p}}:2; "
+         "download the file again"),
         ({"t.model": b"IQ== 0\nIg== x\n"}, "t.model", {"pre_tokenizer": "gpt2"},
          "a line of ranks must be a base64 token and its rank, got b'Ig== x' in {p}:2; download "
          "the file again"),
@@ -200,7 +203,11 @@ UNKNOWN = (
         ({"vocab.json": b'{"a": 0}'}, "vocab.json", {},
          "tokenizer must be a file, got {d}/merges.txt; check the path"),
         ({"vocab.json": b'{"a": -1}', "merges.txt": b""}, "vocab.json", {},
-         "vocab.json must be an object of tokens with an id >= 0 each, got {p}; download it again"),
+         "vocab.json must be an object of tokens with an id in [0, 16777216) each, got {p}; "
+         "download it again"),
+        ({"vocab.json": b'{"a": 16777216}', "merges.txt": b""}, "vocab.json", {},
+         "vocab.json must be an object of tokens with an id in [0, 16777216) each, got {p}; "
+         "download it again"),
         ({"vocab.json": b'{"a', "merges.txt": b""}, "vocab.json", {},
          "vocab.json must be JSON, got {p} (Unterminated string starting at: line 1 column 2 "
          "(char 1)); check that it is complete"),

@@ -3,6 +3,8 @@
 import builtins
 import json
 import lzma
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer
 from eval.data.document import Document
 from eval.demo.model import TOKENIZER_PATH
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
+from eval.tokenizers.files import model_type
 from eval.tokenizers.huggingface import FastTokenizer
 from eval.tokenizers.load_tokenizer import load_tokenizer
 from eval.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -379,7 +382,7 @@ def test_documents_whose_bytes_nobody_knows(tokenizer, document, text):
 
 
 HF_FILE = "tokenizer must be a Hugging Face tokenizer.json, got {p}"
-SAVE = "save it with PreTrainedTokenizerFast.save_pretrained"
+SAVE = "check that its file is complete, or save it with PreTrainedTokenizerFast.save_pretrained"
 
 
 @pytest.mark.parametrize(
@@ -388,9 +391,11 @@ SAVE = "save it with PreTrainedTokenizerFast.save_pretrained"
         ("t.json", None, {}, "tokenizer must be a file, got {p}; check the path"),
         ("t.txt", "x", {}, "tokenizer must be bytes, a .json, a .model, a .tiktoken or a folder, "
                            "got {p}; check the path"),
-        ("t.json", '{"model', {}, "tokenizer must be JSON, got {p} (Unterminated string starting "
-                                  "at: line 1 column 2 (char 1)); check that it is complete"),
-        ("t.json", "[]", {}, HF_FILE + ", which names no model; " + SAVE),
+        ("t.json", '{"model', {},
+         HF_FILE + " (EOF while parsing a string at line 1 column 7); " + SAVE),
+        ("t.json", "[]", {}, HF_FILE + " (invalid type: sequence, expected struct Tokenizer at "
+                                       "line 1 column 2); " + SAVE),
+        ("t.json", "{}", {}, HF_FILE + " (Model missing. at line 1 column 2); " + SAVE),
         ("t.json", letters(version="7"), {},
          HF_FILE + " (Unknown tokenizer version '7' at line 1 column 15); " + SAVE),
         ("t.json", letters(), {"vocab_size": 7},
@@ -400,9 +405,10 @@ SAVE = "save it with PreTrainedTokenizerFast.save_pretrained"
          "bos must be in [0, 8), got 8 for the tokenizer t-8718d644; pass the id of the token "
          "that begins a document"),
         ("t.json", letters(model={"type": "BPE", "vocab": {"a": 1 << 24}, "merges": []}), {},
-         "tokenizer must have ids in [0, 16777216), got 16777216 in {p}; download it again"),
-        ("t.model", "no model", {}, "tokenizer must be a SentencePiece model, got {p}; check that "
-                                    "it is complete"),
+         "tokenizer must have ids in [0, 1048576), got 16777216 in {p}; download it again"),
+        ("t.json", letters(normalizer={"type": "Precompiled"}), {},  # a panic of the library
+         HF_FILE + ' (Precompiled: Error("missing field `precompiled_charsmap`", line: 1, column: '
+         "22)); " + SAVE),
     ],
 )  # fmt: skip
 def test_refused_tokenizers(tmp_path, name, content, options, text):
@@ -412,6 +418,69 @@ def test_refused_tokenizers(tmp_path, name, content, options, text):
     with pytest.raises(ValueError) as error:
         load_tokenizer(path, **options)
     assert str(error.value) == text.format(p=path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\n\x04\n\x02\xff\xff" * 3])
+def test_a_file_that_is_no_sentencepiece_model(tmp_path, content):
+    (tmp_path / "t.model").write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(tmp_path / "t.model")
+    rule = re.escape(f"tokenizer must be a SentencePiece model, got {tmp_path / 't.model'} (")
+    assert re.fullmatch(rule + r".+\); check that it is complete", str(error.value))
+
+
+def test_files_that_cannot_be_read(tmp_path, monkeypatch):
+    """As for anybody but root."""
+    write(tmp_path / "tokenizer.json", letters())
+    opened, name = Path.open, None
+
+    def refuse(path, *rest, **options):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    write(tmp_path / "tokenizer_config.json", "{}")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        with pytest.raises(ValueError) as error:
+            load_tokenizer(tmp_path)
+        assert str(error.value) == (
+            f"a file must be readable, got {tmp_path / name} (Permission denied); check its rights"
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[" * 100_000, "maximum recursion depth exceeded while decoding a JSON array from a "
+                         "unicode string"),
+        (b'{"x": "\\ud800"}', "'utf-8' codec can't encode character '\\ud800' in position 7: "
+                              "surrogates not allowed"),
+        (b'{"x": ' + b"9" * 5000 + b"}", "Exceeds the limit (4300 digits) for integer string "
+         "conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the "
+         "limit"),
+        (b'{"x": "\xff"}', "'utf-8' codec can't decode byte 0xff in position 7: invalid start "
+                           "byte"),
+    ],
+)  # fmt: skip
+def test_hostile_json(tmp_path, content, problem):
+    write(tmp_path / "tokenizer.json", letters())
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(tmp_path)
+    assert str(error.value) == f"{path} must hold a JSON object, got {problem}; download it again"
+
+
+def test_names_that_are_no_texts(tmp_path):
+    write(tmp_path / "tokenizer.json", letters())
+    write(tmp_path / "config.json", '{"bos_token_id": true, "model_type": ["gpt2"]}')
+    assert load_tokenizer(tmp_path).bos is None
+    with pytest.raises(ValueError) as error:
+        model_type(tmp_path)
+    assert str(error.value) == (
+        f"model_type must be a text, got list in {tmp_path / 'config.json'}; correct it"
+    )
 
 
 def test_refused_folders_and_settings(tmp_path):
