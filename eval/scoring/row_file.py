@@ -7,6 +7,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from eval.files.lock import make
 from eval.files.results import part_of
 from ngrammix.atomic import kind_of, replaced, sync_folder, write_errors
 
@@ -74,6 +75,7 @@ class RowFile:
         if self._length:
             self._file = self._continued()
         else:
+            make(self._part.parent)  # in case that it has gone meanwhile
             self._part.unlink(missing_ok=True)
             self._file = self._part.open("xb", buffering=0)
             self._append(self._file, self._header.encode("utf-8"))
