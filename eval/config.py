@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from ngrammix.experts.choices import ALL, CHOICES
+from ngrammix.reading import read_errors
 from quant.io.codecs import CODECS
 from quant.models.recipe_names import RECIPE_NAMES
 
@@ -319,8 +320,10 @@ def read_toml(path: Path) -> dict[str, Any]:
             f"--config must have at most {MAX_FILE} bytes, got {size} in {path}; "
             "name a TOML file of options"
         )
+    with read_errors(path):
+        content = path.read_bytes()
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(content.decode("utf-8"))
     # ValueError: of tomllib, of the decoding, or of a number with too many digits. RecursionError:
     # of brackets nested too deep.
     except (ValueError, RecursionError) as error:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.atomic import replaced
+from ngrammix.reading import read_errors
 from ngrammix.types import StateDict
 
 MAGIC = b"NGRAMMIX"
@@ -73,6 +74,12 @@ def read(path: Path) -> Contents:
         If the file is missing, not a snapshot, of another version, truncated, longer than its
         header says, or altered in any bit.
     """
+    with read_errors(path, SnapshotError):
+        return _read(path)
+
+
+def _read(path: Path) -> Contents:
+    """As `read`; OSError if the system refuses."""
     if not path.is_file():
         raise SnapshotError(f"snapshot must be a file, got {path}; check the path")
     size = path.stat().st_size

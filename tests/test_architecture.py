@@ -10,8 +10,8 @@ from tools.structure import PACKAGES, ROOT, code_lines, imported, module_name
 # From the ground up: a room imports only rooms that stand before it, in its own package or below.
 ROOMS = [
     "ngrammix.types", "ngrammix.eager", "ngrammix.exclusive", "ngrammix.checks", "ngrammix.kernels",
-    "ngrammix.atomic", "ngrammix.snapshot", "ngrammix.cache", "ngrammix.candidates",
-    "ngrammix.overlaps", "ngrammix.observed", "ngrammix.distributions", "ngrammix.model_logprobs",
+    "ngrammix.atomic", "ngrammix.reading", "ngrammix.snapshot", "ngrammix.cache",
+    "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed", "ngrammix.distributions", "ngrammix.model_logprobs",
     "ngrammix.logits", "ngrammix.losses", "ngrammix.shifts", "ngrammix.token_scores",
     "ngrammix.experts", "ngrammix.mixer", "ngrammix.prefetching", "ngrammix.peers",
     "ngrammix.rank_mixer", "ngrammix", "ngrammix.reference",
@@ -29,7 +29,7 @@ NEVER = {
     "eval": {"numba"},
 }
 # What `quant` has of `ngrammix`: files are written in one way, and threads are refused in one.
-SHARED = {"ngrammix.atomic", "ngrammix.exclusive"}
+SHARED = {"ngrammix.atomic", "ngrammix.exclusive", "ngrammix.reading"}
 MAX_CODE_LINES = 250
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 FACES = [ROOT / package / "__init__.py" for package in PACKAGES]

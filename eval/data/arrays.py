@@ -7,6 +7,8 @@ from typing import Any
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from ngrammix.reading import read_errors
+
 
 def open_array(path: str | Path, name: str) -> NDArray[Any]:
     """The array of a ``.npy`` file, memory-mapped; pickled objects are refused.
@@ -21,7 +23,8 @@ def open_array(path: str | Path, name: str) -> NDArray[Any]:
     if not path.is_file():
         raise ValueError(f"{name} must be a file, got {path}; check the path")
     try:
-        array = open_memmap(path, mode="r")
+        with read_errors(path):
+            array = open_memmap(path, mode="r")
     except (ValueError, TypeError, OverflowError, SyntaxError, TokenError) as error:
         raise ValueError(
             f"{name} must be a whole .npy file of numbers, got {path}; "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from eval.data.compression import BUFFER, compression_of, decompress
+from ngrammix.reading import read_errors
 
 HEAD = 1 << 16  # bytes that show what a file holds
 STDIN = "-"  # the path of standard input
@@ -88,7 +89,7 @@ class Source:
                 "file"
             )
         self._was_read = True
-        with self._open() as file:
+        with read_errors(self.name), self._open() as file:
             head, stored = peek(file, is_seekable=self.is_file)
             kind = None if self._as_stored else compression_of(head)
             if kind is None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from eval.data.arrays import open_array
 from eval.data.compression import compression_of
 from ngrammix.checks import as_tokens
+from ngrammix.reading import read_errors
 
 HEADER = 256  # int32 words before the ids of a shard
 # By the first word of the header: the second word, a version, and the dtype of the ids.
@@ -46,7 +47,8 @@ def find_header(path: Path) -> tuple[list[int], str | None]:
     """
     if not path.is_file():
         raise ValueError(f"shard must be a file, got {path}; check the path")
-    words = np.fromfile(path, dtype="<i4", count=2).tolist()
+    with read_errors(path):
+        words = np.fromfile(path, dtype="<i4", count=2).tolist()
     version, dtype = SHARDS.get(words[0] if words else 0, (None, None))
     return words, dtype if words[1:] == [version] else None
 
@@ -88,7 +90,8 @@ def read_shard(path: str | Path, token_dtype: str | None = None) -> NDArray[np.i
 
 def read_body(path: Path, dtype: np.dtype[Any]) -> NDArray[np.integer]:
     """The ids after a header, as many as it says; ValueError if the size of the file differs."""
-    header = np.fromfile(path, dtype="<i4", count=HEADER)
+    with read_errors(path):
+        header = np.fromfile(path, dtype="<i4", count=HEADER)
     n_tokens = int(header[2]) if len(header) == HEADER else 0
     if len(header) == HEADER and n_tokens < 1:
         raise ValueError(
@@ -111,7 +114,7 @@ def read_plain(path: Path, dtype: np.dtype[Any]) -> NDArray[np.integer]:
             f"a file of {dtype.name} must have a multiple of {dtype.itemsize} bytes, got {size} in "
             f"{path}; check --token-dtype, or whether the file is whole"
         )
-    with path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         head = file.read(16)
     kind = "a NumPy array (.npy)" if head.startswith(b"\x93NUMPY") else compression_of(head)
     if kind is not None:

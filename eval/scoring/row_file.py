@@ -10,6 +10,7 @@ from typing import Any
 from eval.files.lock import make
 from eval.files.results import part_of
 from ngrammix.atomic import kind_of, replaced, sync_folder, write_errors
+from ngrammix.reading import read_errors
 
 BLOCK = 1 << 20  # bytes that are hashed at once
 ROWS = "rows"  # in the errors
@@ -136,7 +137,7 @@ def find_written(path: Path, length: int, sha256: str) -> tuple[Path, Any]:
 def hash_start(path: Path, n_left: int) -> Any:
     """SHA-256 of the first bytes of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         while n_left and (block := file.read(min(n_left, BLOCK))):
             digest.update(block)
             n_left -= len(block)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ngrammix.reading import read_errors
+
 MAX_FILE = 1 << 28  # bytes of a tokenizer; the largest in use have a fifth of it
 MAX_VOCAB = 1 << 24  # ids of a tokenizer
 MAX_JSON = 1 << 24  # bytes of a configuration
@@ -18,11 +20,8 @@ def read_tokenizer_file(path: Path, n_bytes: int = -1) -> bytes:
         raise ValueError(
             f"tokenizer must have at most {MAX_FILE} bytes, got {size} in {path}; check the path"
         )
-    try:
-        with path.open("rb") as file:
-            return file.read(size if n_bytes < 0 else n_bytes)  # a file may grow meanwhile
-    except OSError as error:
-        raise unreadable(path, error) from error
+    with read_errors(path), path.open("rb") as file:
+        return file.read(size if n_bytes < 0 else n_bytes)  # a file may grow meanwhile
 
 
 def parse_json(content: bytes, what: str, path: Path) -> Any:
@@ -43,11 +42,6 @@ def loads(content: bytes) -> Any:
     return value
 
 
-def unreadable(path: Path, error: OSError) -> ValueError:
-    """The error for a file that exists and cannot be read."""
-    return ValueError(f"a file must be readable, got {path} ({error.strerror}); check its rights")
-
-
 def name_tokenizer(path: Path, content: bytes) -> str:
     """Name in the signature: that of the file or its folder, with 8 hex digits of its hash."""
     stem = path.resolve().parent.name if path.stem in ("tokenizer", "vocab") else path.stem
@@ -58,15 +52,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file, empty if the file is missing; ValueError for other content."""
     if not path.is_file():
         return {}
+    with read_errors(path), path.open("rb") as file:
+        content = file.read(MAX_JSON + 1)
     try:
-        if path.stat().st_size > MAX_JSON:
+        if len(content) > MAX_JSON:
             raise ValueError(f"more than {MAX_JSON} bytes")
-        with path.open("rb") as file:
-            config = loads(file.read(MAX_JSON))
+        config = loads(content)
         if not isinstance(config, dict):
             raise ValueError("no object")
-    except OSError as error:
-        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} must hold a JSON object, got {error}; download it again"

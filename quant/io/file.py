@@ -21,6 +21,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from ngrammix.atomic import replaced
+from ngrammix.reading import read_errors
 from quant.base.config import check_int
 from quant.io.container import compress_pieces, decompress
 from quant.io.records import QuantizedRecord, RawRecord, record_from_json, to_record
@@ -125,12 +126,13 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, 
 
 def read_content(path: Path, max_bytes: int) -> bytes:
     """The safetensors file inside; neither it nor the file is longer than `max_bytes`."""
-    if not path.is_file():
-        raise ValueError(f"quantized tensors must be a file, got {path}; check the path")
-    size = path.stat().st_size
-    check_size(path, size, max_bytes)
-    with path.open("rb") as file:
-        blob = file.read(size)  # no more, if the file grows meanwhile
+    with read_errors(path):
+        if not path.is_file():
+            raise ValueError(f"quantized tensors must be a file, got {path}; check the path")
+        size = path.stat().st_size
+        check_size(path, size, max_bytes)
+        with path.open("rb") as file:
+            blob = file.read(size)  # no more, if the file grows meanwhile
     try:
         return decompress(blob, max_bytes)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """Scenes: small runs that write files, to be played with a fault and then without one."""
 
 import contextlib
+import gzip
 import io
 import json
 import shutil
@@ -133,12 +134,47 @@ def saver(kind: str, n: int) -> Callable[[Path], None]:
     return save
 
 
-def load(kind: str, folder: Path) -> None:
-    """Load what a saver has written."""
-    from ngrammix import Mixer, NgramCache
-    from quant import load as load_tensors
+def loader(kind: str) -> Callable[[Path], None]:
+    """What loads what a saver has written."""
 
-    {"cache": NgramCache.load, "mixer": Mixer.load, "quant": load_tensors}[kind](folder / "file")
+    def load(folder: Path) -> None:
+        from ngrammix import Mixer, NgramCache
+        from quant import load as load_tensors
+
+        readers: dict[str, Callable[[Path], Any]] = {
+            "cache": NgramCache.load,
+            "mixer": Mixer.load,
+            "quant": load_tensors,
+        }
+        readers[kind](folder / "file")
+
+    return load
+
+
+def prepare_inputs(folder: Path) -> None:
+    """Data, tokens and a tokenizer in several kinds of files, and options."""
+    from eval.tokenizers.byte_level import byte_letters
+
+    rows = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in (TEXT, "two"))
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(rows))
+    (folder / "b.csv").write_text("text\none\n")
+    np.save(folder / "c.npy", np.arange(200))
+    (folder / "d.bin").write_bytes(np.arange(200, dtype="<u2").tobytes())
+    (folder / "f.toml").write_text("order = 3\n")
+    (folder / "vocab.json").write_text(json.dumps(byte_letters()))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+
+def read_inputs(folder: Path) -> None:
+    """Read all of them."""
+    from eval import load_tokenizer, open_data
+    from eval.config import RunConfig, make_config
+
+    list(open_data([str(folder / "a.jsonl.gz"), str(folder / "b.csv")]))
+    list(open_data(str(folder / "c.npy"), vocab_size=300))
+    list(open_data(str(folder / "d.bin"), vocab_size=300, token_dtype="uint16"))
+    make_config(RunConfig, {}, str(folder / "f.toml"))
+    load_tokenizer(folder / "vocab.json", pre_tokenizer="gpt2")
 
 
 RESULTS = ("out/result.json", "out/documents.csv", "out/tokens.csv")
@@ -150,6 +186,10 @@ SCENES = {
     f"save-{kind}": Scene(saver(kind, 30), saver(kind, 40), ("file",))
     for kind in ("cache", "mixer", "quant")
 }
+SCENES |= {
+    f"load-{kind}": Scene(saver(kind, 30), loader(kind), ()) for kind in ("cache", "mixer", "quant")
+}
+SCENES["read"] = Scene(prepare_inputs, read_inputs, ())
 
 
 def contents(folder: Path, names: tuple[str, ...]) -> dict[str, bytes | None]:

@@ -106,10 +106,15 @@ def wrong_files(scene: Scene, folder: Path, before: Contents, after: Contents) -
 def wrong_end(
     scene: Scene, folder: Path, error: BaseException | None, after: Contents, needs_name: bool
 ) -> Iterator[str]:
-    """What is wrong with how a run with a fault has ended."""
+    """What is wrong with how a run with a fault has ended.
+
+    Right is a ValueError that names the file; an OSError of Python does so too, of a path.
+    """
     if error is None:
         if contents(folder, scene.files) != after:
             yield "no error, and other files"
+    elif isinstance(error, OSError) and error.filename is not None and needs_name:
+        return
     elif not isinstance(error, (ValueError,) if needs_name else (ValueError, MemoryError)):
         yield f"raised {error!r}"
     elif "\n" in str(error):
