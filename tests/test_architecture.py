@@ -11,9 +11,9 @@ from tools.structure import PACKAGES, ROOT, code_lines, imported, module_name
 ROOMS = [
     "ngrammix.types", "ngrammix.eager", "ngrammix.exclusive", "ngrammix.checks", "ngrammix.kernels",
     "ngrammix.atomic", "ngrammix.reading", "ngrammix.snapshot", "ngrammix.cache",
-    "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed", "ngrammix.distributions", "ngrammix.model_logprobs",
-    "ngrammix.logits", "ngrammix.losses", "ngrammix.shifts", "ngrammix.token_scores",
-    "ngrammix.experts", "ngrammix.mixer", "ngrammix.prefetching", "ngrammix.peers",
+    "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed", "ngrammix.distributions",
+    "ngrammix.model_logprobs", "ngrammix.logits", "ngrammix.losses", "ngrammix.shifts",
+    "ngrammix.token_scores", "ngrammix.experts", "ngrammix.mixer", "ngrammix.prefetching", "ngrammix.peers",
     "ngrammix.rank_mixer", "ngrammix", "ngrammix.reference",
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",
