@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RIGHTS = "get the right to read it"
-MENDS = {errno.EACCES: RIGHTS, errno.EPERM: RIGHTS, errno.EIO: "check its disk"}
+MENDS = {errno.EACCES: "rights", errno.EPERM: "rights", errno.EIO: "disk"}
 
 
 @contextmanager
@@ -19,6 +18,6 @@ def read_errors(path: str | Path, kind: type[ValueError] = ValueError) -> Iterat
         yield
     except OSError as error:
         raise kind(
-            f"{path} must be readable, got an error of the system: {error.strerror or error}; "
-            f"{MENDS.get(error.errno or 0, 'check the path')}"
+            f"a file must be readable, got {path} ({error.strerror or error}); "
+            f"check its {MENDS.get(error.errno or 0, 'path')}"
         ) from error

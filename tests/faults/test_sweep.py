@@ -35,9 +35,7 @@ def test_the_file_that_cannot_be_read_is_named(tmp_path):
             function(*arguments)
         return error.value
 
-    text = (
-        f"{path} must be readable, got an error of the system: Input/output error; check its disk"
-    )
+    text = f"a file must be readable, got {path} (Input/output error); check its disk"
     assert str(read(NgramCache.load, path)) == text
     assert type(read(NgramCache.load, path)) is SnapshotError
 
