@@ -1,17 +1,13 @@
 """The options of a run: dataclasses that Python, the command line and TOML files share."""
 
-import os
-import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from numbers import Integral
 from pathlib import Path
-from reprlib import Repr
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
+from eval.fields import check_value, expand_home, expand_paths, option
 from ngrammix.experts.choices import ALL, CHOICES
 from ngrammix.reading import read_errors
 from quant.io.codecs import CODECS
@@ -30,27 +26,6 @@ FORMATS = (AUTO, TEXT, BYTES, *TABLES)
 ERROR, SKIP = "error", "skip"  # --on-bad-row
 DEMO = "demo"  # --model, if it is left out
 MAX_FILE = 1 << 20  # bytes of a TOML file
-NUMBER = re.compile(r"-?[0-9]{1,19}")
-SHORT = Repr()  # shows the beginning of a long or nested value
-SHORT.maxstring = 200
-
-
-def option(default: Any, text: str, metavar: str | None = None, **limits: Any) -> Any:
-    """A field of a configuration with its help text.
-
-    Parameters
-    ----------
-    default : Any
-        Its value if the option is left out.
-    text : str
-        The line of help.
-    metavar : str, optional
-        The name of the value in the help.
-    **limits
-        ``choices``, a sequence; ``least``, a number; ``is_path=True`` for files and folders, whose
-        ``~`` is the home directory.
-    """
-    return field(default=default, metadata={"help": text, "metavar": metavar, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,28 +42,32 @@ class ScoreConfig:
 
     mixer: str = option(
         ALL,
+        "figures",
         "experts of the mixer, such as gate+guard; none: the model alone",
         "EXPERTS",
         choices=(*CHOICES, MIXER_NONE),
     )
-    order: int = option(7, "length of the longest n-gram, predicted token included", "N")
+    order: int = option(7, "figures", "length of the longest n-gram, predicted token included", "N")
     memory_limit: str | int | None = option(
         None,
+        "figures",
         "most memory of the cache, such as 2G (by 1024, as 2GiB; 2GB: by 1000); a full cache "
         "evicts (no limit)",
         "BYTES",
     )
     windows: str = option(
         "document",
+        "figures",
         "document: a context never crosses the start of a document; stream: all documents are one "
         "text, and the tokens that begin documents are scored too",
         choices=WINDOWS,
     )
     context: int | None = option(
-        None, "tokens that the model reads at once (its maximum)", "N", least=1
+        None, "figures", "tokens that the model reads at once (its maximum)", "N", least=1
     )
     stride: int | None = option(
         None,
+        "figures",
         "new tokens of each window; a smaller stride gives more context and takes longer (half "
         "the context)",
         "N",
@@ -96,34 +75,40 @@ class ScoreConfig:
     )
     bos: int | str | None = option(
         None,
+        "figures",
         "token before each document, by its id or text; none: the first token of a document is "
         "context only and not scored (the tokenizer's own)",
         "ID",
         least=0,
     )
-    token_check: bool = option(True, "check that token files can have been made by the tokenizer")
-    batch: int = option(8, "windows of a forward pass", "N", least=1)
+    token_check: bool = option(
+        True, "figures", "check that token files can have been made by the tokenizer"
+    )
+    batch: int = option(8, "figures", "windows of a forward pass", "N", least=1)
     logits_memory: str | int | None = option(
         None,
+        "figures",
         'most memory of the logits of a forward pass, such as "2GiB"; batches that would take more '
         "are made smaller (1GiB; on CUDA a quarter of the device)",
         "BYTES",
     )
-    limit: int | None = option(None, "score the first N tokens only (all)", "N", least=1)
+    limit: int | None = option(None, "figures", "score the first N tokens only (all)", "N", least=1)
     allow_probabilities: bool = option(
-        False, "take rows that are >= 0 and sum to 1 for logits, not for probabilities"
+        False, "figures", "take rows that are >= 0 and sum to 1 for logits, not for probabilities"
     )
     causality_check: bool = option(
-        True, "refuse a model whose logits depend on later tokens, before anything is scored"
+        True,
+        "figures",
+        "refuse a model whose logits depend on later tokens, before anything is scored",
     )
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
-        for option in fields(self):
-            value = check_value(option, hints[option.name], getattr(self, option.name))
-            if option.metadata.get("is_path"):
+        for field in fields(self):
+            value = check_value(field, hints[field.name], getattr(self, field.name))
+            if field.metadata.get("is_path"):
                 value = expand_paths(value)
-            object.__setattr__(self, option.name, value)  # the dataclass is frozen
+            object.__setattr__(self, field.name, value)  # the dataclass is frozen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +117,7 @@ class RunConfig(ScoreConfig):
 
     model: str | None = option(
         None,
+        "model",
         "demo; none (the cache alone, on raw bytes); a Hugging Face directory or name; or "
         "package.module:factory (demo for text; token files need it named)",
         "MODEL",
@@ -139,6 +125,7 @@ class RunConfig(ScoreConfig):
     )
     data: tuple[str, ...] = option(
         (),
+        "data",
         "text files, tables (.jsonl, .json, .csv, .tsv, .parquet, .arrow), also compressed, token "
         "shards .bin, .npy, a folder, a pattern, the name of a Hugging Face data set, or - for "
         "standard input",
@@ -147,6 +134,7 @@ class RunConfig(ScoreConfig):
     )
     tokenizer: str | None = option(
         None,
+        "tokenizer",
         "tokenizer.json, SentencePiece .model, tiktoken file, vocab.json with merges.txt beside "
         "it, a folder with one, bytes, or none (tokens with --token-bytes; the model's own)",
         "FILE",
@@ -154,69 +142,86 @@ class RunConfig(ScoreConfig):
     )
     pre_tokenizer: str | None = option(
         None,
+        "tokenizer",
         "how a tiktoken file or a vocab.json splits text into words: gpt2, cl100k, o200k, llama3 "
         "or qwen (that of its model)",
         "NAME",
     )
     quantized: str | None = option(
         None,
+        "model",
         "replace the weights of the model by those that ngrammix quantize wrote",
         "DIR",
         is_path=True,
     )
     format: str = option(
-        AUTO, "what the files of --data are, where content and name do not tell", choices=FORMATS
+        AUTO,
+        "data",
+        "what the files of --data are, where content and name do not tell",
+        choices=FORMATS,
     )
     column: str | None = option(
-        None, "column of a table that holds the text, such as meta.text (text)", "NAME"
+        None, "data", "column of a table that holds the text, such as meta.text (text)", "NAME"
     )
     split: str | None = option(
-        None, "split of a data set, or rows of it such as train[:100]", "NAME"
+        None, "data", "split of a data set, or rows of it such as train[:100]", "NAME"
     )
     token_dtype: str | None = option(
-        None, "dtype of token files without a header, such as uint16", "DTYPE"
+        None, "data", "dtype of token files without a header, such as uint16", "DTYPE"
     )
     document_end: int | str | None = option(
-        None, "token of token files that ends a document and is scored, by its id or text", "ID",
+        None, "data", "token of token files that ends a document and is scored, by its id or text",
+        "ID",
         least=0,
     )  # fmt: skip
     token_bytes: str | None = option(
         None,
+        "data",
         "raw bytes of each token of --data, or of each id of the vocabulary: a .bin or .npy file",
         "FILE",
         is_path=True,
     )
     token_bytes_per: str | None = option(
         None,
+        "data",
         "token or id: what --token-bytes counts for (by its length)",
         choices=("token", "id"),
     )
-    skip_empty: bool = option(False, "skip empty documents")
+    skip_empty: bool = option(False, "data", "skip empty documents")
     on_bad_row: str = option(
         ERROR,
+        "data",
         "skip: leave out and count rows that cannot be read or encoded, such as null",
         choices=(ERROR, SKIP),
     )
     device: str | int | None = option(
-        None, "device of the model: cuda or gpu, 1 for the second GPU, cpu, mps", "NAME"
+        None, "model", "device of the model: cuda or gpu, 1 for the second GPU, cpu, mps", "NAME"
     )
     dtype: str | None = option(
-        None, "dtype of the weights, such as bfloat16 or bf16 (float32 on a CPU)", "NAME"
+        None, "model", "dtype of the weights, such as bfloat16 or bf16 (float32 on a CPU)", "NAME"
     )
-    download: bool = option(False, "allow models and data sets to be downloaded by name")
-    trust_remote_code: bool = option(False, "let a Hugging Face model run its own code")
-    out: str | None = option(None, "write result.json and documents.csv there", "DIR", is_path=True)
-    tokens: bool = option(False, "write tokens.csv there too, one line a token")
-    overwrite: bool = option(False, "replace the results of another run in --out")
+    download: bool = option(False, "nothing", "allow models and data sets to be downloaded by name")
+    trust_remote_code: bool = option(False, "model", "let a Hugging Face model run its own code")
+    out: str | None = option(
+        None, "nothing", "write result.json and documents.csv there", "DIR", is_path=True
+    )
+    tokens: bool = option(False, "nothing", "write tokens.csv there too, one line a token")
+    overwrite: bool = option(False, "nothing", "replace the results of another run in --out")
     checkpoint: str | None = option(
-        None, "folder of the checkpoint; an interrupted run resumes from it", "DIR", is_path=True
+        None,
+        "nothing",
+        "folder of the checkpoint; an interrupted run resumes from it",
+        "DIR",
+        is_path=True,
     )
-    checkpoint_every: int = option(1_000_000, "tokens between two checkpoints", "N", least=1)
+    checkpoint_every: int = option(
+        1_000_000, "nothing", "tokens between two checkpoints", "N", least=1
+    )
     threads: int = option(
-        1, "CPU threads of the n-gram cache; the figures are the same", choices=(1, 2)
+        1, "nothing", "CPU threads of the n-gram cache; the figures are the same", choices=(1, 2)
     )
     log: tuple[str, ...] = option(
-        (), "log the progress to wandb, mlflow or tensorboard:DIR", "NAME"
+        (), "nothing", "log the progress to wandb, mlflow or tensorboard:DIR", "NAME"
     )
 
 
@@ -225,58 +230,18 @@ class QuantizeConfig(RunConfig):
     """A run of ``ngrammix quantize`` or ``ngrammix pipeline``."""
 
     recipe: tuple[str, ...] = option(
-        ("gptq-int6",), "how to quantize the weights: " + ", ".join(RECIPE_NAMES), "NAME"
+        ("gptq-int6",), "weights", "how to quantize the weights: " + ", ".join(RECIPE_NAMES), "NAME"
     )
     calibrate: tuple[str, ...] = option(
         (),
+        "weights",
         "calibration data, named as in --data (text generated by the model)",
         "DATA",
         is_path=True,
     )
-    calibration_tokens: int = option(16_384, "tokens of calibration data", "N", least=1)
-    seed: int = option(0, "seed of the random numbers", "N", least=0)
-    codec: str = option("best", "compression of the file", choices=("best", *CODECS))
-
-
-def check_value(option: Field[Any], hint: Any, value: Any) -> Any:
-    """Return the value, an integer as int; ValueError if its type, choice or range is wrong."""
-    name, kinds = option.name, get_args(hint) or (hint,)
-    if int in kinds and isinstance(value, Integral) and not isinstance(value, bool):
-        value = int(value)  # of numpy too
-    if hint == tuple[str, ...]:
-        is_right = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
-        wanted = "a list of text"
-    else:
-        is_right = type(value) in kinds
-        wanted = " or ".join(kind.__name__ for kind in kinds if kind is not NoneType)
-    if not is_right:
-        raise ValueError(f"{name} must be {wanted}, got {SHORT.repr(value)}; correct the option")
-    choices, least = option.metadata.get("choices"), option.metadata.get("least")
-    if least is not None and isinstance(value, str) and NUMBER.fullmatch(value):
-        value = int(value)  # an id, on the command line, where the option takes text too
-    if choices and value is not None and value not in choices:
-        raise ValueError(
-            f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}; "
-            f"leave it out for {option.default or 'the default'}"
-        )
-    if least is not None and isinstance(value, int) and value < least:
-        raise ValueError(f"{name} must be >= {least}, got {value}; leave it out for the default")
-    return value
-
-
-def expand_paths(value: Any) -> Any:
-    """A path, or each of several, with the home directory in the place of ``~``."""
-    if isinstance(value, tuple):
-        return tuple(expand_home(path) for path in value)
-    return value if value is None else expand_home(value)
-
-
-def expand_home(path: str) -> str:
-    """A path with the home directory in the place of a leading ``~`` or ``~user``.
-
-    Unchanged if there is no such user, as in a shell: the name of a file may begin so.
-    """
-    return os.path.expanduser(path)  # noqa: PTH111 (pathlib's raises if there is no such user)
+    calibration_tokens: int = option(16_384, "weights", "tokens of calibration data", "N", least=1)
+    seed: int = option(0, "weights", "seed of the random numbers", "N", least=0)
+    codec: str = option("best", "nothing", "compression of the file", choices=("best", *CODECS))
 
 
 def make_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None = None) -> AnyRun:

@@ -2,14 +2,19 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from tabulate import tabulate
 
 from eval.terminal import escaped
 
-PACKAGES = ("ngrammix", "numpy", "numba", "torch", "tokenizers")
+# Packages that can change a figure; some of them need not be installed.
+PACKAGES = (
+    "ngrammix", "numpy", "numba", "llvmlite", "torch", "transformers", "safetensors", "tokenizers",
+    "sentencepiece", "tiktoken", "datasets", "pyarrow",
+)  # fmt: skip
 
 
 def align(rows: Sequence[tuple[str, ...]], n_left: int = 1) -> list[str]:
@@ -33,6 +38,9 @@ def sign(score: str, conditions: Mapping[str, Any]) -> str:
 
 
 def versions() -> str:
-    """The versions of Python and of the packages that can change a figure, in one line."""
-    parts = [f"{package} {version(package)}" for package in PACKAGES]
+    """The versions of Python and of the installed `PACKAGES`, in one line."""
+    parts = []
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            parts.append(f"{package} {version(package)}")
     return ", ".join([*parts, f"python {platform.python_version()}"])

@@ -18,8 +18,8 @@ ROOMS = [
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",
     "eval.shadowing", "eval.types", "eval.terminal", "eval.tables", "eval.notes", "eval.files",
-    "eval.interrupts", "eval.out_of_memory", "eval.ending", "eval.config", "eval.data",
-    "eval.tokenizers", "eval.demo", "eval.models", "eval.scoring", "eval.comparing",
+    "eval.interrupts", "eval.out_of_memory", "eval.ending", "eval.fields", "eval.config",
+    "eval.data", "eval.tokenizers", "eval.demo", "eval.models", "eval.scoring", "eval.comparing",
     "eval.distributed", "eval.plugins", "eval.plots", "eval.commands", "eval.bench",
     "eval.demo.training", "eval.cli", "eval.__main__", "eval",
 ]  # fmt: skip

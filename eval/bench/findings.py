@@ -95,7 +95,7 @@ def measure(arguments: argparse.Namespace) -> Figures:
         use: recipe.make_recipe(label(use), use, sequential=use in SEQUENTIAL.values())
         for use in uses
     }
-    calibration = calibrate_for(config, model, tokenizer, list(recipes.values()))
+    calibration, _ = calibrate_for(config, model, tokenizer, list(recipes.values()))
 
     def measure_one(use: Config) -> Figures:
         """Errors, loss, and bytes by form and codec, of a quantizer."""

@@ -8,7 +8,8 @@ from eval.comparing.comparison import compare_source
 from eval.comparing.names import check_names
 from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, Source, TextSource
-from eval.config import RunConfig, expand_home, expand_paths, make_config
+from eval.config import RunConfig, make_config
+from eval.fields import expand_home, expand_paths
 from eval.files.lock import hold
 from eval.files.results import check_results, write_report
 from eval.terminal import show

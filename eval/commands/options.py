@@ -8,7 +8,8 @@ from typing import Any, get_args, get_type_hints
 
 from eval.commands.benches import add_bench
 from eval.comparing.names import DEFAULT
-from eval.config import QuantizeConfig, RunConfig, ScoreConfig, expand_home
+from eval.config import QuantizeConfig, RunConfig, ScoreConfig
+from eval.fields import expand_home
 
 # The groups of --help in their order: title, and the options in theirs.
 GROUPS = {

@@ -14,6 +14,7 @@ from eval.config import QuantizeConfig, make_config
 from eval.files.lock import hold
 from eval.files.results import check_results, part_of, put_in_place, write_report
 from eval.models.base import Model
+from eval.scoring.conditions import CONDITIONS
 from eval.scoring.result import Result
 from eval.scoring.score import score
 from eval.tables import align
@@ -48,6 +49,8 @@ class Row:
         Sum of `TensorReport.error` over all tensors.
     model : str
         Name of the model, with the hash of its weights.
+    signature : str
+        That of the score.
     """
 
     recipe: str
@@ -60,6 +63,7 @@ class Row:
     recovered: float | None = None
     error: float | None = None
     model: str = ""
+    signature: str = ""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -72,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     with hold(out=arguments.out), folder_of(arguments.out) as folder:
         check_results(arguments.out, (REPORT, *names), overwrite=config.overwrite)
         model, tokenizer = load_model_and_tokenizer(config)
-        calibration = calibrate_for(config, model, tokenizer, recipes)
+        calibration, calibrated = calibrate_for(config, model, tokenizer, recipes)
         before = evaluate(model, tokenizer, config)
         state = network_of(model).state_dict().values()
         weights = {weight.data_ptr(): weight for weight in state}.values()  # tied weights once
@@ -97,8 +101,13 @@ def run(arguments: argparse.Namespace) -> None:
         except (ValueError, OSError):
             show(table(rows, before))  # what is scored is not lost
             raise
-        result = {"rows": [asdict(row) for row in rows], "signature": before.signature}
-        result |= {"versions": before.versions}
+        conditions = {name: getattr(before, name) for name in CONDITIONS} | calibrated
+        result = {
+            "rows": [asdict(row) for row in rows],
+            "signature": before.signature,
+            "conditions": conditions | {"seed": config.seed, "codec": config.codec},
+            "versions": before.versions,
+        }
         text = json.dumps(result, indent=2) + "\n"
         try:
             show(text if arguments.json else table(rows, before))
@@ -135,6 +144,7 @@ def make_row(
     fields = {
         "recipe": recipe, "file_bytes": size, "bits_per_weight": rate, "error": error,
         "bpb_model": after.bpb_model, "bpb": after.bpb, "model": after.model,
+        "signature": after.signature,
     }  # fmt: skip
     if before is not None and before.bpb_model is not None and before.bpb is not None:
         alone, mixed = after.bpb_model - before.bpb_model, after.bpb - before.bpb

@@ -14,10 +14,21 @@ from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.data.data_hash import tokens_sha256
 from eval.scoring.bootstrap import RESAMPLES, standard_errors
-from eval.tables import align, sign, versions
+from eval.scoring.conditions import hash_conditions
+from eval.tables import align, sign
 from eval.tokenizers.byte_checks import bits
 
-OF_WINDOWS = ("tokenizer", "windows", "context", "stride", "limit")
+OF_SOURCE = (
+    "model",
+    "dtype",
+    "device",
+    "tokenizer",
+    "bos",
+    "windows",
+    "context",
+    "stride",
+    "limit",
+)
 LEGEND = """\
 setting: the best in hindsight of each published rule; sig sigmoid, H the model's entropy,
 k tokens of the context, n its counts, c times the hint's share of them"""
@@ -77,7 +88,7 @@ class ComparisonResult:
                 f"bits_more_{name}": row.bits_more,
                 f"bits_more_error_{name}": row.bits_more_error,
             }
-        flat |= {"signature": self.signature, "versions": versions()}
+        flat |= {"signature": self.signature}
         return json.dumps(flat, indent=2) + "\n"
 
     def table(self) -> str:
@@ -169,14 +180,15 @@ def make_signature(conditions: Mapping[str, Any]) -> str:
         "bytes": conditions["bytes"],
         "tokens": conditions["tokens"],
         "skipped": conditions.get("rows_skipped") or None,
-        "model": conditions["model"],
-        **{name: conditions.get(name) for name in OF_WINDOWS},
+        **{name: conditions.get(name) for name in OF_SOURCE},
         "order": conditions["order"],
         "prefill": prefill and f"{conditions['prefill_tokens']}-{prefill[:8]}",
         "mixers": conditions["mixers"],
         "memory": conditions["memory_limit"],
         "probabilities": "allowed" if conditions["allow_probabilities"] else None,
+        "token-check": "off" if conditions.get("token_check") is False else None,
         "causality": "unchecked" if conditions.get("causality_check") is False else None,
         "version": version("ngrammix"),
+        "conditions": hash_conditions(conditions),
     }
     return sign("BPB" if conditions["bytes"] is not None else "BPT", short)

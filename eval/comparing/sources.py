@@ -15,9 +15,11 @@ from eval.data.token_formats import read_tokens
 from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.checked import checked
+from eval.scoring.conditions import run_conditions
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.forward import scored_blocks
 from eval.scoring.windows import make_window_shape
+from eval.tables import versions
 from eval.tokenizers.choose import choose_tokenizer
 from eval.types import Floats, Tokens
 from ngrammix.logits import check_no_probabilities
@@ -94,9 +96,8 @@ class TextSource:
         self._config = config = ScoreConfig() if config is None else config
         self._tokenizer = tokenizer = choose_tokenizer(model, tokenizer, config.bos)
         self._shape = make_window_shape(config, model, tokenizer)
-        data = as_data(data, tokenizer)
-        self._feed = BatchStream(data, tokenizer, config, self._shape)
-        self._name, self._model = data.name, model
+        self._data, self._model = as_data(data, tokenizer), model
+        self._feed = BatchStream(self._data, tokenizer, config, self._shape)
         self.vocab_size = model.vocab_size
         self._pieces = list(self._feed.pieces())
         begins = np.concatenate([piece.begins for piece in self._pieces])
@@ -121,20 +122,14 @@ class TextSource:
                 del rows  # free its logits before the next are computed
 
     def conditions(self) -> dict[str, Any]:
-        """Names and hash of the documents; the model and its windows."""
-        return {
-            "data": self._name,
+        """Those of a score, without a mixer; and the hash of the documents."""
+        read = self._model, self._tokenizer, self._data, self._config, self._shape
+        conditions = run_conditions(*read) | {
             "data_sha256": self._feed.sha256,
             "rows_skipped": self._feed.skipped.count,
-            "model": self._model.name,
-            "tokenizer": self._tokenizer.name,
-            "windows": self._config.windows,
-            "context": self._shape.context,
-            "stride": self._shape.stride,
-            "limit": self._config.limit,
-            "allow_probabilities": self._config.allow_probabilities,
-            "causality_check": self._config.causality_check,
         }
+        del conditions["mixer"]  # those of the comparison are compared
+        return conditions
 
 
 class SavedSource:
@@ -188,7 +183,7 @@ class SavedSource:
         self.token_bytes = None if n_bytes is None else np.full(n_rows, n_bytes / n_rows)
         self.document = document_index(self._targets, bos)
         self.prefill = [read_tokens(path, self.vocab_size) for path in prefill]
-        self._names = f"{logits}, {tokens}"
+        self._names, self._bos = f"{logits}, {tokens}", bos
         self._digest = hashlib.sha256()
 
     def rows(self) -> Iterator[LogitRows]:
@@ -208,7 +203,9 @@ class SavedSource:
             "data": self._names,
             "data_sha256": tokens_sha256(self._targets),
             "model": f"logits-{self._digest.hexdigest()[:8]}",
+            "bos": self._bos,
             "allow_probabilities": self._allow_probabilities,
+            "versions": versions(),
         }
 
 

@@ -38,6 +38,7 @@ from eval.distributed.messages import (
 from eval.distributed.rank_info import RankInfo
 from eval.interrupts import SIGNALS, Stopped
 from eval.models.base import Model
+from eval.models.numerics import numerics_of
 from eval.scoring.forward import ForwardRequest, run_forward
 from eval.tables import versions
 from ngrammix.model_logprobs import ModelLogprobs, pack, unpack
@@ -88,7 +89,7 @@ class Ranks:
         Raises
         ------
         ValueError
-            If rank 0 has another model, other versions or another number of threads.
+            If rank 0 has another model, other versions, or computes in another way.
         """
         is_compared = False
         while (request := self.wait(start(self._receive_request))) is not None:
@@ -234,14 +235,12 @@ def start(work: Callable[[], Value]) -> Future[Value]:
 
 def describe(model: Model) -> dict[str, Any]:
     """What ranks must have in common to compute the same bits."""
-    import torch
-
     return {
-        "model": model.name,
         "vocabulary": model.vocab_size,
         "context": model.context,
+        "model": model.name,
         "versions": versions(),
-        "number of threads": torch.get_num_threads(),
+        **numerics_of(model),
     }
 
 

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eval.models.base import Model
+from eval.models.behaviour import name_of
 from eval.models.logits_memory import bytes_a_row, logits_memory
-from eval.models.network_name import is_module
 from eval.models.probe import Leak, Logits, Probe
-from eval.models.wrap import check_context, wrap
+from eval.models.tensors import is_module
+from eval.models.wrap import check_context, wrap_named
 from eval.types import Tokens
 from ngrammix.checks import as_integers, check_ids
 
@@ -218,7 +219,13 @@ def as_model(model: Any, context: int | None) -> Model:
     """A model as it is, and any other callable as one of this context."""
     if hasattr(model, "logits") and hasattr(model, "vocab_size"):
         return model  # type: ignore[no-any-return]
-    return wrap(model, context=context, tokenizer=None)  # type: ignore[arg-type]
+    if not callable(model):
+        raise ValueError(
+            f"a model must be callable, got {type(model).__name__}; pass a module, or a function "
+            "from tokens to logits"
+        )
+    context = check_context(context, name_of(model))
+    return wrap_named(model, context=context, tokenizer=None, name=name_of(model))
 
 
 def check_model(model: Model, text: Tokens, **options: Any) -> None:

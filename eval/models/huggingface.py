@@ -7,11 +7,11 @@ from typing import Any
 from eval.models.device import default_device, read_device, read_dtype
 from eval.models.hf_config import check_limit, choose_context, find_limit, read_config
 from eval.models.library_calls import forward_call, library_call
-from eval.models.network_name import name_network
+from eval.models.network_name import check_weights, name_network
 from eval.models.size_limits import check_settings
 from eval.models.weight_files import check_config, find_weights
 from eval.models.weights import load_weights
-from eval.models.wrap import WrappedModel, check_context, wrap
+from eval.models.wrap import WrappedModel, check_context, wrap_named
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.load_tokenizer import NONE, find_bos, has_tokenizer, load_tokenizer
 from eval.tokenizers.side_car import SideCarTokenizer
@@ -90,7 +90,8 @@ def load_hf(
         network = network.to(device)
     vocab_size = network.config.get_text_config().vocab_size
     name = name_network(network, Path(spec).name or Path(spec).resolve().name, settings)
-    return wrap(
+    check_weights(network, name)
+    return wrap_named(
         network,
         context=context,
         tokenizer=choose_tokenizer(tokenizer, folder, vocab_size),

@@ -6,13 +6,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from eval.config import expand_home
+from eval.fields import expand_home
 from eval.models.base import Model
 from eval.models.device import read_device, read_dtype
 from eval.models.factory import call_factory
 from eval.models.huggingface import load_hf
-from eval.models.network_name import is_module
-from eval.models.wrap import WrappedModel, wrap
+from eval.models.tensors import is_module
+from eval.models.wrap import WrappedModel, wrap, wrap_named
 from eval.tokenizers.huggingface import FastTokenizer
 
 # What to do with a file in the place of a model, by its suffix.
@@ -130,13 +130,15 @@ def adapt(
     network = model.network if isinstance(model, WrappedModel) else model
     if device is not None or dtype is not None:
         network = move(network, spec, device, dtype)
-    return wrap(
-        network.logits if is_model and network is model else network,
-        context=context,
-        tokenizer=getattr(model, "tokenizer", None) if tokenizer is None else tokenizer,
-        vocab_size=getattr(model, "vocab_size", None),
-        name=getattr(model, "name", None),
-    )
+    options: dict[str, Any] = {
+        "context": context,
+        "tokenizer": getattr(model, "tokenizer", None) if tokenizer is None else tokenizer,
+        "vocab_size": getattr(model, "vocab_size", None),
+    }
+    name = getattr(model, "name", None)
+    if is_model and name is not None:  # its maker has named it
+        return wrap_named(network.logits if network is model else network, name=name, **options)
+    return wrap(network, name=name, **options)
 
 
 def move(network: Any, spec: str, device: str | int | None, dtype: str | None) -> Any:
@@ -169,7 +171,7 @@ def load_demo() -> WrappedModel:
 def wrap_demo(network: Any, tokenizer: Any, name: str) -> WrappedModel:
     """A network of eval.demo.model and its byte-level BPE tokenizer as a `Model`."""
     config = network.config
-    return wrap(
+    return wrap_named(
         network,
         context=config.context,
         tokenizer=FastTokenizer(tokenizer, bos=config.bos),

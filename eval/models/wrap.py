@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from eval.models.network_name import check_weights, is_module, name_network
+from eval.models.behaviour import name_of
+from eval.models.network_name import check_weights, name_network
+from eval.models.tensors import is_module
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.load_tokenizer import load_tokenizer
 from eval.tokenizers.side_car import SideCarTokenizer
@@ -26,7 +28,7 @@ class WrappedModel:
     Attributes
     ----------
     name : str
-        Name in the signature, with a hash of the weights if there are any.
+        Name in the signature, with a hash of what the network computes with.
     vocab_size, context : int
         V, and the largest T of `logits`.
     tokenizer : Tokenizer
@@ -83,7 +85,6 @@ def wrap(
     vocab_size: int | None = None,
     name: str | None = None,
     device: Any = None,
-    door: Door = nullcontext,
 ) -> WrappedModel:
     """A `Model` of any callable from tokens (B, T) to logits (B, T, V).
 
@@ -106,13 +107,10 @@ def wrap(
     vocab_size : int, optional
         V. Default: the size of the logits of one token.
     name : str, optional
-        Name in the signature. Default: that of the function or class, and for a module 8 hex digits
-        of the hash of its weights, buffers and config.
+        Name in the signature, before 8 hex digits of the hash of what the network computes with:
+        weights, buffers, config, attributes and code. Default: that of the function or class.
     device : optional
         Device of its input. Default: that of the first parameter of a module, else the CPU.
-    door : callable, optional
-        Makes the context manager around each call of the network, such as one that translates its
-        errors. Default: none.
 
     Raises
     ------
@@ -120,14 +118,41 @@ def wrap(
         If the network is not callable or has weights that are NaN or not loaded, the context is out
         of range, the logits have the wrong shape, or the tokenizer has ids beyond V.
     """
-    if is_module(network):
-        check_weights(network, name or type(network).__qualname__)
-    name = name or name_network(network)
+    label = name or name_of(network)
     if not callable(network):
         raise ValueError(
-            f"a model must be callable, got {type(network).__name__} as {name}; "
+            f"a model must be callable, got {type(network).__name__} as {label}; "
             "pass a module, or a function from tokens to logits"
         )
+    if is_module(network):
+        check_weights(network, label)
+    full_name = name_network(network, label)  # before its first call, which may change it
+    model = wrap_named(
+        network,
+        context=context,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        name=label,
+        device=device,
+    )
+    return replace(model, name=full_name)
+
+
+def wrap_named(
+    network: Any,
+    *,
+    context: int,
+    tokenizer: Any,
+    vocab_size: int | None = None,
+    name: str,
+    device: Any = None,
+    door: Door = nullcontext,
+) -> WrappedModel:
+    """`wrap` of a callable under a name that is already whole.
+
+    `door` makes the context manager around each call of the network, such as one that translates
+    its errors.
+    """
     context = check_context(context, name)
     device = device or device_of(network)
     if vocab_size is None:

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from eval.config import expand_home
+from eval.fields import expand_home
 from eval.scoring.progress import Callback
 
 

@@ -12,10 +12,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from eval.files.lock import make
+from eval.scoring.conditions import find_change
 from ngrammix import snapshot
 from ngrammix.atomic import write_errors
 
 NAME = "checkpoint.ngrammix"
+FORMAT = 2  # of the conditions and the state; that of the file around them is the snapshot's
 
 
 class Checkpoint:
@@ -36,7 +38,8 @@ class Checkpoint:
         """Replace the saved state: `state` as JSON, `experts` as arrays."""
         with write_errors(self._path, "checkpoints"):
             make(self._path.parent)
-        snapshot.write(self._path, {"conditions": self._conditions, "state": state}, experts)
+        values = {"checkpoint": FORMAT, "conditions": self._conditions, "state": state}
+        snapshot.write(self._path, values, experts)
 
     def load(self) -> snapshot.Contents | None:
         """(state, experts) as saved, or None if nothing was saved.
@@ -44,19 +47,26 @@ class Checkpoint:
         Raises
         ------
         ValueError
-            If the file belongs to a run with other conditions, or is damaged.
+            If the file belongs to a run with other conditions or was written by another version
+            of ngrammix, or is damaged.
         """
         if not self._path.exists():
             return None
         with snapshot.opened(self._path) as (values, experts):
-            conditions, state = dict(values["conditions"]), dict(values["state"])
-        for name, value in self._conditions.items():
-            if conditions.get(name) != value:
-                raise ValueError(
-                    f"a run must go on with the {name} it began with, got {value!r} where the "
-                    f"checkpoint in {self._path.parent} has {conditions.get(name)!r}; restore it, "
-                    "or delete the checkpoint"
-                )
+            format_, conditions = values.get("checkpoint", 1), dict(values["conditions"])
+            state = dict(values["state"])
+        if format_ != FORMAT:
+            raise ValueError(
+                f"a checkpoint must be of format {FORMAT}, got {format_} in {self._path}, which "
+                "another version of ngrammix wrote; go on with that version "
+                f"({conditions.get('versions')}), or delete the checkpoint"
+            )
+        if (change := find_change(conditions, self._conditions)) is not None:
+            raise ValueError(
+                f"a run must go on with the {change.label} it began with, got {change.now!r} where "
+                f"the checkpoint in {self._path.parent} has {change.before!r}; {change.mend}, or "
+                "delete the checkpoint"
+            )
         return state, experts
 
 

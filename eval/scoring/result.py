@@ -7,6 +7,7 @@ from importlib.metadata import version
 from textwrap import fill
 from typing import Any
 
+from eval.scoring.conditions import hash_conditions
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.scoring.words import rates
@@ -17,7 +18,10 @@ MAX_SHOWN = 1e7  # perplexities from here on are shown with an exponent
 # The mixture counts as worse than the cache from so many standard errors, and so many bits on.
 N_ERRORS, MIN_GAP_BITS = 2.0, 2.0
 # Conditions in the signature between the text and the memory limit.
-SIGNED = ("model", "tokenizer", "windows", "context", "stride", "limit", "order", "mixer")
+SIGNED = (
+    "model", "dtype", "device", "tokenizer", "bos", "windows", "context", "stride", "limit",
+    "order", "mixer",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,11 @@ class Result:
     on_bad_row: str
     data_sha256: str
     model: str
+    dtype: str | None
+    device: str | None
+    hardware: str | None
+    torch_threads: int | None
+    torch_settings: str | None
     tokenizer: str
     windows: str
     context: int | None
@@ -240,7 +249,10 @@ def make_result(run: Run, stream: BatchStream, conditions: Mapping[str, Any]) ->
 
 
 def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) -> str:
-    """One line: the conditions without which the score must not be quoted."""
+    """One line: the conditions without which the score must not be quoted.
+
+    The last field is the hash of all conditions, also of those that stand in ``result.json`` alone.
+    """
     shown = {
         "data": conditions["data_sha256"][:16],
         "bytes": figures["bytes"],
@@ -252,5 +264,6 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         "token-check": None if conditions["token_check"] else "off",
         "causality": "unchecked" if conditions["causality_check"] is False else None,
         "version": version("ngrammix"),
+        "conditions": hash_conditions(conditions),
     }
     return sign("BPB", shown)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from eval.files.results import check_results
 from eval.interrupts import uninterrupted
 from eval.scoring.batch import Batch
+from eval.scoring.conditions import data_flags
 from eval.scoring.csv_writer import RESULTS, CsvWriter
 from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.scorers import CacheScorer, Scorer
@@ -146,8 +147,9 @@ class Run:
         """
         if (self.position, self._tokens.hexdigest()) != (state["position"], state["tokens"]):
             raise ValueError(
-                f"a run must go on with the data it began with, got other data within the first "
-                f"{state['position']} tokens; restore the data, or delete the checkpoint"
+                "a run must go on with the data it began with, got other tokens, bytes or names "
+                f"of documents within the first {state['position']} tokens; restore them, and the "
+                f"options that read them ({data_flags()}), or delete the checkpoint"
             )
         if self.scorer.mixer is not None:
             self.scorer.mixer.load_state_dict(experts)
@@ -176,6 +178,10 @@ class Run:
         self._tokens.update(np.ascontiguousarray(batch.targets, "<i8").data)
         for piece in batch.pieces:
             self._tokens.update(piece.begins.data)
+            self._tokens.update(np.ascontiguousarray(piece.n_bytes, "<i8").data)
+            self._tokens.update(
+                "".join(f"{name}\n" for name in piece.names).encode("utf-8", "surrogatepass")
+            )
         self.position += len(batch.targets)
 
 

@@ -1,7 +1,6 @@
 """Score a data set with the model, the cache and their mixture, in one pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
 from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
@@ -9,8 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from eval.config import ERROR, MIXER_NONE, ScoreConfig
-from eval.data.base import Data
+from eval.config import MIXER_NONE, ScoreConfig
 from eval.data.open_data import as_data
 from eval.files.lock import hold
 from eval.interrupts import ended
@@ -18,6 +16,7 @@ from eval.models.base import Model
 from eval.scoring.batch import Batch
 from eval.scoring.checked import checked
 from eval.scoring.checkpoint import Checkpoint
+from eval.scoring.conditions import run_conditions
 from eval.scoring.csv_writer import REPORT
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.finishing import OnResult, finish
@@ -33,12 +32,10 @@ from eval.scoring.scorers import (
     concatenate_hints,
 )
 from eval.scoring.stopping import kept
-from eval.scoring.windows import WindowShape, make_window_shape
-from eval.tables import versions
+from eval.scoring.windows import make_window_shape
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.choose import choose_tokenizer
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.checks import as_bytes
 from ngrammix.mixer import Mixer
 from ngrammix.prefetching import prefetch
 
@@ -220,31 +217,6 @@ def _take_size(items: Iterator[Item], size: Callable[[Item], int], n_left: int) 
     while n_left > 0 and (item := next(items, None)) is not None:
         n_left -= size(item)
         yield item
-
-
-def run_conditions(
-    model: Model | None,
-    tokenizer: Tokenizer,
-    data: Data,
-    config: ScoreConfig,
-    shape: WindowShape,
-) -> dict[str, Any]:
-    """Every condition that changes a figure; a resumed run must have the same ones."""
-    conditions = {field.name: getattr(config, field.name) for field in fields(ScoreConfig)}
-    conditions |= {
-        "context": shape.context, "stride": shape.stride, "bos": tokenizer.bos,
-        "logits_memory": shape.logits_memory,
-    }  # fmt: skip
-    if config.memory_limit is not None:
-        conditions["memory_limit"] = as_bytes(config.memory_limit)
-    if model is None:
-        conditions |= {"mixer": MIXER_NONE, "context": None, "stride": None}
-        conditions["causality_check"] = None
-    elif config.mixer == MIXER_NONE:
-        conditions |= {"order": None, "memory_limit": None}
-    names = {"model": "none" if model is None else model.name, "tokenizer": tokenizer.name}
-    read = {"data": data.name, "on_bad_row": getattr(data, "on_bad_row", ERROR)}
-    return {**read, **names, **conditions, "versions": versions()}
 
 
 def make_scorer(

@@ -19,6 +19,7 @@ from eval.comparing.result import make_comparison_result
 from eval.comparing.sources import SavedSource, TextSource
 from eval.config import ScoreConfig
 from eval.data.document import Document, Documents
+from eval.scoring.conditions import hash_conditions
 from eval.scoring.score import score
 from ngrammix import Mixer
 from ngrammix.experts.choices import ALL
@@ -185,8 +186,9 @@ def test_a_result_holds_every_figure_and_condition(saved):
     conditions = result.conditions
     assert result.signature == (
         f"BPB|data:{conditions['data_sha256'][:16]}|bytes:9000|tokens:3000|"
-        f"model:{conditions['model']}|order:4|prefill:500-{conditions['prefill_sha256'][:8]}|"
-        "mixers:one-hint,ngrammix|version:0.1.0"
+        f"model:{conditions['model']}|bos:0|order:4|prefill:500-"
+        f"{conditions['prefill_sha256'][:8]}|mixers:one-hint,ngrammix|version:0.1.0|"
+        f"conditions:{hash_conditions(conditions)}"
     )
     flat = json.loads(result.to_json())
     assert flat["bpb_one_hint"] == first.score

@@ -7,6 +7,7 @@ from eval.comparing.sources import SavedSource, TextSource, document_index
 from eval.config import ScoreConfig
 from eval.data.data_hash import sha256, tokens_sha256
 from eval.data.document import Document, Documents
+from eval.scoring.score import score
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 
 V = 4
@@ -114,12 +115,15 @@ def test_text_comes_window_by_window():
     assert np.flatnonzero(begins).tolist() == [0, 40]
     assert source.document.tolist() == [0] * 40 + [1] * 3
     assert source.token_bytes.tolist() == [1.0] * 43
-    assert source.conditions() == {
+    conditions = source.conditions()
+    assert conditions | {
         "data": "a, b", "data_sha256": sha256(documents), "rows_skipped": 0, "model": "toy",
-        "tokenizer": "bytes",
+        "tokenizer": "bytes", "bos": 255,
         "windows": "document", "context": 8, "stride": 3, "limit": None,
         "allow_probabilities": False, "causality_check": True,
-    }  # fmt: skip
+    } == conditions  # fmt: skip
+    scored = score(NamingModel(), Documents(documents), ScoreConfig(stride=3))
+    assert {name: getattr(scored, name) for name in conditions} == conditions
 
 
 def test_text_that_is_not_the_bytes_of_the_tokens_is_refused(monkeypatch):

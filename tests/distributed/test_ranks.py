@@ -151,7 +151,7 @@ def model(name="toy", vocab_size=256):
     ("other", "text"),
     [
         (model("another"),
-         "ranks must have the same model, got 'toy' on rank 0 and 'another' on rank 1; start all "
+         "ranks must have the same model, got '{toy}' on rank 0 and '{other}' on rank 1; start all "
          "with the same files, versions and OMP_NUM_THREADS"),
         (model(vocab_size=300),
          "ranks must have the same vocabulary, got 256 on rank 0 and 300 on rank 1; start all "
@@ -166,7 +166,7 @@ def test_ranks_with_different_models_are_refused(store, monkeypatch, other, text
     monkeypatch.setattr(ranks, "_receive_request", lambda: request)
     with pytest.raises(ValueError) as error:
         ranks.serve(other)
-    assert str(error.value) == text
+    assert str(error.value) == text.format(toy=model().name, other=other.name)
 
 
 ALL = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}

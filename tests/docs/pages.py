@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(\.\d+)?")
+CONDITIONS = re.compile(r"\|conditions:[0-9a-f]{8}")
 SHOWN = {"text", ""}  # not code: a diagram, a file's contents
 
 
@@ -104,8 +105,11 @@ def run_console(block: Block, location: str) -> str:
 
 
 def normalised(text: str, comment: str) -> list[str]:
-    """Lines of a block without white space at their ends; numbers masked where times vary."""
-    lines = [line.rstrip() for line in text.strip().splitlines()]
+    """Lines of a block without white space at their ends; numbers masked where times vary.
+
+    And without the hash of the conditions, which are those of this machine.
+    """
+    lines = [CONDITIONS.sub("", line).rstrip() for line in text.strip().splitlines()]
     if comment != "times vary":
         return lines
     return [" ".join(re.sub(r"-{3,}", "", mask(line)).split()) for line in lines]

@@ -31,13 +31,12 @@ import numpy as np
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from eval.models.wrap import wrap
 
-rank, _, manner = os.environ.get("SICK", "").partition(":")
-
 def make():
     calls = 0
     def network(tokens):
         nonlocal calls
         calls += 1
+        rank, _, manner = os.environ.get("SICK", "").partition(":")
         logits = np.cos(np.arange(256) * (1 + tokens.numpy()[..., None])).astype(np.float32)
         if calls == 8 and os.environ.get("RANK") == rank:
             if manner == "NaN":

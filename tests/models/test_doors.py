@@ -4,7 +4,8 @@ import pytest
 
 from eval.cli import main
 from eval.commands.options import user_path
-from eval.config import QuantizeConfig, RunConfig, expand_home, make_config
+from eval.config import QuantizeConfig, RunConfig, make_config
+from eval.fields import expand_home
 from eval.models.load_model import load_model
 from tests.models.tiny import TEXT, rename_weights, save_llama
 

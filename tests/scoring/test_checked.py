@@ -58,8 +58,8 @@ def test_a_run_goes_on_with_the_check_it_began_with(tmp_path):
     with pytest.raises(ValueError) as error:
         score(ToyModel(), DATA, checkpoint=tmp_path)
     assert str(error.value) == (
-        "a run must go on with the causality_check it began with, got True where the checkpoint in "
-        f"{tmp_path} has False; restore it, or delete the checkpoint"
+        "a run must go on with the --causality-check it began with, got True where the checkpoint "
+        f"in {tmp_path} has False; pass --no-causality-check, or delete the checkpoint"
     )
 
 
@@ -109,7 +109,7 @@ def test_the_command_line(folder, capsys):
     assert main([*arguments, "--out", "out", "--checkpoint", "c"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert f"ngrammix: error: {REFUSED}make.<locals>.net: its logits at position " in output.err
+    assert f"ngrammix: error: {REFUSED}make.<locals>.net-" in output.err
     assert not (folder / "c").exists()
     assert main([*arguments, "--no-causality-check", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

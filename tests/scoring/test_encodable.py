@@ -81,7 +81,7 @@ def test_a_run_goes_on_with_the_rows_it_began_with(inside):
     (inside / "t.jsonl").write_bytes(lines("abc", "x", "abcabc"))
     data = open_data("t.jsonl", on_bad_row="skip")
     score(None, data, tokenizer=Picky(), checkpoint=inside / "state")
-    with pytest.raises(ValueError, match=r"^a run must go on with the on_bad_row it began with, "):
+    with pytest.raises(ValueError, match=r"^a run must go on with the --on-bad-row it began "):
         score(None, open_data("t.jsonl"), tokenizer=Picky(), checkpoint=inside / "state")
     again = score(None, data, tokenizer=Picky(), checkpoint=inside / "state")
     assert again.rows_skipped == 1

@@ -26,7 +26,7 @@ from tests.toy import ToyModel
 ROW = 257 * 4  # bytes of a row of the toy's logits
 TEXT = b"the cat sat on the mat, the cat sat on the mat"
 DATA = Documents([Document("a", TEXT), Document("b", b"on"), Document("c", TEXT[:20])])
-VARYING = ("seconds", "tokens_per_second", "logits_memory")
+VARYING = ("seconds", "tokens_per_second", "logits_memory", "signature")
 
 
 class LastRows(ToyModel):

@@ -125,6 +125,7 @@ def test_figures_do_not_depend_on_the_batch_size(batch, limit, windows):
     ]
     for result in results:
         result.pop("batch")
+        result["signature"] = result["signature"].partition("|conditions:")[0]
     assert results[0] == results[1]
 
 
@@ -146,10 +147,12 @@ def test_tokens_of_a_stream_include_those_that_begin_documents():
 def test_the_result_holds_every_condition():
     config = ScoreConfig(order=4, stride=5, limit=40)
     result = score(ToyModel(), Documents(DOCUMENTS), config)
-    assert result.signature == (
-        f"BPB|data:{result.data_sha256[:16]}|bytes:40|tokens:40|model:toy|tokenizer:bytes|"
+    shown, _, held = result.signature.rpartition("|conditions:")
+    assert shown == (
+        f"BPB|data:{result.data_sha256[:16]}|bytes:40|tokens:40|model:toy|tokenizer:bytes|bos:256|"
         "windows:document|context:16|stride:5|limit:40|order:4|mixer:tilt+gate+guard|version:0.1.0"
     )
+    assert len(held) == 8
     assert (result.data, result.batch, result.limit) == ("a, b", 8, 40)
     assert json.loads(result.to_json()) == asdict(result)
     assert result.table().splitlines()[-1] == f"{result.signature} = {result.bpb:.4f}"
@@ -215,24 +218,30 @@ def test_a_resumed_run_does_not_ask_the_model_again(tmp_path):
     assert counts[1] == 0
 
 
+OTHER_DATA = (
+    "a run must go on with the data it began with, got other tokens, bytes or names of documents "
+    "within the first 48 tokens; restore them, and the options that read them (--data, --format, "
+    "--column, --split, --token-dtype, --document-end, --token-bytes, --token-bytes-per, "
+    "--skip-empty, --on-bad-row), or delete the checkpoint"
+)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"config": ScoreConfig(order=5)},
-         "a run must go on with the order it began with, got 5 where the checkpoint in {p} has 7; "
-         "restore it, or delete the checkpoint"),
+         "a run must go on with the --order it began with, got 5 where the checkpoint in {p} has "
+         "7; pass --order 7, or delete the checkpoint"),
         ({"model": ToyModel(context=8)},
-         "a run must go on with the context it began with, got 8 where the checkpoint in {p} has "
-         "16; restore it, or delete the checkpoint"),
+         "a run must go on with the --context it began with, got 8 where the checkpoint in {p} has "
+         "16; pass --context 16, or delete the checkpoint"),
         ({"documents": [Document("a", b"the dog"), *DOCUMENTS[1:]]},
-         "a run must go on with the data it began with, got other data within the first 48 tokens; "
-         "restore the data, or delete the checkpoint"),
+         OTHER_DATA),
         ({"documents": [Document("a", DOCUMENTS[0].raw[::-1]), *DOCUMENTS[1:]]},
-         "a run must go on with the data it began with, got other data within the first 48 tokens; "
-         "restore the data, or delete the checkpoint"),
+         OTHER_DATA),
         ({"documents": [Document("c", DOCUMENTS[0].raw), *DOCUMENTS[1:]]},
-         "a run must go on with the data it began with, got 'c, b' where the checkpoint in {p} has "
-         "'a, b'; restore it, or delete the checkpoint"),
+         "a run must go on with the --data it began with, got 'c, b' where the checkpoint in {p} "
+         "has 'a, b'; name the same --data, with the same options, or delete the checkpoint"),
         ({"out": True},
          "a run must go on with the --out it began with, got {p}; pass the same, or delete "
          "the checkpoint"),

@@ -1,0 +1,116 @@
+"""The conditions of a run: all that moves a figure, in its result, signature and checkpoint.
+
+An option says itself what it moves, see `eval.fields.option`. One that moves figures is a condition
+of its own. What the others move is held by: the hash of the data, and of the tokens that a resumed
+run replays; the names of tokenizer and model, which have hashes; dtype, device and BOS as they are.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from eval.config import ERROR, MIXER_NONE, RunConfig, ScoreConfig
+from eval.data.base import Data
+from eval.models.base import Model
+from eval.models.numerics import NUMERICS, numerics_of
+from eval.scoring.windows import WindowShape
+from eval.tables import versions
+from eval.tokenizers.base import Tokenizer
+from ngrammix.checks import as_bytes
+
+NAMES_ONLY = ("data", "first_skipped")  # say where the data are, not what they hold
+OPTIONS = tuple(field.name for field in fields(ScoreConfig) if field.metadata["moves"] == "figures")
+# The keys of a result that are conditions, in the order in which a change is looked for: an earlier
+# one explains a later one. The data and their hash are known when they have been read.
+CONDITIONS = (
+    "versions", "data", "data_sha256", "rows_skipped", "on_bad_row", *NUMERICS, "model",
+    "tokenizer", *OPTIONS,
+)  # fmt: skip
+# How to come back to a condition, where that takes more than to pass the option again.
+MENDS = {
+    "versions": "install the same versions",
+    "hardware": "use the same kind of machine",
+    "torch_threads": "set OMP_NUM_THREADS={value}",
+    "torch_settings": "set the same flags of torch and variables of the environment",
+    "model": "load the same weights (--model, --quantized), config.json and code",
+    "tokenizer": "name the same file with --tokenizer",
+    "data": "name the same --data, with the same options",
+}
+
+
+class Change(NamedTuple):
+    """A condition of a run that changed: as the user names it, both values, and the mend."""
+
+    label: str
+    before: Any
+    now: Any
+    mend: str
+
+
+def run_conditions(
+    model: Model | None,
+    tokenizer: Tokenizer,
+    data: Data,
+    config: ScoreConfig,
+    shape: WindowShape,
+) -> dict[str, Any]:
+    """Every condition that is known before the data are read; a resumed run must have the same."""
+    conditions = {name: getattr(config, name) for name in OPTIONS} | {
+        "context": shape.context, "stride": shape.stride, "bos": tokenizer.bos,
+        "logits_memory": shape.logits_memory,
+    }  # fmt: skip
+    if config.memory_limit is not None:
+        conditions["memory_limit"] = as_bytes(config.memory_limit)
+    if model is None:
+        conditions |= {"mixer": MIXER_NONE, "context": None, "stride": None}
+        conditions["causality_check"] = None
+    elif config.mixer == MIXER_NONE:
+        conditions |= {"order": None, "memory_limit": None}
+    conditions |= numerics_of(model) | {
+        "data": data.name,
+        "on_bad_row": getattr(data, "on_bad_row", ERROR),
+        "model": "none" if model is None else model.name,
+        "tokenizer": tokenizer.name,
+        "versions": versions(),
+    }
+    return {name: conditions[name] for name in CONDITIONS if name in conditions}
+
+
+def hash_conditions(conditions: Mapping[str, Any]) -> str:
+    """8 hex digits of the hash of every condition but the names of the data."""
+    held = {name: value for name, value in conditions.items() if name not in NAMES_ONLY}
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def find_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> Change | None:
+    """The first condition of a run that has another value now; None if there is none."""
+    for name in [*now, *(name for name in before if name not in now)]:
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            label = flag_of(name)
+            mend = MENDS[name].format(value=old) if name in MENDS else how_to_pass(label, old)
+            return Change(label, old, new, mend)
+    return None
+
+
+def flag_of(condition: str) -> str:
+    """A condition as the user names it: ``--memory-limit``; or ``versions``, which is no option."""
+    is_option = any(field.name == condition for field in fields(RunConfig))
+    return f"--{condition.replace('_', '-')}" if is_option else condition
+
+
+def data_flags() -> str:
+    """The options that move the data, as the user names them."""
+    moving = [field.name for field in fields(RunConfig) if field.metadata["moves"] == "data"]
+    return ", ".join(map(flag_of, moving))
+
+
+def how_to_pass(flag: str, value: Any) -> str:
+    """How to give an option a value on the command line."""
+    if value is None:
+        return f"pass {flag} none" if flag == "--bos" else f"leave {flag} out"
+    if isinstance(value, bool):
+        return f"pass {flag if value else flag.replace('--', '--no-', 1)}"
+    return f"pass {flag} {value}"
