@@ -73,8 +73,10 @@ class Bootstrap:
         return {"seed": self._seed, "n_units": self._n_units, "sums": self._sums.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state of a bootstrap of as many ratios."""
-        self._seed, self._n_units = state["seed"], state["n_units"]
+        """Restore a state of a bootstrap of as many ratios; ValueError if its seed is another."""
+        if state["seed"] != self._seed:
+            raise ValueError(f"seed must be {self._seed}, got {state['seed']}")
+        self._n_units = state["n_units"]
         self._sums[:] = state["sums"]
 
     def _weighted(self, units: Floats) -> Tokens:

@@ -5,7 +5,8 @@ the cache learn what was scored (millions of tokens a second), and compares the 
 with the checkpoint's. Saved is what depends on the model: sums, and the experts' weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from eval.files.lock import make
 from eval.scoring.conditions import find_change
+from eval.scoring.saved_state import check_like
 from ngrammix import snapshot
 from ngrammix.atomic import write_errors
 
@@ -41,8 +43,10 @@ class Checkpoint:
         values = {"checkpoint": FORMAT, "conditions": self._conditions, "state": state}
         snapshot.write(self._path, values, experts)
 
-    def load(self) -> snapshot.Contents | None:
+    def load(self, like: Mapping[str, Any]) -> snapshot.Contents | None:
         """(state, experts) as saved, or None if nothing was saved.
+
+        `like` describes the state; see `check_like`.
 
         Raises
         ------
@@ -67,7 +71,19 @@ class Checkpoint:
                 f"the checkpoint in {self._path.parent} has {change.before!r}; {change.mend}, or "
                 "delete the checkpoint"
             )
+        try:
+            check_like(state, like, "state")
+        except ValueError as error:
+            raise snapshot.damaged(self._path, error) from error
         return state, experts
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Add the name of the file to the errors about what it holds."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{error} (of {self._path})") from error
 
 
 def has_checkpoint(folder: Path | None) -> bool:

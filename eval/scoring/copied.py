@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.scoring.saved_state import Many
 from eval.types import Bools, Integers
 
 
@@ -61,8 +62,15 @@ class CopiedTracker:
             "is_repeat": self._is_repeat.tolist(),
         }
 
+    def saved_like(self) -> dict[str, Any]:
+        """What describes a state of a tracker of as many columns, for `check_like`."""
+        return {"columns": [Many(0)] * len(self._columns), "is_repeat": Many(False)}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state of a tracker of the same length and columns."""
+        """Restore a state of a tracker of the same length and columns; ValueError if it is none."""
+        lengths = {len(column) for column in (*state["columns"], state["is_repeat"])}
+        if len(lengths) != 1:
+            raise ValueError(f"columns must be of one length, got {sorted(lengths)}")
         self._columns = np.array(state["columns"], np.int64)
         self._is_repeat = np.array(state["is_repeat"], np.bool_)
 

@@ -16,12 +16,14 @@ from eval.files.results import put_in_place
 from eval.scoring.csv_cells import name_bytes, to_cell
 from eval.scoring.metrics import SUFFIXES, Scored
 from eval.scoring.row_file import RowFile
+from eval.scoring.saved_state import SUM, Integer, Maybe, Named, Text
 from eval.scoring.units import STEP, UnitSums, to_steps
 from eval.types import Floats, Integers
 
 NATS_PER_BIT = math.log(2)
 REPORT = "result.json"
 RESULTS = (REPORT, "documents.csv", "tokens.csv")  # what a run writes in its folder
+WRITTEN = {"length": 0, "sha256": Text("[0-9a-f]{64}")}  # of a file
 
 
 class CsvWriter:
@@ -144,6 +146,18 @@ class CsvWriter:
             "byte": self._byte,
             "name": self._name,
             "unfinished": self._units.unfinished,
+        }
+
+    @staticmethod
+    def saved_like(n_kinds: int) -> dict[str, Any]:
+        """What describes a state with so many kinds of costs, for `check_like`."""
+        return {
+            "files": Named(WRITTEN),
+            "position": 0,
+            "document": Integer(-1),
+            "byte": 0,
+            "name": "",
+            "unfinished": Maybe([SUM] * (2 + n_kinds)),
         }
 
     def finish(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from eval.scoring.bootstrap import BLOCK, BLOCKS, DOCUMENTS, MIN_DOCUMENTS, Bootstrap, deviations
 from eval.scoring.copied import CopiedTracker
+from eval.scoring.saved_state import SUM, Maybe
 from eval.scoring.units import STEP, UnitSums, to_steps
 from eval.tokenizers.byte_checks import bits, bits_per_byte
 from eval.types import Bools, Floats, Integers
@@ -153,6 +154,19 @@ class ScoreMetrics:
             "totals_copied": self._totals_copied,
             "copied": None if self._copied is None else self._copied.state_dict(),
             "unfinished": {unit: units.unfinished for unit, units in self._units.items()},
+            "bootstraps": {unit: sums.state_dict() for unit, sums in self._bootstraps.items()},
+        }
+
+    def saved_like(self) -> dict[str, Any]:
+        """What describes a state of metrics made with the same arguments, for `check_like`."""
+        totals = [SUM] * len(self._totals)
+        return {
+            "tokens": 0,
+            "documents": 0,
+            "totals": totals,
+            "totals_copied": [SUM] * len(self._totals_copied),
+            "copied": None if self._copied is None else self._copied.saved_like(),
+            "unfinished": {unit: Maybe(totals) for unit in self._units},
             "bootstraps": {unit: sums.state_dict() for unit, sums in self._bootstraps.items()},
         }
 

@@ -19,8 +19,9 @@ from eval.scoring.batch import Batch
 from eval.scoring.conditions import data_flags
 from eval.scoring.csv_writer import RESULTS, CsvWriter
 from eval.scoring.metrics import ScoreMetrics
+from eval.scoring.saved_state import Maybe, Named, Text
 from eval.scoring.scorers import CacheScorer, Scorer
-from eval.scoring.words import WordCounter
+from eval.scoring.words import WORDS, WordCounter
 from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
 
@@ -137,7 +138,7 @@ class Run:
     def load_state_dict(self, state: dict[str, Any], experts: dict[str, NDArray[Any]]) -> None:
         """Continue an earlier run, after `replay` of its tokens.
 
-        Metrics and CSV files were already restored when they were made.
+        The CSV files were already restored when they were made.
 
         Raises
         ------
@@ -158,6 +159,7 @@ class Run:
                 f"a run without a mixer has no expert weights, got {', '.join(experts)}; delete "
                 "the checkpoint"
             )
+        self.metrics.load_state_dict(state["metrics"])
         self.words.load_state_dict(state["words"])
         for stage, seconds in state["seconds"].items():
             self.seconds[stage] += seconds
@@ -205,11 +207,9 @@ def make_run(
         earlier run. No file is changed then.
     """
     has_model, has_cache = not isinstance(scorer, CacheScorer), scorer.cache is not None
-    length = None if scorer.cache is None else scorer.cache.order
-    metrics = ScoreMetrics(has_model=has_model, has_cache=has_cache, length=length)
+    metrics = make_metrics(scorer)
     csv_state = None
     if state is not None:
-        metrics.load_state_dict(state["metrics"])
         csv_state = state["csv_writer"]
         if (csv_state is None) != (out is None):
             raise ValueError(
@@ -222,6 +222,28 @@ def make_run(
         return Run(scorer, metrics)
     has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
     return Run(scorer, metrics, CsvWriter(out, **has, has_tokens=write_tokens, state=csv_state))
+
+
+def make_metrics(scorer: Scorer) -> ScoreMetrics:
+    """New sums of the scores that a scorer gives."""
+    return ScoreMetrics(
+        has_model=not isinstance(scorer, CacheScorer),
+        has_cache=scorer.cache is not None,
+        length=None if scorer.cache is None else scorer.cache.order,
+    )
+
+
+def saved_like(scorer: Scorer) -> dict[str, Any]:
+    """What describes the state of a run with this scorer, for `check_like`."""
+    metrics = make_metrics(scorer).saved_like()
+    return {
+        "position": 0,
+        "tokens": Text("[0-9a-f]{64}"),
+        "metrics": metrics,
+        "words": WORDS,
+        "csv_writer": Maybe(CsvWriter.saved_like(n_kinds=len(metrics["totals"]) - 1)),
+        "seconds": Named(0.0),
+    }
 
 
 def has_result_of(out: Path, conditions: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from eval.scoring.finishing import OnResult, finish
 from eval.scoring.forward import Forward, ForwardRequest, LocalForward
 from eval.scoring.progress import Callback, Progress, token_bar
 from eval.scoring.result import Result, make_result
-from eval.scoring.run import PendingBatch, Run, make_run
+from eval.scoring.run import PendingBatch, Run, make_run, saved_like
 from eval.scoring.scorers import (
     CacheScorer,
     MixtureScorer,
@@ -117,7 +117,7 @@ def score(
         conditions = run_conditions(model, tokenizer, data, config, shape)
         scorer = make_scorer(config, model, tokenizer, n_threads)
         store = None if checkpoint is None else Checkpoint(checkpoint, conditions)
-        saved = None if store is None else store.load()
+        saved = None if store is None else store.load(saved_like(scorer))
         state = None if saved is None else saved[0]
         begun = perf_counter()
         batches = checked(iter(stream), model, tokenizer, config, shape)
@@ -127,9 +127,10 @@ def score(
             scorer, out, state, conditions, write_tokens=write_tokens, overwrite=overwrite
         ) as run:
             run.seconds["compile"] = seconds_compile
-            if saved is not None:
+            if saved is not None and store is not None:
                 replay(run, batches, saved[0]["position"])
-                run.load_state_dict(*saved)
+                with store.naming():
+                    run.load_state_dict(*saved)
             started = perf_counter() - run.seconds["total"] - seconds_check
 
             def save() -> None:

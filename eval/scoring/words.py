@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 
 from eval.scoring.metrics import SUFFIXES
+from eval.scoring.saved_state import Text
 from eval.scoring.tokenized import TokenizedPiece
 
 Decoder = getincrementaldecoder("utf-8")
+# What describes a saved state of a `WordCounter`, for `check_like`.
+WORDS = {
+    "n_words": 0,
+    "is_known": True,
+    "in_word": True,
+    "cut_character": Text("([0-9a-f]{2}){0,3}"),
+}
 
 
 class WordCounter:

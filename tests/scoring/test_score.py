@@ -222,7 +222,8 @@ OTHER_DATA = (
     "a run must go on with the data it began with, got other tokens, bytes or names of documents "
     "within the first 48 tokens; restore them, and the options that read them (--data, --format, "
     "--column, --split, --token-dtype, --document-end, --token-bytes, --token-bytes-per, "
-    "--skip-empty, --on-bad-row), or delete the checkpoint"
+    "--skip-empty, --on-bad-row), or delete the checkpoint "
+    "(of {p}/checkpoint.ngrammix)"
 )
 
 
