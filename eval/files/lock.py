@@ -67,7 +67,7 @@ def _hold(folder: Path, option: str) -> Iterator[None]:
     if key in _held and _held[key][0] == get_ident():
         yield
         return
-    path = folder / NAME
+    path = folder.absolute() / NAME  # also where the process goes to another folder meanwhile
     with _folder_errors(folder, option):
         number = acquire(path, folder, option)
     _held[key] = get_ident(), number
@@ -82,7 +82,7 @@ def _hold(folder: Path, option: str) -> Iterator[None]:
             release(path, number)
             if is_new:
                 with suppress(OSError):  # it holds files
-                    folder.rmdir()
+                    path.parent.rmdir()
 
 
 @contextmanager

@@ -17,13 +17,16 @@ from eval.files.results import check_results
 from eval.interrupts import uninterrupted
 from eval.scoring.batch import Batch
 from eval.scoring.conditions import data_flags
-from eval.scoring.csv_writer import RESULTS, CsvWriter
+from eval.scoring.csv_writer import REPORT, RESULTS, CsvWriter
 from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.saved_state import Maybe, Named, Text
 from eval.scoring.scorers import CacheScorer, Scorer
 from eval.scoring.words import WORDS, WordCounter
+from ngrammix.atomic import kind_of
 from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
+
+MAX_REPORT = 1 << 24  # bytes of a result.json that may be a run's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,10 +251,13 @@ def saved_like(scorer: Scorer) -> dict[str, Any]:
 
 def has_result_of(out: Path, conditions: Mapping[str, Any]) -> bool:
     """Whether ``result.json`` in the folder, if any, is that of a run with these conditions."""
+    path = out / REPORT
+    if (kind := kind_of(path)) != "a file":
+        return kind is None
+    if path.stat().st_size > MAX_REPORT:
+        return False
     try:
-        values = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return True
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return False
     return isinstance(values, dict) and all(

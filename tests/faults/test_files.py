@@ -266,6 +266,27 @@ def test_the_report_in_the_folder_is_that_of_the_run(inside):
     assert sorted(os.listdir("out")) == ["documents.csv"]  # noqa: PTH208
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a link", "too large"])
+def test_a_report_that_cannot_be_the_runs_own_is_anothers(inside, kind):
+    options = {"out": Path("out"), "checkpoint": Path("saved")}
+    score(ToyModel(), DATA, **options)
+    path = Path("out/result.json")
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a link":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b" " * (1 << 24) + b"{}")
+    with pytest.raises(ValueError) as error:
+        score(ToyModel(), DATA, **options)
+    assert str(error.value) == (
+        "results must become files, got out/result.json, a pipe; remove it"
+        if kind == "a pipe"
+        else "--out must hold no results of another run, got result.json, documents.csv in out; "
+        "choose another folder, or replace them with --overwrite"
+    )
+
+
 def test_a_checkpoint_that_cannot_be_saved_does_not_hide_what_ended_the_run(inside, monkeypatch):
     class Failing(ToyModel):
         def logits(self, tokens):

@@ -268,6 +268,12 @@ def test_a_lock_that_does_not_say_who_holds_it(inside, content):
     assert (holder["pid"], holder["host"]) == (os.getpid(), socket.gethostname())
 
 
+def test_a_process_that_goes_elsewhere_takes_its_lock_away(inside, monkeypatch):
+    with hold(out=Path("out")):
+        monkeypatch.chdir("/")
+    assert list(inside.iterdir()) == [inside / "text"]
+
+
 def test_a_file_system_without_locks_gets_a_warning(inside, capsys, monkeypatch):
     def refuse(number):
         raise OSError(errno.ENOLCK, "No locks available")
