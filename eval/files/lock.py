@@ -114,7 +114,9 @@ def make(folder: Path) -> None:
 def acquire(path: Path, folder: Path, option: str) -> int:
     """The open file of the lock, which is held now; ValueError if another run holds it."""
     if (kind := kind_of(path)) not in (None, "a file"):
-        raise ValueError(f"the lock of a folder must be a file, got {path}, {kind}; remove it")
+        raise ValueError(
+            f"the lock of a folder must be a file, got {folder / NAME}, {kind}; remove it"
+        )
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     while True:
         number = os.open(path, flags, 0o666)
