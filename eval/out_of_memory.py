@@ -2,8 +2,9 @@
 
 import errno
 
-# What torch writes in a RuntimeError if an allocation fails.
-REFUSED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")
+NO_THREAD = "can't start new thread"  # of Python: a thread needs memory for its stack
+# What a RuntimeError says if an allocation fails, of torch most of them.
+REFUSED = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", NO_THREAD)
 OF_SCORE = "--batch, --context, --logits-memory or --memory-limit"
 HELP = {
     "score": f"lower {OF_SCORE}, or take a smaller model",

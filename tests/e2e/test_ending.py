@@ -144,6 +144,7 @@ CONDITIONS = "--batch, --context, --logits-memory or --memory-limit"
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
         OSError(12, "Cannot allocate memory"),
     ],
     ids=lambda value: str(value)[:9],
