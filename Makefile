@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constra
 # Two processes share two cores: the libraries of each are held to one thread, and none spins.
 TWO    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test lint types laws docs bench fuzz faults clean
+.PHONY: demo test lint types laws docs bench fuzz faults soak clean
 
 demo: $(VENV)/.ready
 	$(BIN)/ngrammix demo --out build/demo --overwrite
@@ -42,6 +42,11 @@ fuzz: $(VENV)/.ready-fuzz
 # A fault at every file operation, at every allocation, and a loss of power at every moment.
 faults: $(VENV)/.ready-dev
 	$(TWO) $(BIN)/python -m tests.faults.run
+
+# 62 million tokens through cache and mixer, twice: sums, memory and bits. make soak TOKENS=1000000
+TOKENS ?= 62000000
+soak: $(VENV)/.ready
+	$(TWO) $(BIN)/python tools/soak.py --tokens $(TOKENS) --out build/soak.json
 
 bench: $(VENV)/.ready
 	$(BIN)/ngrammix bench observe --out build/bench
