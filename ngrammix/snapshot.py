@@ -4,7 +4,8 @@ Layout: ``NGRAMMIX``; format version and header length, both u32; BLAKE2b-128 of
 header, which is JSON with the values and the dtype, shape and BLAKE2b-128 of each array; then the
 raw bytes of the arrays, little-endian and in C order, each padded with zeros to begin on a page.
 The file ends with the last array. There is no pickle, and every length is checked against the size
-of the file before it is used.
+of the file before it is used: to read a file takes its size, and 64 MiB for the header at most. To
+load a cache or a mixer takes 8 times its size and 256 MiB at most.
 """
 
 import json
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ PAGE = 4096
 DIGEST_BYTES = 16
 START = len(MAGIC) + 8 + DIGEST_BYTES  # of the header
 MAX_HEADER = 1 << 20
+MAX_DIMENSIONS, MAX_SIZE = 8, 1 << 62  # of an array
+MAX_TEXT = 300  # characters of a reason in an error
 DTYPES = {name: np.dtype(f"<{name}") for name in ("u4", "i4", "i8", "f8")}
 
 Contents = tuple[dict[str, Any], StateDict]  # (values for JSON, arrays)
@@ -56,7 +59,7 @@ def write(path: Path, values: dict[str, Any], arrays: StateDict) -> None:
         | {"dtype": array.dtype.str[1:]}
         for name, array in little.items()
     }
-    header = json.dumps({"values": values, "arrays": headers}).encode()
+    header = json.dumps({"values": values, "arrays": headers}, allow_nan=False).encode()
     with replaced(path, "snapshots") as file:
         file.write(MAGIC + np.array([VERSION, len(header)], "<u4").tobytes())
         file.write(blake2b(header, digest_size=DIGEST_BYTES).digest() + header)
@@ -74,7 +77,7 @@ def read(path: Path) -> Contents:
         If the file is missing, not a snapshot, of another version, truncated, longer than its
         header says, or altered in any bit.
     """
-    with read_errors(path, SnapshotError):
+    with read_errors(path, SnapshotError), _content_errors(path):
         return _read(path)
 
 
@@ -103,10 +106,28 @@ def _read(path: Path) -> Contents:
 def opened(path: Path) -> Iterator[Contents]:
     """(values, arrays) of the snapshot; errors of the `with` block become a `SnapshotError`."""
     contents = read(path)
-    try:
+    with _content_errors(path):
         yield contents
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise damaged(path, error) from error
+
+
+@contextmanager
+def _content_errors(path: Path) -> Iterator[None]:
+    """Raise a `SnapshotError` for any error in the block that the content of the file can cause."""
+    try:
+        yield
+    except SnapshotError:
+        raise
+    # RecursionError is a RuntimeError, KeyError a LookupError, OverflowError an ArithmeticError.
+    except (
+        ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError
+    ) as error:  # fmt: skip
+        raise damaged(path, error if isinstance(error, ValueError) else repr(error)) from error
+
+
+def check_names(values: dict[str, Any], names: Sequence[str]) -> None:
+    """Raise ValueError unless the values have exactly these names."""
+    if values.keys() != set(names):
+        raise ValueError(f"values must be {sorted(names)}, got {sorted(values)}")
 
 
 def load_arrays(into: StateDict, arrays: StateDict) -> None:
@@ -148,8 +169,9 @@ def split(arrays: StateDict, groups: Sequence[str]) -> dict[str, StateDict]:
 
 
 def damaged(path: Path, reason: object) -> SnapshotError:
-    """The error for a file whose content differs from what was saved."""
-    return SnapshotError(f"{path} is damaged: {reason}; use another copy, or learn the tokens anew")
+    """The error for a file whose content differs from what was saved; one line, of bounded size."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(reason)[:MAX_TEXT])
+    return SnapshotError(f"{path} is damaged: {text}; use another copy, or learn the tokens anew")
 
 
 def _read_header(
@@ -173,15 +195,30 @@ def _read_header(
     digest = blake2b(header, digest_size=DIGEST_BYTES).digest()
     _check(digest == start[-DIGEST_BYTES:], path, "its header is not what was saved")
     try:
-        content = json.loads(header)
-        headers = {str(name): _array_header(**array) for name, array in content["arrays"].items()}
+        content = json.loads(
+            header.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse
+        )
+        headers = {name: _array_header(**array) for name, array in content["arrays"].items()}
         return dict(content["values"]), headers
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, f"its header is not valid ({error!r})") from error
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as dict; ValueError if a name comes twice."""
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise ValueError("a name comes twice")
+    return unique
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
 def _array_header(dtype: str, shape: list[int], digest: str) -> _ArrayHeader:
-    if not all(type(n) is int and n >= 0 for n in shape):
+    is_list = type(shape) is list and len(shape) <= MAX_DIMENSIONS
+    if not is_list or not all(type(n) is int and 0 <= n < MAX_SIZE for n in shape):
         raise ValueError(f"shape {shape}")
     return _ArrayHeader(DTYPES[dtype], tuple(shape), digest)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.cache.table import FIRST_BITS, Table, bits_for
+from ngrammix.checks import check_capacity
 from ngrammix.kernels import find
 
 MAX_SPARE_ROWS = 1 << 17  # rows that a saved index may have room for beyond those in use
@@ -75,6 +76,7 @@ def check_state(
     """
     if type(position) is not int or position < 0:
         raise ValueError(f"position must be an integer >= 0, got {position!r}")
+    check_capacity(0, position)
     if empty.keys() != state.keys():
         raise ValueError(f"arrays must be {sorted(empty)}, got {sorted(state)}")
     for name, expected in empty.items():
@@ -98,10 +100,11 @@ def check_state(
         if not bits_for(len(rows), FIRST_BITS) <= bits <= bits_for(len(rows) + MAX_SPARE_ROWS):
             raise ValueError(f"2**{bits} slots do not fit {len(rows)} rows")
         limits: dict[int, int] = {}
-        if k > 0:
+        if k > 0:  # a token raises one count of each length by 1
             limits |= {find.PREFIX: len(tables[k - 1]), find.TOKEN: vocab_size}
+            limits[find.COUNT] = position + 1
         if k < len(tables) - 1:
-            limits[find.HINT] = vocab_size
+            limits |= {find.HINT: vocab_size, find.FOLLOWERS: position + 1}
         is_out = any(len(rows) and int(rows[:, c].max()) >= limit for c, limit in limits.items())
         mask = find.LAST_SEEN_MASK
         if is_out or (len(rows) and int((rows[:, find.LAST_SEEN] & mask).max()) > latest):

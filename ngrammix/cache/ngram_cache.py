@@ -345,8 +345,8 @@ class NgramCache(NotCopyable):
 
         ValueError or RuntimeError unless every address and every sum is valid.
         """
+        snapshot.check_names(values, ("order", "vocab_size", "memory_limit", "position"))
         position = values.pop("position")
-        check_capacity(0, position)
         cache = cls(**values, n_threads=n_threads)
         _, empty = cache._state()
         check_state(empty, arrays, cache.vocab_size, position)

@@ -22,6 +22,7 @@ from ngrammix.kernels import match as kernel
 from ngrammix.types import StateDict, Tokens
 
 CHUNK_SIZE = 1 << 14  # tokens hashed at a time
+SAVED = ("vocab_size", "min_length", "table_bits", "window", "position")  # in a snapshot
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +195,7 @@ class MatchModel(NotCopyable):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to one file, which is replaced whole or not at all."""
-        names = ("vocab_size", "min_length", "table_bits", "window", "position")
-        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        values: dict[str, Any] = {name: getattr(self, name) for name in SAVED}
         snapshot.write(Path(path), values, self.state_dict())
 
     @classmethod
@@ -209,6 +209,7 @@ class MatchModel(NotCopyable):
             no stream can lead to its state.
         """
         with snapshot.opened(Path(path)) as (values, arrays):
+            snapshot.check_names(values, SAVED)
             position = values.pop("position")
             model = cls(**values)
             model.load_state_dict(arrays, position=position)

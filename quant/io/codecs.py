@@ -17,6 +17,9 @@ LZMA_STATE = 1 << 20  # bytes: most that an lzma decoder needs beside its window
 INSTALL = {"brotli": "pip install 'ngrammix[brotli]'"}
 
 
+Buffer = bytes | memoryview
+
+
 class CodecError(ValueError):
     """A payload that the codec did not make; the text says in a few words what is wrong."""
 
@@ -43,7 +46,7 @@ class Codec(NamedTuple):
     module: str
     n_settings: int
     compress: Callable[[bytes], Iterator[bytes]]
-    decompress: Callable[[bytes, int], bytes]
+    decompress: Callable[[Buffer, int], Buffer]
 
     @property
     def is_installed(self) -> bool:
@@ -56,7 +59,7 @@ def compress_none(data: bytes) -> Iterator[bytes]:
     yield data
 
 
-def decompress_none(payload: bytes, size: int) -> bytes:
+def decompress_none(payload: Buffer, size: int) -> Buffer:
     """The payload, which is the data."""
     return payload
 
@@ -67,7 +70,7 @@ def compress_zstd(data: bytes) -> Iterator[bytes]:
         yield zstandard.ZstdCompressor(level=level).compress(data)
 
 
-def decompress_zstd(payload: bytes, size: int) -> bytes:
+def decompress_zstd(payload: Buffer, size: int) -> bytes:
     """Content of the one frame of a payload.
 
     The decoder allocates what the frame states, whatever limit it is given, so the stated size is
@@ -87,7 +90,7 @@ def compress_brotli(data: bytes) -> Iterator[bytes]:
     yield _load("brotli").compress(data, quality=11, lgwin=24)
 
 
-def decompress_brotli(payload: bytes, size: int) -> bytes:
+def decompress_brotli(payload: Buffer, size: int) -> bytes:
     """Content of a brotli stream; decoding stops once it exceeds `size`."""
     brotli = _load("brotli")
     decoder = brotli.Decompressor()
@@ -109,7 +112,7 @@ def compress_lzma(data: bytes) -> Iterator[bytes]:
         yield lzma.compress(data, check=lzma.CHECK_NONE, filters=[preset | options])
 
 
-def decompress_lzma(payload: bytes, size: int) -> bytes:
+def decompress_lzma(payload: Buffer, size: int) -> bytes:
     """Content of one xz stream; decoding stops once it exceeds `size`."""
     lzma = _load("lzma")
     # The window that a stream states is rounded up, to at most 1.5 times what was asked for.

@@ -14,7 +14,7 @@ import numpy as np
 
 from quant.base.config import check_choice, check_int
 from quant.base.screen import progress_bar
-from quant.io.codecs import CODECS, Codec, CodecError
+from quant.io.codecs import CODECS, Buffer, Codec, CodecError
 
 MAGIC = b"NGXQUANT"
 VERSION = 2
@@ -109,7 +109,8 @@ def decompress(blob: bytes, max_bytes: int) -> bytes:
     ----------
     blob : bytes
     max_bytes : int >= 0
-        Most bytes of the data. A container of more is refused before they are allocated.
+        Most bytes of the data. A container of more is refused before they are allocated. Beside
+        the blob, memory for twice the data is taken, and 144 MiB for the decoder.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def decompress(blob: bytes, max_bytes: int) -> bytes:
             f"compressed data must be of version {VERSION}, got version {version}; read them with "
             "the ngrammix that wrote them, or quantize and save again"
         )
-    content = blob[:-DIGEST_BYTES]
+    content = memoryview(blob)[:-DIGEST_BYTES]  # slices of it are not copied
     if digest(content) != blob[-DIGEST_BYTES:]:
         raise damaged("another checksum")
     begin = START.size + PIECE.size * n_pieces
@@ -153,7 +154,7 @@ def decompress(blob: bytes, max_bytes: int) -> bytes:
     )
 
 
-def decompress_piece(number: int, itemsize: int, size: int, payload: bytes) -> bytes:
+def decompress_piece(number: int, itemsize: int, size: int, payload: Buffer) -> Buffer:
     """Data of one piece; CompressedError unless the payload decodes to `size` bytes."""
     if number not in CODEC_BY_NUMBER:
         raise damaged(f"codec {number}")
@@ -175,14 +176,14 @@ def shuffle(data: bytes, itemsize: int) -> bytes:
     return np.frombuffer(data, np.uint8).reshape(-1, itemsize).T.tobytes()
 
 
-def unshuffle(data: bytes, itemsize: int) -> bytes:
+def unshuffle(data: Buffer, itemsize: int) -> Buffer:
     """Inverse of `shuffle`."""
     if itemsize == 1:
         return data
     return np.frombuffer(data, np.uint8).reshape(itemsize, -1).T.tobytes()
 
 
-def digest(content: bytes) -> bytes:
+def digest(content: Buffer) -> bytes:
     """BLAKE2b-128 of the content."""
     return blake2b(content, digest_size=DIGEST_BYTES).digest()
 

@@ -31,7 +31,8 @@ Arrays = dict[str, Array]
 
 METADATA = "__metadata__"
 KEY = "ngrammix"
-MAX_HEADER = 1 << 24  # bytes of JSON
+MIN_HEADER, MAX_HEADER, HEADER_SHARE = 1 << 20, 1 << 24, 64  # bytes of JSON; see `max_header`
+MAX_TEXT = 500  # characters of a reason in an error
 MAX_BYTES = 1 << 31
 
 
@@ -101,7 +102,8 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, 
     path : path
     max_bytes : int >= 0
         Most bytes of the file; also the most bytes of its content, its codes and all its weights as
-        float32 together. A file that needs more is refused before they are allocated.
+        float32 together. A file that needs more is refused before they are allocated. Loading takes
+        at most 3 times as much memory, and 256 MiB.
 
     Raises
     ------
@@ -113,7 +115,8 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, 
     path = Path(path)
     raw = read_content(path, max_bytes)
     with content_errors(path):
-        records = {name: record_from_json(values) for name, values in read_index(raw).items()}
+        index = read_index(raw, max_header(max_bytes))
+        records = {name: record_from_json(values) for name, values in index.items()}
     needed = len(raw) + sum(record.n_extra_bytes for record in records.values())
     check_size(path, needed, max_bytes)
     with content_errors(path):
@@ -167,17 +170,31 @@ def cut(raw: bytes, arrays: Arrays) -> Iterator[tuple[bytes, int]]:
         yield raw[start + begin : start + end], dtype.itemsize
 
 
-def read_index(raw: bytes) -> dict[str, Any]:
+def max_header(max_bytes: int) -> int:
+    """Most bytes of a header in JSON: in memory, JSON can take 30 times as much."""
+    return min(max(MIN_HEADER, max_bytes // HEADER_SHARE), MAX_HEADER)
+
+
+def read_index(raw: bytes, limit: int = MAX_HEADER) -> dict[str, Any]:
     """Records of a safetensors file as JSON, unchecked; an error of any kind if it has none."""
-    return dict(json.loads(read_header(raw)[METADATA][KEY]))
+    records = json.loads(read_header(raw, limit)[METADATA][KEY], object_pairs_hook=unique)
+    return dict(records)
 
 
-def read_header(raw: bytes) -> dict[str, Any]:
+def read_header(raw: bytes, limit: int = MAX_HEADER) -> dict[str, Any]:
     """Header of a safetensors file, unchecked; an error of any kind if it has none."""
     n_header = int.from_bytes(raw[:8], "little")
-    if n_header > MAX_HEADER:
-        raise ValueError(f"a header of {n_header} bytes, more than {MAX_HEADER}")
-    return dict(json.loads(raw[8 : 8 + n_header]))
+    if n_header > limit:
+        raise ValueError(f"a header of {n_header} bytes, more than {limit}")
+    return dict(json.loads(raw[8 : 8 + n_header].decode("utf-8"), object_pairs_hook=unique))
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Pairs of a JSON object as dict; ValueError if a name comes twice."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name comes twice in an object of JSON")
+    return values
 
 
 def check_size(path: Path, n_bytes: int, max_bytes: int) -> None:
@@ -196,13 +213,15 @@ def content_errors(path: Path) -> Iterator[None]:
         yield
     except (
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
         AttributeError,
+        ArithmeticError,
         RuntimeError,
         SafetensorError,
     ) as error:
-        what = error if isinstance(error, ValueError) else repr(error)
+        what = str(error) if isinstance(error, ValueError) else repr(error)
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in what[:MAX_TEXT])
         raise ValueError(
-            f"{path}: content is not what save writes: {what}; use another copy"
+            f"{path}: content is not what save writes: {text}; use another copy"
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quant.io.file import MAX_BYTES, load, save
+from quant.io.file import MAX_BYTES, load, max_header, save
 from quant.models.loading import load_tensors, shape_of
 from quant.models.report import TensorReport, make_table
 
@@ -89,7 +89,7 @@ class QuantizedModel:
     def load(cls, path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> "QuantizedModel":
         """Load a model that was saved; same bits. ValueError as in `quant.load`."""
         tensors = load(path, max_bytes)
-        aliases = read_aliases(tensors.pop(ALIASES, None))
+        aliases = read_aliases(tensors.pop(ALIASES, None), max_header(max_bytes))
         if aliases is None or not all(
             name not in tensors and first in tensors for name, first in aliases.items()
         ):
@@ -110,10 +110,12 @@ class QuantizedModel:
         )
 
 
-def read_aliases(stored: Any) -> dict[str, str] | None:
-    """Aliases of a file: an empty dict if it has none, None if they are invalid."""
+def read_aliases(stored: Any, limit: int) -> dict[str, str] | None:
+    """Aliases of a file: an empty dict if it has none, None if they are no JSON up to `limit`."""
     if stored is None:
         return {}
+    if not isinstance(stored, np.ndarray) or stored.dtype != np.uint8 or stored.size > limit:
+        return None
     try:
         aliases = json.loads(bytes(stored))
     except (ValueError, TypeError, RecursionError):

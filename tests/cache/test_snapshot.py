@@ -110,7 +110,8 @@ def forge(values=None, **changes):
         for name, change in changes.items():
             name = name.replace("_", " ")
             state[name] = change(state[name])
-        told = {"order": 3, "vocab_size": 4, "position": 9} | (values or {})
+        told = {"order": 3, "vocab_size": 4, "memory_limit": None, "position": 9}
+        told |= values or {}
         snapshot.write(folder / "forged", told, state)
         return folder / "forged"
 
@@ -137,7 +138,7 @@ def with_cell(row, column, value):
         (forge(sweeps=lambda sweeps: sweeps - 1), "sweeps must be >= 0"),
         (forge({"memory_limit": 5}), "memory_limit must be at least "),
         (forge({"memory_limit": "much"}), "memory_limit must be a number of bytes > 0, got 'much'"),
-        (forge({"n_threads": 2}), "multiple values for keyword argument 'n_threads'"),
+        (forge({"n_threads": 2}), "values must be ['memory_limit', 'order', 'position', "),
         (
             forge(nodes=lambda nodes: nodes + 50),
             "the context of 0 tokens has an invalid node or position",
@@ -153,7 +154,7 @@ def with_cell(row, column, value):
         (forge({"order": 2}), "arrays must be "),
         (forge({"order": 99}), "order must be in 1..32, got 99"),
         (forge({"vocab_size": 3}), "have an invalid value"),
-        (forge({"position": 3}), "rows 1 have an invalid value"),
+        (forge({"position": 3}), "rows 0 have an invalid value"),
         (forge({"position": 2**40}), "a cache learns at most"),
         (forge({"position": "9"}), ""),
         (forge({"position": 9.0}), "position must be an integer >= 0, got 9.0"),
