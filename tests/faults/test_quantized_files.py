@@ -222,7 +222,7 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
     for path in [tmp_path, tmp_path / "none", tmp_path / "fifo", tmp_path / "loop", "/dev/zero",
                  tmp_path / ("n" * 300), tmp_path / "q\0"]:  # fmt: skip
         with pytest.raises(
-            ValueError, match="quantized tensors must be a file|a file must be readable"
+            ValueError, match=r"quantized tensors must be a file|a file must be readable"
         ):
             load(path)
     save(tmp_path / "q", {"a": np.zeros(3)}, codec="none")

@@ -216,7 +216,7 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
     for path in [*places, "/dev/zero", "/dev/null", tmp_path / "s\0x"]:
         for cls in (NgramCache, Mixer, MatchModel):
             with pytest.raises(
-                SnapshotError, match="snapshot must be a file|a file must be readable"
+                SnapshotError, match=r"snapshot must be a file|a file must be readable"
             ):
                 cls.load(path)
     make(NgramCache).save(tmp_path / "s")
