@@ -63,11 +63,11 @@ def prepare_text(folder: Path) -> None:
 
 
 def score(folder: Path) -> None:
-    """Score the text with a toy model and all experts, with checkpoints."""
+    """Score the text with a toy model and two experts, with checkpoints."""
     command(
         "score", "--data", folder / "text.txt", "--model", "tests.toy:ToyModel", "--order", 3,
         "--out", folder / "out", "--tokens", "--checkpoint", folder / "kept",
-        "--checkpoint-every", 80, "--memory-limit", "8MiB",
+        "--checkpoint-every", 80, "--memory-limit", "8MiB", "--mixer", "gate+guard",
     )  # fmt: skip
 
 

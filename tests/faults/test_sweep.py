@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.inject import Fault, Tap, tapped
 from tests.faults.memory import allocations_fail
-from tests.faults.run import ADDRESSES, FAULTS, fault_of, main
+from tests.faults.run import ADDRESSES, FAULTS, MEMORY, POWER, fault_of, main
 from tests.faults.scenes import SCENES, Scene
 from tests.faults.sweep import files_fail, lose_power, sweep
 
@@ -21,6 +21,16 @@ QUICK = [name for name in SCENES if name.startswith(("save-", "load-", "read"))]
 def test_files_are_saved_and_read_under_every_fault(name, kind, tmp_path):
     tries, wrong = fault_of(kind, tmp_path / "scene", 1)(name)
     assert tries > 0 or not SCENES[name].files  # what writes nothing needs no room
+    assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("name", ["score", "score-again", "quantize"])
+def test_runs_survive_faults(name, kind, tmp_path):
+    step = 1 if kind in (ADDRESSES, POWER) else 29 if kind == MEMORY else 5
+    tries, wrong = fault_of(kind, tmp_path / "scene", step)(name)
+    assert tries > 0
     assert wrong == []
 
 

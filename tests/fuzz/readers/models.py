@@ -86,12 +86,15 @@ def byte_tokenizer() -> bytes:
 
 
 def read_config(data: bytes, folder: Path) -> None:
-    """The config.json of a model, as transformers reads it."""
+    """The config.json of a model, as it is read before the weights are."""
     from eval.models.hf_config import find_limit, read_config
+    from eval.models.size_limits import check_settings
+    from eval.models.weight_files import check_config
 
     folder = folder / "fuzzed"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_bytes(data)
+    check_settings(check_config(folder), str(folder))
     find_limit(read_config(folder, str(folder), trust_remote_code=False))
 
 
