@@ -1,6 +1,7 @@
 """Result of a score, as table, signature line and JSON."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -112,8 +113,12 @@ class Result:
     versions: str
 
     def to_json(self) -> str:
-        """Flat JSON object with the fields in their order."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """Flat JSON object with the fields in their order; null for a number that is not finite."""
+        fields = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+        return json.dumps(fields, indent=2) + "\n"
 
     def table(self) -> str:
         """Two short tables, remarks and the signature line."""

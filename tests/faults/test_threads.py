@@ -8,6 +8,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from inspect import isfunction, signature
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +223,26 @@ def test_eight_threads_in_one_hessian_count_every_row(often):
     assert run_threads(8, work, 0.3) == []
     assert hessian.n_rows == sum(n) > 0
     np.testing.assert_array_equal(hessian.matrix(), np.ones((8, 8)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_a_thousand_caches_leak_no_memory_and_no_thread():
+    def resident():
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
+    def use(n):
+        for _ in range(n):
+            cache = NgramCache(vocab_size=V, order=3, n_threads=2)
+            cache.learn(TOKENS)
+            with another_thread_in(cache._guard.user), pytest.raises(ValueError, match=FORBIDDEN):
+                cache.learn(TOKENS)
+
+    use(200)
+    before, n_threads = resident(), threading.active_count()
+    use(1000)
+    assert resident() - before < 16 << 20
+    assert threading.active_count() == n_threads
 
 
 HALF = "must be whole, got one in the middle of a change"

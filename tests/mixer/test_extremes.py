@@ -1,14 +1,18 @@
 """Logits at the ends of their dtype: the mixer stays finite, or refuses before it changes."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval import ScoreConfig, score
 from eval.scoring.bootstrap import Bootstrap
 from ngrammix import Mixer, ModelLogprobs, read_logits
 from ngrammix.checks import MAX_NATS, MAX_POSITION
 from ngrammix.experts.choices import CHOICES
+from tests.toy import ToyModel
 
 V = 5
 MASKED = "the model's probability of a target must be > 0, got 0"
@@ -155,3 +159,31 @@ def test_resampled_sums_never_wrap_around():
         with pytest.raises(ValueError, match=r"costs must sum to less than 1\.1e\+12 nats"):
             bootstrap.update(np.array(units))
     assert bootstrap.state_dict() == before
+
+
+@pytest.mark.parametrize("mixer", [choice for choice in CHOICES if "guard" not in choice])
+def test_a_result_without_a_bound_is_json(mixer, tmp_path):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat. " * 3)
+    result = score(ToyModel(), tmp_path / "a.txt", ScoreConfig(mixer=mixer))
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    flat = json.loads(result.to_json(), parse_constant=refuse)
+    assert flat["bound_bits"] is None or "switch" in mixer
+    assert "inf" in result.table() or "switch" in mixer
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float32", "float64"])
+def test_tensors_at_the_ends_of_their_dtype(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    dtype = getattr(torch, name)
+    info = torch.finfo(dtype)
+    mixer = make()
+    tokens = np.tile([0, 1, 2], 9)
+    for low, high in ((info.min, 0.0), (info.min, info.max), (0.0, info.max), (-info.tiny, 0.0)):
+        logits = torch.full((27, V), low, dtype=dtype)
+        logits[torch.arange(27), torch.from_numpy(tokens)] = high
+        assert (mixer.score(logits, tokens) >= 0).all()
+        check_mixer(mixer, logits[0])
+    check_mixer(mixer, torch.zeros(V, dtype=dtype), tmp_path / "m")
