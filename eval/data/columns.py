@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_ROW = 1 << 26  # bytes, 64 MiB: longer rows are refused
+MAX_PARTS = 1 << 20  # values of a row of JSON, fields of a row of CSV: each takes up to 300 bytes
 SEVERAL = object()  # stands for the value of a key that an object has several times
 KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
          list: "an array", dict: "an object", object: "several values"}  # fmt: skip
@@ -71,6 +72,13 @@ def no_string(value: object, column: str, name: str) -> ValueError:
     return ValueError(
         f"column {column} must hold a string, got {KINDS[type(value)]} in {name}; remove the row, "
         "name another column with --column, or pass --on-bad-row skip"
+    )
+
+
+def too_many(what: str, name: str) -> ValueError:
+    """The error of a row of more than `MAX_PARTS` values or fields."""
+    return ValueError(
+        f"row must have at most {MAX_PARTS} {what}, got more in {name}; leave the other columns out"
     )
 
 

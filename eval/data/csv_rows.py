@@ -1,9 +1,10 @@
 """CSV and TSV: one document per row, quoted line breaks included, read in bounded memory."""
 
 import csv
+import re
 from collections.abc import Iterator
 
-from eval.data.columns import MAX_ROW, NAME_IT, too_long
+from eval.data.columns import MAX_PARTS, MAX_ROW, NAME_IT, too_long, too_many
 from eval.data.document import Document
 from eval.data.formats import BOM
 from eval.data.jsonl import bounded_lines
@@ -66,24 +67,66 @@ def text_of_fields(row: list[str], index: int, n_fields: int, name: str) -> byte
 def read_rows(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(number, fields) of each row from 0; a byte that is not UTF-8 is a lone surrogate."""
     csv.field_size_limit(max(MAX_ROW, csv.field_size_limit()))  # of the process; never lowered
-    reader = csv.reader(lines(content), delimiter=delimiter, strict=True)
-    number = -1
+    lines = RowLines(content, delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        for row in filter(None, reader):  # a blank line has no fields
-            number += 1
-            yield number, row
+        for row in reader:
+            lines.begin_row()
+            if row:  # a blank line has no fields
+                yield lines.number, row
+                lines.number += 1
     except csv.Error as error:
         raise ValueError(
-            f"row must be CSV, got {content.name}:{number + 1} ({error}); quote the text, and "
+            f"row must be CSV, got {content.name}:{lines.number} ({error}); quote the text, and "
             "double the quotation marks in it"
         ) from error
 
 
-def lines(content: Content) -> Iterator[str]:
-    """The lines of the content as text, without the byte order mark."""
-    for number, line in enumerate(bounded_lines(content.stream), 1):
-        if line is None:
-            raise too_long(f"line {number} of {content.name}")
-        if number == 1:
-            line = line.removeprefix(BOM)
-        yield line.decode("utf-8", "surrogateescape")
+class RowLines:
+    """The lines of the content as text, without the byte order mark, for a reader of CSV.
+
+    Attributes
+    ----------
+    number : int
+        That of the row that is read, from 0.
+
+    Raises
+    ------
+    ValueError
+        While iterating, if a row has too many bytes or fields: where the next one begins is then
+        unknown.
+    """
+
+    def __init__(self, content: Content, delimiter: str) -> None:
+        self._content, self._delimiter = content, delimiter
+        # A quoted field begins a field; the last one may go on in the next line.
+        self._quoted = re.compile(f'(^|{delimiter})"(?:[^"]++|"")*+"?')
+        self.number = 0
+        self.begin_row()
+
+    def begin_row(self) -> None:
+        """Say that the lines so far were whole rows."""
+        self._n_bytes = self._n_fields = 0
+
+    def __iter__(self) -> Iterator[str]:
+        name = self._content.name
+        for number, line in enumerate(bounded_lines(self._content.stream), 1):
+            if line is None:
+                raise too_long(f"line {number} of {name}")
+            if number == 1:
+                line = line.removeprefix(BOM)
+            is_open = self._n_bytes > 0  # only a quoted field makes a row go on
+            self._n_bytes += len(line)
+            if self._n_bytes > MAX_ROW:
+                raise too_long(f"{name}:{self.number}")
+            text = line.decode("utf-8", "surrogateescape")
+            self._n_fields += self._count(text, is_open=is_open)
+            if self._n_fields > MAX_PARTS:
+                raise too_many("fields", f"{name}:{self.number}")
+            yield text
+
+    def _count(self, line: str, *, is_open: bool) -> int:
+        """Delimiters outside quoted fields; `is_open` if the line begins in one."""
+        if is_open or '"' in line:
+            line = self._quoted.sub(r"\1", f'"{line}' if is_open else line)
+        return line.count(self._delimiter)

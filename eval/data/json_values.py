@@ -4,14 +4,15 @@ import codecs
 import json
 from collections.abc import Iterator
 
-from eval.data.columns import MAX_ROW, text_of_row, too_long
+from eval.data.columns import MAX_ROW, text_of_row, too_long, too_many
 from eval.data.document import Document
 from eval.data.formats import is_json_lines
-from eval.data.jsonl import not_json, read_json_lines, row_decoder
+from eval.data.jsonl import has_many_values, not_json, read_json_lines, row_decoder
 from eval.data.source import Content
 from eval.data.text import row_documents
 
 READ_SIZE = 1 << 16  # bytes of the first read of a row; later reads double it
+MAX_WORD = 16  # characters of what a cut leaves incomplete in JSON, other than a string or number
 SPACE = " \t\n\r"
 
 
@@ -74,7 +75,7 @@ class JsonValues:
             raise self._wrong("the end of the array is missing")
 
     def _value(self) -> object:
-        size = READ_SIZE
+        size, n_bytes = READ_SIZE, None
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._start)
@@ -84,12 +85,23 @@ class JsonValues:
                     return value
             except (ValueError, RecursionError) as error:
                 # The value may be cut; any other error stays.
-                if self._ended or not isinstance(error, json.JSONDecodeError):
+                if self._ended or not self._may_be_cut(error):
                     raise self._wrong(error) from error
-            if len(self._text) - self._start > MAX_ROW:
-                raise too_long(f"{self._name}:{self._n_values + 1}")
-            self._read(size)
+            place = f"{self._name}:{self._n_values + 1}"
+            if n_bytes is None:
+                n_bytes = len(self._text[self._start :].encode("utf-8"))
+            if n_bytes > MAX_ROW:
+                raise too_long(place)
+            if has_many_values(self._text[self._start :]):
+                raise too_many("values", place)
+            n_bytes += self._read(min(size, MAX_ROW + 1 - n_bytes))
             size *= 2
+
+    def _may_be_cut(self, error: Exception) -> bool:
+        """Whether more text may mend the error: it is at the end of the text, or in a string."""
+        return isinstance(error, json.JSONDecodeError) and (
+            error.pos > len(self._text) - MAX_WORD or error.msg.startswith("Unterminated string")
+        )
 
     def _peek(self) -> str:
         """The next character that is not white space; empty at the end."""
@@ -100,7 +112,8 @@ class JsonValues:
                 return self._text[self._start : self._start + 1]
             self._read(READ_SIZE)
 
-    def _read(self, size: int) -> None:
+    def _read(self, size: int) -> int:
+        """Read more text; returns the number of bytes."""
         raw = self._stream.read(size)
         self._ended = not raw
         try:
@@ -108,6 +121,7 @@ class JsonValues:
         except UnicodeDecodeError as error:
             raise self._wrong(error) from error
         self._start = 0
+        return len(raw)
 
     def _end(self) -> None:
         if self._peek():

@@ -1,14 +1,17 @@
 """JSON lines: one document per line, read in bounded memory."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from eval.data.columns import MAX_ROW, SEVERAL, text_of_row, too_long
+from eval.data.columns import MAX_PARTS, MAX_ROW, SEVERAL, text_of_row, too_long, too_many
 from eval.data.document import Document
 from eval.data.formats import BOM
 from eval.data.source import Content
 from eval.data.text import row_documents
+
+STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last may be cut
 
 
 def read_json_lines(content: Content, column: str) -> Iterator[Document]:
@@ -36,9 +39,9 @@ def bounded_lines(stream: BinaryIO) -> Iterator[bytes | None]:
         if len(line) <= MAX_ROW:
             yield line
             continue
+        yield None  # at once: the rest may be long
         while line and not line.endswith(b"\n"):
             line = stream.readline(1 << 20)
-        yield None
 
 
 def row_decoder(column: str) -> json.JSONDecoder:
@@ -58,10 +61,23 @@ def row_decoder(column: str) -> json.JSONDecoder:
 def read_row(line: bytes, decoder: json.JSONDecoder, column: str, name: str) -> bytes | ValueError:
     """The text of a row of JSON, or the error."""
     try:
-        row = decoder.decode(line.decode("utf-8"))
+        text = line.decode("utf-8")
+        if has_many_values(text):
+            return too_many("values", name)
+        row = decoder.decode(text)
     except (ValueError, RecursionError) as error:
         return not_json(name, error)
     return text_of_row(row, column, name)
+
+
+def has_many_values(text: str) -> bool:
+    """Whether JSON, or its beginning, has more than `MAX_PARTS` values, by its punctuation."""
+    return n_marks(text) > MAX_PARTS and n_marks(STRING.sub("", text)) > MAX_PARTS
+
+
+def n_marks(text: str) -> int:
+    """Each value stands after one of these marks, or is the first."""
+    return text.count(",") + text.count("[") + text.count("{")
 
 
 def not_json(name: str, why: Exception | str) -> ValueError:
