@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from eval.data.columns import MAX_PARTS, MAX_ROW, NAME_IT, too_long, too_many
 from eval.data.document import Document
@@ -98,9 +99,9 @@ class RowLines:
     """
 
     def __init__(self, content: Content, delimiter: str) -> None:
-        self._content, self._delimiter = content, delimiter
-        # A quoted field begins a field; the last one may go on in the next line.
-        self._quoted = re.compile(f'(^|{delimiter})"(?:[^"]++|"")*+"?')
+        self._content = content
+        # A quoted field, whose end may be in a later line, with what is before it; or a delimiter.
+        self._mark = re.compile(f'(^|{delimiter})"(?:[^"]++|"")*+"?|{delimiter}')
         self.number = 0
         self.begin_row()
 
@@ -120,13 +121,15 @@ class RowLines:
             if self._n_bytes > MAX_ROW:
                 raise too_long(f"{name}:{self.number}")
             text = line.decode("utf-8", "surrogateescape")
-            self._n_fields += self._count(text, is_open=is_open)
+            if self._n_bytes > MAX_PARTS:  # a shorter row cannot have too many
+                self._n_fields += self._count(text, is_open=is_open)
             if self._n_fields > MAX_PARTS:
                 raise too_many("fields", f"{name}:{self.number}")
             yield text
 
     def _count(self, line: str, *, is_open: bool) -> int:
         """Delimiters outside quoted fields; `is_open` if the line begins in one."""
-        if is_open or '"' in line:
-            line = self._quoted.sub(r"\1", f'"{line}' if is_open else line)
-        return line.count(self._delimiter)
+        if is_open and '"' not in line:
+            return 0
+        marks = self._mark.finditer(f'"{line}' if is_open else line)
+        return sum(1 for mark in islice(marks, MAX_PARTS + 2) if mark[1] != "")

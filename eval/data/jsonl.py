@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, BinaryIO
 
 from eval.data.columns import MAX_PARTS, MAX_ROW, SEVERAL, text_of_row, too_long, too_many
@@ -11,7 +12,8 @@ from eval.data.formats import BOM
 from eval.data.source import Content
 from eval.data.text import row_documents
 
-STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last may be cut
+# A string, whose end may be cut, or a mark: each value stands after a mark, or is the first.
+MARK = re.compile(r'"(?:[^"\\]++|\\.)*+"?|([,[{])', re.DOTALL)
 
 
 def read_json_lines(content: Content, column: str) -> Iterator[Document]:
@@ -72,12 +74,10 @@ def read_row(line: bytes, decoder: json.JSONDecoder, column: str, name: str) -> 
 
 def has_many_values(text: str) -> bool:
     """Whether JSON, or its beginning, has more than `MAX_PARTS` values, by its punctuation."""
-    return n_marks(text) > MAX_PARTS and n_marks(STRING.sub("", text)) > MAX_PARTS
-
-
-def n_marks(text: str) -> int:
-    """Each value stands after one of these marks, or is the first."""
-    return text.count(",") + text.count("[") + text.count("{")
+    if len(text) <= MAX_PARTS or sum(map(text.count, ",[{")) <= MAX_PARTS:
+        return False
+    marks = (found for found in MARK.finditer(text) if found.lastindex)
+    return next(islice(marks, MAX_PARTS, None), None) is not None
 
 
 def not_json(name: str, why: Exception | str) -> ValueError:
