@@ -1,9 +1,9 @@
 """Memory-mapped arrays of ``.npy`` files, such as saved logits."""
 
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
+import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
@@ -22,20 +22,29 @@ def open_array(path: str | Path, name: str) -> NDArray[Any]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{name} must be a file, got {path}; check the path")
-    try:
-        with read_errors(path):
-            array = open_memmap(path, mode="r")
-    except (ValueError, TypeError, OverflowError, SyntaxError, TokenError) as error:
-        raise ValueError(
-            f"{name} must be a whole .npy file of numbers, got {path}; "
-            "save one array with numpy.save"
-        ) from error
+    with read_errors(path):
+        array = map_array(path, name)
     if (n_left := path.stat().st_size - array.offset - array.nbytes) > 0 and array.size:
         raise ValueError(
             f"{name} must end with the array, got {n_left} bytes after it in {path}; save one "
             "array with numpy.save"
         )
-    return array
+    result: NDArray[Any] = array
+    return result
+
+
+def map_array(path: Path, name: str) -> Any:
+    """The mapped array; the errors of NumPy become a ValueError, those of the system stay."""
+    try:
+        with np.errstate(over="ignore"):  # of a shape beyond any file
+            return open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises many kinds: the header is a literal of Python
+        raise ValueError(
+            f"{name} must be a whole .npy file of numbers, got {path}; "
+            "save one array with numpy.save"
+        ) from error
 
 
 def open_logits(path: str | Path) -> NDArray[Any]:

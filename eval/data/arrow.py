@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eval.data.arrow_columns import Cell, cells, find_column
+from eval.data.arrow_columns import Cell, cells, file_of, find_column
 from eval.data.formats import ARROW_FILE
 
 END = 8  # bytes of the mark at the end of a stream
@@ -18,7 +18,7 @@ def open_arrow_file(path: str, column: str, name: str) -> Iterator[tuple[Cell, i
     import pyarrow
 
     size = Path(path).stat().st_size
-    source = pyarrow.memory_map(path)
+    source = file_of(path, pyarrow.memory_map)
     if source.read(len(ARROW_FILE)) == ARROW_FILE:
         file = pyarrow.ipc.open_file(source)
         names = find_column(file.schema, column, name)

@@ -1,6 +1,7 @@
 """Columns of Arrow tables: the bytes of each cell, from buffers that are checked first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from eval.data.columns import MAX_ROW, NAME_IT, no_string, splits, too_long
@@ -68,6 +69,17 @@ def check_strings(kind: Any, column: str, name: str) -> None:
     are = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
     if not any(is_kind(plain) for is_kind in are):  # of nulls alone: each is a bad row
         raise ColumnError(f"column {column} must hold strings, got {kind} in {name}; {NAME_IT}")
+
+
+def file_of(path: str, opener: Callable[[str], Any]) -> Any:
+    """The file, opened by `opener` of pyarrow; by Python if its name is not UTF-8."""
+    import pyarrow
+
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return pyarrow.PythonFile(Path(path).open("rb"))
+    return opener(path)
 
 
 def cells(table: Any, path: Sequence[str]) -> Iterator[Cell]:

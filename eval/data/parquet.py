@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eval.data.arrow_columns import LONG, ROWS, Cell, cells, find_column
+from eval.data.arrow_columns import LONG, ROWS, Cell, cells, file_of, find_column
 
 BUFFER = 1 << 16  # bytes of a read; without it whole row groups are read (260 MB against 96)
 
@@ -15,10 +15,12 @@ def open_parquet(path: str, column: str, name: str) -> Iterator[tuple[Cell, int]
     The errors are those of pyarrow, and ColumnError. Checksums of pages are checked where the file
     has them.
     """
+    import pyarrow
     from pyarrow import parquet
 
+    source = file_of(path, pyarrow.OSFile)
     file = parquet.ParquetFile(
-        path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
+        source, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
     )
     names = find_column(file.schema_arrow, column, name)
     return parquet_cells(file, names, Path(path).stat().st_size)

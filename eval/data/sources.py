@@ -4,13 +4,14 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from glob import glob
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from eval.data.base import Data
 from eval.data.document import Document, Documents
 from eval.data.folder import data_files
 from eval.data.source import STDIN
+from eval.terminal import escaped
 
 TOKENS = (".bin", ".npy")
 
@@ -54,15 +55,43 @@ def expand(path: str) -> list[str]:
     """The path itself, or the files that fit it as a pattern; a folder of tokens as its files."""
     if not path:
         raise ValueError("data must be names of files, got an empty name; check the command")
+    if not is_name(path):
+        raise ValueError(
+            f"data must be names of files, got {escaped(path)}, which none can have; correct it"
+        )
     if path != STDIN and not exists(path) and any(mark in path for mark in "*?["):
-        found = sorted(glob(path, recursive=True))  # noqa: PTH207  Path.glob refuses "/a/*"
-        found = [one for one in found if not Path(one).is_dir()] or found
+        found = sorted(matches(path))
+        found = [one for one in found if Path(one).is_file()] or found  # no folders, no pipes
         if not found:
             raise ValueError(f"data must be files, got none that fit {path}; check the pattern")
         return found
     files = data_files(path) if exists(path) and Path(path).is_dir() else []
     is_shards = all(map(is_tokens, files)) and len({Path(file).suffix for file in files}) == 1
     return files if is_shards else [path]
+
+
+def is_name(path: str) -> bool:
+    """Whether the system can have a file of this name: no zero byte, no half of a surrogate."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def matches(pattern: str) -> set[str]:
+    """The paths that fit a pattern; ``**`` follows no links, which may lead round in circles."""
+    parts = PurePath(pattern).parts
+    if "**" not in parts:
+        return set(glob(pattern))  # noqa: PTH207  Path.glob refuses "/a/*"
+    first = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?["))
+    folder, rest = Path(*parts[:first]), [*parts[first:]]
+    rest += ["*"] if rest[-1] == "**" else []
+    has_hidden = any(part.startswith(".") for part in rest)
+    return {
+        str(path)
+        for path in folder.glob(str(PurePath(*rest)))
+        if has_hidden or not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
 
 
 def exists(path: str) -> bool:

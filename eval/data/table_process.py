@@ -107,7 +107,7 @@ class TableProcess:
         ready = {key.fileobj for key, _ in self._selector.select()}
         if self._replies in ready:
             return True
-        self._unsent = self._unsent or stream.read(READ)
+        self._unsent = self._unsent or stream.read1(READ)  # type: ignore[attr-defined]
         try:
             n_sent = os.write(self._requests.fileno(), self._unsent) if self._unsent else 0
         except BrokenPipeError:  # why it ended is read from its replies
