@@ -11,6 +11,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.shadowing import find_hidden
 
 MEND = "name a function that returns the model"
@@ -37,12 +39,13 @@ def call_factory(spec: str) -> Any:
         )
     try:
         model = factory()
+        wrong = what_is_wrong(model)  # asks for attributes, which may raise anything too
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"a model factory must return a model, got {spec!r}, which raised "
             f"{describe_error(error)}; correct it"
         ) from error
-    if wrong := what_is_wrong(model):
+    if wrong:
         raise ValueError(
             f"a model factory must return a model, got {spec!r}, which returned {wrong}"
         )
@@ -111,7 +114,7 @@ def what_is_wrong(model: Any) -> str | None:
     if isinstance(model, type):
         return f"the class {model.__name__}; return an instance with its weights"
     if hasattr(model, "logits") and hasattr(model, "vocab_size"):
-        return None
+        return what_no_model_has(model)
     if hasattr(model, "encode") and hasattr(model, "decode") and not hasattr(model, "forward"):
         return f"a tokenizer, {kind}; return the model, and pass the tokenizer with --tokenizer"
     if isinstance(model, tuple | list):
@@ -120,6 +123,19 @@ def what_is_wrong(model: Any) -> str | None:
         return (
             f"an object of type {kind}; return a torch module, or a function from tokens to logits"
         )
+    return None
+
+
+def what_no_model_has(model: Any) -> str | None:
+    """Which attribute of an object with `logits` is none of a `Model`; None if all may be one's."""
+    for attribute in ("vocab_size", "context"):
+        value = getattr(model, attribute, None)
+        is_count = isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
+        if value is not None and not is_count:
+            return f"a model whose {attribute} is {repr(value)[:40]}; make it an integer >= 1"
+    name: object = getattr(model, "name", None)
+    if name is not None and not isinstance(name, str):
+        return f"a model whose name is a {type(name).__name__}; make it a text"
     return None
 
 

@@ -14,6 +14,7 @@ from eval.models.huggingface import load_hf
 from eval.models.tensors import is_module
 from eval.models.wrap import WrappedModel, wrap, wrap_named
 from eval.tokenizers.huggingface import FastTokenizer
+from eval.tokenizers.objects import OURS
 
 # What to do with a file in the place of a model, by its suffix.
 FACTORY = (
@@ -112,7 +113,9 @@ def adapt(
 ) -> Model:
     """A `Model`, torch module or callable as a `Model`; the options override its attributes."""
     is_model = hasattr(model, "logits") and hasattr(model, "vocab_size")
-    if is_model and (tokenizer, context, device, dtype) == (None, None, None, None):
+    is_whole = is_model and None not in (getattr(model, name, None) for name in ("name", "context"))
+    is_whole &= all(hasattr(getattr(model, "tokenizer", None), name) for name in OURS)
+    if is_whole and (tokenizer, context, device, dtype) == (None, None, None, None):
         return model  # type: ignore[no-any-return]
     limit: int | None = getattr(model, "context", None)
     if context is None:
@@ -136,9 +139,10 @@ def adapt(
         "vocab_size": getattr(model, "vocab_size", None),
     }
     name = getattr(model, "name", None)
+    callee = network.logits if is_model and network is model else network
     if is_model and name is not None:  # its maker has named it
-        return wrap_named(network.logits if network is model else network, name=name, **options)
-    return wrap(network, name=name, **options)
+        return wrap_named(callee, name=name, **options)
+    return wrap(callee, name=name, **options)
 
 
 def move(network: Any, spec: str, device: str | int | None, dtype: str | None) -> Any:

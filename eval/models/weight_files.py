@@ -116,7 +116,9 @@ def read_index(path: Path) -> dict[str, str]:
         raise ValueError(f"{path} must hold a weight_map, got none; download it again")
     for name in table.values():
         if not isinstance(name, str) or Path(name).name != name or not name:
-            raise ValueError(f"{path} must name files of its folder, got {name!r}; check it")
+            is_long = isinstance(name, list | dict)  # and may be too deep to be shown
+            shown = type(name).__name__ if is_long else repr(name)[:80]
+            raise ValueError(f"{path} must name files of its folder, got {shown}; check it")
     return table
 
 
@@ -171,6 +173,7 @@ def check_config(folder: Path) -> Mapping[str, Any]:
     """The config.json of a folder; ValueError if it is none of a whole model."""
     if (folder / "adapter_config.json").is_file():
         base = read_json_object(folder / "adapter_config.json").get("base_model_name_or_path")
+        base = base[:80] if isinstance(base, str) else None
         raise ValueError(
             f"a model must be whole, got a PEFT adapter of {json.dumps(base)} in {folder}; merge "
             "it: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)"

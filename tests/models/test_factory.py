@@ -50,6 +50,36 @@ class Tokenizer:
     def decode(self, ids): ...
     def __call__(self, text): ...
 
+class Own:
+    name, vocab_size, context, tokenizer = "own", 7, 4, None
+    def __init__(self, **attributes):
+        self.__dict__ |= attributes
+    def logits(self, tokens):
+        return torch.zeros(*tokens.shape, 7)
+
+def counted():
+    return Own(vocab_size="x")
+
+def endless():
+    return Own(context=0)
+
+def numbered():
+    return Own(name=7)
+
+class Broken(Own):
+    @property
+    def logits(self):
+        raise OSError("no disk")
+
+def property_fails():
+    return Broken()
+
+def without_tokenizer():
+    return Own()
+
+def without_name():
+    return Own(name=None)
+
 number = 3
 """
 
@@ -91,6 +121,14 @@ def test_factories_may_take_options_and_be_methods(module, factory):
                    " line 25); correct it"),
         ("silent", "must return a model, got {s!r}, which raised RuntimeError ({m}.py, line 28); "
                    "correct it"),
+        ("counted", "must return a model, got {s!r}, which returned a model whose vocab_size is "
+                    "'x'; make it an integer >= 1"),
+        ("endless", "must return a model, got {s!r}, which returned a model whose context is 0; "
+                    "make it an integer >= 1"),
+        ("numbered", "must return a model, got {s!r}, which returned a model whose name is a int; "
+                     "make it a text"),
+        ("property_fails", "must return a model, got {s!r}, which raised OSError: no disk ({m}.py, "
+                           "line 66); correct it"),
         ("nothing", "must return a model, got {s!r}, which returned None; end the function with "
                     "return model"),
         ("a_class", "must return a model, got {s!r}, which returned the class GPT; return an "
@@ -112,6 +150,13 @@ def test_factories_may_take_options_and_be_methods(module, factory):
 def test_refused_factories(module, factory, text):
     spec = f"{module}:{factory}"
     assert refusal(spec) == f"a model factory {text.format(s=spec, m=module)}"
+
+
+def test_what_a_model_of_a_factory_lacks_is_made_up(module):
+    model = load_model(f"{module}:without_tokenizer")
+    assert (model.name, model.vocab_size, model.context) == ("own", 7, 4)
+    assert model.tokenizer.name == "none"
+    assert load_model(f"{module}:without_name").name.startswith("Own.logits-")
 
 
 def test_a_path_in_the_place_of_a_module_runs_nothing(module, tmp_path):
