@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from eval.config import AUTO, TABLES
 from eval.data.base import Data
 from eval.data.concatenated import ConcatenatedData, concatenate
+from eval.data.data_card import check_card
 from eval.data.file_data import FileData, refuse_column
 from eval.data.formats import format_of_name
 from eval.data.hf_datasets import readable
@@ -79,6 +80,7 @@ def splits_of(path: str, files: Sequence[str]) -> dict[str, list[str]]:
     from datasets.exceptions import DataFilesNotFoundError
 
     logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)  # a README without YAML
+    check_card(Path(path))
     with readable(path):
         try:
             builder = datasets.load_dataset_builder(path)

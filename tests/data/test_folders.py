@@ -189,3 +189,41 @@ def test_refused_names(inside, case):
     with pytest.raises(ValueError) as error:
         found(names, **options)
     assert str(error.value) == text
+
+
+CARD = "a data card must be short YAML that names files of its folder, got {} in {}/README.md; "
+CARDS = {
+    "configs: [[[": "no YAML",
+    "configs: " + "[" * 5000: "no YAML",
+    "a: &a [1, 2]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in zip("abcdefghijklmnop",
+    "bcdefghijklmnopq", strict=True)): "more than 65536 values",
+    "a: &a [*a]": "more than 65536 values",
+    "x: " + "y" * (1 << 20): "more than 1048576 bytes",
+    "configs:\n- data_files: ../**": "the name ../** outside of the folder",
+    "configs:\n- data_files: [a/../../b]": "the name a/../../b outside of the folder",
+    "configs:\n- data_files: /etc/*": "the name /etc/* outside of the folder",
+    "configs:\n- data_files: https://x.org/a.jsonl": (
+        "the name https://x.org/a.jsonl outside of the folder"
+    ),
+    "configs:\n- {config_name: default, data_files: [{split: train, path: zip://a::b}]}": (
+        "the name zip://a::b outside of the folder"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("card", CARDS, ids=range(len(CARDS)))
+def test_cards_that_lead_astray_are_refused(tmp_path, card):
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
+    (tmp_path / "README.md").write_text(f"---\n{card}\n---\n# A set\n", encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        open_data(str(tmp_path))
+    text = CARD.format(CARDS[card], tmp_path) + "correct it, or name the files"
+    assert str(error.value) == text
+
+
+def test_a_card_with_anchors_is_followed(tmp_path):
+    for name in ("one.jsonl", "two.jsonl"):
+        (tmp_path / name).write_text(f'{{"text": "{name}"}}\n', encoding="utf-8")
+    card = "a: &a one.jsonl\nconfigs:\n- config_name: default\n  data_files: *a\nb: *a"
+    (tmp_path / "README.md").write_text(f"---\n{card}\n---\n# A set\n", encoding="utf-8")
+    assert [d.raw for d in open_data(str(tmp_path))] == [b"one.jsonl"]
