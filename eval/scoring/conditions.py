@@ -58,7 +58,7 @@ def run_conditions(
 ) -> dict[str, Any]:
     """Every condition that is known before the data are read; a resumed run must have the same."""
     conditions = {name: getattr(config, name) for name in OPTIONS} | {
-        "context": shape.context, "stride": shape.stride, "bos": tokenizer.bos,
+        "context": shape.context, "stride": shape.stride, "bos": shape.bos,
         "logits_memory": shape.logits_memory,
     }  # fmt: skip
     if config.memory_limit is not None:

@@ -13,6 +13,7 @@ from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.scoring.words import rates
 from eval.tables import align, sign
+from eval.tokenizers.bos import BOS_NONE
 
 WIDTH = 80  # columns of the remarks
 MAX_SHOWN = 1e7  # perplexities from here on are shown with an exponent
@@ -264,6 +265,7 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         "tokens": figures["tokens"],
         "skipped": conditions["rows_skipped"] or None,
         **{name: conditions[name] for name in SIGNED},
+        "bos": BOS_NONE if conditions["bos"] is None else conditions["bos"],
         "memory": conditions["memory_limit"],
         "probabilities": "allowed" if conditions["allow_probabilities"] else None,
         "token-check": None if conditions["token_check"] else "off",

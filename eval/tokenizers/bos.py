@@ -9,7 +9,7 @@ BOS_NONE = "none"  # --bos: the first token of each document is context only
 
 
 def with_bos(tokenizer: Tokenizer, bos: int | str | None) -> Tokenizer:
-    """The tokenizer with this BOS token; its name says so if it is another than its own.
+    """The tokenizer with this BOS token, which is a condition of its own beside the name.
 
     Parameters
     ----------
@@ -30,9 +30,6 @@ def with_bos(tokenizer: Tokenizer, bos: int | str | None) -> Tokenizer:
     changed.bos = i
     if isinstance(changed, ByteTokenizer) and i is not None:
         changed.vocab_size = max(changed.vocab_size, i + 1)
-    if i != tokenizer.bos:
-        # The name of a tokenizer is read-only in the interface alone.
-        changed.name = f"{tokenizer.name}+bos-{BOS_NONE if i is None else i}"  # type: ignore[misc]
     return changed
 
 

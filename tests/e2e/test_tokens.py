@@ -100,7 +100,7 @@ def test_ids_whose_bytes_are_given_need_no_tokenizer(inside, run):
     np.save("ids.npy", ids)
     np.save("sizes.npy", np.full(90, 2))
     result = run("--model", "m", "--data", "ids.npy", "--token-bytes", "sizes.npy", "--bos", "none")
-    assert (result["tokens"], result["bytes"], result["tokenizer"]) == (89, 178, "none+bos-none")
+    assert (result["tokens"], result["bytes"], result["tokenizer"]) == (89, 178, "none")
     expected = plain_bpb("m", ids[1:].tolist(), 178, int(ids[0]))
     assert result["bpb_model"] == pytest.approx(expected, abs=1e-5)
     assert (result["tokens_context_only"], result["bytes_context_only"]) == (1, 2)

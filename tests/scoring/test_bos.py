@@ -141,14 +141,16 @@ def test_a_document_in_pieces_loses_one_token():
         assert (result.tokens, result.tokens_context_only) == (7 - n_left, n_left)
         assert result.documents == 3
     assert "context only, no BOS before them: 1 tokens, 1 bytes, in no figure" in result.table()
-    assert "|tokenizer:bytes+bos-none|" in result.signature
+    assert "|tokenizer:bytes|bos:none|" in result.signature
 
 
 def test_the_cache_alone_leaves_the_same_tokens_out():
     texts = [b"the cat sat on the mat", b"the cat"]
     result = score(None, Documents(texts), ScoreConfig(bos="none"))
     assert (result.tokens, result.tokens_context_only) == (27, 2)
-    assert score(None, Documents(texts), ScoreConfig()).tokens == 29
+    whole = score(None, Documents(texts), ScoreConfig())
+    assert (whole.tokens, whole.bos, result.bos) == (29, 0, None)
+    assert "|bos:none|" in result.signature
 
 
 def test_another_bos_is_another_score_and_in_its_signature():
@@ -158,7 +160,7 @@ def test_another_bos_is_another_score_and_in_its_signature():
     )
     assert (own.bits, own.signature, own.bos) == (same.bits, same.signature, 256)
     assert other.bits != own.bits
-    assert "|tokenizer:bytes+bos-65|" in other.signature
+    assert "|tokenizer:bytes|bos:65|" in other.signature
     assert other.bos == 65
 
 
@@ -176,7 +178,7 @@ def test_side_car_bytes_are_in_the_hash_of_the_data(folder):
 def test_a_bos_may_be_named_by_its_text(shared):
     tokenizer = load_tokenizer(shared("models/llama-sp1024-1m4"))
     changed: Tokenizer = with_bos(tokenizer, "</s>")
-    assert (changed.bos, changed.name) == (2, f"{tokenizer.name}+bos-2")
+    assert (changed.bos, changed.name) == (2, tokenizer.name)
     assert with_bos(tokenizer, "<s>").name == tokenizer.name
     assert with_bos(tokenizer, None) is tokenizer
     assert with_bos(ByteTokenizer(), 300).vocab_size == 301
