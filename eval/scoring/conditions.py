@@ -28,15 +28,28 @@ CONDITIONS = (
     "versions", "data", "data_sha256", "rows_skipped", "on_bad_row", *NUMERICS, "model",
     "tokenizer", *OPTIONS,
 )  # fmt: skip
+
+
+def flag_of(condition: str) -> str:
+    """A condition as the user names it: ``--memory-limit``; or ``versions``, which is no option."""
+    is_option = any(field.name == condition for field in fields(RunConfig))
+    return f"--{condition.replace('_', '-')}" if is_option else condition
+
+
+def flags(moved: str) -> str:
+    """The options that move the data, the tokenizer or the model, as the user names them."""
+    moving = [field.name for field in fields(RunConfig) if field.metadata["moves"] == moved]
+    return ", ".join(map(flag_of, moving))
+
+
 # How to come back to a condition, where that takes more than to pass the option again.
 MENDS = {
     "versions": "install the same versions",
     "hardware": "use the same kind of machine",
     "torch_threads": "set OMP_NUM_THREADS={value}",
     "torch_settings": "set the same flags of torch and variables of the environment",
-    "model": "load the same weights (--model, --quantized), config.json and code",
-    "tokenizer": "name the same file with --tokenizer",
-    "data": "name the same --data, with the same options",
+    **{kind: f"pass the same {flags(kind)}" for kind in ("data", "tokenizer")},
+    "model": f"pass the same {flags('model')}, with the same weights, config.json and code",
 }
 
 
@@ -93,18 +106,6 @@ def find_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> Change | N
             mend = MENDS[name].format(value=old) if name in MENDS else how_to_pass(label, old)
             return Change(label, old, new, mend)
     return None
-
-
-def flag_of(condition: str) -> str:
-    """A condition as the user names it: ``--memory-limit``; or ``versions``, which is no option."""
-    is_option = any(field.name == condition for field in fields(RunConfig))
-    return f"--{condition.replace('_', '-')}" if is_option else condition
-
-
-def data_flags() -> str:
-    """The options that move the data, as the user names them."""
-    moving = [field.name for field in fields(RunConfig) if field.metadata["moves"] == "data"]
-    return ", ".join(map(flag_of, moving))
 
 
 def how_to_pass(flag: str, value: Any) -> str:

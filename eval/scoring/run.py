@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eval.files.results import check_results
 from eval.interrupts import uninterrupted
 from eval.scoring.batch import Batch
-from eval.scoring.conditions import data_flags
+from eval.scoring.conditions import flags
 from eval.scoring.csv_writer import REPORT, RESULTS, CsvWriter
 from eval.scoring.metrics import ScoreMetrics
 from eval.scoring.saved_state import Maybe, Named, Text
@@ -153,7 +153,7 @@ class Run:
             raise ValueError(
                 "a run must go on with the data it began with, got other tokens, bytes or names "
                 f"of documents within the first {state['position']} tokens; restore them, and the "
-                f"options that read them ({data_flags()}), or delete the checkpoint"
+                f"options that read them ({flags('data')}), or delete the checkpoint"
             )
         if self.scorer.mixer is not None:
             self.scorer.mixer.load_state_dict(experts)

@@ -212,8 +212,8 @@ def test_a_checkpoint_of_another_model_says_how_to_come_back(tmp_path):
     )
     assert shown.startswith("a run must go on with the --model it began with, got 'Sequential-")
     assert shown.endswith(
-        "; load the same weights (--model, --quantized), config.json and code, or delete the "
-        "checkpoint"
+        "; pass the same --model, --quantized, --device, --dtype, --trust-remote-code, with the "
+        "same weights, config.json and code, or delete the checkpoint"
     )
 
 

@@ -242,7 +242,9 @@ OTHER_DATA = (
          OTHER_DATA),
         ({"documents": [Document("c", DOCUMENTS[0].raw), *DOCUMENTS[1:]]},
          "a run must go on with the --data it began with, got 'c, b' where the checkpoint in {p} "
-         "has 'a, b'; name the same --data, with the same options, or delete the checkpoint"),
+         "has 'a, b'; pass the same --data, --format, --column, --split, --token-dtype, "
+         "--document-end, --token-bytes, --token-bytes-per, --skip-empty, --on-bad-row, or delete "
+         "the checkpoint"),
         ({"out": True},
          "a run must go on with the --out it began with, got {p}; pass the same, or delete "
          "the checkpoint"),
