@@ -19,10 +19,10 @@ from eval.models.tensors import hash_array, hash_tensors, is_array, is_module
 # Attributes and fields of a config that move no logit, or that other conditions hold.
 NO_MATTER = {
     "transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "architectures",
-    "dtype", "torch_dtype", "use_cache", "bos_token_id", "eos_token_id", "pad_token_id",
-    "initializer_range", "id2label", "label2id", "task_specific_params",
+    "dtype", "torch_dtype", "use_cache", "bos_token_id", "eos_token_id", "initializer_range",
+    "id2label", "label2id", "task_specific_params",
 }  # fmt: skip
-OF_OBJECTS = {"device", "rank", "local_rank", "config", "training"}
+OF_OBJECTS = {"device", "rank", "local_rank", "config", "training", "name_or_path"}
 OF_MODELS = {"name", "tokenizer", "context", "vocab_size"}  # what `wrap` takes from the whole
 ENTRANCES = ("forward", "__call__", "logits")  # the methods by which a model is called
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -142,7 +142,10 @@ def parts_of(value: Any) -> list[Any] | None:
 def figures_of(config: Any) -> Any:
     """A config, at every depth, without the fields that move no logit."""
     if isinstance(config, Mapping):
-        return {str(k): figures_of(v) for k, v in config.items() if k not in NO_MATTER}
+        return {
+            str(name): figures_of(value) for name, value in config.items()
+            if name not in NO_MATTER and (name, value) != ("pad_token_id", None)
+        }  # fmt: skip
     return [figures_of(item) for item in config] if isinstance(config, list | tuple) else config
 
 

@@ -43,7 +43,7 @@ VALUES = {
 ELSEWHERE = {
     "device": "the other kind of device is not here: see test_conditions",
     "skip_empty": "an empty document is refused, or is no document: the other value has no figure",
-    "trust_remote_code": "the code that runs is in the hash of the model: see test_network_name",
+    "trust_remote_code": "the code that runs is in the hash of the model: see test_behaviour",
 }
 MOVE_NOTHING = {
     "download": (None, True),
