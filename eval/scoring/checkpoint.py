@@ -63,7 +63,7 @@ class Checkpoint:
             raise ValueError(
                 f"a checkpoint must be of format {FORMAT}, got {format_!r:.80} in {self._path}, "
                 "which another version of ngrammix wrote; go on with that version "
-                f"({conditions.get('versions')!r:.200}), or delete the checkpoint"
+                f"({conditions.get('versions')!r:.400}), or delete the checkpoint"
             )
         if (change := find_change(conditions, self._conditions)) is not None:
             raise ValueError(

@@ -227,4 +227,4 @@ def test_the_face_gives_the_figures_of_the_command(capsys, tmp_path, monkeypatch
     result = compare(load_model("demo"), data, names, ScoreConfig(order=5))
     arguments = ["--data", "cats.txt", "--model", "demo", "--mixers", ",".join(names)]
     assert cli.main(["compare", *arguments, "--order", "5", "--json"]) == 0
-    assert capsys.readouterr().out == result.to_json() + "\n"
+    assert capsys.readouterr().out == result.to_json()

@@ -221,14 +221,14 @@ def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path):
     run(tmp_path)
     path = tmp_path / "checkpoint.ngrammix"
     values, arrays = snapshot.read(path)
-    written = f"({values['conditions']['versions']})"
+    written = f"({values['conditions']['versions']!r})"
     for number in (None, 1, 3, "2"):
         values["checkpoint"] = number
         if number is None:
             del values["checkpoint"]  # as before there was a number
         snapshot.write(path, values, arrays)
         assert refusal(tmp_path) == (
-            f"a checkpoint must be of format 2, got {1 if number is None else number} in {path}, "
+            f"a checkpoint must be of format 2, got {1 if number is None else number!r} in {path}, "
             f"which another version of ngrammix wrote; go on with that version {written}, or "
             "delete the checkpoint"
         )
