@@ -104,7 +104,7 @@ def test_any_number_of_ranks_has_the_same_outcome(tmp_path, one_thread, capsys, 
     assert run.wait(LIMIT) == 0, output_of(tmp_path)
     assert outcome(tmp_path / "out") == outcome(tmp_path / "alone")
     result = (tmp_path / "out" / "result.json").read_text(encoding="utf-8")
-    assert output_of(tmp_path, "stdout") == [result + "\n"] + [""] * (n_ranks - 1)
+    assert output_of(tmp_path, "stdout") == [result] + [""] * (n_ranks - 1)
     leader, *others = output_of(tmp_path)
     assert leader in ("", "ngrammix: compiling kernels (first run only)\n")
     assert others == [""] * (n_ranks - 1)
