@@ -34,6 +34,10 @@ MENDS = {
 }  # fmt: skip
 
 
+class WriteError(ValueError):
+    """Raised if the system refuses to write a file; the text names the file and what helps."""
+
+
 @contextmanager
 def replaced(path: Path, what: str) -> Iterator[BinaryIO]:
     """A new binary file that takes the place of `path` when the block ends, unless by an error.
@@ -72,11 +76,11 @@ def replaced(path: Path, what: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def write_errors(path: Path, what: str) -> Iterator[None]:
-    """Raise an OSError of the block as a ValueError that names the file and what helps."""
+    """Raise an OSError of the block as a `WriteError`."""
     try:
         yield
     except OSError as error:
-        raise ValueError(
+        raise WriteError(
             f"{what} must become a file, got {path}, which cannot be written: {reason(error)}"
         ) from error
 

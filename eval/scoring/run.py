@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,11 @@ from eval.interrupts import uninterrupted
 from eval.scoring.batch import Batch
 from eval.scoring.conditions import flags
 from eval.scoring.csv_writer import REPORT, RESULTS, CsvWriter
-from eval.scoring.metrics import ScoreMetrics
+from eval.scoring.metrics import Scored, ScoreMetrics
 from eval.scoring.saved_state import Maybe, Named, Text
 from eval.scoring.scorers import CacheScorer, Scorer
 from eval.scoring.words import WORDS, WordCounter
-from ngrammix.atomic import kind_of
+from ngrammix.atomic import WriteError, kind_of
 from ngrammix.model_logprobs import ModelLogprobs
 from ngrammix.observed import Observed
 
@@ -59,6 +60,9 @@ class Run:
         Sums the scores.
     csv_writer : CsvWriter, optional
         Writes every token.
+    needs_rows : bool
+        Whether the run ends if its rows cannot be written. Otherwise it goes on without them, for
+        its figures, with a warning, and `finish` raises the error.
 
     Attributes
     ----------
@@ -75,9 +79,16 @@ class Run:
     """
 
     def __init__(
-        self, scorer: Scorer, metrics: ScoreMetrics, csv_writer: CsvWriter | None = None
+        self,
+        scorer: Scorer,
+        metrics: ScoreMetrics,
+        csv_writer: CsvWriter | None = None,
+        *,
+        needs_rows: bool = True,
     ) -> None:
         self.scorer, self.metrics, self.csv_writer = scorer, metrics, csv_writer
+        self.needs_rows = needs_rows
+        self._unwritten: WriteError | None = None
         self.position = self._n_observed = 0
         self.is_whole = True
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -108,11 +119,8 @@ class Run:
             self.metrics.update(scored)
             for piece in batch.pieces:
                 self.words.update(piece)
-            if self.csv_writer is not None:
-                raws = [piece.raw for piece in batch.pieces if piece.raw is not None]
-                raw = b"".join(raws) if len(raws) == len(batch.pieces) else None
-                names = [name for piece in batch.pieces for name in piece.names]
-                self.csv_writer.write(scored, raw, names)
+            if self.csv_writer is not None and self._unwritten is None:
+                self._write(self.csv_writer, scored, batch)
             self._advance(batch)
             self.is_whole = True
 
@@ -168,7 +176,15 @@ class Run:
             self.seconds[stage] += seconds
 
     def finish(self) -> None:
-        """Write the last document, and let the CSV files take their names."""
+        """Write the last document, and let the CSV files take their names.
+
+        Raises
+        ------
+        WriteError
+            If a row could not be written, now or earlier. The files of another run stay.
+        """
+        if self._unwritten is not None:
+            raise self._unwritten
         if self.csv_writer is not None:
             self.csv_writer.finish()
 
@@ -178,6 +194,18 @@ class Run:
     def __exit__(self, *error: object) -> None:
         if self.csv_writer is not None:
             self.csv_writer.close()
+
+    def _write(self, csv_writer: CsvWriter, scored: Scored, batch: Batch) -> None:
+        raws = [piece.raw for piece in batch.pieces if piece.raw is not None]
+        raw = b"".join(raws) if len(raws) == len(batch.pieces) else None
+        names = [name for piece in batch.pieces for name in piece.names]
+        try:
+            csv_writer.write(scored, raw, names)
+        except WriteError as error:
+            if self.needs_rows:
+                raise
+            self._unwritten = error
+            warnings.warn(f"{error}; the run goes on without its rows", stacklevel=2)
 
     def _advance(self, batch: Batch) -> None:
         self._tokens.update(np.ascontiguousarray(batch.targets, "<i8").data)
@@ -198,6 +226,7 @@ def make_run(
     *,
     write_tokens: bool = False,
     overwrite: bool = False,
+    needs_rows: bool = True,
 ) -> Run:
     """A new run; with `state`, its sums and CSV files continue those of an earlier run.
 
@@ -224,7 +253,8 @@ def make_run(
     if out is None:
         return Run(scorer, metrics)
     has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
-    return Run(scorer, metrics, CsvWriter(out, **has, has_tokens=write_tokens, state=csv_state))
+    csv_writer = CsvWriter(out, **has, has_tokens=write_tokens, state=csv_state)
+    return Run(scorer, metrics, csv_writer, needs_rows=needs_rows)
 
 
 def make_metrics(scorer: Scorer) -> ScoreMetrics:

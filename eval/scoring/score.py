@@ -124,7 +124,13 @@ def score(
         seconds_check = perf_counter() - begun
         seconds_compile = warm_up()
         with make_run(
-            scorer, out, state, conditions, write_tokens=write_tokens, overwrite=overwrite
+            scorer,
+            out,
+            state,
+            conditions,
+            write_tokens=write_tokens,
+            overwrite=overwrite,
+            needs_rows=checkpoint is not None,  # another run goes on once they can be written
         ) as run:
             run.seconds["compile"] = seconds_compile
             if saved is not None and store is not None:

@@ -133,13 +133,9 @@ class Half(io.FileIO):
         return super().write(content)
 
 
-@pytest.mark.parametrize("room", [0, 1000, 5000, 11000])
-def test_after_a_full_disk_the_same_call_goes_on(inside, monkeypatch, room):
-    def run(out, **options):
-        config = ScoreConfig(batch=1, stride=8)
-        return score(ToyModel(), DATA, config, out=Path(out), write_tokens=True, **options)
-
-    whole, options = run("whole"), {"checkpoint": Path("saved"), "checkpoint_every": 50}
+@pytest.fixture
+def small_disk(monkeypatch):
+    """What makes the disk full once this many bytes of rows are on it."""
     real = Path.open
 
     def full(path, mode="r", buffering=-1, *arguments, **more):
@@ -147,19 +143,53 @@ def test_after_a_full_disk_the_same_call_goes_on(inside, monkeypatch, room):
             return Half(path, mode.replace("b", ""))
         return real(path, mode, buffering, *arguments, **more)
 
-    Half.left = room
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full)
-        with pytest.raises(ValueError) as error:
-            run("out", **options)
-    name = str(error.value).split()[6].removesuffix(",")
-    assert name in ("out/tokens.csv.part", "out/documents.csv.part")
-    assert (
-        str(error.value) == f"rows must become a file, got {name}, which cannot be written: {FULL}"
-    )
-    result = run("out", **options)
+    def fill(room):
+        Half.left = room
+        monkeypatch.setattr(Path, "open", full)
+        return monkeypatch.undo
+
+    return fill
+
+
+def run_rows(out, **options):
+    config = ScoreConfig(batch=1, stride=8)
+    return score(ToyModel(), DATA, config, out=Path(out).absolute(), write_tokens=True, **options)
+
+
+def is_full(error, folder):
+    names = [folder / "tokens.csv.part", folder / "documents.csv.part"]
+    return str(error) in [
+        f"rows must become a file, got {name}, which cannot be written: {FULL}" for name in names
+    ]
+
+
+@pytest.mark.parametrize("room", [0, 1000, 5000, 11000])
+def test_after_a_full_disk_the_same_call_goes_on(tmp_path, small_disk, room):
+    whole = run_rows(tmp_path / "whole")
+    options = {"checkpoint": tmp_path / "saved", "checkpoint_every": 50}
+    make_room = small_disk(room)
+    with pytest.raises(ValueError) as error:
+        run_rows(tmp_path / "out", **options)
+    assert is_full(error.value, tmp_path / "out")
+    make_room()
+    result = run_rows(tmp_path / "out", **options)
     assert (result.bits, result.words) == (whole.bits, whole.words)
-    assert contents("out") == contents("whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("room", [0, 1000, 11000])
+def test_without_a_checkpoint_a_run_goes_on_for_its_figures(tmp_path, small_disk, room):
+    whole, told = run_rows(tmp_path / "whole"), []
+    small_disk(room)
+    with (
+        pytest.raises(ValueError) as error,
+        pytest.warns(UserWarning, match="; the run goes on without its rows$"),
+    ):
+        run_rows(tmp_path / "out", on_result=told.append)
+    assert is_full(error.value, tmp_path / "out")
+    assert [result.bits for result in told] == [whole.bits]
+    assert error.value.__notes__ == [f"every token is scored: {told[0].last_line()}"]
+    assert not (tmp_path / "out" / "tokens.csv").exists()
 
 
 def test_a_limit_on_the_size_of_files_names_the_file(inside):
@@ -176,9 +206,26 @@ def test_a_limit_on_the_size_of_files_names_the_file(inside):
         "ngrammix: error: rows must become a file, got out/tokens.csv.part, which cannot be "
         "written: File too large; raise the limit on the size of a file"
     )
+    assert run.stdout == ""  # it goes on later
     assert main(words[3:]) == 0
     assert main([*SCORE[:-1], "straight", "--tokens"]) == 0
     assert contents("out") == contents("straight")
+    run = subprocess.run(  # without a checkpoint, it goes on at once
+        ["bash", "-c", 'ulimit -f 70; exec "$@"', "bash", *words[:-4], "--overwrite"],
+        capture_output=True, text=True, env=environment, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert "BPB|" in run.stdout
+    reason = (
+        "rows must become a file, got out/tokens.csv.part, which cannot be written: File too large;"
+        " raise the limit on the size of a file"
+    )
+    assert run.stderr.splitlines()[-2:] == [
+        f"ngrammix: warning: {reason}; the run goes on without its rows",
+        f"ngrammix: error: {reason}",
+    ]
+    Path("out/tokens.csv.part").unlink()
+    assert contents("out") == contents("straight")  # the old results
 
 
 @pytest.mark.parametrize("at", [0, 4, "end"])
