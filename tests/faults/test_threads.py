@@ -17,8 +17,11 @@ from ngrammix import MatchModel, Mixer, NgramCache, RankMixer, prefetch, read_lo
 from ngrammix.exclusive import USER
 from quant import Calibration, Hessian
 
+pytestmark = pytest.mark.kernels
+
 V = 16
-TOKENS = np.random.default_rng(0).integers(0, V, 3000)
+IS_PLAIN = os.environ.get("NUMBA_DISABLE_JIT") == "1"  # a hundred times slower: shorter streams
+TOKENS = np.random.default_rng(0).integers(0, V, 400 if IS_PLAIN else 3000)
 OTHER_THREAD = -1
 
 # What needs no guard: constants, one integer, and sums of sizes.
@@ -160,10 +163,10 @@ def often():
 def test_eight_threads_in_one_cache_leave_whole_tables(n_threads, often):
     cache = NgramCache(vocab_size=V, order=4, memory_limit="4MiB", n_threads=n_threads)
     learned = [[] for _ in range(8)]
-    long = np.tile(TOKENS, 8)
+    long = np.tile(TOKENS, 1 if IS_PLAIN else 8)
 
     def work(i):
-        size = (1, 7, 3000, len(long))[i % 4]
+        size = (1, 7, len(TOKENS), len(long))[i % 4]
         if i == 7:
             cache.stats(), cache.peek(), cache.distribution(), cache.log_prob([1, 2], 3)
             return
@@ -203,7 +206,7 @@ def test_observe_in_one_thread_and_score_in_another_are_one_stream():
     logits = np.random.default_rng(1).normal(size=(len(TOKENS), V))
     alone = Mixer(vocab_size=V, order=4).score(logits, TOKENS)
     mixer, nats = Mixer(vocab_size=V, order=4), []
-    pieces = np.array_split(TOKENS, 60)
+    pieces = np.array_split(TOKENS, 20)
     for observed in prefetch((mixer.observe(piece) for piece in pieces), n_ahead=4):
         at = observed.position + np.arange(len(observed))
         reader = read_logits(logits[at], observed.tokens, at)
@@ -238,9 +241,9 @@ def test_a_thousand_caches_leak_no_memory_and_no_thread():
             with another_thread_in(cache._guard.user), pytest.raises(ValueError, match=FORBIDDEN):
                 cache.learn(TOKENS)
 
-    use(200)
+    use(2 if IS_PLAIN else 200)
     before, n_threads = resident(), threading.active_count()
-    use(1000)
+    use(5 if IS_PLAIN else 1000)
     assert resident() - before < 16 << 20
     assert threading.active_count() == n_threads
 
