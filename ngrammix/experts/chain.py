@@ -58,11 +58,20 @@ class Experts:
         )
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Copy learned arrays; ValueError if they do not fit or no stream can lead to them."""
-        snapshot.load_arrays(self.state_dict(), state_dict)
-        for expert in (self._tilt, self._gate):
-            if expert is not None:
-                expert.check()
+        """Copy learned arrays; ValueError if they do not fit or no stream can lead to them.
+
+        Nothing is changed then.
+        """
+        own = self.state_dict()
+        before = {name: array.copy() for name, array in own.items()}
+        try:
+            snapshot.load_arrays(own, state_dict)
+            for expert in (self._tilt, self._gate, self.guard):
+                if expert is not None:
+                    expert.check()
+        except ValueError:
+            snapshot.load_arrays(own, before)
+            raise
 
     def mix(self, observed: Observed, logprobs: ModelLogprobs) -> Floats:
         """(T,) float64, nats: log-probability of each token under the mixture.

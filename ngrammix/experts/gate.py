@@ -45,10 +45,14 @@ class Gate:
         return {"weights": self._weights, "trend": self._trend}
 
     def check(self) -> None:
-        """Raise ValueError unless every weight is in (0, 1)."""
+        """Raise ValueError unless a stream can lead to the weights: they are inside of (0, 1)."""
         posterior_sum, n_trials = self._weights.T
-        if not ((posterior_sum > 0) & (posterior_sum < n_trials)).all():
+        margin = kernel.MIN_TRIALS / 2
+        is_inside = (posterior_sum > margin) & (n_trials - posterior_sum > margin)
+        if not (is_inside & (n_trials <= kernel.WINDOW + 1)).all():
             raise ValueError("a weight of the gate is not in (0, 1)")
+        if abs(self._trend[0]) > kernel.TREND_STEP:
+            raise ValueError("the trend of the gate is too large")
 
     def cells(self, evidence: Evidence, entropy: Floats) -> Tokens:
         """(T,) int64: cell of each position; entropy (T,) is the model's, nats, NaN if unknown."""

@@ -5,8 +5,11 @@ from typing import Protocol
 
 import numpy as np
 
+from ngrammix.checks import MAX_NATS, MAX_POSITION
 from ngrammix.kernels import guard as kernel
 from ngrammix.types import Floats, StateDict
+
+ROUNDING = 1e-3  # bits, of sums over a long stream
 
 
 class AnyGuard(Protocol):
@@ -26,6 +29,9 @@ class AnyGuard(Protocol):
 
     def state_dict(self) -> StateDict:
         """Learned arrays by name; not copied."""
+
+    def check(self) -> None:
+        """Raise ValueError if no stream can lead to the learned arrays."""
 
     def mix(self, log_p: Floats, log_inner: Floats) -> Floats:
         """(T,) float64, nats: log-probability of each target, in stream order."""
@@ -52,6 +58,10 @@ class Guard:
     def state_dict(self) -> StateDict:
         """Learned arrays by name; not copied."""
         return {"odds": self._log_odds}
+
+    def check(self) -> None:
+        """Raise ValueError if no stream can lead to the learned arrays."""
+        check_sums(self._log_odds)
 
     @property
     def log_odds(self) -> float:
@@ -99,6 +109,13 @@ class SwitchingGuard:
         """Learned arrays by name; not copied."""
         return {"odds": self._log_odds, "regret": self._regret, "tokens": self._n_tokens}
 
+    def check(self) -> None:
+        """Raise ValueError if no stream can lead to the learned arrays."""
+        check_sums(self._log_odds)
+        check_sums(self._regret)
+        if self.regret_bits > self.bound_bits + ROUNDING:
+            raise ValueError("the regret of the guard exceeds its bound")
+
     @property
     def bound_bits(self) -> float:
         """1 + log2(Gamma(3/2) Gamma(T + 1) / Gamma(T + 1/2)) after T tokens; 1 before the first."""
@@ -145,6 +162,10 @@ class Unguarded:
         """Learned arrays by name; not copied."""
         return {"regret": self._regret}
 
+    def check(self) -> None:
+        """Raise ValueError if no stream can lead to the learned arrays."""
+        check_sums(self._regret)
+
     @property
     def regret_bits(self) -> float:
         """Bits spent so far minus the model's own bits; negative where the cache helped."""
@@ -154,6 +175,12 @@ class Unguarded:
         """`log_inner` (T,) unchanged; its cost beyond the model's is added to the regret."""
         kernel.add_regret(log_p, log_inner, self._regret)
         return log_inner
+
+
+def check_sums(sums: Floats) -> None:
+    """Raise ValueError if a sum of nats is larger than that of the longest stream."""
+    if not (np.abs(sums) < 4 * MAX_NATS * MAX_POSITION).all():
+        raise ValueError("a sum of the guard is too large")
 
 
 def posterior(log_odds: float) -> tuple[float, float]:

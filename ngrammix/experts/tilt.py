@@ -19,6 +19,8 @@ from ngrammix.types import Floats, StateDict, Tokens
 
 # Votes count before anything is learned; slopes near 1 leave the model's own odds.
 PRIOR_VOTE, PRIOR_SLOPE = 0.2, 0.8
+# Gradients are at most 745, the largest log-odds: over 2**30 tokens AdaGrad stays far below these.
+MAX_VALUE, MAX_SQUARES = 1e8, 1e17
 
 
 class Tilt:
@@ -46,9 +48,13 @@ class Tilt:
         return {"slopes": self._slopes, "weights": self._weights}
 
     def check(self) -> None:
-        """Raise ValueError if a sum of squares is negative."""
-        if min(self._slopes[:, 1].min(), self._weights[:, 1].min()) < 0:
-            raise ValueError("a sum of squares of the tilt is negative")
+        """Raise ValueError if a value or a sum of squares is none that a stream can lead to."""
+        for array in (self._slopes, self._weights):
+            values, squares = array.T
+            if not (np.abs(values) < MAX_VALUE).all() or not (squares < MAX_SQUARES).all():
+                raise ValueError("a weight of the tilt is too large")
+            if squares.min() < 0:
+                raise ValueError("a sum of squares of the tilt is negative")
 
     def mix(self, targets: Tokens, logprobs: ModelLogprobs, hints: Hints) -> Floats:
         """(T,) float64, nats: log-probability of each target; learned after each token."""

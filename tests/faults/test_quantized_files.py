@@ -301,6 +301,7 @@ CASES = [(codec, kind) for codec in CODECS for kind in ("shuffled", "packed")]
 CASES += [("zstd", kind) for kind in ("bytes", "many", "codes")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize(("codec", "kind"), CASES)
 def test_memory_is_bounded_by_max_bytes(codec, kind, tmp_path):
@@ -314,6 +315,7 @@ def test_memory_is_bounded_by_max_bytes(codec, kind, tmp_path):
     assert 0 < grown < 3 * limit + (256 << 20)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize("place", ["header", "records", "aliases"])
 def test_json_that_is_large_in_memory_is_refused(place, tmp_path):

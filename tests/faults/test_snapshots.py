@@ -272,6 +272,7 @@ def peak_of_load(path):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_is_bounded_by_the_size_of_the_file(tmp_path):
     path = tmp_path / "s"
@@ -292,3 +293,41 @@ def test_memory_is_bounded_by_the_size_of_the_file(tmp_path):
     head = b'{"values": {}, "arrays": ' + b"[" + b"[]," * 340_000 + b"0]}"
     path.write_bytes(signed(head, b""))
     assert peak_of_load(path) < 64 << 20
+
+
+EXPERTS = [
+    ("tilt slopes", (0, 0), 1e308), ("tilt slopes", (0, 1), 1e308),
+    ("tilt weights", (-1, 0), -1e200), ("tilt weights", (5, 1), -1.0),
+    ("tilt weights", (5, 1), 1e200), ("gate weights", (0, 0), 5e-324),
+    ("gate weights", (0, 0), 2.0), ("gate weights", (0, 1), 1e300), ("gate trend", (0,), 1e300),
+    ("guard odds", (0,), 1.7e308), ("guard odds", (0,), -1.7e308), ("guard odds", (0,), np.nan),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "at", "value"), EXPERTS)
+def test_weights_that_no_stream_leads_to_are_refused(name, at, value, tmp_path):
+    mixer = make(Mixer)
+    mixer.state_dict()[name][at] = value
+    mixer.save(tmp_path / "m")
+    with pytest.raises(SnapshotError, match=r"is damaged: .*(gate|guard|tilt|odds)"):
+        Mixer.load(tmp_path / "m")
+    other = make(Mixer)
+    before = {key: array.copy() for key, array in other.state_dict().items()}
+    with pytest.raises(ValueError, match=r"gate|guard|tilt|odds"):
+        other.load_state_dict(mixer.state_dict())
+    for key, array in other.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("guard regret", 1e300), ("guard regret", 50.0), ("guard odds", -1.7e308)]
+)
+def test_a_regret_beyond_the_bound_is_refused(name, value, tmp_path):
+    mixer = Mixer(vocab_size=V, order=3, experts="tilt+gate+switch")
+    mixer.score(np.zeros((300, V)), TOKENS)
+    mixer.save(tmp_path / "m")
+    Mixer.load(tmp_path / "m")
+    mixer.state_dict()[name][0] = value
+    mixer.save(tmp_path / "m")
+    with pytest.raises(SnapshotError, match="of the guard"):
+        Mixer.load(tmp_path / "m")
