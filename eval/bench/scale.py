@@ -1,7 +1,6 @@
 """``ngrammix bench scale``: how time and memory of NgramCache grow with the stream."""
 
 import argparse
-import sys
 from pathlib import Path
 from time import perf_counter
 
@@ -14,6 +13,7 @@ from eval.bench.peers.order2_sampler import synthesize
 from eval.bench.peers.token_by_token import TokenByToken
 from eval.bench.rounds import progress
 from eval.bench.stream import BLOCK, load_tokens
+from eval.notes import note
 from eval.plots import new_figure
 from ngrammix.atomic import replaced
 from ngrammix.cache.ngram_cache import NgramCache
@@ -88,7 +88,7 @@ def draw(figures: Figures, folder: Path) -> None:
     try:
         figure = new_figure((7, 3))
     except ValueError as error:
-        print(f"no {path.name}: {error}", file=sys.stderr)  # noqa: T201
+        note(f"no {path.name}: {error}")
         return
     rows = figures["sizes"]
     x = [row["tokens"] / MILLION for row in rows]

@@ -71,7 +71,7 @@ def test_only_the_doors_print():
     pattern = re.compile(r"\bprint\(|std(out|err)\.write")
     for path in (ROOT / "eval").rglob("*.py"):
         code = path.read_text(encoding="utf-8")
-        is_free = path.name in doors or {"bench", "training"} & {*path.parts}
+        is_free = path.name in doors or "training" in path.parts
         assert is_free or not pattern.search(re.sub(r">>> print.*", "", code)), path
 
 

@@ -310,3 +310,30 @@ print(len(list(documents)))
         "1999",
     ]
     assert done.stderr == ""
+
+
+def test_a_reader_that_is_killed_leaves_no_process(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": ["word " * 2000] * 2000}), path)
+    code = f"""
+import time
+from eval.data import table_process
+from eval.data.open_data import open_data
+documents = iter(open_data({str(path)!r}))
+next(documents)
+print(table_process._running[0]._process.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as reader:
+        process = Path("/proc") / reader.stdout.readline().strip()
+        if not Path("/proc/self").exists():
+            pytest.skip("reads /proc")
+        assert process.exists()
+        reader.kill()
+    for _ in range(100):
+        if not process.exists() or "zombie" in (process / "status").read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the process is still there")
