@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from eval.config import ScoreConfig
-from eval.data.arrays import open_logits
+from eval.data.arrays import open_logits, refuse_shrunk
 from eval.data.data_hash import tokens_sha256
 from eval.data.open_data import as_data
 from eval.data.token_formats import read_tokens
@@ -191,6 +191,7 @@ class SavedSource:
         self._digest = hashlib.sha256()
         step = max(1, BLOCK_LOGITS // self.vocab_size)
         for start in range(0, len(self._targets), step):
+            refuse_shrunk(self._logits)
             logits = np.ascontiguousarray(self._logits[start : start + step])
             self._digest.update(logits.data)
             if not self._allow_probabilities:

@@ -67,3 +67,17 @@ def open_logits(path: str | Path) -> NDArray[Any]:
             "save one row per token, in stream order"
         )
     return logits
+
+
+def refuse_shrunk(array: NDArray[Any]) -> None:
+    """Raise ValueError if the file of a mapped array is shorter than when it was opened."""
+    if not isinstance(array, np.memmap) or array.filename is None:
+        return
+    n_bytes, path = array.offset + array.nbytes, Path(array.filename)
+    with read_errors(path):
+        size = path.stat().st_size
+    if size < n_bytes:  # to read on would end the process
+        raise ValueError(
+            f"data must stay as they are while they are read, got {size} bytes instead of "
+            f"{n_bytes} in {path}; write to another file"
+        )

@@ -13,6 +13,7 @@ from eval.data.data_card import check_card
 from eval.data.file_data import FileData, refuse_column
 from eval.data.formats import format_of_name
 from eval.data.hf_datasets import readable
+from eval.data.repeats import refuse_repeats
 from eval.data.splits import choose_rows, count_rows, cut, refuse_split
 
 # Files about the data: those of `datasets`, and those that come with every repository.
@@ -56,6 +57,7 @@ def open_folder(path: str, column: str | None, split: str | None, option: str = 
         refuse_mixture(named, path)
         if set(named.values()) & {*TABLES}:
             files = [*named]
+    refuse_repeats(files)
     parts = {file: FileData(file, column, option) for file in files}
     refuse_mixture({file: part.format or "" for file, part in parts.items()}, path)
     chosen = next(iter(parts.values())).format

@@ -12,9 +12,10 @@ from eval.data.concatenated import concatenate
 from eval.data.file_data import COLUMN, FileData, refuse_column
 from eval.data.folder import open_folder
 from eval.data.hf_datasets import open_hub, open_object
+from eval.data.repeats import refuse_repeats
 from eval.data.saved import is_saved, open_saved
 from eval.data.source import STDIN
-from eval.data.sources import exists, is_data_set, is_tokens, list_sources, name_of, refuse_repeats
+from eval.data.sources import exists, is_data_set, is_tokens, list_sources, name_of
 from eval.data.splits import refuse_split
 from eval.data.token_files import TokenFiles
 

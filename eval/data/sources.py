@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from glob import glob
 from pathlib import Path, PurePath
 from typing import Any
@@ -109,26 +109,6 @@ def is_data_set(data: Any) -> bool:
 def name_of(source: Any) -> str:
     """The name of a source, for error texts."""
     return source if isinstance(source, str) else str(getattr(source, "name", "a data set"))
-
-
-def refuse_repeats(paths: Sequence[str]) -> None:
-    """Raise ValueError if two names are of the same file, or of a folder and a file in it."""
-    seen: dict[str, str] = {}
-    for path in paths:
-        real = path if path == STDIN else os.path.realpath(path)
-        if real in seen:
-            raise ValueError(
-                f"data must name each file once, got {seen[real]} and {path}; leave one out, or "
-                "its bytes count twice"
-            )
-        seen[real] = path
-    for real, path in seen.items():
-        for parent in Path(real).parents:
-            if path != STDIN and str(parent) in seen:
-                raise ValueError(
-                    f"data must name each file once, got {path} and its folder {seen[str(parent)]};"
-                    " leave one out, or its bytes count twice"
-                )
 
 
 def is_tokens(path: str) -> bool:

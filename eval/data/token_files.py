@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.data.arrays import refuse_shrunk
 from eval.data.document import Document, Opening
 from eval.data.token_formats import find_header, open_integers
 from eval.types import Integers
@@ -229,20 +230,9 @@ def check_side_cars(
             )
 
 
-def refuse_shrunk(array: NDArray[np.integer], path: str) -> None:
-    """Raise ValueError if the file of a mapped array is shorter than when it was opened."""
-    if isinstance(array, np.memmap):
-        n_bytes, size = array.offset + array.nbytes, Path(path).stat().st_size
-        if size < n_bytes:  # to read on would end the process
-            raise ValueError(
-                f"data must stay as they are while they are read, got {size} bytes instead of "
-                f"{n_bytes} in {path}; write to another file"
-            )
-
-
 def checked(array: NDArray[np.integer], start: int, path: str, name: str, limit: int) -> Integers:
     """Up to PIECE values of the array from `start`; ValueError if one is not in [0, limit)."""
-    refuse_shrunk(array, path)
+    refuse_shrunk(array)
     values = array[start : start + PIECE]
     if values.min() < 0 or values.max() >= limit:
         first = int(((values < 0) | (values >= limit)).argmax())

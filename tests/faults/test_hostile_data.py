@@ -17,6 +17,7 @@ import pyarrow
 import pytest
 from pyarrow import ipc, parquet
 
+from eval.comparing.sources import SavedSource
 from eval.data import table_process
 from eval.data.arrays import open_logits
 from eval.data.open_data import open_data
@@ -162,6 +163,38 @@ def test_a_token_file_that_shrinks_while_it_is_read(tmp_path):
         f"data must stay as they are while they are read, got {1 << 20} bytes instead of "
         f"{(3 << 23) + 128} in {path}; write to another file"
     )
+
+
+def test_saved_logits_that_shrink_while_they_are_compared(tmp_path):
+    logits, tokens = tmp_path / "logits.npy", tmp_path / "tokens.npy"
+    np.save(logits, np.zeros((1 << 12, 1 << 12), np.float16))
+    np.save(tokens, np.zeros(1 << 12, np.int64))
+    source = SavedSource(logits, tokens)
+    rows = source.rows()
+    next(rows)
+    os.truncate(logits, 1 << 12)
+    with pytest.raises(ValueError) as error:
+        list(rows)
+    assert str(error.value) == (
+        "data must stay as they are while they are read, got 4096 bytes instead of "
+        f"{(1 << 25) + 128} in {logits}; write to another file"
+    )
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_two_names_of_one_file_are_refused(tmp_path, link):
+    folder = tmp_path / "f"
+    folder.mkdir()
+    first, second = folder / "a.txt", folder / "b.txt"
+    first.write_text("text")
+    link(first, second)
+    for paths in ([first, second], [folder]):
+        with pytest.raises(ValueError) as error:
+            open_data([str(path) for path in paths])
+        assert str(error.value) == (
+            f"data must name each file once, got {first} and {second}; leave one out, or its bytes "
+            "count twice"
+        )
 
 
 def test_an_arrow_file_that_shrinks_ends_its_process_alone(tmp_path):
@@ -317,6 +350,7 @@ def test_a_reader_that_is_killed_leaves_no_process(tmp_path):
     parquet.write_table(pyarrow.table({"text": ["word " * 2000] * 2000}), path)
     code = f"""
 import time
+from eval.comparing.sources import SavedSource
 from eval.data import table_process
 from eval.data.open_data import open_data
 documents = iter(open_data({str(path)!r}))
