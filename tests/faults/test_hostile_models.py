@@ -1,6 +1,7 @@
 """Folders of models with damaged or hostile files: each is read, or refused in one line."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -163,3 +164,47 @@ def save_mixtral(folder):
     network(config(**SMALL | fields)).save_pretrained(folder)
     edit_config(folder, num_experts_per_tok=3)
     return folder
+
+
+def as_folder(path):
+    path.mkdir()
+
+
+def as_pipe(path):
+    os.mkfifo(path)
+
+
+def as_loop(path):
+    path.symlink_to(path)
+
+
+def as_zeros(path):
+    path.symlink_to("/dev/zero")
+
+
+def as_dangling(path):
+    path.symlink_to("nowhere")
+
+
+def as_nothing(path):
+    path.touch()
+
+
+NAMES = (
+    "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "model.safetensors.index.json",
+    "adapter_config.json", "model-00001-of-00002.safetensors",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_file_is_passed_over_or_refused(seeds, dog, tmp_path, name):
+    wrong = []
+    for make in (as_folder, as_pipe, as_loop, as_zeros, as_dangling, as_nothing):
+        folder = tmp_path / make.__name__
+        shutil.copytree(seeds / "llama", folder)
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+        if not (outcome := dog.read(folder)).is_right:
+            wrong.append((make.__name__, outcome))
+    assert not wrong
