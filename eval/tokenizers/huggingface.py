@@ -12,7 +12,7 @@ import numpy as np
 from eval.tokenizers.byte_level import BYTE_OF
 from eval.tokenizers.byte_table import ByteTable
 from eval.tokenizers.files import MAX_VOCAB, name_tokenizer, read_tokenizer_file
-from eval.tokenizers.library_calls import tokenizer_call
+from eval.tokenizers.library_calls import silent, tokenizer_call
 from eval.tokenizers.table_tokenizer import TableTokenizer
 
 CHECK = "check that its file is complete, or save it with PreTrainedTokenizerFast.save_pretrained"
@@ -114,7 +114,8 @@ def build(content: bytes, path: Path) -> tuple[Any, dict[str, Any], bool]:
     """
     from tokenizers import Tokenizer
 
-    with tokenizer_call(f"tokenizer must be a Hugging Face tokenizer.json, got {path}", CHECK):
+    rule = f"tokenizer must be a Hugging Face tokenizer.json, got {path}"
+    with tokenizer_call(rule, CHECK), silent():
         text = content.decode("utf-8")
         tokenizer = Tokenizer.from_str(text)
         spec: dict[str, Any] = json.loads(text)

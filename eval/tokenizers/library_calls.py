@@ -1,5 +1,6 @@
 """Calls of tokenizer libraries: whatever they raise becomes a ValueError of one line."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,3 +21,24 @@ def tokenizer_call(rule: str, mend: str) -> Iterator[None]:
             raise
         text = " ".join(str(error).split())[:MAX_LINE] or type(error).__name__
         raise ValueError(f"{rule} ({text}); {mend}") from error
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Drop what is written to standard error meanwhile: libraries in Rust print their panics there.
+
+    For reading a file once, not for each text: what other threads write is dropped too.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)

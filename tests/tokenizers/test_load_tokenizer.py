@@ -429,6 +429,24 @@ def test_a_file_that_is_no_sentencepiece_model(tmp_path, content):
     assert re.fullmatch(rule + r".+\); check that it is complete", str(error.value))
 
 
+def test_a_panic_of_the_library_prints_nothing(tmp_path, capfd):
+    with pytest.raises(ValueError, match="Precompiled"):
+        load_tokenizer(write(tmp_path / "t.json", letters(normalizer={"type": "Precompiled"})))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_of_the_library_while_it_encodes(tmp_path):
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated",
+             "invert": False}  # fmt: skip
+    tokenizer = load_tokenizer(write(tmp_path / "t.json", letters(pre_tokenizer=split)))
+    with pytest.raises(ValueError) as error:
+        tokenizer.encode(Document("x", b"a" * 50 + b"b"))
+    assert str(error.value) == (
+        f"a text must be encoded, got an error of {tokenizer.name} (Onig: Regex search error: "
+        "retry-limit-in-match over); " + SAVE
+    )
+
+
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     """As for anybody but root."""
     write(tmp_path / "tokenizer.json", letters())
