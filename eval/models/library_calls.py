@@ -13,19 +13,10 @@ MAX_LINE = 400  # characters of the text of an error
 
 @contextmanager
 def library_call(spec: str) -> Iterator[None]:
-    """Turn what transformers raises for the model `spec` into a ValueError of one line.
-
-    Its progress bars and reports are off: they appear without a terminal too, and what they tell is
-    checked by `load_weights`.
-    """
-    from transformers.utils import logging as library_logging
-
-    logging: Any = library_logging  # its functions are untyped
-    has_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    """Turn what transformers raises for the model `spec` into a ValueError of one line."""
     try:
-        yield
+        with quiet():
+            yield
     except SizeError:
         raise
     except Exception as error:  # the code of a model may raise anything
@@ -35,6 +26,22 @@ def library_call(spec: str) -> Iterator[None]:
             f"a model must be a causal language model of Hugging Face, got {spec}, which "
             f"transformers cannot load: {text}{mend}"
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Turn off the progress bars and reports of transformers.
+
+    They appear without a terminal too, and what they tell is checked by `load_weights`.
+    """
+    from transformers.utils import logging as library_logging
+
+    logging: Any = library_logging  # its functions are untyped
+    has_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
     finally:
         logging.set_verbosity(verbosity)
         if has_bar:
@@ -48,7 +55,8 @@ def forward_call(name: str) -> Iterator[None]:
     A failed allocation stays what it is.
     """
     try:
-        yield
+        with quiet():
+            yield
     except Exception as error:  # the code of a model may raise anything
         if is_out_of_memory(error):
             raise

@@ -55,8 +55,8 @@ def seeds(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def dog():
-    with Watchdog("tests.faults.readers:read_model") as dog:
+def dog(seeds):
+    with Watchdog("tests.faults.readers:read_model", whole=seeds / "llama") as dog:
         yield dog
 
 

@@ -14,6 +14,7 @@ from resource import RLIM_INFINITY, RLIMIT_AS, setrlimit
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOMS = ("eval", "quant", "ngrammix")
 OURS = tuple(str(REPOSITORY / room) for room in ROOMS)
+START = 300.0  # seconds until the libraries are loaded
 ROOM = 4 << 30  # bytes of address space beyond those of the loaded libraries
 
 
@@ -36,20 +37,19 @@ class Outcome:
 class Watchdog:
     """A child process that calls one function, ``module:function``, with path after path.
 
-    It is replaced when it hangs for `seconds` or dies.
+    It is replaced when it hangs for `seconds` or dies. Each child reads the path `whole` first,
+    since the first call imports libraries.
     """
 
-    def __init__(self, function, seconds=20.0):
-        self._function, self._seconds = function, seconds
+    def __init__(self, function, whole=None, seconds=60.0):
+        self._function, self._whole, self._seconds = function, whole, seconds
         self._child = None
 
     def read(self, path):
         """The `Outcome` of one path."""
         if self._child is None:
             self._start()
-        self._child.stdin.write(f"{json.dumps(str(path))}\n".encode())
-        self._child.stdin.flush()
-        answer = self._answer(self._seconds)
+        answer = self._ask(path, self._seconds)
         if isinstance(answer, Outcome):
             self.close()
             return answer
@@ -75,7 +75,14 @@ class Watchdog:
             env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         self._buffer = b""
-        assert self._answer(300.0) == "ready"
+        assert self._answer(START) == "ready"
+        if self._whole is not None:
+            self._ask(self._whole, START)
+
+    def _ask(self, path, seconds):
+        self._child.stdin.write(f"{json.dumps(str(path))}\n".encode())
+        self._child.stdin.flush()
+        return self._answer(seconds)
 
     def _answer(self, seconds):
         with selectors.DefaultSelector() as selector:
