@@ -13,6 +13,7 @@ from eval.data.data_hash import tokens_sha256
 from eval.data.open_data import as_data
 from eval.data.token_formats import read_tokens
 from eval.models.base import Model
+from eval.models.tensors import little_endian
 from eval.scoring.batch import Batch
 from eval.scoring.checked import checked
 from eval.scoring.conditions import run_conditions
@@ -193,7 +194,7 @@ class SavedSource:
         for start in range(0, len(self._targets), step):
             refuse_shrunk(self._logits)
             logits = np.ascontiguousarray(self._logits[start : start + step])
-            self._digest.update(logits.data)
+            self._digest.update(little_endian(logits).data)
             if not self._allow_probabilities:
                 check_no_probabilities(logits, start + np.arange(len(logits)))
             yield LogitRows(logits, self._targets[start : start + step], begins_document=False)

@@ -43,7 +43,8 @@ class Description:
         if isinstance(value, bytes):
             return hashlib.sha256(value).hexdigest()
         if is_array(value):
-            return [str(value.dtype), list(value.shape), hash_array(value)]
+            dtype = str(getattr(value.dtype, "name", value.dtype))
+            return [dtype, list(value.shape), hash_array(value)]
         if depth > MAX_DEPTH:
             return name_of(value)
         if isinstance(value, Mapping):

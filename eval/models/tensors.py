@@ -27,13 +27,19 @@ def is_array(value: Any) -> bool:
 
 
 def hash_array(array: Any) -> str:
-    """The SHA-256 of the bytes of a tensor or an array."""
-    if isinstance(array, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-    import torch
+    """The SHA-256 of the bytes of a tensor or an array, in C order and little-endian."""
+    if not isinstance(array, np.ndarray):
+        import torch
 
-    flat = array.detach().cpu().contiguous().reshape(-1)
-    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+        flat = array.detach().cpu().contiguous().reshape(-1)
+        # NumPy lacks some dtypes of torch: an integer of the same width has the same bytes.
+        array = flat.view(getattr(torch, f"int{8 * min(flat.itemsize, 8)}")).numpy()
+    return hashlib.sha256(little_endian(array).data).hexdigest()
+
+
+def little_endian(array: Any) -> Any:
+    """The array in C order, with the lowest byte of each number first."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
 def hash_tensors(tensors: Mapping[str, Any]) -> list[str]:
