@@ -5,7 +5,7 @@ header, which is JSON with the values and the dtype, shape and BLAKE2b-128 of ea
 raw bytes of the arrays, little-endian and in C order, each padded with zeros to begin on a page.
 The file ends with the last array. There is no pickle, and every length is checked against the size
 of the file before it is used: to read a file takes its size, and 64 MiB for the header at most. To
-load a cache or a mixer takes 8 times its size and 256 MiB at most.
+load a cache or a mixer takes 4 times its size and 256 MiB at most.
 """
 
 import json

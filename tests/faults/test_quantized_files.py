@@ -33,7 +33,10 @@ from quant.io.records import to_record
 from quant.models.quantized_model import ALIASES, QuantizedModel
 from tests.faults.mutants import byte_mutants, json_mutants
 
-N, SEED = (int(os.environ.get(name, default)) for name, default in (("MUTANTS", 60), ("SEED", 1)))
+N, SEED = (
+    int(os.environ.get(name, default))
+    for name, default in (("NGRAMMIX_MUTANTS", 60), ("NGRAMMIX_SEED", 1))
+)
 LIMIT = 1 << 20
 SECONDS = 10
 
