@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from tests.faults.mutants import json_mutants
 from tests.faults.watchdog import outcome_of
 from tests.toy import ToyModel
 
+SEED = int(os.environ.get("NGRAMMIX_SEED", "1"))
+N = int(os.environ.get("NGRAMMIX_MUTANTS", "50"))
 DOCUMENTS = [Document(f"d{i}", b"the cat sat on the mat " * 4) for i in range(3)]
 
 
@@ -57,7 +60,7 @@ def test_a_mutant_is_continued_or_refused_in_one_line(tmp_path, interrupted):
     path, values, arrays = interrupted
     kept = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     n_read, wrong = 0, []
-    for mutant in json_mutants(values["state"], "checkpoint", 50):
+    for mutant in json_mutants(values["state"], SEED, N):
         for file, content in kept.items():
             file.write_bytes(content)
         try:

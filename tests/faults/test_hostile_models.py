@@ -30,6 +30,10 @@ FAMILIES = {
 }  # fmt: skip
 
 
+SEED = int(os.environ.get("NGRAMMIX_SEED", "1"))
+N = int(os.environ.get("NGRAMMIX_MUTANTS", "0"))  # of each file; 0: as many as in `KINDS`
+
+
 def setting(content, seed, n):
     return setting_mutants(json.loads(content), seed, n)
 
@@ -67,7 +71,7 @@ def test_a_mutant_is_read_or_refused_in_one_line(seeds, dog, tmp_path, kind):
     for family in families:
         folder = tmp_path / family
         shutil.copytree(seeds / family, folder)
-        for mutant in mutants((folder / name).read_bytes(), f"{kind} {family}", n):
+        for mutant in mutants((folder / name).read_bytes(), f"{SEED} {kind} {family}", N or n):
             (folder / name).write_bytes(mutant)
             if not (outcome := dog.read(folder)).is_right:
                 wrong.append((family, mutant[:2000], outcome))

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import shutil
 
 import pytest
@@ -76,6 +77,8 @@ def sentencepiece(folder):
     (folder / "tokenizer.model").write_bytes(content.getvalue())
 
 
+SEED = int(os.environ.get("NGRAMMIX_SEED", "1"))
+N = int(os.environ.get("NGRAMMIX_MUTANTS", "0"))  # of each file; 0: 100, or 20 of small ones
 MUTANTS = {
     "tokenizer.json": tokenizer_mutants, "merges.txt": byte_mutants, "x.tiktoken": byte_mutants,
     "tokenizer.model": protobuf_mutants,
@@ -97,7 +100,8 @@ def test_a_mutant_is_read_or_refused_in_one_line(dog, tmp_path, make):
     for path in sorted(folder.iterdir()):
         mutants = MUTANTS.get(path.name, text_mutants)
         n = 20 if path.name.endswith(("config.json", "map.json")) else 100
-        for mutant in mutants(path.read_bytes(), f"{make} {path.name}", n):
+        seed = f"{SEED} {make.__name__} {path.name}"
+        for mutant in mutants(path.read_bytes(), seed, N or n):
             path.write_bytes(mutant)
             if not (outcome := dog.read(folder)).is_right:
                 wrong.append((path.name, mutant[:2000], outcome))
