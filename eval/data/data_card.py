@@ -8,19 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ngrammix.reading import read_errors
+
 MAX_CARD = 1 << 20  # bytes, 1 MiB, of the head of a README.md
+MAX_FILE = 1 << 24  # bytes, 16 MiB, of a file about the data: the library reads it whole
+ABOUT = ("README.md", "dataset_infos.json", "dataset_info.json", "config.json")
 MAX_NODES = 1 << 16  # of the YAML, each counted as often as it is repeated
 HEAD = re.compile(r"\s*---[\r\n]+(.*?)[\r\n]+---", re.DOTALL)  # as huggingface_hub finds it
 OUTSIDE = re.compile(r"[/~\\]|.*(://|::)|(.*[/\\])?\.\.([/\\]|$)", re.DOTALL)
 
 
 def check_card(folder: Path) -> None:
-    """Raise ValueError if the data card is too large, or names files outside of the folder."""
-    path = folder / "README.md"
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        text = file.read(MAX_CARD + 1).decode("utf-8", "replace")
+    """Raise ValueError if the data card is too large, or names files outside of the folder.
+
+    So too if another file about the data is too large.
+    """
+    for name in ABOUT:
+        path = folder / name
+        if path.is_file() and path.stat().st_size > MAX_FILE:
+            raise wrong_card(path, f"more than {MAX_FILE} bytes")
+    path, text = folder / "README.md", read_card(folder)
     if not text.lstrip().startswith("---"):
         return
     found = HEAD.match(text)
@@ -32,6 +39,15 @@ def check_card(folder: Path) -> None:
     for name in names(root, set()):
         if OUTSIDE.match(name):
             raise wrong_card(path, f"the name {name[:200]} outside of the folder")
+
+
+def read_card(folder: Path) -> str:
+    """The beginning of README.md, empty without one."""
+    path = folder / "README.md"
+    if not path.is_file():
+        return ""
+    with read_errors(path), path.open("rb") as file:
+        return file.read(MAX_CARD + 1).decode("utf-8", "replace")
 
 
 def compose(text: str, path: Path) -> Any:

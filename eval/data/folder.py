@@ -9,12 +9,13 @@ from pathlib import Path, PurePath
 from eval.config import AUTO, TABLES
 from eval.data.base import Data
 from eval.data.concatenated import ConcatenatedData, concatenate
-from eval.data.data_card import check_card
+from eval.data.data_card import check_card, read_card
 from eval.data.file_data import FileData, refuse_column
 from eval.data.formats import format_of_name
 from eval.data.hf_datasets import readable
 from eval.data.repeats import refuse_repeats
 from eval.data.splits import choose_rows, count_rows, cut, refuse_split
+from ngrammix.reading import read_errors
 
 # Files about the data: those of `datasets`, and those that come with every repository.
 ABOUT = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "_success")
@@ -24,7 +25,7 @@ ABOUT_STEMS = ("readme", "license", "licence")
 def data_files(path: str) -> list[str]:
     """The files in a folder and below it, sorted; without hidden files and files about the data."""
     found = []
-    for folder, inner, names in os.walk(path):
+    for folder, inner, names in os.walk(path, onerror=stop):
         inner[:] = [name for name in inner if not name.startswith((".", "__"))]
         found += [
             str(Path(folder) / name)
@@ -35,6 +36,12 @@ def data_files(path: str) -> list[str]:
             and (Path(folder) / name).is_file()
         ]
     return sorted(found)
+
+
+def stop(error: OSError) -> None:
+    """Raise the error of a folder that cannot be read, so that no file is left out in silence."""
+    with read_errors(error.filename):
+        raise error
 
 
 def open_folder(path: str, column: str | None, split: str | None, option: str = AUTO) -> Data:
@@ -111,8 +118,7 @@ def refuse_mixture(kinds: Mapping[str, str], path: str) -> None:
 
 def refuse_rest(rest: set[str], splits: Mapping[str, Sequence[str]], path: str) -> None:
     """Raise ValueError if files of a folder are in no split, unless its README.md says so."""
-    card = Path(path) / "README.md"
-    if rest and not (card.is_file() and "data_files:" in card.read_text("utf-8", "replace")):
+    if rest and "data_files:" not in read_card(Path(path)):
         raise ValueError(
             f"every file of a folder must be in a split, got {min(rest)} beside the files of "
             f"{', '.join(splits)} in {path}; choose with --split, or name the files"

@@ -13,6 +13,7 @@ from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.scoring.words import rates
 from eval.tables import align, sign
+from eval.terminal import escaped
 from eval.tokenizers.bos import BOS_NONE
 
 WIDTH = 80  # columns of the remarks
@@ -140,7 +141,7 @@ class Result:
         if is_mixed:
             bpb.append(self._row("model + cache", "", self.bits_saved, self.seconds))
             units.append(self._units("model + cache", ""))
-        remarks = [fill(remark, WIDTH) for remark in self._remarks()]
+        remarks = [fill(escaped(remark), WIDTH) for remark in self._remarks()]
         return "\n".join([*align(bpb), "", *align(units), "", *remarks, self.last_line()])
 
     def _row(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -227,3 +228,32 @@ def test_a_card_with_anchors_is_followed(tmp_path):
     card = "a: &a one.jsonl\nconfigs:\n- config_name: default\n  data_files: *a\nb: *a"
     (tmp_path / "README.md").write_text(f"---\n{card}\n---\n# A set\n", encoding="utf-8")
     assert [d.raw for d in open_data(str(tmp_path))] == [b"one.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "dataset_infos.json"])
+def test_a_file_about_the_data_that_is_too_long_is_refused(tmp_path, name):
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, (1 << 24) + 1)
+    with pytest.raises(ValueError) as error:
+        open_data(str(tmp_path))
+    text = CARD.format("more than 16777216 bytes", tmp_path).replace("README.md", name)
+    assert str(error.value) == text + "correct it, or name the files"
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    (tmp_path / "b").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError) as error:
+        open_data(str(tmp_path))
+    assert str(error.value) == (
+        f"a file must be readable, got {tmp_path / 'b'} (Permission denied); check its rights"
+    )
