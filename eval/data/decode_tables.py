@@ -95,5 +95,6 @@ def limit_memory(n_bytes: int) -> None:
     import resource
 
     used = next(line for line in status.read_text().splitlines() if line.startswith("VmData:"))
-    limit = 1024 * int(used.split()[1]) + n_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    limit, most = 1024 * int(used.split()[1]) + n_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import BinaryIO
 
@@ -82,10 +83,8 @@ class TableProcess:
 
     def _send(self, line: bytes) -> None:
         self.is_free = False
-        try:
+        with suppress(BrokenPipeError):  # why it ended is read from its replies
             self._requests.write(line)
-        except BrokenPipeError as error:
-            raise EndedError(self._how_ended()) from error
 
     def _read(self, size: int) -> bytes:
         if self._owner != os.getpid():
@@ -127,6 +126,10 @@ class TableProcess:
         status = self._process.wait()
         return signal.Signals(-status).name if status < 0 else f"status {status}"
 
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
 
 _idle: list[TableProcess] = []
 _running: list[TableProcess] = []  # all that are not closed
@@ -134,19 +137,25 @@ _running: list[TableProcess] = []  # all that are not closed
 
 def take_process() -> TableProcess:
     """A process that waits for a request."""
-    try:
-        return _idle.pop()
-    except IndexError:
-        process = TableProcess()
-        _running.append(process)
+    with suppress(IndexError):
+        while not (process := _idle.pop()).is_running():
+            end(process)
         return process
+    process = TableProcess()
+    _running.append(process)
+    return process
 
 
 def give_back(process: TableProcess) -> None:
     """Keep a process for the next file if it waits for a request; otherwise end it."""
     if process.is_free and len(_idle) < MAX_IDLE:
         _idle.append(process)
-        return
+    else:
+        end(process)
+
+
+def end(process: TableProcess) -> None:
+    """End a process for good."""
     process.close()
     if process in _running:
         _running.remove(process)

@@ -80,6 +80,11 @@ def next_frame(
     try:
         frame = process.reply()
     except EndedError as error:
+        if str(error).startswith("status"):  # it ended itself, before it has read the file
+            raise ValueError(
+                f"{name} must be decoded by a process of its own, which cannot run ({error}); free "
+                "some memory, then try again"
+            ) from error
         raise ValueError(
             f"{name} must be {WHOLE[kind]}, got a damaged one, whose decoder ended with {error} "
             f"after row {number}; download or write it again"

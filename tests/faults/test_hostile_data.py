@@ -255,6 +255,46 @@ def test_a_process_that_is_killed_is_an_error_and_the_next_file_is_read(tmp_path
     assert len(outcome(path)) == 2000
 
 
+def test_a_process_that_ends_while_it_waits_is_replaced(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(SEEDS["zstd.parquet"])
+    table_process.close_all()
+    assert len(outcome(path)) == 60
+    waiting = table_process._idle[0]._process
+    waiting.kill()
+    waiting.wait()
+    assert len(outcome(path)) == 60
+    assert processes() == 1
+
+
+def test_a_process_that_cannot_run_is_an_error(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(SEEDS["zstd.parquet"])
+    table_process.close_all()
+    monkeypatch.setattr(table_process, "PROGRAM", "raise MemoryError")
+    assert str(outcome(path)) == (
+        f"{path} must be decoded by a process of its own, which cannot run (status 1); free some "
+        "memory, then try again"
+    )
+    assert processes() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
+def test_a_limit_of_the_user_is_no_damage(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(SEEDS["zstd.parquet"])
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_DATA, (1 << 29, 1 << 29));"
+        "import sys; from eval.data.open_data import open_data;"
+        "print(sum(1 for _ in open_data(sys.argv[1], on_bad_row='skip')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("60\n", "")
+
+
 def test_a_relative_name_after_a_change_of_the_folder(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(SEEDS["zstd.parquet"])
     outcome(tmp_path / "a.parquet")  # starts a process in another folder
