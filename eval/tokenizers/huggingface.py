@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from eval.tokenizers.table_tokenizer import TableTokenizer
 CHECK = "check that its file is complete, or save it with PreTrainedTokenizerFast.save_pretrained"
 BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")  # a token of one byte
 FEW, IDS_A_TOKEN = 1 << 20, 4  # ids that any tokenizer may have, and ids for each of its tokens
+MAX_GROWTH, MAX_STEPS = 64, 256
 STEPS = ("normalizer", "pre_tokenizer", "decoder")
 SPACES = ("\u2581", " ")  # as a normalizer writes them
 
@@ -124,6 +126,8 @@ def build(content: bytes, path: Path) -> tuple[Any, dict[str, Any], bool]:
         parts = {name: spec.get(name) for name in STEPS} | {"version": "1.0", "model": small}
         understood = json.loads(Tokenizer.from_str(json.dumps(parts)).to_str())
     spec |= {name: understood[name] for name in STEPS}
+    for name, plural in (("normalizer", "normalizers"), ("decoder", "decoders")):
+        check_growth(steps(spec, name, plural), f"the {name} of {path}")
     puts_space = remove_prefix_space(spec)
     if puts_space:
         tokenizer = Tokenizer.from_str(json.dumps(spec))
@@ -133,6 +137,17 @@ def build(content: bytes, path: Path) -> tuple[Any, dict[str, Any], bool]:
         tokenizer.model.dropout = None
     tokenizer.encode_special_tokens = True
     return tokenizer, spec, puts_space
+
+
+def check_growth(parts: list[dict[str, Any]], where: str) -> None:
+    """Raise ValueError if steps are many, or may make a text many times as long."""
+    growth = prod(max(1, len(step["content"])) for step in parts if step["type"] == "Replace")
+    if len(parts) > MAX_STEPS or growth > MAX_GROWTH:
+        times = growth if growth <= MAX_GROWTH else f"more than {MAX_GROWTH}"
+        raise ValueError(
+            f"a text must become at most {MAX_GROWTH} times as long, by at most {MAX_STEPS} steps, "
+            f"got {times} times and {len(parts)} steps in {where}; download it again"
+        )
 
 
 def remove_prefix_space(spec: dict[str, Any]) -> bool:

@@ -429,6 +429,28 @@ def test_a_file_that_is_no_sentencepiece_model(tmp_path, content):
     assert re.fullmatch(rule + r".+\); check that it is complete", str(error.value))
 
 
+@pytest.mark.parametrize(
+    ("part", "plural", "n", "content", "got"),
+    [
+        ("normalizer", "normalizers", 7, "aa", "more than 64 times and 7 steps in the normalizer"),
+        ("normalizer", "normalizers", 1, "a" * 10**6,
+         "more than 64 times and 1 steps in the normalizer"),
+        ("decoder", "decoders", 60, "aa", "more than 64 times and 60 steps in the decoder"),
+        ("decoder", "decoders", 257, "a", "1 times and 257 steps in the decoder"),
+    ],
+)  # fmt: skip
+def test_texts_that_would_grow_without_bound(tmp_path, part, plural, n, content, got):
+    step = {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+    path = tmp_path / "t.json"
+    write(path, letters(**{part: {"type": "Sequence", plural: [step] * n}}))
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(path)
+    assert str(error.value) == (
+        f"a text must become at most 64 times as long, by at most 256 steps, got {got} of {path}; "
+        "download it again"
+    )
+
+
 def test_a_panic_of_the_library_prints_nothing(tmp_path, capfd):
     with pytest.raises(ValueError, match="Precompiled"):
         load_tokenizer(write(tmp_path / "t.json", letters(normalizer={"type": "Precompiled"})))
