@@ -75,7 +75,10 @@ def recorded(forward: Callable[[], Any]) -> tuple[Any, float]:
         logits = as_tensor(forward())
     dtypes.add(logits.dtype)
     if torch.float32 in dtypes:
-        precision = torch.get_float32_matmul_precision()
+        try:
+            precision = torch.get_float32_matmul_precision()
+        except RuntimeError:  # it was set by its newer names, one for each backend
+            precision = "medium"
         if precision == "medium":
             dtypes.add(torch.bfloat16)
         elif precision == "high" or logits.device.type != "cpu":

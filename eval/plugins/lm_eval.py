@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from tqdm import tqdm
 
 from eval.models.causality import describe_leak, find_leak
 from eval.models.logits_memory import logits_memory
+from eval.models.network_name import name_network
+from eval.models.numerics import numerics_of
 from eval.models.weights import WholeModel
 from eval.out_of_memory import is_out_of_memory
+from eval.tables import versions
 from ngrammix.experts.choices import ALL
 from ngrammix.mixer import Mixer
 
@@ -95,9 +99,9 @@ class MixedLM(HFLM):  # type: ignore[misc]
                 raise ValueError(
                     f"{name} must be True or False, got {value!r}; leave it out for True"
                 )
-        self._new_mixer = partial(
-            Mixer, order=order, memory_limit=memory_limit, experts=experts, check_overlaps=False
-        )
+        mixed: dict[str, Any] = {"order": order, "memory_limit": memory_limit, "experts": experts}
+        self._new_mixer = partial(Mixer, **mixed, check_overlaps=False)
+        self._conditions = {"cache": cache, **mixed, "causality_check": causality_check}
         self._new_mixer(vocab_size=1)  # checks the arguments before the model is loaded
         super().__init__(pretrained, **model_args)
         if cache and self.world_size > 1:
@@ -121,6 +125,17 @@ class MixedLM(HFLM):  # type: ignore[misc]
             super()._create_model(pretrained, **arguments)
         finally:
             self.AUTO_MODEL_CLASS = automatic
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness writes about the model into its results, and under ``ngrammix`` ours.
+
+        These are the arguments of the mixer, the hash of the model, and what moves its rounding.
+        """
+        network = self._model
+        known: Any = SimpleNamespace(network=network, device=self.device)
+        conditions = self._conditions | numerics_of(known)
+        conditions |= {"model": name_network(network), "versions": versions()}
+        return {**super().get_model_info(), "ngrammix": conditions}
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Set the database of answers of the harness; ValueError if the scores are mixed.

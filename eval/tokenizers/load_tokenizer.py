@@ -1,5 +1,6 @@
 """load_tokenizer: the tokenizer that a path names, or that an object of another library is."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -149,8 +150,11 @@ def load_pair(vocab_path: Path, merges_path: Path, pre_tokenizer: str | None) ->
     pattern = pre_tokenizer or pattern_of_pair(vocab, folder)
     if pattern is None:
         raise ValueError(unknown_pattern(vocab_path))
-    spec = spec_of_pair(vocab, merges, added_tokens(folder), pattern, vocab_path)
+    added = added_tokens(folder)
+    spec = spec_of_pair(vocab, merges, added, pattern, vocab_path)
     content = vocab_content + merges_content + pattern.encode()
+    if added.keys() - vocab.keys():  # they are ids of the vocabulary too
+        content += json.dumps(added, sort_keys=True).encode()
     return FastTokenizer(spec, name=name_tokenizer(vocab_path, content), path=vocab_path)
 
 

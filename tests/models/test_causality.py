@@ -349,6 +349,14 @@ def test_the_coarsest_dtype_counts():
         torch.set_float32_matmul_precision("highest")
 
 
+def test_a_precision_that_was_set_by_its_newer_names_may_be_the_lowest(monkeypatch):
+    def fail():
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", fail)
+    assert recorded(lambda: torch.ones(2, 3))[1] == torch.finfo(torch.bfloat16).eps
+
+
 SWITCH = ", or pass --no-causality-check (causality_check=False)"
 
 

@@ -1,6 +1,7 @@
 """The harness with a mixed model: its own number without the cache, ours with it."""
 
 import importlib
+import json
 import logging
 import math
 import subprocess
@@ -191,6 +192,26 @@ def test_simple_evaluate_takes_an_instance_and_a_name(plugin, folder, texts):
                    model_args=f"pretrained={folder},max_length=64")  # fmt: skip
     assert off == own
     assert mixed < 0.6 * model
+
+
+def test_the_harness_writes_down_what_moves_a_score(plugin, folder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_network)
+    infos = [
+        plugin.MixedLM(folder, **options, **SETTINGS).get_model_info()["ngrammix"]
+        for options in ({"order": 5}, {"order": 6}, {"order": 5, "dtype": "float64"})
+    ]
+    assert [info["order"] for info in infos] == [5, 6, 5]
+    assert [info["dtype"] for info in infos] == ["float32", "float32", "float64"]
+    assert infos[0] | {"order": 6} == infos[1]
+    assert infos[0]["model"] != infos[2]["model"]
+    assert {"cache", "memory_limit", "experts", "causality_check", "device", "versions"} <= {
+        *infos[0]
+    }
+    assert json.loads(json.dumps(infos)) == infos
+
+
+def no_network(*arguments, **options):
+    raise OSError("no network")
 
 
 def test_other_requests_are_the_models_own(plugin, folder):

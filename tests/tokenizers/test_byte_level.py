@@ -156,6 +156,8 @@ def test_added_tokens_stand_beside_the_merges(shared, tmp_path):
     (folder / "special_tokens_map.json").write_text('{"bos_token": {"content": "<|im_start|>"}}')
     tokenizer = load_tokenizer(folder)
     assert (tokenizer.bos, tokenizer.vocab_size) == (50257, 50258)
+    plain = load_tokenizer(pair(shared, tmp_path / "other" / "g", model_type="gpt2"))
+    assert plain.name != tokenizer.name  # another vocabulary, so another cache
     assert tokenizer.token_id("<|im_start|>") == 50257
     assert tokenizer.token_id("<none>") is None
     assert load_tokenizer(folder, vocab_size=50257).bos is None
