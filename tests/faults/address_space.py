@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.faults.scenes import SCENES, contents, fresh
-from tests.faults.sweep import play, wrong_end, wrong_files
+from tests.faults.sweep import play, play_whole, wrong_end, wrong_files
 from tests.fuzz.watch import addresses
 
 LEAST = 1 << 19  # with less, Python itself waits for ever for a thread that cannot begin
@@ -26,8 +26,7 @@ def main(name: str, folder: Path) -> None:
     """Play the scene with 512 KiB, then with a quarter more each time, until it ends well."""
     scene, wrong, n_tries, n_good, limit = SCENES[name], [], 0, 0, LEAST
     fresh(scene, folder)
-    play(scene, folder)
-    after = contents(folder, scene.files)
+    after = play_whole(scene, folder)
     while n_good < ENOUGH:
         before = contents(fresh(scene, folder), scene.files)
         found = list(forked(name, folder, after, limit))

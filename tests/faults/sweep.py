@@ -49,8 +49,7 @@ def sweep(name: str, folder: Path, make_block: Block, step: int = 1) -> tuple[in
     """
     scene = SCENES[name]
     before = contents(fresh(scene, folder), scene.files)
-    play(scene, folder)
-    after = contents(folder, scene.files)
+    after = play_whole(scene, folder)
     n, tries, wrong = 1, 0, []
     while True:
         fresh(scene, folder)
@@ -74,8 +73,8 @@ def lose_power(name: str, folder: Path) -> tuple[int, list[str]]:
     before = contents(fresh(scene, folder), scene.files)
     disk = Disk(folder)
     with tapped(folder, recorder):
-        play(scene, folder)
-    after, n_states, wrong = contents(folder, scene.files), 0, []
+        after = play_whole(scene, folder)
+    n_states, wrong = 0, []
     for n, state in losses(disk, recorder.events):
         shutil.rmtree(folder)
         folder.mkdir()
@@ -131,6 +130,14 @@ def goes_on(scene: Scene, folder: Path, after: Contents) -> Iterator[str]:
         yield f"the run after it ends with other {[n for n in then if then[n] != after[n]]}"
     elif litter := [path.name for path in folder.rglob("*.part")]:
         yield f"left after the run after it: {litter}"
+
+
+def play_whole(scene: Scene, folder: Path) -> Contents:
+    """The files of the scene without a fault; it may compile kernels first, which takes long."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scene.play(folder)
+    return contents(folder, scene.files)
 
 
 def play(scene: Scene, folder: Path) -> BaseException | None:
