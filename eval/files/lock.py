@@ -23,9 +23,9 @@ MAX_HOLDER = 1 << 12  # bytes of JSON in a lock
 MAX_COMMAND = 300  # characters of a command in an error
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
 
-# The folders that this process holds, by device and inode: the thread that does, and the open file
-# of the lock.
-_held: dict[tuple[int, int], tuple[int, int]] = {}
+# By the open file of each lock that this process holds: its folder, as device and inode, and the
+# thread that holds it.
+_held: dict[int, tuple[int, int, int]] = {}
 
 
 @contextmanager
@@ -63,14 +63,14 @@ def _hold(folder: Path, option: str) -> Iterator[None]:
             refuse_other(folder, option)
             make(folder)
         status = folder.stat()
-    key = status.st_dev, status.st_ino
-    if key in _held and _held[key][0] == get_ident():
+    mine = status.st_dev, status.st_ino, get_ident()
+    if mine in tuple(_held.values()):
         yield
         return
     path = folder.absolute() / NAME  # also where the process goes to another folder meanwhile
     with _folder_errors(folder, option):
         number = acquire(path, folder, option)
-    _held[key] = get_ident(), number
+    _held[number] = mine
     try:
         with _folder_errors(folder, option):
             write_holder(number)
@@ -78,7 +78,7 @@ def _hold(folder: Path, option: str) -> Iterator[None]:
         remove_dead(folder)
         yield
     finally:
-        if _held.pop(key, None) is not None:  # None: in a child that was forked meanwhile
+        if _held.pop(number, None) is not None:  # None: in a child that was forked meanwhile
             release(path, number)
             if is_new:
                 with suppress(OSError):  # it holds files
@@ -203,7 +203,7 @@ def describe(holder: dict[str, str], folder: Path, option: str) -> str:
 
 def forget() -> None:
     """Let the locks go in a forked child, which may outlive the run: they are its parent's."""
-    for _, number in _held.values():
+    for number in _held:
         os.close(number)
     _held.clear()
 

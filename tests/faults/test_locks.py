@@ -294,6 +294,7 @@ def test_a_folder_that_is_removed_meanwhile_is_anothers_to_hold(inside):
             with pytest.raises(ValueError, match="no other run uses"), hold(out=Path("out")):
                 pass
     assert theirs
+    assert lock._held == {}
 
 
 FORK = """
