@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Iterator
 from itertools import islice
+from typing import BinaryIO
 
 from eval.data.columns import MAX_PARTS, MAX_ROW, NAME_IT, too_long, too_many
 from eval.data.document import Document
@@ -110,13 +111,18 @@ class RowLines:
         self._n_bytes = self._n_fields = 0
 
     def __iter__(self) -> Iterator[str]:
-        name = self._content.name
-        for number, line in enumerate(bounded_lines(self._content.stream), 1):
+        name, stream = self._content.name, self._content.stream
+        number, lines = 0, bounded_lines(stream)
+        while True:
+            is_open = self._n_bytes > 0  # only a quoted field makes a row go on
+            line = (quoted_lines(stream) if is_open else b"") or next(lines, b"")
+            number += 1 if line is None else max(1, line.count(b"\n"))
             if line is None:
                 raise too_long(f"line {number} of {name}")
+            if not line:
+                return
             if number == 1:
                 line = line.removeprefix(BOM)
-            is_open = self._n_bytes > 0  # only a quoted field makes a row go on
             self._n_bytes += len(line)
             if self._n_bytes > MAX_ROW:
                 raise too_long(f"{name}:{self.number}")
@@ -133,3 +139,12 @@ class RowLines:
             return 0
         marks = self._mark.finditer(f'"{line}' if is_open else line)
         return sum(1 for mark in islice(marks, MAX_PARTS + 2) if mark[1] != "")
+
+
+def quoted_lines(stream: BinaryIO) -> bytes:
+    """Whole lines that a quoted field goes on with, as many as are buffered; line by line is slow.
+
+    Nothing if the field ends in the next line.
+    """
+    ahead: bytes = stream.peek(1)  # type: ignore[attr-defined]
+    return stream.read(ahead.partition(b'"')[0].rfind(b"\n") + 1)

@@ -246,3 +246,16 @@ def test_a_value_of_an_array_that_is_too_long_is_refused_before_it_is_held(insid
         "row must have at most 1000000 bytes, got more in t.json:2; split the document"
     )
     assert peak < 10_000_000
+
+
+@given(st.lists(st.lists(st.sampled_from(['"', ",", "a\n", "\r\n", "é", "b" * 3000]), min_size=1,
+                         max_size=40).map("".join), min_size=1, max_size=5))  # fmt: skip
+def test_fields_of_many_lines_come_byte_for_byte(tmp_path_factory, texts):
+    path = tmp_path_factory.getbasetemp() / "lines.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["n", "text"], *([i, text] for i, text in enumerate(texts))])
+    found = []
+    for document in open_data(path):
+        found += [b""] * document.begins
+        found[-1] += document.raw
+    assert found == [text.encode() for text in texts]
