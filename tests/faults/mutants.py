@@ -87,11 +87,11 @@ def alter(root: list[Any], rng: random.Random) -> None:
             holder[key] = nested
         case _:
             if isinstance(part, dict):
-                part[rng.choice(("x", "", "__class__", *part))] = rng.choice(VALUES)
+                part[rng.choice(("x", "", "__class__", *part))] = copy.deepcopy(rng.choice(VALUES))
             elif isinstance(part, str):
                 holder[key] = part[: rng.randrange(len(part) + 1)] + rng.choice(("", "x", "\x00"))
             else:
-                holder[key] = rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(VALUES))
 
 
 def walk(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -1,6 +1,6 @@
 import json
 
-from tests.faults.mutants import byte_mutants, json_mutants
+from tests.faults.mutants import VALUES, byte_mutants, json_mutants
 
 
 def test_mutants_repeat_and_differ():
@@ -16,3 +16,9 @@ def test_json_mutants_leave_the_value_alone():
     assert value == {"a": [1, 2, {"b": "text"}], "c": None}
     assert first == [json.dumps(v) for v in json_mutants(value, 1, 50)]
     assert len(set(first)) > 40
+
+
+def test_mutants_do_not_change_each_other():
+    before = repr(VALUES)
+    assert len(list(json_mutants({"a": [1, {"b": 2}]}, 5, 2000))) == 2000
+    assert repr(VALUES) == before
