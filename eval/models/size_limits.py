@@ -10,10 +10,10 @@ from eval.models.weight_files import WeightFiles
 
 # Counts of which transformers makes lists before it builds anything.
 COUNTS = re.compile("layer|block|depth|stage|expert|head|label|hidden|group")
-MAX_COUNT = 1 << 20
+MAX_COUNT = 1 << 18
 # Modules of a network for each tensor of its files, and beside them: files may hold the experts of
 # a layer as one tensor.
-MODULES_A_TENSOR, MORE_MODULES = 16, 20_000
+MODULES_A_TENSOR, MORE_MODULES = 16, 4000
 # Numbers of a network for each number in its files, and beside them: a head that is tied to the
 # embedding is not stored, nor are tables and masks that the config determines.
 NUMBERS_A_NUMBER, MORE_NUMBERS = 2, 1 << 26
