@@ -81,7 +81,7 @@ def write_ranks(folder, ranks, config=None, name="tokenizer.model"):
 
 
 def pair(shared, folder, **config):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(shared("data/tokenizers/gpt2_vocab.json"), folder / "vocab.json")
     shutil.copy(shared("data/tokenizers/gpt2_merges.txt"), folder / "merges.txt")
     if config:
