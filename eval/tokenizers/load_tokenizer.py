@@ -151,10 +151,10 @@ def load_pair(vocab_path: Path, merges_path: Path, pre_tokenizer: str | None) ->
     if pattern is None:
         raise ValueError(unknown_pattern(vocab_path))
     added = added_tokens(folder)
-    spec = spec_of_pair(vocab, merges, added, pattern, vocab_path)
     content = vocab_content + merges_content + pattern.encode()
     if added.keys() - vocab.keys():  # they are ids of the vocabulary too
         content += json.dumps(added, sort_keys=True).encode()
+    spec = spec_of_pair(vocab, merges, added, pattern, vocab_path)  # adds them to `vocab`
     return FastTokenizer(spec, name=name_tokenizer(vocab_path, content), path=vocab_path)
 
 
