@@ -253,9 +253,8 @@ class NgramCache(NotCopyable):
         context = self._as_context(context)
         token = as_token(next_token, self.vocab_size)
         nodes = context_nodes(self._tables, context)
-        discounts = self.discounts.tolist()
-        p = token_probabilities(self._tables, nodes, token, discounts, self.vocab_size)
-        return float(np.log(p[0]))
+        size, discounts = self.vocab_size, self.discounts.tolist()
+        return float(np.log(token_probabilities(self._tables, nodes, token, discounts, size)[0]))
 
     def distribution(
         self, context: ArrayLike | None = None, *, discount: float | None = None
@@ -428,8 +427,9 @@ class NgramCache(NotCopyable):
                         self._tables, self._counts_of_counts, self._nodes, self.position, n_kept
                     )
                     self._n_evictions += 1
-        for table in self._tables[1:]:
-            table.reserve(n_more)
+        with self._guard.changing(harmless=(MemoryError,)):  # a larger index is filled anew
+            for table in self._tables[1:]:
+                table.reserve(n_more)
         return n_tokens
 
     def _as_context(self, context: ArrayLike) -> Tokens:

@@ -15,6 +15,7 @@ import pytest
 
 from ngrammix import MatchModel, Mixer, NgramCache, RankMixer, prefetch, read_logits
 from ngrammix.exclusive import USER
+from ngrammix.kernels import find
 from quant import Calibration, Hessian
 
 pytestmark = pytest.mark.kernels
@@ -287,6 +288,25 @@ def test_an_interrupt_frees_the_object_and_never_leaves_broken_tables():
         signal.signal(signal.SIGALRM, old)
     assert n_whole > 0
     assert n_cut > 0
+
+
+def learn_one_by_one(cache):
+    for token in TOKENS:
+        cache.learn([token])
+
+
+def test_an_interrupt_while_an_index_grows_is_seen(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    cache = NgramCache(vocab_size=V, order=4)
+    cache.learn(TOKENS[:40])
+    monkeypatch.setattr(find, "fill_slots", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        learn_one_by_one(cache)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=HALF):
+        cache.learn([0])
 
 
 def test_a_signal_handler_may_look_and_not_change(monkeypatch):

@@ -79,7 +79,7 @@ def test_where_nothing_can_be_gained_almost_nothing_is_lost(rng, make, order, ex
 
 
 @pytest.mark.parametrize("experts", CHOICES)
-@pytest.mark.parametrize("scale", [50, 3000, 1e5, 1e300])
+@pytest.mark.parametrize("scale", [50, 3000, 1e5, 1e288])
 def test_models_so_sure_that_probabilities_underflow(rng, scale, experts):
     """Prices of thousands of nats, beyond what e**-x can hold: finite, normalised, bounded."""
     tokens = np.tile(rng.integers(0, 6, 60), 20)
