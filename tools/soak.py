@@ -32,9 +32,8 @@ BLOCK = 1 << 16  # tokens that are generated at once
 N_WORDS, MAX_WORD = 1 << 14, 8
 SHARE_NEW = 1 / 8  # of the words, in each block
 TOLERANCE = 1e-9  # of a sum of probabilities
-FLAT = (
-    32 << 20
-)  # bytes by which the peak of the second half may exceed that of the first: two buffers
+# Bytes by which the peak of the second half may exceed that of the first: two buffers.
+FLAT = 32 << 20
 
 Tokens = NDArray[np.int64]
 

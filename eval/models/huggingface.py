@@ -98,7 +98,7 @@ def load_hf(
         vocab_size=vocab_size,
         name=name,
         device=device,
-        door=partial(forward_call, name),
+        call_context=partial(forward_call, name),
     )
 
 

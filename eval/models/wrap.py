@@ -17,7 +17,7 @@ from eval.tokenizers.side_car import SideCarTokenizer
 from eval.types import Tokens
 from ngrammix.checks import MAX_VOCAB_SIZE
 
-Door = Callable[[], AbstractContextManager[Any]]
+CallContext = Callable[[], AbstractContextManager[Any]]
 KEEP = "logits_to_keep"  # of transformers: the number of last positions with logits
 
 
@@ -39,7 +39,7 @@ class WrappedModel:
         The torch device of its input.
     keeps_rows : bool
         Whether the network can compute the logits of the last positions alone.
-    door : callable
+    call_context : callable
         Makes the context manager around each call of the network.
     """
 
@@ -50,7 +50,7 @@ class WrappedModel:
     network: Any
     device: Any = "cpu"
     keeps_rows: bool = False
-    door: Door = nullcontext
+    call_context: CallContext = nullcontext
 
     def logits(self, tokens: Tokens, n_last: int | None = None) -> Any:
         """Logits (B, T, V) for tokens (B, T), as the network returns them.
@@ -64,7 +64,7 @@ class WrappedModel:
                 f"{tokens.shape} for {self.name}; cut the text into windows"
             )
         options = {} if n_last is None else {KEEP: n_last}
-        with self.door():
+        with self.call_context():
             logits = call(self.network, tokens, self.device, **options)
         expected = (*tokens.shape, self.vocab_size)
         if n_last is not None and shape_of(logits) == (len(tokens), n_last, self.vocab_size):
@@ -146,12 +146,12 @@ def wrap_named(
     vocab_size: int | None = None,
     name: str,
     device: Any = None,
-    door: Door = nullcontext,
+    call_context: CallContext = nullcontext,
 ) -> WrappedModel:
     """`wrap` of a callable under a name that is already whole.
 
-    `door` makes the context manager around each call of the network, such as one that translates
-    its errors.
+    `call_context` makes the context manager around each call of the network, such as one that
+    translates its errors.
     """
     context = check_context(context, name)
     device = device or device_of(network)
@@ -174,7 +174,7 @@ def wrap_named(
         network=network,
         device=device,
         keeps_rows=has_parameter(network, KEEP),
-        door=door,
+        call_context=call_context,
     )
 
 
