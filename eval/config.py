@@ -136,7 +136,8 @@ class RunConfig(ScoreConfig):
         None,
         "tokenizer",
         "tokenizer.json, SentencePiece .model, tiktoken file, vocab.json with merges.txt beside "
-        "it, a folder with one, bytes, or none (tokens with --token-bytes; the model's own)",
+        "it, a folder with one of these, bytes; none: the data are ids, with --token-bytes (the "
+        "model's own)",
         "FILE",
         is_path=True,
     )
