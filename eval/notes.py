@@ -13,7 +13,9 @@ DELAY = 2.0  # seconds until a step counts as long
 def note(text: str) -> None:
     """Write one line to stderr, escaped; a stderr that is closed is no error."""
     with suppress(OSError, ValueError, AttributeError):
-        print(f"ngrammix: {escaped(text)}", file=sys.stderr, flush=True)  # noqa: T201
+        # With its end in one piece: print writes that by itself, and a process may end between.
+        sys.stderr.write(f"ngrammix: {escaped(text)}\n")
+        sys.stderr.flush()
 
 
 @contextmanager
