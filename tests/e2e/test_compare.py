@@ -54,7 +54,7 @@ def test_saved_logits(folder):
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert run.stderr == ""
+    assert run.stderr in ("", "ngrammix: compiling kernels (first run only)\n")
     lines = run.stdout.splitlines()
     assert lines[0].split() == ["setting", "BPB", "gain", "+-", "bits", "more", "+-"]
     assert [line.split()[0] for line in lines[2:9]] == ["model", *NAMES]
