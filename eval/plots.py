@@ -1,6 +1,5 @@
 """Pictures of a score: bits saved, or bits per byte, along the text."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from pyarrow import ArrowInvalid, csv
 
 from eval.terminal import escaped
-from ngrammix.atomic import check_place, replaced
+from ngrammix.atomic import check_place, replaced, target_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +81,7 @@ def plot_bits_saved(
             f"labels must be as many as the folders, got {len(labels)} for {len(folders)}; "
             "name each text"
         )
-    target = Path(os.path.realpath(out)) if out.is_symlink() else out
+    target = target_of(out)
     check_place(target, "pictures")
     figure = new_figure((7, 3.6))
     curves = [read_curve(Path(folder) / "tokens.csv") for folder in folders]

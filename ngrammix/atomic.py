@@ -74,6 +74,12 @@ def replaced(path: Path, what: str) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
+def target_of(path: str | os.PathLike[str]) -> Path:
+    """Where a file goes that a user names by a path: a link stays, what it leads to is replaced."""
+    # pathlib's question raises if the name is too long.
+    return Path(os.path.realpath(path) if os.path.islink(path) else path)  # noqa: PTH114
+
+
 @contextmanager
 def write_errors(path: Path, what: str) -> Iterator[None]:
     """Raise an OSError of the block as a `WriteError`."""

@@ -1,9 +1,10 @@
-"""Files that the system refuses to read: the error names the file and what helps."""
+"""What the readers of files share: errors that name the file, and content within bounds."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 MENDS = {errno.EACCES: "rights", errno.EPERM: "rights", errno.EIO: "disk"}
 
@@ -21,3 +22,22 @@ def read_errors(path: str | Path, kind: type[ValueError] = ValueError) -> Iterat
             f"a file must be readable, got {path} ({error.strerror or error}); "
             f"check its {MENDS.get(error.errno or 0, 'path')}"
         ) from error
+
+
+def read_start(path: Path, n_bytes: int) -> bytes:
+    """The first bytes of a file, `n_bytes` at most; ValueError if the system refuses."""
+    with read_errors(path), path.open("rb") as file:
+        return file.read(n_bytes)
+
+
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Pairs of a JSON object as dict; ValueError if a name comes twice."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name comes twice in an object of JSON")
+    return values
+
+
+def shown(reason: object, n_characters: int) -> str:
+    """The beginning of a text for an error: one line, without control characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(reason)[:n_characters])

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix.atomic import replaced
-from ngrammix.reading import read_errors
+from ngrammix.reading import read_errors, shown, unique_names
 from ngrammix.types import StateDict
 
 MAGIC = b"NGRAMMIX"
@@ -170,7 +170,7 @@ def split(arrays: StateDict, groups: Sequence[str]) -> dict[str, StateDict]:
 
 def damaged(path: Path, reason: object) -> SnapshotError:
     """The error for a file whose content differs from what was saved; one line, of bounded size."""
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(reason)[:MAX_TEXT])
+    text = shown(reason, MAX_TEXT)
     return SnapshotError(f"{path} is damaged: {text}; use another copy, or learn the tokens anew")
 
 
@@ -196,20 +196,12 @@ def _read_header(
     _check(digest == start[-DIGEST_BYTES:], path, "its header is not what was saved")
     try:
         content = json.loads(
-            header.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse
+            header.decode("utf-8"), object_pairs_hook=unique_names, parse_constant=_refuse
         )
         headers = {name: _array_header(**array) for name, array in content["arrays"].items()}
         return dict(content["values"]), headers
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, f"its header is not valid ({error!r})") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The pairs as dict; ValueError if a name comes twice."""
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        raise ValueError("a name comes twice")
-    return unique
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ngrammix.reading import read_errors
+from ngrammix.reading import read_start
 
 MAX_CARD = 1 << 20  # bytes, 1 MiB, of the head of a README.md
 MAX_FILE = 1 << 24  # bytes, 16 MiB, of a file about the data: the library reads it whole
@@ -46,8 +46,7 @@ def read_card(folder: Path) -> str:
     path = folder / "README.md"
     if not path.is_file():
         return ""
-    with read_errors(path), path.open("rb") as file:
-        return file.read(MAX_CARD + 1).decode("utf-8", "replace")
+    return read_start(path, MAX_CARD + 1).decode("utf-8", "replace")
 
 
 def compose(text: str, path: Path) -> Any:

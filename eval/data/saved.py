@@ -8,7 +8,7 @@ from eval.data.base import Data
 from eval.data.concatenated import ConcatenatedData, concatenate
 from eval.data.file_data import FileData
 from eval.data.splits import choose_rows, count_rows, cut, refuse_split
-from ngrammix.reading import read_errors
+from ngrammix.reading import read_start
 
 MAX_JSON = 1 << 26  # bytes, 64 MiB, of a file about the data
 
@@ -61,8 +61,7 @@ def arrow_files(path: Path) -> list[str]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file."""
-    with read_errors(path), path.open("rb") as file:
-        raw = file.read(MAX_JSON + 1)
+    raw = read_start(path, MAX_JSON + 1)
     try:
         value = json.loads(raw) if len(raw) <= MAX_JSON else None
     except (ValueError, RecursionError) as error:

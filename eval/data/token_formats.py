@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from eval.data.arrays import open_array
 from eval.data.compression import compression_of
 from ngrammix.checks import as_tokens
-from ngrammix.reading import read_errors
+from ngrammix.reading import read_errors, read_start
 
 HEADER = 256  # int32 words before the ids of a shard
 # By the first word of the header: the second word, a version, and the dtype of the ids.
@@ -114,8 +114,7 @@ def read_plain(path: Path, dtype: np.dtype[Any]) -> NDArray[np.integer]:
             f"a file of {dtype.name} must have a multiple of {dtype.itemsize} bytes, got {size} in "
             f"{path}; check --token-dtype, or whether the file is whole"
         )
-    with read_errors(path), path.open("rb") as file:
-        head = file.read(16)
+    head = read_start(path, 16)
     kind = "a NumPy array (.npy)" if head.startswith(b"\x93NUMPY") else compression_of(head)
     if kind is not None:
         raise ValueError(

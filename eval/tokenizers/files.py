@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ngrammix.reading import read_errors
+from ngrammix.reading import read_start
 
 MAX_FILE = 1 << 28  # bytes of a tokenizer; the largest in use have a fifth of it
 MAX_VOCAB = 1 << 24  # ids of a tokenizer
@@ -20,8 +20,7 @@ def read_tokenizer_file(path: Path, n_bytes: int = -1) -> bytes:
         raise ValueError(
             f"tokenizer must have at most {MAX_FILE} bytes, got {size} in {path}; check the path"
         )
-    with read_errors(path), path.open("rb") as file:
-        return file.read(size if n_bytes < 0 else n_bytes)  # a file may grow meanwhile
+    return read_start(path, size if n_bytes < 0 else n_bytes)  # a file may grow meanwhile
 
 
 def parse_json(content: bytes, what: str, path: Path) -> Any:
@@ -52,8 +51,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file, empty if the file is missing; ValueError for other content."""
     if not path.is_file():
         return {}
-    with read_errors(path), path.open("rb") as file:
-        content = file.read(MAX_JSON + 1)
+    content = read_start(path, MAX_JSON + 1)
     try:
         if len(content) > MAX_JSON:
             raise ValueError(f"more than {MAX_JSON} bytes")

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from ngrammix.atomic import replaced
-from ngrammix.reading import read_errors
+from ngrammix.atomic import replaced, target_of
+from ngrammix.reading import read_errors, shown, unique_names
 from quant.base.config import check_int
 from quant.io.container import compress_pieces, decompress
 from quant.io.records import QuantizedRecord, RawRecord, record_from_json, to_record
@@ -87,10 +87,7 @@ def save(
             arrays[stored] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     raw = save_safetensors(arrays, {KEY: json.dumps(index)})
     content = compress_pieces(cut(raw, arrays), codec, progress=progress)
-    path = Path(path)
-    # pathlib's raises if the name is too long.
-    target = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
-    with replaced(target, "quantized tensors") as file:
+    with replaced(target_of(path), "quantized tensors") as file:
         file.write(content)
 
 
@@ -177,7 +174,7 @@ def max_header(max_bytes: int) -> int:
 
 def read_index(raw: bytes, limit: int = MAX_HEADER) -> dict[str, Any]:
     """Records of a safetensors file as JSON, unchecked; an error of any kind if it has none."""
-    records = json.loads(read_header(raw, limit)[METADATA][KEY], object_pairs_hook=unique)
+    records = json.loads(read_header(raw, limit)[METADATA][KEY], object_pairs_hook=unique_names)
     return dict(records)
 
 
@@ -186,15 +183,7 @@ def read_header(raw: bytes, limit: int = MAX_HEADER) -> dict[str, Any]:
     n_header = int.from_bytes(raw[:8], "little")
     if n_header > limit:
         raise ValueError(f"a header of {n_header} bytes, more than {limit}")
-    return dict(json.loads(raw[8 : 8 + n_header].decode("utf-8"), object_pairs_hook=unique))
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Pairs of a JSON object as dict; ValueError if a name comes twice."""
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name comes twice in an object of JSON")
-    return values
+    return dict(json.loads(raw[8 : 8 + n_header].decode("utf-8"), object_pairs_hook=unique_names))
 
 
 def check_size(path: Path, n_bytes: int, max_bytes: int) -> None:
@@ -221,7 +210,7 @@ def content_errors(path: Path) -> Iterator[None]:
         SafetensorError,
     ) as error:
         what = str(error) if isinstance(error, ValueError) else repr(error)
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in what[:MAX_TEXT])
+        text = shown(what, MAX_TEXT)
         raise ValueError(
             f"{path}: content is not what save writes: {text}; use another copy"
         ) from error
