@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,10 @@ from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.data.data_hash import tokens_sha256
 from eval.scoring.bootstrap import RESAMPLES, standard_errors
-from eval.scoring.conditions import hash_conditions
+from eval.scoring.conditions import OF_SOURCE, end_of_signature
 from eval.tables import align, sign
 from eval.tokenizers.byte_checks import bits
 
-OF_SOURCE = (
-    "model",
-    "dtype",
-    "device",
-    "tokenizer",
-    "bos",
-    "windows",
-    "context",
-    "stride",
-    "limit",
-)
 LEGEND = """\
 setting: the best in hindsight of each published rule; sig sigmoid, H the model's entropy,
 k tokens of the context, n its counts, c times the hint's share of them"""
@@ -184,11 +172,6 @@ def make_signature(conditions: Mapping[str, Any]) -> str:
         "order": conditions["order"],
         "prefill": prefill and f"{conditions['prefill_tokens']}-{prefill[:8]}",
         "mixers": conditions["mixers"],
-        "memory": conditions["memory_limit"],
-        "probabilities": "allowed" if conditions["allow_probabilities"] else None,
-        "token-check": "off" if conditions.get("token_check") is False else None,
-        "causality": "unchecked" if conditions.get("causality_check") is False else None,
-        "version": version("ngrammix"),
-        "conditions": hash_conditions(conditions),
+        **end_of_signature(conditions),
     }
     return sign("BPB" if conditions["bytes"] is not None else "BPT", short)

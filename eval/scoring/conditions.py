@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from eval.config import ERROR, MIXER_NONE, RunConfig, ScoreConfig
@@ -20,6 +21,10 @@ from eval.tables import versions
 from eval.tokenizers.base import Tokenizer
 from ngrammix.checks import as_bytes
 
+# Conditions that a signature shows: the model, and how the text is cut for it.
+OF_SOURCE = (
+    "model", "dtype", "device", "tokenizer", "bos", "windows", "context", "stride", "limit",
+)  # fmt: skip
 NAMES_ONLY = ("data", "first_skipped")  # say where the data are, not what they hold
 OPTIONS = tuple(field.name for field in fields(ScoreConfig) if field.metadata["moves"] == "figures")
 # The keys of a result that are conditions, in the order in which a change is looked for: an earlier
@@ -95,6 +100,18 @@ def hash_conditions(conditions: Mapping[str, Any]) -> str:
     """8 hex digits of the hash of every condition but the names of the data."""
     held = {name: value for name, value in conditions.items() if name not in NAMES_ONLY}
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def end_of_signature(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """The last fields of a signature: what is unusual, the version, the hash of all conditions."""
+    return {
+        "memory": conditions["memory_limit"],
+        "probabilities": "allowed" if conditions["allow_probabilities"] else None,
+        "token-check": "off" if conditions.get("token_check") is False else None,
+        "causality": "unchecked" if conditions.get("causality_check") is False else None,
+        "version": version("ngrammix"),
+        "conditions": hash_conditions(conditions),
+    }
 
 
 def find_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> Change | None:

@@ -4,11 +4,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from textwrap import fill
 from typing import Any
 
-from eval.scoring.conditions import hash_conditions
+from eval.scoring.conditions import OF_SOURCE, end_of_signature
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.scoring.words import rates
@@ -20,11 +19,6 @@ WIDTH = 80  # columns of the remarks
 MAX_SHOWN = 1e7  # perplexities from here on are shown with an exponent
 # The mixture counts as worse than the cache from so many standard errors, and so many bits on.
 N_ERRORS, MIN_GAP_BITS = 2.0, 2.0
-# Conditions in the signature between the text and the memory limit.
-SIGNED = (
-    "model", "dtype", "device", "tokenizer", "bos", "windows", "context", "stride", "limit",
-    "order", "mixer",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,13 +259,8 @@ def make_signature(figures: Mapping[str, Any], conditions: Mapping[str, Any]) ->
         "bytes": figures["bytes"],
         "tokens": figures["tokens"],
         "skipped": conditions["rows_skipped"] or None,
-        **{name: conditions[name] for name in SIGNED},
+        **{name: conditions[name] for name in (*OF_SOURCE, "order", "mixer")},
         "bos": BOS_NONE if conditions["bos"] is None else conditions["bos"],
-        "memory": conditions["memory_limit"],
-        "probabilities": "allowed" if conditions["allow_probabilities"] else None,
-        "token-check": None if conditions["token_check"] else "off",
-        "causality": "unchecked" if conditions["causality_check"] is False else None,
-        "version": version("ngrammix"),
-        "conditions": hash_conditions(conditions),
+        **end_of_signature(conditions),
     }
     return sign("BPB", shown)

@@ -7,24 +7,22 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Maybe:
+class Of:
+    """Something that is made of a value, or of values, like this one."""
+
+    like: Any
+
+
+class Maybe(Of):
     """A value that may be None."""
 
-    like: Any
 
-
-@dataclass(frozen=True)
-class Many:
+class Many(Of):
     """A list of any length, of like values."""
 
-    like: Any
 
-
-@dataclass(frozen=True)
-class Named:
+class Named(Of):
     """An object of any names, of like values."""
-
-    like: Any
 
 
 @dataclass(frozen=True)
