@@ -62,19 +62,16 @@ def check_weights(network: Any, name: str) -> None:
 
 def hash_network(network: Any, config: Mapping[str, Any] | None) -> str:
     """8 hex digits of the hash of a module; see `name_network`."""
-    tensors, settings = dict(network.state_dict()), figures_of(config)
-    own_code = None
+    tensors, has_file = dict(network.state_dict()), config is not None
     if config is None:
-        settings = figures_of(config_of(network))
+        config = config_of(network)
         tensors |= dict(network.named_buffers())
-        own_code = Description().of_module(network)
-    elif type(network).__module__.partition(".")[0] == HF_CODE:
-        own_code = Description().of_module(network)
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=name_of).encode())
+    settings = json.dumps(figures_of(config), sort_keys=True, default=name_of)
+    digest = hashlib.sha256(settings.encode())
     for line in hash_tensors(tensors):
         digest.update(f"{line}\n".encode())
-    if own_code is not None:
-        digest.update(hash_values(own_code).encode())
+    if not has_file or type(network).__module__.partition(".")[0] == HF_CODE:
+        digest.update(hash_values(Description().of_module(network)).encode())
     return digest.hexdigest()[:8]
 
 

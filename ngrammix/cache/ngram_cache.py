@@ -176,9 +176,9 @@ class NgramCache(NotCopyable):
             for table in self._tables:
                 table.clear(keeps_pages=self.memory_limit is None)
             self._tables[0].add_root()
-            for array in (self._counts_of_counts, self._last_seen, self._n_evictions):
+            sums = self._counts_of_counts, self._last_seen, self._n_evictions, self._n_evicted
+            for array in sums:
                 array[:] = 0
-            self._n_evicted[:] = 0
             self._nodes[1:] = find.NONE
             self.position = 0
         self._guard.n_unfinished = 0
