@@ -1,6 +1,7 @@
 """Mutants: damaged copies of a file, and altered copies of a JSON value, from a seed."""
 
 import copy
+import os
 import random
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +15,11 @@ VALUES: tuple[Any, ...] = (
     "", " ", "x", "0", "-1", "cuda", "../x", "/dev/zero", "\x00", "\x1b[31m", "\ud800", "é" * 40,
     [], [1], [None], {}, {"x": 1}, [[[[]]]],
 )  # fmt: skip
+
+
+def chosen(n: int) -> tuple[int, int]:
+    """(number of mutants, seed) of the environment; by default `n`, and 1."""
+    return int(os.environ.get("NGRAMMIX_MUTANTS", n)), int(os.environ.get("NGRAMMIX_SEED", 1))
 
 
 def byte_mutants(content: bytes, seed: int, n: int) -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 
 import numpy as np
 import pytest
@@ -13,12 +12,11 @@ from eval.scoring.checkpoint import NAME
 from eval.scoring.saved_state import SUM, Integer, Many, Maybe, Named, Text, check_like
 from eval.scoring.score import score
 from ngrammix import snapshot
-from tests.faults.mutants import json_mutants
+from tests.faults.mutants import chosen, json_mutants
 from tests.faults.watchdog import outcome_of
 from tests.toy import ToyModel
 
-SEED = int(os.environ.get("NGRAMMIX_SEED", "1"))
-N = int(os.environ.get("NGRAMMIX_MUTANTS", "50"))
+N, SEED = chosen(50)
 DOCUMENTS = [Document(f"d{i}", b"the cat sat on the mat " * 4) for i in range(3)]
 
 

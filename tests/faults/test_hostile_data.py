@@ -22,10 +22,9 @@ from eval.data import table_process
 from eval.data.arrays import open_logits
 from eval.data.open_data import open_data
 from tests.faults.data_files import seeds
-from tests.faults.mutants import byte_mutants, json_mutants
+from tests.faults.mutants import byte_mutants, chosen, json_mutants
 
-N = int(os.environ.get("NGRAMMIX_MUTANTS", "12"))  # of each file
-SEED = int(os.environ.get("NGRAMMIX_SEED", "1"))
+N, SEED = chosen(12)  # of each file
 SEEDS = seeds()
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 

@@ -11,6 +11,7 @@ from eval.models.load_model import load_model
 from eval.models.size_limits import check_settings, held_to_weights
 from eval.models.weight_files import find_weights
 from tests.faults.model_mutants import safetensors_mutants, setting_mutants, text_mutants
+from tests.faults.mutants import chosen
 from tests.faults.watchdog import Watchdog
 from tests.models.tiny import edit_config, save_llama, save_tokenizer
 
@@ -30,8 +31,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
-SEED = int(os.environ.get("NGRAMMIX_SEED", "1"))
-N = int(os.environ.get("NGRAMMIX_MUTANTS", "0"))  # of each file; 0: as many as in `KINDS`
+N, SEED = chosen(0)  # of each file; 0: as many as in `KINDS`
 
 
 def setting(content, seed, n):

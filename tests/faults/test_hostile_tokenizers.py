@@ -3,14 +3,13 @@
 import base64
 import io
 import json
-import os
 import shutil
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from tests.faults.model_mutants import protobuf_mutants, text_mutants, tokenizer_mutants
-from tests.faults.mutants import byte_mutants
+from tests.faults.mutants import byte_mutants, chosen
 from tests.faults.watchdog import Watchdog
 from tests.models.tiny import save_tokenizer
 
@@ -77,8 +76,7 @@ def sentencepiece(folder):
     (folder / "tokenizer.model").write_bytes(content.getvalue())
 
 
-SEED = int(os.environ.get("NGRAMMIX_SEED", "1"))
-N = int(os.environ.get("NGRAMMIX_MUTANTS", "0"))  # of each file; 0: 100, or 20 of small ones
+N, SEED = chosen(0)  # of each file; 0: 100, or 20 of small ones
 MUTANTS = {
     "tokenizer.json": tokenizer_mutants, "merges.txt": byte_mutants, "x.tiktoken": byte_mutants,
     "tokenizer.model": protobuf_mutants,

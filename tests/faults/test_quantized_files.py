@@ -31,12 +31,9 @@ from quant.io.container import (
 from quant.io.file import KEY, cut, load, read_content, save
 from quant.io.records import to_record
 from quant.models.quantized_model import ALIASES, QuantizedModel
-from tests.faults.mutants import byte_mutants, json_mutants
+from tests.faults.mutants import byte_mutants, chosen, json_mutants
 
-N, SEED = (
-    int(os.environ.get(name, default))
-    for name, default in (("NGRAMMIX_MUTANTS", 60), ("NGRAMMIX_SEED", 1))
-)
+N, SEED = chosen(60)
 LIMIT = 1 << 20
 SECONDS = 10
 

@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 
 from ngrammix import MatchModel, Mixer, NgramCache, SnapshotError, snapshot
-from tests.faults.mutants import byte_mutants, json_mutants
+from tests.faults.mutants import byte_mutants, chosen, json_mutants
 
 V = 8
 TOKENS = np.random.default_rng(0).integers(0, V, 300)
-N, SEED = (
-    int(os.environ.get(name, default))
-    for name, default in (("NGRAMMIX_MUTANTS", 60), ("NGRAMMIX_SEED", 1))
-)
+N, SEED = chosen(60)
 SECONDS = 10  # for any one of them
 
 

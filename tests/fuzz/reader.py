@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -16,6 +16,8 @@ from tests.faults.mutants import alter, damage
 NAME = "fuzzed"  # stem of the file that holds an input; errors must name it
 CUT = b"\0"  # between the parts of an input
 MAX_TAIL = 1 << 24  # bytes of an array that an input need not hold
+
+Mutator = Callable[[bytes, random.Random], bytes]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Reader:
     """
 
     read: Callable[[bytes, Path], None]
-    mutate: Callable[[bytes, random.Random], bytes] | None = None
+    mutate: Mutator | None = None
     named: str | None = NAME
 
 
@@ -59,6 +61,21 @@ def mutate_json(data: bytes, rng: random.Random) -> bytes:
     except RecursionError:  # it is nested too deep already
         return data
     return head + cut + (mutate_bytes(rest, rng) if rest and rng.random() < 0.3 else rest)
+
+
+def write_parts(data: bytes, folder: Path, names: Sequence[str]) -> None:
+    """The parts of an input as files of these names in a new folder."""
+    folder.mkdir(exist_ok=True)
+    for name, part in zip(names, data.split(CUT, len(names) - 1), strict=False):
+        (folder / name).write_bytes(part)
+
+
+def mutate_part(data: bytes, rng: random.Random, mutators: Sequence[Mutator]) -> bytes:
+    """An input with one of its parts mutated, each by its own mutator."""
+    parts = data.split(CUT, len(mutators) - 1)
+    i = rng.randrange(len(parts))
+    parts[i] = mutators[i](parts[i], rng)
+    return CUT.join(parts)
 
 
 def mutate_rows(data: bytes, rng: random.Random) -> bytes:

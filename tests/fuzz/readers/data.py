@@ -7,7 +7,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.reader import CUT, NAME, Reader, mutate_bytes, mutate_json, mutate_rows, write
+from tests.fuzz.reader import (
+    NAME,
+    Reader,
+    mutate_bytes,
+    mutate_json,
+    mutate_part,
+    mutate_rows,
+    write,
+    write_parts,
+)
 from tests.fuzz.verdict import WrongError
 
 MAX_DOCUMENTS = 20_000  # that are read of an input
@@ -81,19 +90,8 @@ def read_logits(data: bytes, folder: Path) -> None:
 def read_saved(data: bytes, folder: Path) -> None:
     """A data set of ``save_to_disk``: state.json, dataset_info.json, and its Arrow file."""
     names = ("state.json", "dataset_info.json", "data-00000-of-00001.arrow")
-    saved = folder / NAME
-    saved.mkdir(exist_ok=True)
-    for name, part in zip(names, data.split(CUT, 2), strict=False):
-        (saved / name).write_bytes(part)
-    read_documents(saved)
-
-
-def mutate_saved(data: bytes, rng: random.Random) -> bytes:
-    """One of the three files of a saved data set is mutated."""
-    parts = data.split(CUT, 2)
-    i = rng.randrange(len(parts))
-    parts[i] = (mutate_json if i < 2 else mutate_bytes)(parts[i], rng)
-    return CUT.join(parts)
+    write_parts(data, folder / NAME, names)
+    read_documents(folder / NAME)
 
 
 def read_card(data: bytes, folder: Path) -> None:
@@ -143,7 +141,9 @@ READERS = {
     "plain-ids": Reader(partial(read_tokens, suffix=".bin", token_dtype="uint16")),
     "side-car": Reader(read_side_car, named=None),
     "logits": Reader(read_logits),
-    "saved-data-set": Reader(read_saved, mutate_saved),
+    "saved-data-set": Reader(
+        read_saved, partial(mutate_part, mutators=(mutate_json, mutate_json, mutate_bytes))
+    ),
     "data-card": Reader(read_card),
     "split": Reader(read_split),
 }

@@ -2,12 +2,21 @@
 
 import json
 import random
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from tests.fuzz.reader import CUT, Reader, json_reader, mutate_bytes, mutate_json, write
+from tests.fuzz.reader import (
+    CUT,
+    Reader,
+    json_reader,
+    mutate_bytes,
+    mutate_json,
+    mutate_part,
+    write,
+    write_parts,
+)
 from tests.fuzz.verdict import WrongError
 
 TEXT = "It was  the best\nof times, it was the w\u00f6rst of times; 1234 \u4f60\u597d"
@@ -55,20 +64,10 @@ def read_pair(data: bytes, folder: Path) -> None:
 def read_beside(data: bytes, folder: Path) -> None:
     """What may lie beside a tokenizer: three files of JSON, in one input."""
     folder = folder / "fuzzed"
-    folder.mkdir(exist_ok=True)
-    (folder / "tokenizer.json").write_bytes(byte_tokenizer())
     names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
-    for name, part in zip(names, data.split(CUT, 2), strict=False):
-        (folder / name).write_bytes(part)
+    write_parts(data, folder, names)
+    (folder / "tokenizer.json").write_bytes(byte_tokenizer())
     check_tokenizer(folder)
-
-
-def mutate_beside(data: bytes, rng: random.Random) -> bytes:
-    """One of the files beside a tokenizer is mutated."""
-    parts = data.split(CUT, 2)
-    i = rng.randrange(len(parts))
-    parts[i] = mutate_json(parts[i], rng)
-    return CUT.join(parts)
 
 
 def mutate_pair(data: bytes, rng: random.Random) -> bytes:
@@ -139,7 +138,7 @@ READERS = {
     "sentencepiece": Reader(read_sentencepiece),
     "tiktoken": Reader(read_tiktoken),
     "vocab-merges": Reader(read_pair, mutate_pair),
-    "tokenizer-config": Reader(read_beside, mutate_beside),
+    "tokenizer-config": Reader(read_beside, partial(mutate_part, mutators=[mutate_json] * 3)),
     "model-config": json_reader(read_config),
     "weight-index": json_reader(read_index),
     "weight-file": json_reader(read_weights),
