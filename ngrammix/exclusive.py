@@ -68,8 +68,8 @@ def exclusive(
 ) -> Callable[[Class], Class]:
     """Decorator of a class: of its methods and properties, those with the same guard never overlap.
 
-    In a second thread they raise ValueError, before they do anything else. So they do in the middle
-    of a change: one that was cut short, or that a signal handler of the same thread interrupts.
+    In a second thread they raise ValueError, before they do anything else. They also raise it if a
+    change of the object was cut short, or was interrupted by a signal handler of the same thread.
 
     Parameters
     ----------
