@@ -16,7 +16,8 @@ from typing import Self
 from tests.fuzz.registry import READERS
 from tests.fuzz.verdict import WrongError, complaint, place
 
-HANG = 60  # seconds of wall time, after which the process is ended
+HANG = 120  # seconds of wall time of `EVERY` inputs, after which the process is ended
+EVERY = 32  # inputs between two counts
 SLOW = 2.0  # seconds of processor time for one input
 MAX_GROWTH = 1 << 29  # bytes of memory that one input may add, 512 MiB
 MAX_ADDRESSES = 1 << 33  # bytes of address space beyond those at the start, 8 GiB
@@ -60,7 +61,6 @@ class Watch:
         os.ftruncate(self._current, 0)
         os.pwrite(self._current, data, 0)
         before, began = peak(), process_time()
-        faulthandler.dump_traceback_later(HANG, exit=True)
         try:
             self._reader.read(data, self._folder)
         except WrongError as error:
@@ -71,14 +71,14 @@ class Watch:
             if (what := complaint(error, self._reader.named)) is not None:
                 text = f"{what}\n{''.join(traceback.format_exception(error))}"
                 self.write_down("traceback", place(error), text, data)
-        faulthandler.cancel_dump_traceback_later()
         seconds, growth = process_time() - began, peak() - before
         if self._first_peak and seconds > SLOW:
             self.write_down("slow", f"{seconds:.0f} s", "", data)
         if self._first_peak and growth > MAX_GROWTH:
             self.write_down("memory", f"{growth >> 20} MiB", "", data)
         self._n_inputs += 1
-        if self._n_inputs % 32 == 0:
+        if self._n_inputs % EVERY == 0:
+            faulthandler.dump_traceback_later(HANG, exit=True)  # from now, not from the last count
             self.save_count()
 
     def save_count(self) -> None:
@@ -95,6 +95,7 @@ class Watch:
             report.with_suffix(".input").write_bytes(data)
 
     def __enter__(self) -> Self:
+        faulthandler.dump_traceback_later(HANG, exit=True)
         return self
 
     def __exit__(
@@ -103,6 +104,7 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        faulthandler.cancel_dump_traceback_later()
         self.save_count()
         os.close(self._current)
         self._scratch.cleanup()
