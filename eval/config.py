@@ -261,7 +261,7 @@ def make_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None
     ------
     ValueError
         If the file is missing or is not TOML, a key of the file is not an option, or a value is
-        wrong.
+        wrong: a value of the file too that an option overrides.
     """
     table = {} if path is None else read_toml(Path(expand_home(path)))
     names = [option.name for option in fields(kind)]
@@ -270,11 +270,17 @@ def make_config(kind: type[AnyRun], options: Mapping[str, Any], path: str | None
             near = get_close_matches(key, names, 1)
             hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(names)}"
             raise ValueError(f"{path} must hold options alone, got {key}; {hint}")
-    chosen = table | {name: options[name] for name in names if name in options}
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()
-    }
-    return kind(**values)
+    of_file = with_tuples(table)
+    try:
+        kind(**of_file)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return kind(**of_file | with_tuples({name: options[name] for name in names if name in options}))
+
+
+def with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose lists are tuples."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -264,7 +264,7 @@ REFUSED = [
      "a log must go to wandb, mlflow or tensorboard:DIR, got 'paper'; leave it out for none"),
     (["--config", "missing.toml"], "--config must be a file, got missing.toml; check the path"),
     (["--config", "run.toml"], "run.toml must hold options alone, got ordre; did you mean order?"),
-    (["--config", "type.toml"], "order must be int, got '3'; correct the option"),
+    (["--config", "type.toml"], "type.toml: order must be int, got '3'; correct the option"),
     (["--config", "cut.toml"],
      "--config must be TOML, got cut.toml: Invalid value (at line 1, column 9); correct it"),
 ]  # fmt: skip

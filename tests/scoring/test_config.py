@@ -214,10 +214,18 @@ KINDS = {
 def test_a_value_of_another_kind_is_refused(inside, name, toml, value):
     text = f"{name} must be {KINDS[name]}, got {value!r}; correct the option"
     path = write(inside / "c.toml", f"{name} = {toml}")
-    for make in (lambda: RunConfig(**{name: value}), lambda: make_config(RunConfig, {}, path)):
-        with pytest.raises(ValueError) as raised:
-            make()
-        assert str(raised.value) == text
+    with pytest.raises(ValueError) as raised:
+        RunConfig(**{name: value})
+    assert str(raised.value) == text
+    with pytest.raises(ValueError) as raised:
+        make_config(RunConfig, {}, path)
+    assert str(raised.value) == f"{path}: {text}"
+
+
+def test_a_wrong_value_of_the_file_is_refused_though_an_option_overrides_it(inside):
+    path = write(inside / "c.toml", "batch = 0")
+    with pytest.raises(ValueError, match="c.toml: batch must be >= 1"):
+        make_config(RunConfig, {"batch": 5}, path)
 
 
 @pytest.mark.parametrize("name", LEAST)
@@ -225,15 +233,16 @@ def test_a_value_out_of_range_is_refused(inside, name):
     least = LEAST[name]
     assert getattr(RunConfig(**{name: least}), name) == least
     path = write(inside / "c.toml", f"{name} = {least - 1}")
-    for make in (
-        lambda: RunConfig(**{name: least - 1}),
-        lambda: make_config(RunConfig, {}, path),
-        lambda: make_config(RunConfig, parse([f"--{name.replace('_', '-')}", str(least - 1)])),
+    words = [f"--{name.replace('_', '-')}", str(least - 1)]
+    for make, place in (
+        (lambda: RunConfig(**{name: least - 1}), ""),
+        (lambda: make_config(RunConfig, {}, path), f"{path}: "),
+        (lambda: make_config(RunConfig, parse(words)), ""),
     ):
         with pytest.raises(ValueError) as raised:
             make()
         assert str(raised.value) == (
-            f"{name} must be >= {least}, got {least - 1}; leave it out for the default"
+            f"{place}{name} must be >= {least}, got {least - 1}; leave it out for the default"
         )
 
 
