@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -37,8 +38,9 @@ def sign(score: str, conditions: Mapping[str, Any]) -> str:
     return "|".join([score, *parts])
 
 
+@cache
 def versions() -> str:
-    """The versions of Python and of the installed `PACKAGES`, in one line."""
+    """The versions of Python and of the installed `PACKAGES`, in one line, read once."""
     parts = []
     for package in PACKAGES:
         with suppress(PackageNotFoundError):

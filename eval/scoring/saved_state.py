@@ -69,6 +69,10 @@ def check_like(value: Any, like: Any, name: str) -> None:
         case list():
             is_same = isinstance(value, list) and len(value) == len(like)
             check(is_same, value, name, f"a list of {len(like)}")
+            if set(map(type, value)) == set(map(type, like)) == {int} and (
+                min(value) >= 0 and max(value) < 1 << 63
+            ):
+                return  # thousands of counts, at the speed of C
             for i, (item, own) in enumerate(zip(value, like, strict=True)):
                 check_like(item, own, f"{name}.{i}")
         case Text():
