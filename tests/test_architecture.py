@@ -14,13 +14,13 @@ ROOMS = [
     "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed", "ngrammix.distributions",
     "ngrammix.model_logprobs", "ngrammix.logits", "ngrammix.losses", "ngrammix.shifts",
     "ngrammix.token_scores", "ngrammix.experts", "ngrammix.mixer", "ngrammix.prefetching",
-    "ngrammix.peers", "ngrammix.rank_mixer", "ngrammix", "ngrammix.reference",
+    "ngrammix.peers", "ngrammix.rank_mixer", "ngrammix.auditing", "ngrammix", "ngrammix.reference",
     "quant.types", "quant.kernels", "quant.base", "quant.numerics", "quant.io", "quant.quantizers",
     "quant.calibration", "quant.models", "quant",
     "eval.shadowing", "eval.types", "eval.terminal", "eval.tables", "eval.notes", "eval.files",
     "eval.interrupts", "eval.out_of_memory", "eval.ending", "eval.fields", "eval.config",
-    "eval.data", "eval.tokenizers", "eval.demo", "eval.models", "eval.scoring", "eval.comparing",
-    "eval.distributed", "eval.plugins", "eval.plots", "eval.commands", "eval.bench",
+    "eval.data", "eval.tokenizers", "eval.demo", "eval.models", "eval.scoring", "eval.auditing",
+    "eval.comparing", "eval.distributed", "eval.plugins", "eval.plots", "eval.commands", "eval.bench",
     "eval.demo.training", "eval.cli", "eval.__main__", "eval",
 ]  # fmt: skip
 NEVER = {
