@@ -20,8 +20,8 @@ ROOMS = [
     "eval.shadowing", "eval.types", "eval.terminal", "eval.tables", "eval.notes", "eval.files",
     "eval.interrupts", "eval.out_of_memory", "eval.ending", "eval.fields", "eval.config",
     "eval.data", "eval.tokenizers", "eval.demo", "eval.models", "eval.scoring", "eval.auditing",
-    "eval.comparing", "eval.distributed", "eval.plugins", "eval.plots", "eval.commands", "eval.bench",
-    "eval.demo.training", "eval.cli", "eval.__main__", "eval",
+    "eval.comparing", "eval.distributed", "eval.plugins", "eval.plots", "eval.commands",
+    "eval.bench", "eval.demo.training", "eval.cli", "eval.__main__", "eval",
 ]  # fmt: skip
 NEVER = {
     "ngrammix": {"quant", "eval", "datasets", "zstandard", "tokenizers", "tqdm", "safetensors"},

@@ -1,0 +1,1 @@
+"""The audits that need tokenizers, models, log lines and files."""

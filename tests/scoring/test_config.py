@@ -224,7 +224,7 @@ def test_a_value_of_another_kind_is_refused(inside, name, toml, value):
 
 def test_a_wrong_value_of_the_file_is_refused_though_an_option_overrides_it(inside):
     path = write(inside / "c.toml", "batch = 0")
-    with pytest.raises(ValueError, match="c.toml: batch must be >= 1"):
+    with pytest.raises(ValueError, match=r"c\.toml: batch must be >= 1"):
         make_config(RunConfig, {"batch": 5}, path)
 
 
