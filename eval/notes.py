@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Timer
 
-from eval.terminal import escaped
+from ngrammix.escaping import escaped
 
 DELAY = 2.0  # seconds until a step counts as long
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import ArrowInvalid, csv
 
-from eval.terminal import escaped
 from ngrammix.atomic import check_place, replaced, target_of
+from ngrammix.escaping import escaped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

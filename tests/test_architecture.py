@@ -9,7 +9,8 @@ from tools.structure import PACKAGES, ROOT, code_lines, imported, module_name
 
 # From the ground up: a room imports only rooms that stand before it, in its own package or below.
 ROOMS = [
-    "ngrammix.types", "ngrammix.eager", "ngrammix.exclusive", "ngrammix.checks", "ngrammix.kernels",
+    "ngrammix.types", "ngrammix.escaping", "ngrammix.eager", "ngrammix.exclusive",
+    "ngrammix.checks", "ngrammix.kernels",
     "ngrammix.atomic", "ngrammix.reading", "ngrammix.snapshot", "ngrammix.cache",
     "ngrammix.candidates", "ngrammix.overlaps", "ngrammix.observed", "ngrammix.distributions",
     "ngrammix.model_logprobs", "ngrammix.logits", "ngrammix.losses", "ngrammix.shifts",

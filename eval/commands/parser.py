@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from eval.terminal import escaped
+from ngrammix.escaping import escaped
 
 COMMANDS = {  # name of the command and of its module in eval.commands: line of help
     "demo": "score the embedded text with the embedded model",

@@ -11,7 +11,7 @@ from eval.data.base import Data
 from eval.data.document import Document, Documents
 from eval.data.folder import data_files
 from eval.data.source import STDIN
-from eval.terminal import escaped
+from ngrammix.escaping import escaped
 
 TOKENS = (".bin", ".npy")
 

@@ -12,8 +12,8 @@ from eval.scoring.dataloader import BatchStream
 from eval.scoring.run import Run
 from eval.scoring.words import rates
 from eval.tables import align, sign
-from eval.terminal import escaped
 from eval.tokenizers.bos import BOS_NONE
+from ngrammix.escaping import escaped
 
 WIDTH = 80  # columns of the remarks
 MAX_SHOWN = 1e7  # perplexities from here on are shown with an exponent

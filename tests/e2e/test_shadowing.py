@@ -42,13 +42,14 @@ def test_the_command_finds_its_own_packages_beside_those_of_the_user(folder, nam
     assert "cache alone" in done.stdout
 
 
-def test_python_dash_m_eval_names_a_package_that_hides_ours(folder):
-    Path("quant.py").write_text("", encoding="utf-8")
+@pytest.mark.parametrize("name", ["quant", "ngrammix"])
+def test_python_dash_m_eval_names_a_package_that_hides_ours(folder, name):
+    Path(f"{name}.py").write_text("", encoding="utf-8")
     done = python("-m", "eval", "score", "--data", "text")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"ngrammix: error: quant must be the package of ngrammix in {ROOT}, got "
-        f"{folder / 'quant.py'}, which hides it; rename that, or run from another directory\n"
+        f"ngrammix: error: {name} must be the package of ngrammix in {ROOT}, got "
+        f"{folder / name}.py, which hides it; rename that, or run from another directory\n"
     )
 
 

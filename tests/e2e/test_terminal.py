@@ -14,7 +14,8 @@ from eval.cli import main
 from eval.notes import note
 from eval.plots import plot_bits_saved
 from eval.tables import align, sign
-from eval.terminal import escaped, show
+from eval.terminal import show
+from ngrammix.escaping import escaped
 
 ROOT = Path(__file__).resolve().parents[2]
 UNSAFE = re.compile(

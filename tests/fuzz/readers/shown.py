@@ -34,7 +34,7 @@ def read_picture(data: bytes, folder: Path) -> None:
 
 def show(data: bytes, folder: Path) -> None:
     """Text on the terminal is one line, and holds nothing that controls it."""
-    from eval.terminal import escaped
+    from ngrammix.escaping import escaped
 
     shown = escaped(data.decode("utf-8", "surrogateescape"))
     if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in shown):
