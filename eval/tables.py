@@ -1,21 +1,11 @@
-"""What all reports share: tables, signature lines and versions."""
+"""What all reports share: tables and signature lines."""
 
-import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from tabulate import tabulate
 
-from eval.terminal import escaped
-
-# Packages that can change a figure; some of them need not be installed.
-PACKAGES = (
-    "ngrammix", "numpy", "numba", "llvmlite", "torch", "transformers", "safetensors", "tokenizers",
-    "sentencepiece", "tiktoken", "datasets", "pyarrow",
-)  # fmt: skip
+from ngrammix.escaping import escaped
 
 
 def align(rows: Sequence[tuple[str, ...]], n_left: int = 1) -> list[str]:
@@ -36,13 +26,3 @@ def sign(score: str, conditions: Mapping[str, Any]) -> str:
         f"{key}:{escaped(str(value))}" for key, value in conditions.items() if value is not None
     ]
     return "|".join([score, *parts])
-
-
-@cache
-def versions() -> str:
-    """The versions of Python and of the installed `PACKAGES`, in one line, read once."""
-    parts = []
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            parts.append(f"{package} {version(package)}")
-    return ", ".join([*parts, f"python {platform.python_version()}"])

@@ -30,10 +30,10 @@ from eval.out_of_memory import is_out_of_memory
 from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.windows import make_window_shape
-from eval.tables import versions
 from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
+from ngrammix.auditing.environment import versions
 from quant import Calibration, calibrate, quantize_model, self_generate
 from quant.models.recipe import Recipe, find_recipe
 

@@ -20,9 +20,9 @@ from eval.scoring.conditions import run_conditions
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.forward import scored_blocks
 from eval.scoring.windows import make_window_shape
-from eval.tables import versions
 from eval.tokenizers.choose import choose_tokenizer
 from eval.types import Floats, Tokens
+from ngrammix.auditing.environment import versions
 from ngrammix.logits import check_no_probabilities
 
 BLOCK_LOGITS = 1 << 23  # logits of a file in memory at a time: 64 MB as float64

@@ -40,7 +40,7 @@ from eval.interrupts import SIGNALS, Stopped
 from eval.models.base import Model
 from eval.models.numerics import numerics_of
 from eval.scoring.forward import ForwardRequest, run_forward
-from eval.tables import versions
+from ngrammix.auditing.environment import versions
 from ngrammix.model_logprobs import ModelLogprobs, pack, unpack
 
 # Seconds. torchrun kills a rank 30 s after it has told it to stop; in sum this is below a minute.

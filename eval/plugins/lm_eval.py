@@ -22,7 +22,7 @@ from eval.models.network_name import name_network
 from eval.models.numerics import numerics_of
 from eval.models.weights import WholeModel
 from eval.out_of_memory import is_out_of_memory
-from eval.tables import versions
+from ngrammix.auditing.environment import versions
 from ngrammix.experts.choices import ALL
 from ngrammix.mixer import Mixer
 

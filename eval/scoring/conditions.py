@@ -17,8 +17,8 @@ from eval.data.base import Data
 from eval.models.base import Model
 from eval.models.numerics import NUMERICS, numerics_of
 from eval.scoring.windows import WindowShape
-from eval.tables import versions
 from eval.tokenizers.base import Tokenizer
+from ngrammix.auditing.environment import versions
 from ngrammix.checks import as_bytes
 
 # Conditions that a signature shows: the model, and how the text is cut for it.

@@ -14,9 +14,9 @@ from eval.models.wrap import wrap
 from eval.scoring.conditions import CONDITIONS, OPTIONS, find_change, flag_of, hash_conditions
 from eval.scoring.result import Result
 from eval.scoring.score import score
-from eval.tables import versions
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix import snapshot
+from ngrammix.auditing.environment import versions
 from tests.toy import ToyModel
 
 TEXTS = [Document("a", b"the cat sat on the mat, the cat sat on the mat"), Document("b", b"on it")]
