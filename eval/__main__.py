@@ -8,7 +8,8 @@ if __name__ == "__main__":
     try:
         check_packages()  # before the command is imported, which needs them all
     except ImportError as error:
-        sys.stderr.write(f"ngrammix: error: {error}\n")
+        text = str(error).encode("unicode_escape").decode()  # `escaped` may be hidden too
+        sys.stderr.write(f"ngrammix: error: {text}\n")
         raise SystemExit(2) from None
     from eval.cli import program
 

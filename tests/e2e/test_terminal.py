@@ -68,7 +68,8 @@ def test_an_output_without_the_letters_is_no_error(monkeypatch):
 
 
 def test_only_the_doors_print():
-    doors = {"terminal.py", "notes.py", "completion.py"}  # the last prints its own script
+    # The last two print their own script, and that `ngrammix` is hidden, which has `escaped`.
+    doors = {"terminal.py", "notes.py", "completion.py", "__main__.py"}
     pattern = re.compile(r"\bprint\(|std(out|err)\.write")
     for path in (ROOT / "eval").rglob("*.py"):
         code = path.read_text(encoding="utf-8")
