@@ -140,7 +140,7 @@ class AuditReport:
         return EXIT_CODES[self.verdict]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON takes it; `ngrammix.auditing.card.from_dict` reads it back."""
+        """The report as JSON takes it; `ngrammix.auditing.report_json.from_dict` reads it back."""
         return {"verdict": self.verdict, "exit_code": self.exit_code, **asdict(self)}
 
     def __str__(self) -> str:
