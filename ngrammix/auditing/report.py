@@ -1,6 +1,7 @@
 """What an audit found: findings with a witness, checks with their coverage, and a verdict."""
 
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 from ngrammix.auditing.witness import Witness
@@ -144,6 +145,5 @@ class AuditReport:
         return {"verdict": self.verdict, "exit_code": self.exit_code, **asdict(self)}
 
     def __str__(self) -> str:
-        from ngrammix.auditing.card import as_text
-
-        return as_text(self)
+        # The card knows the report; the report finds it by name, as the faces do.
+        return str(import_module("ngrammix.auditing.card").as_text(self))
