@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ngrammix.auditing.black_box import audit
+    from ngrammix.auditing.replay import replay
+    from ngrammix.auditing.report import AuditReport
     from ngrammix.cache.evidence import Evidence
     from ngrammix.cache.ngram_cache import NgramCache
     from ngrammix.candidates.match_model import Matches, MatchModel
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuditReport",
     "Evidence",
     "Hints",
     "LogitsReader",
@@ -40,11 +44,15 @@ __all__ = [
     "SnapshotError",
     "TokenScores",
     "__version__",
+    "audit",
     "prefetch",
     "read_logits",
+    "replay",
 ]
 
 _MODULES = {
+    "audit": "ngrammix.auditing.black_box",
+    "AuditReport": "ngrammix.auditing.report",
     "Evidence": "ngrammix.cache.evidence",
     "Hints": "ngrammix.candidates.proposer",
     "LogitsReader": "ngrammix.logits",
@@ -58,6 +66,7 @@ _MODULES = {
     "prefetch": "ngrammix.prefetching",
     "RankMixer": "ngrammix.rank_mixer",
     "read_logits": "ngrammix.logits",
+    "replay": "ngrammix.auditing.replay",
     "ShiftWarning": "ngrammix.shifts",
     "SnapshotError": "ngrammix.snapshot",
     "TokenScores": "ngrammix.token_scores",

@@ -1,0 +1,117 @@
+"""Causality (C1): scores up to a position stay when the tokens from there on are changed."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from ngrammix.auditing.report import Check, smallest_share
+from ngrammix.auditing.rounding import moved
+from ngrammix.auditing.session import BATCH, Session, shortest, shown
+from ngrammix.auditing.streams import changed
+from ngrammix.auditing.witness import Witness
+from ngrammix.types import Floats, Tokens
+
+SHARE = 0.3  # of the time that is left
+FIRST = 1100  # positions that are all cut: each chunk of up to 1,024 tokens has its edge there
+TELLING = (1, 2, 3, 10, 100, 1000, *(2**k for k in range(2, 11)))  # cuts that come first
+
+
+def check_causality(session: Session) -> None:
+    """A finding if scores before a cut move when the tokens after it are changed.
+
+    The stream is cut at each of its first 1,100 positions, then at random ones. Both streams of a
+    comparison have the same length: sums of one shape are rounded alike.
+    """
+    n, until = len(session.tokens), session.clock.used() + SHARE * session.clock.left()
+    bases: dict[int, Floats] = {}
+    tried: set[int] = set()
+    n_calls, order, rng = 0, cuts(session), session.rng("changes")
+    while (batch := [*islice(order, BATCH)]) and session.clock.used() < until:
+        streams = []
+        for i, t in enumerate(batch):
+            length = length_for(t, n)
+            if length not in bases:
+                bases[length] = session.score(session.tokens[:length])
+                n_calls += 1
+            streams.append(changed(session.tokens, t, length, session.vocab_size, n_calls + i, rng))
+        for t, stream, nats in zip(batch, streams, session.score_each(streams), strict=True):
+            n_calls += 1
+            tried.add(t)
+            base = bases[len(stream)][:t]
+            if (moved(base, nats[:t]) > session.rounding.between(base)).any() and confirm(
+                session, session.tokens[: len(stream)], stream, t
+            ):
+                add_check(session, tried, n_calls)
+                return
+    add_check(session, tried, n_calls)
+
+
+def add_check(session: Session, tried: set[int], n_calls: int) -> None:
+    """Say how many positions were cut."""
+    n = len(session.tokens) - 1
+    first = next((t for t in range(1, n + 2) if t not in tried), n + 1) - 1
+    note = f"each of the first {first:,} positions" if first < n else "every position"
+    session.checks.append(
+        Check("C1", "tokens from a position on changed", len(tried), "positions", n_calls,
+              smallest_share(len(tried), n), note, is_enough=len(tried) >= min(8, n))
+    )  # fmt: skip
+
+
+def cuts(session: Session) -> Iterator[int]:
+    """Where the stream is cut: telling places, all of the first ones, random others; then again."""
+    n, rng = len(session.tokens), session.rng("cuts")
+    first = rng.permutation(np.arange(1, min(n, FIRST + 1)))
+    later = rng.permutation(np.arange(FIRST + 1, n)) if n > FIRST + 1 else np.zeros(0, int)
+    telling = [n - 1, *session.edges, *(e + 1 for e in session.edges), *TELLING]
+    order = dict.fromkeys([t for t in telling if 0 < t < n] + [*map(int, first), *map(int, later)])
+    yield from [*order][: session.n_positions]
+
+
+def length_for(cut: int, n: int) -> int:
+    """Tokens of the two streams of a cut: a power of two, so that bases are shared, or all."""
+    return min(n, max(64, 1 << cut.bit_length()))
+
+
+def confirm(session: Session, base: Tokens, other: Tokens, cut: int) -> bool:
+    """Whether the difference shows again; then there is a finding, made as short as can be."""
+    gap = difference(session, base, other, cut)
+    if gap is None:
+        return False
+    end = min(len(base), cut + 64)
+    if difference(session, base[:end], other[:end], cut) is not None:
+        base, other = base[:end], other[:end]
+    tail = len(base) - cut
+
+    def shows(ending: Tokens) -> bool:
+        n = len(ending)
+        return difference(session, base[-n:], other[-n:], n - tail) is not None
+
+    seconds = 0.1 * max(session.clock.left(), 0.0)
+    n = len(shortest(base, tail + 1, shows, session.clock, seconds))
+    base, other, cut = base[-n:], other[-n:], n - tail
+    gap = difference(session, base, other, cut) or gap
+    t, (before, after) = gap
+    session.find(
+        "C1",
+        t,
+        Witness("future", (before, after), "nats", shown(base), shown(other), t),
+        f"a score must not depend on later tokens, got {before:.6g} and {after:.6g} nats at "
+        f"position {t} of {len(base)} when the tokens from position {cut} on were changed",
+    )
+    return True
+
+
+def difference(
+    session: Session, base: Tokens, other: Tokens, cut: int
+) -> tuple[int, tuple[float, float]] | None:
+    """(position, its two scores) where two streams differ most before a cut, if not by chance."""
+    first, second, again = session.score_each([base, other, base])
+    tolerance = session.rounding.between(first[:cut])
+    if (moved(first[:cut], again[:cut]) > tolerance).any():
+        return None
+    beyond = moved(first[:cut], second[:cut]) - tolerance
+    if not len(beyond) or not (beyond > 0).any():
+        return None
+    t = int(np.argmax(beyond))
+    return t, (float(first[t]), float(second[t]))

@@ -1,0 +1,141 @@
+"""Replay: the witnesses of a report shown again, on the scorer of whoever reads it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ngrammix.auditing.black_box import as_stream, check_budget, check_callables
+from ngrammix.auditing.normalisation import charges, check_bets
+from ngrammix.auditing.report import AuditReport, Finding
+from ngrammix.auditing.rounding import measure_unit, moved
+from ngrammix.auditing.scorer import Clock, CountError, ScoreFn, Scorer, StoppedError, total
+from ngrammix.auditing.session import Session
+from ngrammix.auditing.stepwise import row_of
+from ngrammix.auditing.table_sizes import NAME
+from ngrammix.checks import check_vocab_size
+from ngrammix.types import Tokens
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a witness shows now.
+
+    Attributes
+    ----------
+    finding : Finding
+        Of the report.
+    is_shown : bool or None
+        Whether the scorer breaks the condition again; None if it cannot be told.
+    numbers : (float, float) or None
+        The two numbers now.
+    note : str
+        Why it cannot be told; else empty.
+    """
+
+    finding: Finding
+    is_shown: bool | None
+    numbers: tuple[float, float] | None = None
+    note: str = ""
+
+
+def replay(
+    report: AuditReport,
+    score_fn: ScoreFn,
+    *,
+    probs_fn: Callable[[Tokens], Any] | None = None,
+    budget_seconds: float = 50.0,
+) -> tuple[Replayed, ...]:
+    """What the witness of each finding of a report shows on a scorer.
+
+    Parameters
+    ----------
+    report : AuditReport
+        Of `audit`, such as one read from JSON.
+    score_fn, probs_fn : callable
+        As for `audit`.
+    budget_seconds : float
+        Wall time for all witnesses together.
+
+    Raises
+    ------
+    ValueError
+        If an argument is wrong, or the report names no size of the vocabulary.
+    """
+    check_callables(score_fn=score_fn, probs_fn=probs_fn)
+    v = check_vocab_size(report.conditions.get("vocab_size"))
+    clock = Clock(check_budget(budget_seconds))
+    results = []
+    for finding in report.findings:
+        for stream in (finding.witness.stream, finding.witness.other):
+            if stream:
+                as_stream(stream, v)
+        session = Session(
+            Scorer(score_fn, clock), clock, np.array(finding.witness.stream or (0,)), v,
+            n_positions=1, edges=(), seed=int(report.conditions.get("seed", 0)),
+        )  # fmt: skip
+        try:
+            results.append(shown_again(session, finding, score_fn, probs_fn))
+        except StoppedError as error:
+            results.append(Replayed(finding, None, note=str(error)))
+        except CountError as error:
+            numbers = (float(len(error.tokens)), float(error.n_scores))
+            is_shown = True if finding.witness.kind == "count" else None
+            note = "" if is_shown else f"{error.n_scores} scores for {len(error.tokens)} tokens"
+            results.append(Replayed(finding, is_shown, numbers, note))
+    return tuple(results)
+
+
+def shown_again(
+    session: Session,
+    finding: Finding,
+    score_fn: ScoreFn,
+    probs_fn: Callable[[Tokens], Any] | None,
+) -> Replayed:
+    """What one witness shows."""
+    witness, t = finding.witness, finding.witness.position or 0
+    stream, other = np.array(witness.stream, np.int64), np.array(witness.other, np.int64)
+    if witness.kind == "future":
+        first, second = session.score_each([stream, other])
+        return two(session, finding, first[t], second[t])
+    if witness.kind == "repeat":
+        between = [other] if len(other) else []
+        first, *_, second = session.score_each([stream, *between, stream])
+        return two(session, finding, first[t], second[t])
+    if witness.kind == "range":
+        score = float(session.score(stream)[t])
+        return Replayed(finding, bool(session.findings), (0.0, score))
+    if witness.kind == "count":
+        return Replayed(finding, False, (float(len(stream)), float(len(session.score(stream)))))
+    if witness.kind == "sum":
+        tokens = witness.tokens or range(session.vocab_size)
+        nats = charges(session, stream, tokens)
+        session.rounding.unit, session.rounding.probability_unit = measure_unit([nats])
+        sum_of = float(np.exp(-nats).sum())
+        beyond = (sum_of - 1) if witness.tokens else abs(sum_of - 1)
+        return Replayed(finding, beyond > session.rounding.of_sum(nats), (1.0, sum_of))
+    if witness.kind == "bets":
+        check_bets(session)
+        return Replayed(finding, session.has("C2"))
+    if witness.kind == "table":
+        costs = [
+            total(Scorer(score_fn, session.clock, {NAME: size})(stream)) for size in witness.tokens
+        ]
+        return Replayed(finding, costs[1] < costs[0], (costs[0], costs[1]))
+    if witness.kind == "shown" and probs_fn is not None:
+        row = row_of(probs_fn(stream))
+        if not witness.tokens:
+            return Replayed(finding, abs(row.sum() - 1) > 1e-4, (1.0, float(row.sum())))
+        charged = float(np.exp(-charges(session, stream, witness.tokens)[0]))
+        showed = float(row[witness.tokens[0]])
+        is_shown = abs(charged - showed) > 1e-4 * max(charged, showed)
+        return Replayed(finding, is_shown, (showed, charged))
+    return Replayed(finding, None, note="it takes more than score_fn to show this witness")
+
+
+def two(session: Session, finding: Finding, first: float, second: float) -> Replayed:
+    """The verdict on two scores of one token."""
+    a, b = np.array([first]), np.array([second])
+    is_shown = bool((moved(a, b) > session.rounding.between(a)).any())
+    return Replayed(finding, is_shown, (float(first), float(second)))

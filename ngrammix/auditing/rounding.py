@@ -1,0 +1,116 @@
+"""Rounding: how far the scores of an honest scorer can move without a reason."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ngrammix.types import Floats
+
+# Relative spacing of the numbers of each dtype. A score computed in one of them, and returned in a
+# wider one, is still one of its numbers.
+UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+COARSE = 2.0**-12  # spacing from which on the numbers are those of a 16-bit dtype
+FLOOR = 2e-5  # nats, and their share: what float32 loses in the sums of a deep network
+OF_SUM = 1e-4  # what the probabilities of a vocabulary may miss 1 by, in float32
+LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
+TYPICAL = 0.05  # nats that it moves half of the scores by, at most
+SMOOTH = 0.1  # a shorter change that moves scores less than this share is no rounding
+
+
+@dataclass
+class Rounding:
+    """What was measured of a scorer's rounding.
+
+    Attributes
+    ----------
+    unit : float
+        Relative spacing of the scores.
+    probability_unit : float
+        Relative spacing of the probabilities, if they were rounded before the logarithm; else 0.
+    length : float, nats
+        How far scores move when only the number of later tokens differs: another shape of the same
+        sums is rounded in another way.
+    """
+
+    unit: float = UNITS["float64"]
+    probability_unit: float = 0.0
+    length: float = 0.0
+
+    def between(self, nats: Floats) -> Floats:
+        """How far scores (N,) may differ between two streams."""
+        size = np.abs(nats)
+        units = 8 * (self.unit * size + self.probability_unit)
+        return FLOOR * (1 + size) + units + 2 * self.length
+
+    def of_sum(self, nats: Floats) -> float:
+        """How far the probabilities of scores (V,) may miss the sum of 1."""
+        p = np.exp(-nats)
+        spacing = float((p * (self.unit * np.abs(nats) + self.probability_unit)).sum())
+        return OF_SUM + 2 * spacing + min(2 * self.length, TYPICAL)
+
+
+def measure_unit(scores: Iterable[Floats]) -> tuple[float, float]:
+    """Relative spacing of scores, and that of their probabilities if it is coarse, else 0."""
+    nats = np.concatenate([np.ravel(one) for one in scores])
+    nats = nats[np.isfinite(nats)]
+    unit = spacing_of(nats)
+    p = np.exp(-nats[nats < 60])  # float32 holds the others with fewer digits
+    of_p = max((UNITS[d] for d in ("bfloat16", "float16") if is_on_grid(p, d)), default=0.0)
+    return unit, of_p if len(np.unique(p)) > 16 and unit < COARSE else 0.0
+
+
+def spacing_of(values: Floats) -> float:
+    """Relative spacing of the coarsest dtype that holds all values exactly."""
+    if len(np.unique(values)) <= 16:
+        return UNITS["float64"]  # constants lie on any grid
+    for dtype in ("bfloat16", "float16", "float32"):
+        if np.array_equal(rounded(values, dtype), values):
+            return UNITS[dtype]
+    return UNITS["float64"]
+
+
+def is_on_grid(p: Floats, dtype: str) -> bool:
+    """Whether probabilities, known to some digits of float32, are numbers of a 16-bit dtype."""
+    return bool((np.abs(rounded(p, dtype) - p) <= 2e-6 * p).all())
+
+
+def rounded(values: Floats, dtype: str) -> Floats:
+    """Values rounded to a dtype, as float64."""
+    with np.errstate(over="ignore"):
+        if dtype != "bfloat16":
+            return values.astype(dtype).astype(np.float64)
+        bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
+        even = (bits >> np.uint64(16)) & np.uint64(1)
+        bits = (bits + np.uint64(0x7FFF) + even) & np.uint64(0xFFFF0000)
+        return bits.astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def moved(a: Floats, b: Floats) -> Floats:
+    """How far scores (N,) are apart; 0 where both are the same, infinities and NaN too."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a - b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+
+
+def rounding_of_length(by_many: Floats, by_one: Floats) -> float | None:
+    """The rounding that other lengths show, in nats; None if it cannot be rounding.
+
+    Parameters
+    ----------
+    by_many, by_one : (N,) float, nats
+        How far scores move when many later tokens are cut off, and when one is.
+
+    Notes
+    -----
+    Sums of another shape are rounded in another way: by a little at most positions, and by as much
+    when one token is missing as when many are. A score that follows the length of the stream moves
+    less when the length does.
+    """
+    largest = float(by_many.max(initial=0.0))
+    typical = float(np.median(by_many[by_many > 0])) if (by_many > 0).any() else 0.0
+    if largest > LOW_PRECISION or typical > TYPICAL:
+        return None
+    one = float(by_one.max(initial=0.0))
+    return None if 0 < one < SMOOTH * largest else largest

@@ -1,0 +1,121 @@
+"""Session: what the checks of one audit share: scorer, stream, and what was found so far."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ngrammix.auditing.report import Check, Condition, Finding
+from ngrammix.auditing.rounding import Rounding
+from ngrammix.auditing.scorer import Clock, Scorer
+from ngrammix.auditing.witness import Witness
+from ngrammix.types import Floats, Tokens
+
+BATCH = 32  # calls between two looks at the clock
+
+
+@dataclass
+class Session:
+    """One audit under way.
+
+    Attributes
+    ----------
+    scorer : Scorer
+    clock : Clock
+    tokens : (N,) int64
+        The stream; scores at its positions are what the audit is about.
+    vocab_size : int
+    n_positions : int
+        Positions that each check tests, at most.
+    edges : tuple of int
+        Positions that are tested first, such as the starts of documents.
+    seed : int
+        Of all random numbers.
+    rounding : Rounding
+        Measured by the first checks.
+    """
+
+    scorer: Scorer
+    clock: Clock
+    tokens: Tokens
+    vocab_size: int
+    n_positions: int
+    edges: tuple[int, ...]
+    seed: int
+    rounding: Rounding = field(default_factory=Rounding)
+    findings: list[Finding] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def rng(self, part: str) -> np.random.Generator:
+        """The random numbers of a check, which can be repeated alone."""
+        return np.random.default_rng([self.seed, *part.encode()])
+
+    def score(self, tokens: Tokens) -> Floats:
+        """Scores (n,) of one stream; a score that is no cost becomes a finding."""
+        return self.score_each([tokens])[0]
+
+    def score_each(self, streams: Sequence[Tokens]) -> list[Floats]:
+        """Scores of several streams."""
+        scores = self.scorer.each(streams)
+        for tokens, nats in zip(streams, scores, strict=True):
+            self._check_range(tokens, nats)
+        return scores
+
+    def find(
+        self, condition: Condition, position: int | None, witness: Witness, message: str
+    ) -> None:
+        """Add a finding, unless there is one of this condition and kind."""
+        if not self.has(condition, witness.kind):
+            self.findings.append(Finding(condition, position, witness, message))
+
+    def has(self, condition: Condition, *kinds: str) -> bool:
+        """Whether a condition is known to be broken, by a witness of one of these kinds."""
+        return any(
+            found.condition == condition and (not kinds or found.witness.kind in kinds)
+            for found in self.findings
+        )
+
+    def _check_range(self, tokens: Tokens, nats: Floats) -> None:
+        lowest = -self.rounding.between(np.zeros(1))[0]
+        wrong = np.isnan(nats) | (nats < lowest)
+        if wrong.any() and not self.has("C2", "range"):
+            t = int(np.argmax(wrong))
+            is_nan = bool(np.isnan(nats[t]))
+            what = "no number" if is_nan else f"{nats[t]:.6g}: a probability above 1"
+            self.find(
+                "C2",
+                t,
+                Witness("range", (0.0, float(nats[t])), "nats", shown(tokens), position=t),
+                f"a score must be a cost in nats, 0 or more, got {what}, at position {t} of "
+                f"{len(tokens)}",
+            )
+
+
+def shown(tokens: Tokens) -> tuple[int, ...]:
+    """Tokens as a witness holds them."""
+    return tuple(map(int, tokens))
+
+
+def shortest(
+    tokens: Tokens, keep: int, shows: Callable[[Tokens], bool], clock: Clock, seconds: float
+) -> Tokens:
+    """The shortest end of a stream, of at least `keep` tokens, that still shows something.
+
+    Lengths double from `keep` on, then the gap to the last one that failed is halved; at most
+    `seconds` are spent.
+    """
+    end = clock.used() + seconds
+    failed, length = keep - 1, keep
+    while length < len(tokens) and clock.used() < end and clock.left() > 0:
+        if shows(tokens[-length:]):
+            break
+        failed, length = length, max(2 * length, 1)
+    length = min(length, len(tokens))
+    while length - failed > 1 and clock.used() < end and clock.left() > 0:
+        middle = (length + failed) // 2
+        if shows(tokens[-middle:] if middle else tokens[:0]):
+            length = middle
+        else:
+            failed = middle
+    return tokens[-length:] if length else tokens[:0]
