@@ -1,21 +1,14 @@
 """The model of a Python factory: ``package.module:factory``."""
 
-import importlib
 import inspect
-import sys
-import sysconfig
-import traceback
 from collections.abc import Callable
-from difflib import get_close_matches
-from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.shadowing import find_hidden
+from eval.models.named import Role, describe_error, find_named
 
-MEND = "name a function that returns the model"
+MODEL = Role("a model", "a model factory", "factory", "name a function that returns the model")
 
 
 def call_factory(spec: str) -> Any:
@@ -27,15 +20,12 @@ def call_factory(spec: str) -> Any:
         If the function does not exist, needs arguments, raises an exception, or returns what
         cannot be a model. The text says what was raised, and where.
     """
-    name, _, attribute = spec.partition(":")
-    check_spec(spec, name, attribute)
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    factory = find_factory(spec, name, attribute)
+    factory = find_named(spec, MODEL)
     if needed := needed_arguments(factory):
         raise ValueError(
             f"a model factory must need no arguments, got {spec!r}, which needs "
-            f"{', '.join(needed)}; write a function that returns {attribute}(...) and name it"
+            f"{', '.join(needed)}; write a function that returns "
+            f"{spec.partition(':')[2]}(...) and name it"
         )
     try:
         model = factory()
@@ -50,50 +40,6 @@ def call_factory(spec: str) -> Any:
             f"a model factory must return a model, got {spec!r}, which returned {wrong}"
         )
     return model
-
-
-def check_spec(spec: str, name: str, attribute: str) -> None:
-    """Raise ValueError if the module is named by its path, or a part of the name is missing."""
-    path = Path(name)
-    if path.suffix == ".py" or len(path.parts) > 1:
-        folder = "its folder" if path.parent == Path() else str(path.parent)
-        raise ValueError(
-            f"a model factory must be package.module:factory, got the path {spec!r}; pass "
-            f"{path.stem}:{attribute or 'factory'} and start in {folder}"
-        )
-    if not attribute or not all(name.split(".")):
-        raise ValueError(f"a model factory must be package.module:factory, got {spec!r}; {MEND}")
-
-
-def find_factory(spec: str, name: str, attribute: str) -> Callable[[], Any]:
-    """The function; ValueError if it or its module does not exist, or the module fails."""
-    try:
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is None or not f"{name}.".startswith(f"{missing}."):
-            hidden = find_hidden(error) if isinstance(error, ImportError) else ""
-            raise ValueError(
-                f"a model must be importable, got {spec!r}, whose module raised "
-                f"{describe_error(error)}; {hidden or 'correct it'}"
-            ) from error
-        near = get_close_matches(name, [path.stem for path in Path.cwd().glob("*.py")], 1)
-        hint = f"did you mean {near[0]}?" if near else "check the name and the current directory"
-        raise ValueError(f"a model must be importable, got {spec!r}: {error}; {hint}") from error
-    try:
-        factory = attrgetter(attribute)(module)
-    except AttributeError as error:
-        near = get_close_matches(attribute, dir(module), 1)
-        hint = f"did you mean {near[0]}?" if near else MEND
-        raise ValueError(
-            f"a model factory must be a function, got {spec!r}: {name} has no {attribute!r}; {hint}"
-        ) from error
-    if not callable(factory):
-        raise ValueError(
-            f"a model factory must be a function, got {spec!r}: {attribute} is a "
-            f"{type(factory).__name__}; {MEND}"
-        )
-    return factory  # type: ignore[no-any-return]
 
 
 def needed_arguments(factory: Callable[..., Any]) -> list[str]:
@@ -137,17 +83,3 @@ def what_no_model_has(model: Any) -> str | None:
     if name is not None and not isinstance(name, str):
         return f"a model whose name is a {type(name).__name__}; make it a text"
     return None
-
-
-def describe_error(error: BaseException) -> str:
-    """The type and the first line of an exception, and the line of the user's code it came from."""
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    if isinstance(error, SyntaxError):  # its text names the line
-        return text
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
-    ours = str(Path(__file__).parents[1])
-    own = [f for f in frames if not f.filename.startswith((*libraries, "<frozen", ours))]
-    frame = (own or frames)[-1]
-    return f"{text} ({Path(frame.filename).name}, line {frame.lineno})"
