@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ngrammix.auditing.assert_legal import assert_legal
     from ngrammix.auditing.black_box import audit
     from ngrammix.auditing.replay import replay
     from ngrammix.auditing.report import AuditReport
@@ -44,6 +45,7 @@ __all__ = [
     "SnapshotError",
     "TokenScores",
     "__version__",
+    "assert_legal",
     "audit",
     "prefetch",
     "read_logits",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "assert_legal": "ngrammix.auditing.assert_legal",
     "audit": "ngrammix.auditing.black_box",
     "AuditReport": "ngrammix.auditing.report",
     "Evidence": "ngrammix.cache.evidence",

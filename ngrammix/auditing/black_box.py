@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ngrammix.auditing.causality import check_causality
+from ngrammix.auditing.environment import environment
 from ngrammix.auditing.normalisation import check_bets, check_lowest, check_sums
 from ngrammix.auditing.report import AuditReport
 from ngrammix.auditing.scorer import Clock, CountError, ScoreFn, Scorer, StoppedError
@@ -125,6 +126,7 @@ def audit(
             "seed": seed,
             "n_positions": n_positions,
             "budget_seconds": clock.budget,
+            **environment(),
         },
         clock.calls,
         clock.tokens,
