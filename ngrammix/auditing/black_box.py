@@ -110,7 +110,8 @@ def audit(
         check_int(edge, "an edge", 0, len(stream) - 1)
     check_callables(score_fn=score_fn, probs_fn=probs_fn, stepper=stepper)
     scores = scores_by(score_fn, stepper)
-    clock = Clock(check_budget(budget_seconds))
+    budget = check_budget(budget_seconds)
+    clock = Clock(budget)
     session = Session(Scorer(scores, clock), clock, stream, v, n_positions, tuple(edges), seed)
     problems = run(session, scores, probs_fn, stepper)
     return AuditReport(
@@ -125,7 +126,7 @@ def audit(
             "vocab_size": v,
             "seed": seed,
             "n_positions": n_positions,
-            "budget_seconds": clock.budget,
+            "budget_seconds": budget,
             **environment(),
         },
         clock.calls,

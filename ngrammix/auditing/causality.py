@@ -14,14 +14,17 @@ from ngrammix.types import Floats, Tokens
 
 SHARE = 0.3  # of the time that is left
 FIRST = 1100  # positions that are all cut: each chunk of up to 1,024 tokens has its edge there
+PASSES = 16  # over the first positions, each with other changes
+FEW = 300  # later positions of a pass
+TAILS = (1, 2, 8, 64)  # tokens after a cut
 TELLING = (1, 2, 3, 10, 100, 1000, *(2**k for k in range(2, 11)))  # cuts that come first
 
 
 def check_causality(session: Session) -> None:
     """A finding if scores before a cut move when the tokens after it are changed.
 
-    The stream is cut at each of its first 1,100 positions, then at random ones. Both streams of a
-    comparison have the same length: sums of one shape are rounded alike.
+    The stream is cut at each of its first 1,100 positions, and at random ones after them; then
+    again with other changes, until the time is used.
     """
     n, until = len(session.tokens), session.clock.used() + SHARE * session.clock.left()
     bases: dict[int, Floats] = {}
@@ -30,15 +33,20 @@ def check_causality(session: Session) -> None:
     while (batch := [*islice(order, BATCH)]) and session.clock.used() < until:
         streams = []
         for i, t in enumerate(batch):
-            length = length_for(t, n)
-            if length not in bases:
-                bases[length] = session.score(session.tokens[:length])
+            length = length_for(session, t)
+            n_base = base_of(length, n, session)
+            if n_base not in bases:
+                bases[n_base] = session.score(session.tokens[:n_base])
                 n_calls += 1
-            streams.append(changed(session.tokens, t, length, session.vocab_size, n_calls + i, rng))
+            kind = n_calls + i
+            streams.append(changed(session.tokens, t, length, session.vocab_size, kind, rng))
         for t, stream, nats in zip(batch, streams, session.score_each(streams), strict=True):
             n_calls += 1
             tried.add(t)
-            base = bases[len(stream)][:t]
+            whole = bases[base_of(len(stream), n, session)]
+            base = whole[:t]
+            if np.exp(-whole[t]) + np.exp(-nats[t]) > 1 + session.rounding.of_sum(whole[t : t + 1]):
+                session.suspects.append(t)
             if (moved(base, nats[:t]) > session.rounding.between(base)).any() and confirm(
                 session, session.tokens[: len(stream)], stream, t
             ):
@@ -54,23 +62,42 @@ def add_check(session: Session, tried: set[int], n_calls: int) -> None:
     note = f"each of the first {first:,} positions" if first < n else "every position"
     session.checks.append(
         Check("C1", "tokens from a position on changed", len(tried), "positions", n_calls,
-              smallest_share(len(tried), n), note, is_enough=len(tried) >= min(8, n))
+              smallest_share(len(tried), n), f"{note}, {n_calls / max(1, len(tried)):.1f} times",
+              is_enough=session.has("C1") or len(tried) >= min(8, n))
     )  # fmt: skip
 
 
 def cuts(session: Session) -> Iterator[int]:
     """Where the stream is cut: telling places, all of the first ones, random others; then again."""
     n, rng = len(session.tokens), session.rng("cuts")
-    first = rng.permutation(np.arange(1, min(n, FIRST + 1)))
-    later = rng.permutation(np.arange(FIRST + 1, n)) if n > FIRST + 1 else np.zeros(0, int)
     telling = [n - 1, *session.edges, *(e + 1 for e in session.edges), *TELLING]
-    order = dict.fromkeys([t for t in telling if 0 < t < n] + [*map(int, first), *map(int, later)])
-    yield from [*order][: session.n_positions]
+    telling = [t for t in dict.fromkeys(telling) if 0 < t < n][: session.n_positions]
+    first, later = np.arange(1, min(n, FIRST + 1)), np.arange(FIRST + 1, n)
+    yield from telling
+    for _ in range(PASSES):
+        order = [*map(int, rng.permutation(first)), *map(int, rng.permutation(later)[:FEW])]
+        for i, t in enumerate(order[: session.n_positions]):
+            yield t
+            if i % 64 == 0:
+                yield from telling
+    yield from map(int, rng.permutation(later)[: session.n_positions])
 
 
-def length_for(cut: int, n: int) -> int:
-    """Tokens of the two streams of a cut: a power of two, so that bases are shared, or all."""
-    return min(n, max(64, 1 << cut.bit_length()))
+def length_for(session: Session, cut: int) -> int:
+    """Tokens of the changed stream of a cut.
+
+    Where the length rounds the scores, both streams have the same: a power of two, so that many
+    cuts share the scores of one prefix.
+    """
+    n = len(session.tokens)
+    if session.rounding.length:
+        return min(n, max(64, 1 << cut.bit_length()))
+    return min(n, cut + TAILS[cut % len(TAILS)])
+
+
+def base_of(length: int, n: int, session: Session) -> int:
+    """Tokens of the stream that a changed one is compared with: see `length_for`."""
+    return length if session.rounding.length else n
 
 
 def confirm(session: Session, base: Tokens, other: Tokens, cut: int) -> bool:

@@ -1,6 +1,6 @@
 """Rounding: how far the scores of an honest scorer can move without a reason."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ FLOOR = 2e-5  # nats, and their share: what float32 loses in the sums of a deep 
 OF_SUM = 1e-4  # what the probabilities of a vocabulary may miss 1 by, in float32
 LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
 TYPICAL = 0.05  # nats that it moves half of the scores by, at most
+SPREAD = 0.01  # of the first halves of prefixes it moves at least; a leak moves their ends
 SMOOTH = 0.1  # a shorter change that moves scores less than this share is no rounding
 
 
@@ -94,13 +95,15 @@ def moved(a: Floats, b: Floats) -> Floats:
     return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
 
 
-def rounding_of_length(by_many: Floats, by_one: Floats) -> float | None:
+def rounding_of_length(by_many: Sequence[Floats], by_one: Floats) -> float | None:
     """The rounding that other lengths show, in nats; None if it cannot be rounding.
 
     Parameters
     ----------
-    by_many, by_one : (N,) float, nats
-        How far scores move when many later tokens are cut off, and when one is.
+    by_many : sequence of (N,) float, nats
+        How far the scores of each prefix are from those of the whole.
+    by_one : (N,) float, nats
+        The same where the prefix is one token shorter than the whole.
 
     Notes
     -----
@@ -108,9 +111,12 @@ def rounding_of_length(by_many: Floats, by_one: Floats) -> float | None:
     when one token is missing as when many are. A score that follows the length of the stream moves
     less when the length does.
     """
-    largest = float(by_many.max(initial=0.0))
-    typical = float(np.median(by_many[by_many > 0])) if (by_many > 0).any() else 0.0
-    if largest > LOW_PRECISION or typical > TYPICAL:
+    every = np.concatenate(by_many)
+    early = np.concatenate([moves[: len(moves) // 2] for moves in by_many])
+    largest = float(every.max(initial=0.0))
+    typical = float(np.median(every[every > 0])) if (every > 0).any() else 0.0
+    spread = float((early > SMOOTH * largest).mean()) if len(early) else 0.0
+    if largest > LOW_PRECISION or typical > TYPICAL or spread < SPREAD:
         return None
     one = float(by_one.max(initial=0.0))
     return None if 0 < one < SMOOTH * largest else largest

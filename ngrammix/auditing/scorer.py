@@ -56,6 +56,10 @@ class Clock:
         """Seconds since the start."""
         return perf_counter() - self.began
 
+    def shorten(self, share: float) -> None:
+        """Keep this share of the time that is left."""
+        self.budget -= (1 - share) * max(0.0, self.left())
+
     def add(self, n_tokens: int, seconds: float) -> None:
         """Note the cost of a call."""
         self.calls += 1

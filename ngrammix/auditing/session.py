@@ -12,6 +12,7 @@ from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
 BATCH = 32  # calls between two looks at the clock
+AFTER_PROOF = 0.25  # of the time that is left, once there is a finding
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Session:
         Of all random numbers.
     rounding : Rounding
         Measured by the first checks.
+    suspects : list of int
+        Positions of the stream where two tokens have more than all of the probability.
     """
 
     scorer: Scorer
@@ -46,6 +49,7 @@ class Session:
     findings: list[Finding] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    suspects: list[int] = field(default_factory=list)
 
     def rng(self, part: str) -> np.random.Generator:
         """The random numbers of a check, which can be repeated alone."""
@@ -66,6 +70,8 @@ class Session:
         self, condition: Condition, position: int | None, witness: Witness, message: str
     ) -> None:
         """Add a finding, unless there is one of this condition and kind."""
+        if not self.findings:
+            self.clock.shorten(AFTER_PROOF)
         if not self.has(condition, witness.kind):
             self.findings.append(Finding(condition, position, witness, message))
 

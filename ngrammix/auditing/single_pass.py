@@ -77,7 +77,7 @@ def check_prefixes(session: Session, whole: Floats) -> None:
         if (apart[length] > session.rounding.between(whole[:length])).any()
     ]  # fmt: skip
     if beyond:
-        by_many = np.concatenate([apart[length] for length in beyond])
+        by_many = [apart[length] for length in beyond]
         measured = rounding_of_length(by_many, apart.get(n - 1, np.zeros(0)))
         if measured is None:
             tell(session, whole, {length: apart[length] for length in beyond}, scores, lengths)
