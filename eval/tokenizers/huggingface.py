@@ -69,7 +69,7 @@ class FastTokenizer(TableTokenizer):
             content = text.encode()
             name = name or name_tokenizer(Path("tokenizers.json"), content)
         # The library's tokenizer puts no space before a text, so that it can encode later pieces.
-        # `_ids` puts it before the first piece.
+        # `ids` puts it before the first piece.
         self._tokenizer, spec, self._puts_space = build(content, path)
         table = byte_table(self._tokenizer, spec, self._puts_space, path)
         super().__init__(name or name_tokenizer(path, content), table, bos)
@@ -80,6 +80,12 @@ class FastTokenizer(TableTokenizer):
             i: int | None = self._tokenizer.token_to_id(token)
             return i
 
+    def piece(self, i: int) -> str | None:
+        """A token as written in the vocabulary; None for an id without a token."""
+        with self._call():
+            piece: str | None = self._tokenizer.id_to_token(i)
+            return piece
+
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json``; ValueError if the tokenizer puts a space before a text."""
         if self._puts_space:
@@ -89,7 +95,8 @@ class FastTokenizer(TableTokenizer):
             )
         self._tokenizer.save(str(path))
 
-    def _ids(self, text: str, begins: bool) -> list[int]:
+    def ids(self, text: str, begins: bool) -> list[int]:
+        """Ids of a text as the library encodes it, without any check."""
         if begins and self._puts_space:
             text = " " + text
         # Without offsets: 1.5 times as many texts a second, and the table needs none.
@@ -98,7 +105,8 @@ class FastTokenizer(TableTokenizer):
             ids: list[int] = encoding.ids
             return ids
 
-    def _decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids as the library decodes it."""
         with self._call():
             text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
             return text

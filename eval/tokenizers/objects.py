@@ -73,7 +73,7 @@ def of_encoding(encoding: Any, bos: int | None) -> FastTokenizer:
     spec = spec_of_ranks(ranks, pattern, special)
     digest = name_tokenizer(Path(f"{encoding.name}.tiktoken"), str(spec).encode())
     tokenizer = FastTokenizer(spec, bos=bos_of_names(special) if bos is None else bos, name=digest)
-    if tokenizer._ids(PROBE, begins=True) != encoding.encode_ordinary(PROBE):
+    if tokenizer.ids(PROBE, begins=True) != encoding.encode_ordinary(PROBE):
         raise ValueError(
             f"the tokens of an encoding must be reproduced, got others for {encoding.name}; save "
             "it as a tokenizer.json with transformers"

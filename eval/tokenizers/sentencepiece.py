@@ -68,12 +68,20 @@ class SentencePieceTokenizer(TableTokenizer):
             i: int = self._first.piece_to_id(token)
             return i if self._first.id_to_piece(i) == token else None
 
-    def _ids(self, text: str, begins: bool) -> list[int]:
+    def piece(self, i: int) -> str | None:
+        """A token as written in the vocabulary."""
+        with self._call():
+            piece: str = self._first.id_to_piece(i)
+            return piece
+
+    def ids(self, text: str, begins: bool) -> list[int]:
+        """Ids of a text as the library encodes it, without any check."""
         with self._call():
             ids: list[int] = (self._first if begins else self._later).encode(text)
             return ids
 
-    def _decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids as the library decodes it."""
         with self._call():
             text: str = self._first.decode(ids)
             return text
@@ -89,7 +97,7 @@ class SentencePieceTokenizer(TableTokenizer):
         return super()._encode_text(document)
 
     def _check_decoding(self, tokens: Tokens, document: Document) -> None:
-        if self._lacks_space and MARK.encode() in self._table.decode_bytes(tokens):
+        if self._lacks_space and MARK.encode() in self.table.decode_bytes(tokens):
             raise ValueError(
                 f"a space must be one byte, got U+2581 of three bytes in {location(document)}: the "
                 "model has no token for a space; give the bytes of each token with --token-bytes"

@@ -16,8 +16,8 @@ from ngrammix.checks import as_tokens
 class TableTokenizer:
     """Base class of tokenizers whose tokens have the same bytes in every context.
 
-    A subclass implements `_ids`, from text to ids, and `_decode`, from ids to text. The bytes of
-    the ids are compared with the raw bytes, and the decoded text with the table.
+    A subclass implements `ids`, from text to ids, `decode`, from ids to text, and `piece`. The
+    bytes of the ids are compared with the raw bytes, and the decoded text with the table.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class TableTokenizer:
     def __init__(self, name: str, table: ByteTable, bos: int | None) -> None:
         check_bos(bos, len(table), name)
         self.name, self.vocab_size, self.bos = name, len(table), bos
-        self._table = table
+        self.table = table
         # Whether the last token so far is a boundary: the next piece begins after it.
         self._at_boundary: bool | None = None
 
@@ -60,24 +60,36 @@ class TableTokenizer:
         self._check_known(tokens, document)
         self._check_decoding(tokens, document)
         after_boundary = True if document.begins else self._at_boundary
-        if after_boundary is None and self._table.space[tokens[0]]:
+        if after_boundary is None and self.table.space[tokens[0]]:
             raise ValueError(
                 f"the pieces of a document must be encoded in order, got {location(document)} "
                 "first; encode the document from its beginning"
             )
-        self._at_boundary = bool(self._table.boundary[tokens[-1]])
-        return tokens, self._table.count(tokens, after_boundary=bool(after_boundary))
+        self._at_boundary = bool(self.table.boundary[tokens[-1]])
+        return tokens, self.table.count(tokens, after_boundary=bool(after_boundary))
 
     def decode_bytes(self, tokens: Tokens) -> bytes:
         """The bytes of token ids (T,) within a text; special tokens have none."""
-        return self._table.decode_bytes(tokens)
+        return self.table.decode_bytes(tokens)
 
     def raw_bytes(self, tokens: Tokens, n_bytes: Tokens) -> bytes | None:
         """The raw text of tokens (T,) of n_bytes (T,) each; None if they have other bytes."""
-        return self._table.raw_bytes(tokens, n_bytes)
+        return self.table.raw_bytes(tokens, n_bytes)
 
     def token_id(self, token: str) -> int | None:
         """Id of a token as written in the vocabulary, or None."""
+        raise NotImplementedError
+
+    def piece(self, i: int) -> str | None:
+        """A token as written in the vocabulary; None for an id without a token."""
+        raise NotImplementedError
+
+    def ids(self, text: str, begins: bool) -> list[int]:
+        """Ids of a text as the library encodes it, without any check."""
+        raise NotImplementedError
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids as the library decodes it."""
         raise NotImplementedError
 
     def with_vocabulary(self, vocab_size: int) -> Self:
@@ -85,7 +97,7 @@ class TableTokenizer:
 
         A text that needs another id is an error. ValueError if more than added tokens are left out.
         """
-        if not self._table.added[vocab_size:].all():
+        if not self.table.added[vocab_size:].all():
             raise ValueError(too_large(self, vocab_size))
         tokenizer = copy(self)
         tokenizer.vocab_size = min(self.vocab_size, vocab_size)
@@ -95,27 +107,27 @@ class TableTokenizer:
 
     def _encode_text(self, document: Document) -> tuple[Tokens, Tokens]:
         text = decode_utf8(document)
-        ids = self._ids(text, document.begins) if text else []
+        ids = self.ids(text, document.begins) if text else []
         tokens = np.fromiter(ids, np.int64, len(ids))
         self._check_known(tokens, document)
-        n_bytes = self._table.count(tokens, after_boundary=document.begins)
-        decoded = self._table.decode_bytes(tokens)
+        n_bytes = self.table.count(tokens, after_boundary=document.begins)
+        decoded = self.table.decode_bytes(tokens)
         check_raw_bytes(decoded[len(decoded) - int(n_bytes.sum()) :], document)
         self._at_boundary = False
         return tokens, n_bytes
 
     def _check_known(self, tokens: Tokens, document: Document) -> None:
         if len(tokens) and (highest := tokens.max()) >= self.vocab_size:
-            text = self._table.decode_bytes(np.array([highest]))
+            text = self.table.decode_bytes(np.array([highest]))
             raise ValueError(
                 f"tokens must be below the {self.vocab_size} of the model, got {highest} for "
                 f"{text!r} in {location(document)}; remove this text, or take the tokenizer that "
                 "the model was trained with"
             )
-        unknown = self._table.unknown[tokens]
+        unknown = self.table.unknown[tokens]
         if unknown.any():
             first = int(unknown.argmax())
-            before = self._table.count(tokens[:first], after_boundary=document.begins).sum()
+            before = self.table.count(tokens[:first], after_boundary=document.begins).sum()
             text = (document.raw or b"")[before : before + EXCERPT]
             raise ValueError(
                 f"every token must have known bytes, got the unknown token {tokens[first]} at "
@@ -124,18 +136,12 @@ class TableTokenizer:
             )
 
     def _check_decoding(self, tokens: Tokens, document: Document) -> None:
-        boundary = self._table.boundary[tokens]
+        boundary = self.table.boundary[tokens]
         for run in np.split(tokens, np.flatnonzero(boundary)):
-            if len(text := run[~self._table.boundary[run]]):
+            if len(text := run[~self.table.boundary[run]]):
                 check_decoding(
-                    self._table.decode_bytes(text), self._decode(text.tolist()), document
+                    self.table.decode_bytes(text), self.decode(text.tolist()), document
                 )
-
-    def _ids(self, text: str, begins: bool) -> list[int]:
-        raise NotImplementedError
-
-    def _decode(self, ids: list[int]) -> str:
-        raise NotImplementedError
 
 
 def check_bos(bos: int | None, vocab_size: int, name: str) -> None:

@@ -221,7 +221,7 @@ def test_a_stream_is_counted_alike_however_it_is_cut(shared, pieces):
 
 
 def test_the_published_mistakes_have_their_published_size(pieces, head):
-    table = pieces[1024]._table
+    table = pieces[1024].table
     n_bytes = table.count(head, after_boundary=True)
     twice = n_bytes + table.space[head]  # 1.16713 on all of it, in tokens of another vocabulary
     assert twice.sum() / n_bytes.sum() == pytest.approx(1.16655, abs=1e-5)
