@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eval.shadowing import check_packages
 
 if TYPE_CHECKING:
+    from eval.auditing.audit_bytes import audit_bytes
     from eval.comparing.compare import compare
     from eval.config import ScoreConfig
     from eval.data.document import Document, Documents
@@ -28,6 +29,7 @@ __all__ = [
     "Documents",
     "Result",
     "ScoreConfig",
+    "audit_bytes",
     "check_causality",
     "compare",
     "load_model",
@@ -44,6 +46,7 @@ _MODULES = {
     "Documents": "eval.data.document",
     "Result": "eval.scoring.result",
     "ScoreConfig": "eval.config",
+    "audit_bytes": "eval.auditing.audit_bytes",
     "check_causality": "eval.models.causality",
     "compare": "eval.comparing.compare",
     "load_model": "eval.models.load_model",

@@ -192,7 +192,8 @@ class Recogniser:
     def explain(self, wrong: Sequence[Wrong], right: Sequence[Wrong]) -> dict[Bug, list[Wrong]]:
         """The bugs that explain the wrong tokens, each with those that it explains.
 
-        The bug that explains most comes first, then the bug that explains most of the rest.
+        The bug that explains most comes first, and of two the one that is seen on more ids; then
+        the bug that explains most of the rest.
 
         Parameters
         ----------
@@ -203,12 +204,13 @@ class Recogniser:
         seen |= self._sampled(seen)
         found: dict[Bug, list[Wrong]] = {}
         left = list(wrong)
-        shown = [bug for bug in BUGS if self._shows(bug, seen)]
+        shown = {bug: self._n_shown(bug, seen) for bug in BUGS}
         while left:
-            named = [(bug, [one for one in left if self._fits(bug, one)]) for bug in shown]
+            named = [(bug, [one for one in left if self._fits(bug, one)])
+                     for bug, n in shown.items() if n]  # fmt: skip
             named += [(bug, [one for one in left if self._fits_first(bug, one)])
                       for bug in (PREFIX, FIRST)]  # fmt: skip
-            bug, explained = max(named, key=lambda pair: len(pair[1]))
+            bug, explained = max(named, key=lambda pair: (len(pair[1]), shown.get(pair[0], 0)))
             if not explained:
                 break
             found[bug] = explained
@@ -221,15 +223,15 @@ class Recogniser:
     def _fits_first(self, bug: Bug, one: Wrong) -> bool:
         return one.is_first and bug.charge(self.token(one.i)) == one.charged
 
-    def _shows(self, bug: Bug, charged: dict[int, float]) -> bool:
-        """Whether the bug is seen on enough of the ids that it concerns."""
+    def _n_shown(self, bug: Bug, charged: dict[int, float]) -> int:
+        """On how many ids the bug is seen; 0 if on too few of those that it concerns."""
         concerned = [i for i in charged if self._concerns(bug, i)]
         n_shown = sum(bug.charge(self.token(i)) == charged[i] for i in concerned)
-        return n_shown > 0 and n_shown >= MIN_SHARE * len(concerned)
+        return n_shown if n_shown >= MIN_SHARE * len(concerned) else 0
 
     def _concerns(self, bug: Bug, i: int) -> bool:
         token = self.token(i)
-        return bug.charge(token) not in (None, len(token.raw))
+        return bool(token.raw) and bug.charge(token) not in (None, len(token.raw))
 
     def _sampled(self, seen: dict[int, float]) -> dict[int, float]:
         """What is charged to ids that the text does not hold, evenly from the vocabulary."""

@@ -158,7 +158,9 @@ class Findings:
         values = {i: value for i, (value, _) in kinds.items()}
         entries = getattr(self._per_id, "entries", None)
         if entries is not None:
-            bad = np.flatnonzero(~((entries >= 0) & (entries == np.floor(entries))))
+            bad = np.flatnonzero(
+                ~((entries >= 0) & np.isfinite(entries) & (entries == np.floor(entries)))
+            )
             values |= {i: float(entries[i]) for i in bad.tolist()}
         if not values:
             return []
@@ -229,12 +231,14 @@ class Findings:
         one = None if small is None else self._measure(small)
         if one is None:
             decoded = self._vocabulary.text(part.tokens, part.begins)
-            numbers = (float(len(part.raw)), float(len(decoded)))
+            raw = part.raw
             text, stream = excerpt(part.raw, seen.offset), ()
         else:
-            numbers = (float(len(one.raw)), float(len(one.decoded)))
+            raw, decoded = one.raw, one.decoded
             text, stream = one.raw.decode(), tuple(one.tokens.tolist())
-        raw, decoded = (one.raw, one.decoded) if one else (part.raw, decoded)
+        # Where the lengths are equal: the bytes that stayed the same.
+        same = sum(a == b for a, b in zip(raw, decoded, strict=False))
+        numbers = (float(len(raw)), float(same if len(raw) == len(decoded) else len(decoded)))
         return Finding(
             "bytes",
             seen.position,

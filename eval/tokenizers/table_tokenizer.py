@@ -139,9 +139,7 @@ class TableTokenizer:
         boundary = self.table.boundary[tokens]
         for run in np.split(tokens, np.flatnonzero(boundary)):
             if len(text := run[~self.table.boundary[run]]):
-                check_decoding(
-                    self.table.decode_bytes(text), self.decode(text.tolist()), document
-                )
+                check_decoding(self.table.decode_bytes(text), self.decode(text.tolist()), document)
 
 
 def check_bos(bos: int | None, vocab_size: int, name: str) -> None:
