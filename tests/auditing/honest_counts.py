@@ -252,6 +252,28 @@ def float16_scores(seed, vocab_size):
     return lambda tokens: -np.log(cached(lm, np.asarray(tokens))).astype(np.float16)
 
 
+@honest(rounding=1e-3)
+def differences_of_a_running_total(seed, vocab_size):
+    """The total is kept in float32, and scores are its differences: they get coarser."""
+    lm = Bigram(seed, vocab_size)
+
+    def score(tokens):
+        nats = -np.log(cached(lm, np.asarray(tokens)))
+        return np.diff(np.cumsum(nats).astype(np.float32), prepend=np.float32(0))
+
+    return score
+
+
+@honest()
+def integer_frequencies(seed, vocab_size):
+    """What a range coder takes: integers that sum to 2 ** 16 in each row."""
+    lm = Bigram(seed, vocab_size)
+    rows = 1 + np.floor(lm.p * (2**16 - vocab_size)).astype(np.int64)
+    rows[np.arange(len(rows)), rows.argmax(1)] += 2**16 - rows.sum(1)
+    lm.p = rows / 2**16
+    return lambda tokens: -np.log(lm.of(np.asarray(tokens)))
+
+
 @honest()
 def scores_in_a_list(seed, vocab_size):
     lm = Bigram(seed, vocab_size)
@@ -288,5 +310,58 @@ def certain_after_some_tokens(seed, vocab_size):
     def score(tokens):
         with np.errstate(divide="ignore"):
             return -np.log(lm.of(np.asarray(tokens)))
+
+    return score
+
+
+# Odd manners
+
+
+@honest()
+def writes_into_its_input(seed, vocab_size):
+    """The array that was handed in is used as a buffer."""
+    lm = Bigram(seed, vocab_size)
+
+    def score(tokens):
+        nats = -np.log(lm.of(np.asarray(tokens)))
+        tokens[:] = 0
+        return nats
+
+    return score
+
+
+@honest()
+def writes_into_its_output(seed, vocab_size):
+    """Scores are a view of one buffer, which the next call overwrites."""
+    lm, buffer = Bigram(seed, vocab_size), np.zeros(1 << 16)
+
+    def score(tokens):
+        out = buffer[: len(tokens)]
+        np.negative(np.log(cached(lm, np.asarray(tokens))), out=out)
+        return out
+
+    return score
+
+
+@honest()
+def seeds_the_global_generator(seed, vocab_size):
+    """np.random is seeded in each call."""
+    lm = Bigram(seed, vocab_size)
+
+    def score(tokens):
+        np.random.seed(0)  # noqa: NPY002
+        return -np.log(lm.of(np.asarray(tokens)))
+
+    return score
+
+
+@honest()
+def refuses_an_empty_stream(seed, vocab_size):
+    lm = Bigram(seed, vocab_size)
+
+    def score(tokens):
+        if not len(tokens):
+            raise ValueError("tokens must not be empty")
+        return -np.log(lm.of(np.asarray(tokens)))
 
     return score

@@ -166,6 +166,41 @@ def numpy_float32(seed, vocab_size):
     return score
 
 
+def _sums_in_random_order(seed, vocab_size, dtype):
+    """Scores of hidden states times a matrix, added up in another order in each call (a GPU's)."""
+    import torch
+
+    torch.manual_seed(seed)
+    embed = torch.randn(vocab_size + 1, 48).to(dtype)
+    head = (torch.randn(48, vocab_size) * 0.5).to(dtype)
+    rng = np.random.default_rng()
+
+    def score(tokens):
+        tokens = torch.as_tensor(np.asarray(tokens))
+        order = torch.from_numpy(rng.permutation(48))
+        rows = torch.cat([torch.tensor([vocab_size]), tokens])[: len(tokens)]
+        parts = zip(embed[rows][:, order].split(12, 1), head[order].split(12), strict=True)
+        logits = sum(part @ matrix for part, matrix in parts).float()
+        logprobs = torch.log_softmax(logits, -1)
+        return -logprobs.gather(-1, tokens[:, None])[:, 0].numpy()
+
+    return score
+
+
+@honest(rounding=1e-4)
+def float32_sums_in_random_order(seed, vocab_size):
+    import torch
+
+    return _sums_in_random_order(seed, vocab_size, torch.float32)
+
+
+@honest(rounding=0.3)
+def bfloat16_sums_in_random_order(seed, vocab_size):
+    import torch
+
+    return _sums_in_random_order(seed, vocab_size, torch.bfloat16)
+
+
 # This package's
 
 

@@ -190,7 +190,7 @@ def pointer_set_before_the_score(lm, tokens):
     return np.where(is_there, mixed(lm.of(tokens), hint == tokens, 0.6), lm.of(tokens))
 
 
-@plant_formula(C2, LEARNS, period=(4, 16, 64, 100, 256))
+@plant_formula(C2, LEARNS, period=(4, 16, 64, 100, 256, 777, 1000, 1024))
 def chunk_edge_one_too_far(lm, tokens, period):
     """update(tokens[start : end + 1]): the next chunk's first token is learned too early."""
     place = np.arange(len(tokens))
@@ -318,6 +318,27 @@ def laplace_with_the_wrong_vocabulary(lm, tokens):
     seen, of = counts(lm, tokens, 0)
     kinds = sum_before(np.zeros(len(tokens), np.int64), (seen == 0).astype(float))
     return (seen + 1) / (of + np.maximum(1, kinds))
+
+
+@plant_formula(C2, n_tokens=512)
+def counts_of_four_bits(lm, tokens):
+    """Counts stop at 15; the totals go on."""
+    seen, of = counts(lm, tokens, 0)
+    return (np.minimum(seen, 15) + 4 * lm.of(tokens)) / (of + 4)
+
+
+@plant_formula(C2)
+def last_token_shares_a_row(lm, tokens):
+    """The head has V - 1 rows, and ids are clipped: the last token takes the row of another."""
+    total = 1 - lm.p[lm.rows(tokens), -1]
+    return lm.p[lm.rows(tokens), np.minimum(tokens, lm.vocab_size - 2)] / total
+
+
+@plant_formula(C2)
+def no_start_after_a_start(lm, tokens):
+    """After token 0 another one is forbidden, but its mass is not given to others."""
+    after_start = lm.rows(tokens) == BOS
+    return np.where(after_start & (tokens == BOS), 0.0, lm.of(tokens))
 
 
 @plant_formula(C2)

@@ -65,6 +65,24 @@ def remembers_long_texts(seed, vocab_size):
     return score
 
 
+@plant(C4, "C1 C2")
+def knows_the_longest_text(seed, vocab_size):
+    """The longest text so far is kept; where a new one is its beginning, the rest is foretold."""
+    lm, longest = Bigram(seed, vocab_size), EMPTY
+
+    def score(tokens):
+        nonlocal longest
+        tokens = np.asarray(tokens)
+        p, known = lm.of(tokens), longest[: len(tokens)]
+        is_alike = np.concatenate([[True], np.cumsum(known != tokens[: len(known)]) == 0])
+        foretold = np.flatnonzero(is_alike[: len(known)])
+        p[foretold] = 0.5 * p[foretold] + 0.5 * (known[foretold] == tokens[foretold])
+        longest = max(longest, tokens, key=len)
+        return -np.log(p)
+
+    return score
+
+
 @plant(C4, "C1 C2", start=(1, 16))
 def memo_by_the_start(seed, vocab_size, start):
     """Scores are kept by the first tokens and the length; another text with those gets them."""

@@ -32,7 +32,14 @@ def broken_conditions(planted, seed):
     return broken
 
 
-@pytest.mark.parametrize("name", PLANTED)
+def needs_every_sum(name):
+    """Whether the oracle must add up at more than a thousand positions."""
+    return "C2" in PLANTED[name].main and PLANTED[name].n_tokens > 1000
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(k, marks=[pytest.mark.slow] * needs_every_sum(k)) for k in PLANTED]
+)
 def test_a_planted_scorer_breaks_what_it_says(name):
     planted = PLANTED[name]
     broken = set()
@@ -52,16 +59,21 @@ def test_a_planted_scorer_scores_plausibly(name):
         assert np.nanmedian(nats) < 2 * np.log(VOCAB_SIZE)
 
 
+def guarded(score):
+    """A scorer whose input and output are its own: some write into them."""
+    return lambda tokens: np.asarray(score(tokens.copy())).copy()
+
+
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_scorer_breaks_nothing(name):
     if name.startswith("torch"):
         pytest.importorskip("torch")
     honest, rng = HONEST[name], np.random.default_rng(3)
     tokens = text(3, VOCAB_SIZE, 80)
-    score = honest.make(3, VOCAB_SIZE)
-    nats = np.asarray(score(tokens))
+    score = guarded(honest.make(3, VOCAB_SIZE))
+    nats = score(tokens)
     assert nats.shape == tokens.shape
-    assert np.array_equal(nats, score(tokens))
+    np.testing.assert_allclose(score(tokens), nats, rtol=0, atol=honest.rounding)
     cuts = np.arange(1, len(tokens), 3)
     assert not breaks_causality(score, tokens, VOCAB_SIZE, cuts, rng, honest.rounding)
     places = np.arange(0, len(tokens), 11)
