@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ngrammix.auditing.causality import check_causality
 from ngrammix.auditing.environment import environment
-from ngrammix.auditing.normalisation import check_bets, check_lowest, check_sums
+from ngrammix.auditing.normalisation import check_bets, check_few_sums, check_lowest, check_sums
 from ngrammix.auditing.report import AuditReport
 from ngrammix.auditing.scorer import Clock, CountError, ScoreFn, Scorer, StoppedError
 from ngrammix.auditing.session import Session, shown
@@ -21,6 +21,7 @@ from ngrammix.checks import as_integers, check_ids, check_int, check_vocab_size
 from ngrammix.types import Tokens
 
 N_TOKENS = 4096  # of the stream that is made when none is given
+UNSTEADY = "nothing else was checked: the same stream has other scores in other runs"
 MAX_TOKENS = 2**24
 NOT_CHECKED = (
     "the bytes that the scores are divided by (audit_bytes, audit_log)",
@@ -145,9 +146,14 @@ def run(
     try:
         first = check_repeats(session)
         if first is None:
-            session.remarks.append("nothing else was checked: each run has other scores")
+            session.remarks.append(UNSTEADY)
             return ()
         check_prefixes(session, first)
+        if session.has("C4", "repeat"):
+            session.remarks.append(UNSTEADY)
+            return ()
+        if probs_fn is None and stepper is None:
+            check_few_sums(session)
         if probs_fn is not None:
             check_probs_fn(session, probs_fn, first)
         if stepper is not None:
@@ -158,7 +164,7 @@ def run(
             check_table_sizes(session, score_fn)
         if not session.has("C2"):
             check_lowest(session, first)
-        if not session.has("C2") and (probs_fn is None and stepper is None):
+        if probs_fn is None and stepper is None:
             check_sums(session)
         check_again(session, first)
     except StoppedError as error:

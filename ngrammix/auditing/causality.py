@@ -1,13 +1,13 @@
 """Causality (C1): scores up to a position stay when the tokens from there on are changed."""
 
+from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 
 from ngrammix.auditing.report import Check, smallest_share
 from ngrammix.auditing.rounding import moved
-from ngrammix.auditing.session import BATCH, Session, shortest, shown
+from ngrammix.auditing.session import Session, shortest, shown
 from ngrammix.auditing.streams import changed
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
@@ -28,30 +28,30 @@ def check_causality(session: Session) -> None:
     """
     n, until = len(session.tokens), session.clock.used() + SHARE * session.clock.left()
     bases: dict[int, Floats] = {}
-    tried: set[int] = set()
-    n_calls, order, rng = 0, cuts(session), session.rng("changes")
-    while (batch := [*islice(order, BATCH)]) and session.clock.used() < until:
-        streams = []
-        for i, t in enumerate(batch):
+    order, rng = cuts(session), session.rng("changes")
+    asked: deque[int] = deque()  # the cuts of streams whose scores have not come yet
+
+    def streams() -> Iterator[Tokens]:
+        for kind, t in enumerate(order):
             length = length_for(session, t)
-            n_base = base_of(length, n, session)
-            if n_base not in bases:
-                bases[n_base] = session.score(session.tokens[:n_base])
-                n_calls += 1
-            kind = n_calls + i
-            streams.append(changed(session.tokens, t, length, session.vocab_size, kind, rng))
-        for t, stream, nats in zip(batch, streams, session.score_each(streams), strict=True):
-            n_calls += 1
-            tried.add(t)
-            whole = bases[base_of(len(stream), n, session)]
-            base = whole[:t]
-            if np.exp(-whole[t]) + np.exp(-nats[t]) > 1 + session.rounding.of_sum(whole[t : t + 1]):
-                session.suspects.append(t)
-            if (moved(base, nats[:t]) > session.rounding.between(base)).any() and confirm(
-                session, session.tokens[: len(stream)], stream, t
-            ):
-                add_check(session, tried, n_calls)
-                return
+            asked.append(t)
+            yield changed(session.tokens, t, length, session.vocab_size, kind, rng)
+
+    tried: set[int] = set()
+    n_calls = 0
+    for stream, nats in session.score_until(streams(), until):
+        t = asked.popleft()
+        tried.add(t)
+        n_calls += 1
+        n_base = base_of(len(stream), n, session)
+        if n_base not in bases:
+            bases[n_base] = session.score(session.tokens[:n_base])
+        whole = bases[n_base]
+        if np.exp(-whole[t]) + np.exp(-nats[t]) > 1 + session.rounding.of_sum(whole[t : t + 1]):
+            session.suspects.append(t)
+        is_moved = (moved(whole[:t], nats[:t]) > session.rounding.between(whole[:t])).any()
+        if is_moved and confirm(session, session.tokens[: len(stream)], stream, t):
+            break
     add_check(session, tried, n_calls)
 
 

@@ -1,24 +1,23 @@
 """Normalisation (C2): after a prefix, the probabilities of all tokens sum to 1."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import numpy as np
 
 from ngrammix.auditing.report import Check, smallest_share
-from ngrammix.auditing.scorer import StoppedError
 from ngrammix.auditing.search import CERTAIN, Bets, Suspect
-from ngrammix.auditing.session import BATCH, Session, shortest, shown
+from ngrammix.auditing.session import Session, shortest, shown
 from ngrammix.auditing.streams import proposals
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
-OF_BETS, OF_SUMS = 0.3, 0.7  # shares of the time that is left when each begins
+OF_FEW, OF_BETS, OF_SUMS = 0.5, 0.3, 0.7  # of the time that is left when each begins
 LENGTH = 1100  # tokens of a random stream: each chunk of up to 1,024 tokens has its edge there
 STREAMS = 400  # random streams, at most
 SUSPECTS = 40  # places where a sum is tried, after the bets
 LOWEST = 24  # places of the stream whose scores are lowest, where a sum is tried
 SUBSET = 64  # tokens of a sum over a subset
+OF_BITS = 1e-6  # what 2^-score may miss a sum of 1 by
 ENOUGH = 3  # whole sums without which no verdict is given
 
 
@@ -27,24 +26,22 @@ def check_bets(session: Session) -> None:
     clock, rng = session.clock, session.rng("bets")
     seconds = OF_BETS * clock.left()
     drawing, until = clock.used() + seconds / 2, clock.used() + seconds
-    length, n = min(LENGTH, max(64, len(session.tokens))), 0
+    length = min(LENGTH, max(64, len(session.tokens)))
     bets = Bets(length, session.rounding.of_sum(np.zeros(0)))
     drawn = proposals(session.vocab_size, STREAMS, rng)
-    while n < STREAMS and (n == 0 or clock.used() < drawing):
-        some = drawn[n : n + 4]
-        streams = [proposal.draw(length, rng) for proposal in some]
-        for proposal, stream, nats in zip(some, streams, session.score_each(streams), strict=True):
-            bets.add(proposal, stream, nats)
-        n += len(some)
+    streams = (proposal.draw(length, rng) for proposal in drawn)
+    for proposal, (stream, nats) in zip(drawn, session.score_until(streams, drawing), strict=False):
+        bets.add(proposal, stream, nats)
     for suspect in bets.suspects(SUSPECTS):
         if clock.used() > until or session.has("C2", "sum"):
             break
         try_suspect(session, suspect)
-    if max(bets.winnings()) > np.log(CERTAIN) and not session.has("C2", "sum"):
+    # A scorer that knows later tokens wins too; that is C1.
+    if bets.winnings() > CERTAIN and not session.has("C2", "sum") and not session.has("C1"):
         tell_bets(session, bets)
     session.checks.append(
-        Check("C2", "bets on random streams against a sum above 1", n * length, calls=n,
-              note=f"{n:,} streams of {length:,} tokens")
+        Check("C2", "bets on random streams against a sum above 1", len(bets) * length,
+              calls=len(bets), note=f"{len(bets):,} streams of {length:,} tokens")
     )  # fmt: skip
 
 
@@ -100,53 +97,69 @@ def fewest(session: Session, nats: Floats) -> list[int] | None:
 
 
 def charges(session: Session, prefix: Tokens, tokens: Sequence[int]) -> Floats:
-    """(n,) nats: what each token costs after the prefix."""
+    """(n,) nats: what each token costs after the prefix; fewer if the time is up."""
     streams = (np.append(prefix, token) for token in tokens)
-    found: list[float] = []
-    while batch := [*islice(streams, BATCH)]:
-        found += [float(nats[-1]) for nats in session.score_each(batch)]
-        if len(found) < len(tokens) and session.clock.left() < 0:
+    until = max(session.clock.budget, session.clock.used() + 1e-3)
+    return np.array([nats[-1] for _, nats in session.score_until(streams, until)])
+
+
+def check_few_sums(session: Session) -> None:
+    """The shortest prefixes summed, before anything takes the time for it."""
+    until = session.clock.used() + OF_FEW * session.clock.left()
+    for t in range(min(ENOUGH, len(session.tokens))):
+        if not try_sum(session, session.tokens[:t], until):
             break
-    return np.array(found)
 
 
 def check_sums(session: Session) -> None:
     """A finding if all probabilities after a prefix do not sum to 1."""
-    v, clock = session.vocab_size, session.clock
-    until = clock.used() + OF_SUMS * clock.left()
-    tried: list[int] = []
+    until = session.clock.used() + OF_SUMS * session.clock.left()
     for prefix in prefixes(session):
-        left = until - clock.used()
-        if v * clock.cost(len(prefix) + 1) > left or len(tried) >= session.n_positions:
-            if left < 0 or len(tried) >= session.n_positions:
-                break
-            continue  # a shorter one may still do
-        nats = charges(session, prefix, range(v))
-        if len(nats) < v:
+        if session.has("C2") or session.clock.used() > until:
             break
-        tried.append(len(prefix))
-        total = float(np.exp(-np.where(np.isnan(nats), np.inf, nats)).sum())
-        if abs(total - 1) > session.rounding.of_sum(nats):
-            check_bits(nats)
-            tell_whole(session, prefix, nats)
+        if len(session.sums) >= session.n_positions:
             break
-    note = (
-        f"prefixes of {min(tried):,} to {max(tried):,} tokens"
-        if tried
-        else (f"one sum takes {v:,} calls; raise budget_seconds, or pass probs_fn")
-    )
+        try_sum(session, prefix, until)
+    add_check(session)
+
+
+def add_check(session: Session) -> None:
+    """Say how many sums were taken."""
+    n, v = len(session.sums), session.vocab_size
+    note = f"one sum takes {v:,} calls; raise budget_seconds, or pass probs_fn"
+    if n:
+        note = f"prefixes of {min(session.sums):,} to {max(session.sums):,} tokens"
     session.checks.append(
-        Check("C2", "probabilities of the whole vocabulary summed", len(tried), "sums",
-              v * len(tried), smallest_share(len(tried)), note,
-              is_enough=session.has("C2") or len(tried) >= min(ENOUGH, len(session.tokens)))
+        Check("C2", "probabilities of the whole vocabulary summed", n, "sums", v * n,
+              smallest_share(n), note,
+              is_enough=session.has("C2") or n >= min(ENOUGH, len(session.tokens)))
     )  # fmt: skip
+
+
+def try_sum(session: Session, prefix: Tokens, until: float) -> bool:
+    """Whether there was time to sum the vocabulary after a prefix; a wrong sum is a finding."""
+    v = session.vocab_size
+    if v * session.clock.cost(len(prefix) + 1) > until - session.clock.used():
+        return False
+    nats = charges(session, prefix, range(v))
+    if len(nats) < v:
+        return False
+    session.sums.append(len(prefix))
+    if abs(sum_of(nats) - 1) > session.rounding.of_sum(nats):
+        tell_whole(session, prefix, nats)
+    return True
+
+
+def sum_of(nats: Floats) -> float:
+    """The sum of the probabilities of scores; NaN counts as none."""
+    return float(np.exp(-np.where(np.isnan(nats), np.inf, nats)).sum())
 
 
 def prefixes(session: Session) -> Iterator[Tokens]:
     """Prefixes of all kinds: of the stream, of its middle, and random ones; short ones mostly."""
     tokens, n = session.tokens, len(session.tokens)
     rng = session.rng("sums")
-    fixed = [0, 1, *(e for e in session.edges if e < n), min(64, n - 1), n - 1, n // 2]
+    fixed = [*(e for e in session.edges if e < n), min(64, n - 1), n - 1, n // 2]
     yield from (tokens[:t] for t in dict.fromkeys(fixed))
     alphabets = proposals(session.vocab_size, session.n_positions, rng)
     for i in range(session.n_positions):
@@ -166,9 +179,7 @@ def tell_whole(session: Session, prefix: Tokens, nats: Floats) -> None:
 
     def shows(ending: Tokens) -> bool:
         each = charges(session, ending, range(v))
-        is_wrong = len(each) == v and (
-            abs(float(np.exp(-each).sum()) - 1) > session.rounding.of_sum(each)
-        )
+        is_wrong = len(each) == v and abs(sum_of(each) - 1) > session.rounding.of_sum(each)
         if is_wrong:
             wrong[len(ending)] = each
         return is_wrong
@@ -184,6 +195,8 @@ def tell_sum(session: Session, prefix: Tokens, tokens: Sequence[int], nats: Floa
     who = f"{len(tokens):,} of the {session.vocab_size:,} tokens" if tokens else "all tokens"
     if bool((np.abs(nats) < 1e-9).all()):
         why = "every token is free here"
+    elif not tokens and abs(sum_of(nats * np.log(2)) - 1) < OF_BITS:
+        why = "the scores are bits; multiply them by ln 2"
     elif total > 1:
         why = (
             "the table is not normalised over the vocabulary, or the score of a token depends on "
@@ -206,7 +219,7 @@ def tell_sum(session: Session, prefix: Tokens, tokens: Sequence[int], nats: Floa
 def tell_bets(session: Session, bets: Bets) -> None:
     """The finding of bets that no distribution could lose."""
     suspect = bets.suspects(1)[0]
-    odds = float(np.exp(min(700.0, max(bets.winnings()))))
+    odds = bets.winnings()
     session.find(
         "C2",
         len(suspect.stream) - 1,
@@ -218,13 +231,3 @@ def tell_bets(session: Session, bets: Bets) -> None:
         f"won {odds:.3g} times their stake; the largest share of it at position "
         f"{len(suspect.stream) - 1}: the score of a token depends on the token itself",
     )  # fmt: skip
-
-
-def check_bits(nats: Floats) -> None:
-    """StoppedError if the scores are bits, or logarithms to base 10."""
-    for base, name in ((2.0, "bits"), (10.0, "logarithms to base 10")):
-        if abs(float((base**-nats).sum()) - 1) < 1e-6:
-            raise StoppedError(
-                f"score_fn must return nats, got {name}: the sum of {base:g}^-score is 1; multiply "
-                f"the scores by {np.log(base):.6g}"
-            )

@@ -15,7 +15,6 @@ FLOOR = 2e-5  # nats, and their share: what float32 loses in the sums of a deep 
 OF_SUM = 1e-4  # what the probabilities of a vocabulary may miss 1 by, in float32
 LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
 TYPICAL = 0.05  # nats that it moves half of the scores by, at most
-SPREAD = 0.01  # of the first halves of prefixes it moves at least; a leak moves their ends
 SMOOTH = 0.1  # a shorter change that moves scores less than this share is no rounding
 
 
@@ -112,11 +111,9 @@ def rounding_of_length(by_many: Sequence[Floats], by_one: Floats) -> float | Non
     less when the length does.
     """
     every = np.concatenate(by_many)
-    early = np.concatenate([moves[: len(moves) // 2] for moves in by_many])
     largest = float(every.max(initial=0.0))
     typical = float(np.median(every[every > 0])) if (every > 0).any() else 0.0
-    spread = float((early > SMOOTH * largest).mean()) if len(early) else 0.0
-    if largest > LOW_PRECISION or typical > TYPICAL or spread < SPREAD:
+    if largest > LOW_PRECISION or typical > TYPICAL:
         return None
     one = float(by_one.max(initial=0.0))
     return None if 0 < one < SMOOTH * largest else largest

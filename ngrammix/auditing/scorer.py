@@ -15,7 +15,8 @@ from ngrammix.logits import to_numpy
 from ngrammix.types import Floats, Tokens
 
 ScoreFn = Callable[[Tokens], Any]
-GRACE = 1.0  # seconds beyond the budget that a call may take before it counts as hung
+GRACE = 1.0  # seconds beyond the budget that calls may take before they count as hung,
+PATIENCE = 4.0  # and times the seconds that they took before
 
 
 class StoppedError(Exception):
@@ -122,7 +123,9 @@ class Scorer:
 
     def _run(self, streams: Sequence[Tokens]) -> list[Any]:
         """What the function returns for each of the streams."""
-        answers = run_within(self._clock.left() + GRACE, lambda: self._answers(streams))
+        expected = sum(self._clock.cost(len(tokens)) for tokens in streams)
+        patience = max(0.0, self._clock.left()) + GRACE + PATIENCE * expected
+        answers = run_within(patience, lambda: self._answers(streams))
         if answers is None:
             raise StoppedError(
                 f"the scorer did not return within the budget of {self._clock.budget:g} s, in a "

@@ -70,13 +70,18 @@ class Bets:
         self._ratios.append(log_ratio)
         self._streams.append((stream, proposal.alphabet))
 
-    def winnings(self) -> tuple[float, float]:
-        """Logarithms of the winnings: over all positions, and the mean of each position's own."""
-        each = log_mean(self._at)
-        return float(log_mean(self._over_all)), float(log_mean(each))
+    def winnings(self) -> float:
+        """Times the stake: the larger of that over all positions, and the mean of each one's own.
+
+        Twice as much is needed of the larger of two.
+        """
+        logs = [float(log_mean(self._over_all)), float(log_mean(log_mean(self._at)))]
+        return float(np.exp(min(700.0, max(logs)))) / 2
 
     def suspects(self, n: int) -> list[Suspect]:
         """The N most likely places, best first: of single tokens, and of positions over streams."""
+        if not self._streams:
+            return []
         each = log_mean(self._at)
         found: dict[tuple[int, int], float] = {}
         ratios = np.stack(self._ratios)

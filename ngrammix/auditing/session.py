@@ -1,7 +1,8 @@
 """Session: what the checks of one audit share: scorer, stream, and what was found so far."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from ngrammix.auditing.scorer import Clock, Scorer
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
-BATCH = 32  # calls between two looks at the clock
+BATCH = 32  # calls between two looks at the clock, at most,
+SLICE = 0.01  # and as many as take this share of the budget
 AFTER_PROOF = 0.25  # of the time that is left, once there is a finding
 
 
@@ -34,6 +36,8 @@ class Session:
         Of all random numbers.
     rounding : Rounding
         Measured by the first checks.
+    sums : list of int
+        Lengths of the prefixes after which the whole vocabulary was summed.
     suspects : list of int
         Positions of the stream where two tokens have more than all of the probability.
     """
@@ -49,6 +53,7 @@ class Session:
     findings: list[Finding] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    sums: list[int] = field(default_factory=list)
     suspects: list[int] = field(default_factory=list)
 
     def rng(self, part: str) -> np.random.Generator:
@@ -65,6 +70,16 @@ class Session:
         for tokens, nats in zip(streams, scores, strict=True):
             self._check_range(tokens, nats)
         return scores
+
+    def score_until(
+        self, streams: Iterable[Tokens], until: float
+    ) -> Iterator[tuple[Tokens, Floats]]:
+        """Streams and their scores, one after the other, until so many seconds are used."""
+        waiting, n = iter(streams), 1
+        while self.clock.used() < until and (batch := [*islice(waiting, n)]):
+            yield from zip(batch, self.score_each(batch), strict=True)
+            cost = self.clock.cost(max(map(len, batch)))
+            n = int(min(BATCH, 1 + SLICE * self.clock.budget / max(cost, 1e-9)))
 
     def find(
         self, condition: Condition, position: int | None, witness: Witness, message: str

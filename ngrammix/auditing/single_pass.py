@@ -5,11 +5,15 @@ import numpy as np
 from ngrammix.auditing.report import Check
 from ngrammix.auditing.rounding import measure_unit, moved, rounding_of_length
 from ngrammix.auditing.session import Session, shown
+from ngrammix.auditing.streams import changed
 from ngrammix.auditing.witness import Witness
-from ngrammix.types import Floats
+from ngrammix.types import Floats, Tokens
 
 WIDE = 0.1  # share of a prefix whose scores move, from which on the whole was read before
+SHARE = 0.15  # of the time that is left, for prefixes
 MANY = 24  # prefixes
+WORST = 3  # prefixes that are looked at once more
+FUTURES = 4  # ways in which the stream goes on after them
 
 
 def check_repeats(session: Session) -> Floats | None:
@@ -21,11 +25,11 @@ def check_repeats(session: Session) -> Floats | None:
     first, second = session.score_each([tokens, tokens])
     unit, of_p = measure_unit([first])
     session.rounding.unit, session.rounding.probability_unit = unit, of_p
-    if compare(session, first, second, ()):
+    if not is_same(session, tokens, first, second):
         return None
     other = session.rng("repeats").permutation(tokens)[: max(1, len(tokens) // 2)]
     _, third = session.score_each([other, tokens])
-    if compare(session, first, third, shown(other)):
+    if not is_same(session, tokens, first, third, other):
         return None
     session.checks.append(
         Check("C4", "scored again, and again after another stream", len(tokens), calls=4,
@@ -37,18 +41,20 @@ def check_repeats(session: Session) -> Floats | None:
 def check_again(session: Session, first: Floats) -> None:
     """A finding if the stream has other scores after all that was scored since."""
     again = session.score(session.tokens)
-    compare(session, first, again, shown(session.tokens))
-    name = f"scored again after the {session.clock.calls} calls of this audit"
+    is_same(session, session.tokens, first, again, session.tokens)
+    name = f"scored again after the {session.clock.calls:,} calls of this audit"
     session.checks.append(Check("C4", name, len(again), calls=1, smallest_share=0.0))
 
 
-def compare(session: Session, first: Floats, second: Floats, between: tuple[int, ...]) -> bool:
-    """Whether two runs differ by more than rounding; then there is a finding."""
+def is_same(
+    session: Session, tokens: Tokens, first: Floats, second: Floats, between: Tokens | None = None
+) -> bool:
+    """Whether two runs over the same tokens agree but for rounding; else there is a finding."""
     apart = moved(first, second)
     if not (apart > session.rounding.between(first)).any():
-        return False
+        return True
     t = int(np.argmax(apart))
-    why = "after another stream was scored" if between else "at once"
+    why = "at once" if between is None else "after other streams were scored"
     fell = float(second[np.isfinite(second)].sum()) < float(first[np.isfinite(first)].sum())
     hint = "it keeps what it has seen" if fell else "it draws random numbers or keeps state"
     session.find(
@@ -56,31 +62,33 @@ def compare(session: Session, first: Floats, second: Floats, between: tuple[int,
         t,
         Witness(
             "repeat", (float(first[t]), float(second[t])), "nats",
-            shown(session.tokens), between, t,
+            shown(tokens), () if between is None else shown(between), t,
         ),
         f"the same stream must have the same scores in every run, got {first[t]:.6g} and "
         f"{second[t]:.6g} nats at position {t} when it was scored again {why}: {hint}",
     )  # fmt: skip
-    return True
+    return False
 
 
 def check_prefixes(session: Session, whole: Floats) -> None:
     """Findings if the scores of prefixes differ from those of the whole stream (C1, C4)."""
-    n = len(session.tokens)
-    lengths = prefix_lengths(n, session)
-    scores = session.score_each([session.tokens[:length] for length in lengths])
-    apart = {
-        length: moved(nats, whole[:length]) for length, nats in zip(lengths, scores, strict=True)
+    tokens, n = session.tokens, len(session.tokens)
+    until = session.clock.used() + SHARE * session.clock.left()
+    prefixes = (tokens[:length] for length in prefix_lengths(n, session))
+    scores = {len(prefix): nats for prefix, nats in session.score_until(prefixes, until)}
+    apart = {length: moved(nats, whole[:length]) for length, nats in scores.items()}
+    beyond = {
+        length: moves
+        for length, moves in apart.items()
+        if (moves > session.rounding.between(whole[:length])).any()
     }
-    beyond = [
-        length for length in lengths
-        if (apart[length] > session.rounding.between(whole[:length])).any()
-    ]  # fmt: skip
     if beyond:
-        by_many = [apart[length] for length in beyond]
-        measured = rounding_of_length(by_many, apart.get(n - 1, np.zeros(0)))
-        if measured is None:
-            tell(session, whole, {length: apart[length] for length in beyond}, scores, lengths)
+        worst = sorted(beyond, key=lambda length: -float(beyond[length].max()))[:WORST]
+        if not is_steady(session, whole, {length: scores[length] for length in worst}):
+            return
+        measured = rounding_of_length([*beyond.values()], apart.get(n - 1, np.zeros(0)))
+        if measured is None or is_moved_by_futures(session, whole, worst):
+            tell(session, whole, beyond, scores[worst[0]])
         else:
             session.rounding.length = measured
             session.remarks.append(
@@ -88,9 +96,33 @@ def check_prefixes(session: Session, whole: Floats) -> None:
                 "rounding in 16 bits does; smaller leaks are not told from it"
             )
     session.checks.append(
-        Check("C4", "prefixes scored alone, against the whole", len(lengths), "prefixes",
-              len(lengths))
+        Check("C4", "prefixes scored alone, against the whole", len(scores), "prefixes",
+              len(scores))
     )  # fmt: skip
+
+
+def is_steady(session: Session, whole: Floats, scores: dict[int, Floats]) -> bool:
+    """Whether whole and prefixes have the same scores once more; else there is a finding."""
+    tokens = session.tokens
+    return is_same(session, tokens, whole, session.score(tokens), tokens) and all(
+        is_same(session, tokens[:length], nats, session.score(tokens[:length]), tokens)
+        for length, nats in scores.items()
+    )
+
+
+def is_moved_by_futures(session: Session, whole: Floats, lengths: list[int]) -> bool:
+    """Whether scores move when the stream goes on in another way, and is as long as before."""
+    n, rng = len(session.tokens), session.rng("futures")
+    for length in lengths:
+        others = [
+            changed(session.tokens, length, n, session.vocab_size, kind, rng)
+            for kind in range(FUTURES)
+        ]
+        tolerance = session.rounding.between(whole[:length])
+        for nats in session.score_each(others):
+            if (moved(nats[:length], whole[:length]) > tolerance).any():
+                return True
+    return False
 
 
 def prefix_lengths(n: int, session: Session) -> list[int]:
@@ -101,32 +133,31 @@ def prefix_lengths(n: int, session: Session) -> list[int]:
     return sorted(known)
 
 
-def tell(
-    session: Session,
-    whole: Floats,
-    apart: dict[int, Floats],
-    scores: list[Floats],
-    lengths: list[int],
-) -> None:
-    """The findings of prefixes that differ from the whole."""
-    length = max(apart, key=lambda n: float(apart[n].max()))
+def tell(session: Session, whole: Floats, apart: dict[int, Floats], scores: Floats) -> None:
+    """The findings of prefixes that differ from the whole; `scores` are those of the worst."""
+    tokens, length = session.tokens, len(scores)
     t = int(np.argmax(apart[length]))
-    short = float(scores[lengths.index(length)][t])
+    end, after = len(tokens), float(whole[t])
+    for nearer in (length + 1, length + 64):
+        nats = session.score(tokens[:nearer])
+        if moved(nats, whole[: len(nats)])[t] < float(apart[length][t]) / 2:
+            end, after = len(nats), float(nats[t])
+            break
     witness = Witness(
-        "future", (short, float(whole[t])), "nats",
-        shown(session.tokens[:length]), shown(session.tokens), t,
+        "future", (float(scores[t]), after), "nats",
+        shown(tokens[:length]), shown(tokens[:end]), t,
     )  # fmt: skip
     rule = (
-        f"got {short:.6g} nats at position {t} of a prefix of {length} tokens, and "
-        f"{whole[t]:.6g} when the stream went on"
+        f"got {scores[t]:.6g} nats at position {t} of a prefix of {length} tokens, and "
+        f"{after:.6g} when the stream went on"
     )
     session.find("C1", t, witness, f"a score must not depend on later tokens, {rule}")
     wide = share_moved(session, whole, apart)
     if wide > WIDE:
         session.find(
             "C4", t, witness,
-            f"a stream must be scored in one pass, {rule}; {wide:.0%} of the scores of prefixes "
-            "moved: the whole stream, or its length, is known before it is scored",
+            f"a stream must be scored in one pass, {rule}; {wide:.0%} of the scores of such "
+            "prefixes moved: the whole stream, or its length, is known before it is scored",
         )  # fmt: skip
 
 
