@@ -1,0 +1,266 @@
+"""Trial: one round trip of a subject, and what it shows, step by step."""
+
+import os
+from dataclasses import dataclass, field
+from math import exp, log
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from eval.auditing import coded_file
+from eval.auditing.code_size import MARGIN, find_excess, size_of
+from eval.auditing.coded_file import CodedFile, digest_of, hash_of
+from eval.auditing.range_coder import ENDING, PRECISION
+from eval.auditing.round_trip import Encoded, FreeTokenError, ScorerError, decode, encode
+from eval.auditing.subject import Subject
+from eval.auditing.token_stream import TokenStream
+from eval.types import Floats, Tokens
+from ngrammix.auditing.report import AuditReport, Check, Condition, Finding, smallest_share
+from ngrammix.auditing.witness import Witness
+from ngrammix.reading import shown
+
+SHARE = 0.3  # of the budget, for encoding; to decode takes as long, and so does a second encoding
+ENOUGH = 256  # tokens: of fewer a code says little, as its end alone may have 64 bits
+FINEST = 2 * PRECISION  # bits
+REPEATS = 4  # encodings that must agree before a decoder that differs is taken for a look ahead
+NOISE = 0.05  # nats between two runs: bfloat16 with sums in changing order
+MAX_TEXT = 300  # characters of an error of the scorer
+NOT_CHECKED = (
+    "What the scorer holds from the start, such as weights and files: a text in them is not found.",
+    "Calls that take many tokens at once: the tokens are coded one by one.",
+)
+
+
+@dataclass(eq=False)
+class Trial:
+    """A round trip of the tokens of a stream.
+
+    Attributes
+    ----------
+    subject : Subject
+        What codes them.
+    stream : TokenStream
+        The tokens.
+    budget_seconds : float
+        Wall time for all steps.
+    claimed_nats : (N,) float64 or None
+        What the scorer charges in a run of its own.
+    """
+
+    subject: Subject
+    stream: TokenStream
+    budget_seconds: float
+    claimed_nats: Floats | None = None
+    encoded: Encoded | None = None
+    n_decoded: int = 0
+    n_calls: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._started = monotonic()
+
+    def run(self, keep: str | os.PathLike[str] | None) -> AuditReport:
+        """Encode, write the file, decode, measure."""
+        self.encode()
+        if self.encoded is not None:
+            if keep is not None:
+                self.keep(self.encoded, keep)
+            self.decode(self.encoded)
+            self.measure(self.encoded)
+        return self.report()
+
+    def encode(self) -> None:
+        """Code the tokens; a scorer that shows no distribution is found here."""
+        started = monotonic()
+        try:
+            encoded = self._encode(len(self.stream.tokens), SHARE)
+        except ScorerError as error:
+            self.findings.append(finding_of(error, self.stream.tokens))
+        except Exception as error:  # whatever a scorer raises
+            self.problems.append(f"The scorer raised while it encoded: {said(error)}.")
+        else:
+            if len(encoded):
+                rate = len(encoded) / max(monotonic() - started, 1e-9)
+                self.conditions["tokens_a_second"] = round(rate)
+                self.encoded = encoded
+                return
+            self.problems.append(
+                f"The budget of {self.budget_seconds:g} s ended before a token was coded."
+            )
+
+    def _encode(self, n_tokens: int, until: float) -> Encoded:
+        """Code the first tokens by a new scorer, until this share of the budget is spent."""
+        tokens = self.stream.tokens
+        scorer = self.subject.make(self.stream.layout, tokens.copy())
+        deadline = self._started + until * self.budget_seconds
+        encoded = encode(scorer, tokens[:n_tokens], deadline=deadline)
+        self.n_calls += len(encoded)
+        if self.claimed_nats is not None:
+            encoded.nats[:] = self.claimed_nats[: len(encoded)]
+        return encoded
+
+    def keep(self, encoded: Encoded, path: str | os.PathLike[str]) -> None:
+        """Write the file."""
+        file = CodedFile(
+            n_tokens=len(encoded),
+            vocab_size=encoded.vocab_size,
+            layout=self.stream.layout,
+            settings=hash_of(self.subject.settings),
+            surroundings=hash_of(self.subject.surroundings),
+            digest=digest_of(self.stream.tokens[: len(encoded)]),
+            code=encoded.code,
+        )
+        size = coded_file.write(path, file)
+        self.conditions |= {"file": os.fspath(path), "file_bytes": size}
+
+    def decode(self, encoded: Encoded) -> None:
+        """Decode with a new scorer, which knows the decoded tokens alone; compare each."""
+        tokens, known = self.stream.tokens, np.zeros(len(encoded), np.int64)
+        deadline = self._started + 2 * SHARE * self.budget_seconds
+        try:
+            scorer = self.subject.make(self.stream.layout, known)
+            for i, decoded in enumerate(decode(scorer, encoded.code, len(encoded))):
+                token = decoded.token
+                if token is None or token != tokens[i] or decoded.checksum != encoded.checksums[i]:
+                    p = float(decoded.probabilities[tokens[i]])
+                    self._judge_mismatch(encoded, known, p)
+                    return
+                known[i], self.n_decoded = token, i + 1
+                if monotonic() > deadline:
+                    return
+        except ScorerError as error:
+            self._judge_mismatch(encoded, known, error.numbers[1])
+        except Exception as error:  # whatever a scorer raises
+            self.problems.append(f"The scorer raised while it decoded: {said(error)}.")
+
+    def _judge_mismatch(self, encoded: Encoded, known: Tokens, p: float) -> None:
+        """Tell chance from a look ahead: the decoder showed p for the token after `n_decoded`."""
+        i, tokens = self.n_decoded, self.stream.tokens
+        before = exp(-float(encoded.shown[i]))
+        for _ in range(REPEATS):
+            again = self._encode(i + 1, 1.0)
+            n = len(again)
+            other = np.flatnonzero(again.checksums != encoded.checksums[:n])
+            if len(other):
+                j = int(other[0])
+                self._note_chance(j, exp(-float(encoded.shown[j])), exp(-float(again.shown[j])))
+                return
+        message = (
+            f"a distribution must follow from the tokens before it, got the probability {p:.6g} "
+            f"for token {tokens[i]} at position {i} where these alone are known, and {before:.6g} "
+            "where all tokens are; let probs() look at committed tokens only"
+        )
+        witness = Witness(
+            "future", (before, p), "probability", tuple(tokens.tolist()),
+            tuple(known.tolist()), i, (int(tokens[i]),),
+        )  # fmt: skip
+        self.findings.append(Finding("C1", i, witness, message))
+
+    def _note_chance(self, i: int, before: float, after: float) -> None:
+        """Note that two encoders differ: a finding, or a problem if they differ as rounding may."""
+        token = int(self.stream.tokens[i])
+        what = (
+            f"the probability {before:.6g} for token {token} at position {i} in one run and "
+            f"{after:.6g} in another"
+        )
+        if abs(log(before) - log(after)) <= NOISE:
+            self.problems.append(
+                f"Two runs of the scorer round otherwise, so nothing can be decoded: {what}."
+            )
+            return
+        prefix = tuple(self.stream.tokens[:i].tolist())
+        witness = Witness(
+            "repeat", (before, after), "probability", prefix, position=i, tokens=(token,)
+        )
+        message = (
+            f"a scorer must show the same distributions in every run, got {what}; fix its seeds, "
+            "and keep no state from run to run"
+        )
+        self.findings.append(Finding("C4", i, witness, message))
+
+    def measure(self, encoded: Encoded) -> None:
+        """Compare the size of the code with the charge."""
+        size = size_of(encoded)
+        self.conditions |= {
+            "code_bytes": len(encoded.code), "code_bits": size.coded,
+            "claimed_bits": size.claimed, "excess": size.excess,
+        }  # fmt: skip
+        self.remarks.append(f"{len(encoded):,} tokens became {size}.")
+        finding = find_excess(encoded, self.stream.tokens)
+        if finding is not None:
+            self.findings.append(finding)
+        elif size.coded < size.claimed - max(ENDING, MARGIN * size.claimed):
+            self.remarks.append("The scorer charges more than it needs to: the code is shorter.")
+
+    def report(self) -> AuditReport:
+        """What all steps have shown."""
+        n_all = len(self.stream.tokens)
+        n_coded = 0 if self.encoded is None else len(self.encoded)
+        names: list[tuple[Condition, str, int]] = [
+            ("C1", "each token decoded from the code and the tokens before it", self.n_decoded),
+            ("C2", "the code as long as the charge, by tables that sum to 2^24", n_coded),
+            ("C3", "each distribution made before its token was known", self.n_decoded),
+        ]
+        checks = tuple(
+            Check(
+                condition,
+                what,
+                n,
+                "tokens",
+                n,
+                smallest_share(n, n_all),
+                "" if n == n_all else f"The budget ended at {n:,} of {n_all:,} tokens.",
+                is_enough=n == n_coded and n >= min(n_all, ENOUGH),
+            )
+            for condition, what, n in names
+        )
+        return AuditReport(
+            self.subject.name,
+            tuple(self.findings),
+            checks,
+            tuple(self.problems),
+            tuple(self.remarks),
+            NOT_CHECKED,
+            self._all_conditions(n_coded),
+            calls=self.n_calls + self.n_decoded,
+            tokens_scored=self.n_calls + self.n_decoded,
+            seconds=monotonic() - self._started,
+        )
+
+    def _all_conditions(self, n_coded: int) -> dict[str, Any]:
+        """Conditions of the report: tokens, options, what moves rounding, and figures."""
+        tokens = self.stream.tokens[:n_coded]
+        return {
+            "tokens": n_coded,
+            "documents": len(self.stream.layout.lengths),
+            "tokens_hash": digest_of(tokens).hex(),
+            "budget_seconds": self.budget_seconds,
+            "finest_probability": f"2^-{FINEST}",
+            **self.subject.settings,
+            **self.subject.surroundings,
+            **self.conditions,
+        }
+
+
+def finding_of(error: ScorerError, tokens: Tokens) -> Finding:
+    """What a scorer shows or charges that no scorer may, as a finding."""
+    is_free = isinstance(error, FreeTokenError)
+    prefix = tuple(tokens[: error.position].tolist())
+    witness = Witness(
+        "shown" if is_free else "range",
+        error.numbers,
+        error.unit,
+        prefix,
+        position=error.position,
+        tokens=() if error.token is None else (error.token,),
+    )
+    return Finding("C3" if is_free else "C2", error.position, witness, str(error))
+
+
+def said(error: Exception) -> str:
+    """Type and first line of an error of a scorer."""
+    return shown(f"{type(error).__name__}: {error}".partition("\n")[0], MAX_TEXT)
