@@ -5,9 +5,9 @@ from math import log
 
 import numpy as np
 
-from eval.auditing.range_coder import ENDING, ROUNDING
+from eval.auditing.range_coder import ROUNDING
 from eval.auditing.round_trip import Encoded
-from eval.types import Tokens
+from eval.types import Floats, Tokens
 from ngrammix.auditing.report import Finding
 from ngrammix.auditing.witness import Witness
 
@@ -16,15 +16,30 @@ MARGIN = 0.001  # share of the charged bits by which the code may be longer
 
 @dataclass(frozen=True)
 class CodeSize:
-    """Bits of the code, of the charge, and the most that the code may have."""
+    """Sizes of N coded tokens, in bits.
+
+    Attributes
+    ----------
+    coded : int
+        Of the code.
+    shown : float
+        Of the information by the distributions that coded the tokens, each divided by its sum. The
+        code is at most 1/2000 bit a token longer, and 64 bits for its end.
+    claimed : float
+        What the scorer charges.
+    allowed : float
+        The most that `shown` may be: 0.1 % more than what is charged, or where that is more, the
+        rounding of the coder (1/2000 bit a token) or of the scorer's probabilities.
+    """
 
     coded: int
+    shown: float
     claimed: float
     allowed: float
 
     @property
     def excess(self) -> float:
-        """By how much of the claimed bits the code is longer; negative where it is shorter."""
+        """By which share of the claimed bits the code is longer; negative where it is shorter."""
         return (self.coded - self.claimed) / self.claimed if self.claimed > 0 else 0.0
 
     def __str__(self) -> str:
@@ -34,14 +49,13 @@ class CodeSize:
 
 
 def size_of(encoded: Encoded) -> CodeSize:
-    """The size of the code, the charge, and what is allowed.
-
-    Allowed are 0.1 % of the charge; for streams of less than 1/2 bit a token what the coder rounds,
-    which is at most 1/2000 bit a token; and 64 bits for the end of the code.
-    """
+    """The sizes of coded tokens."""
     claimed = float(encoded.nats.sum()) / log(2)
-    margin = max(MARGIN * claimed, ROUNDING * len(encoded))
-    return CodeSize(8 * len(encoded.code), claimed, claimed + margin + ENDING)
+    shown = float((encoded.shown + np.log(encoded.sums)).sum()) / log(2)
+    rounding = max(ROUNDING, encoded.grain / log(2)) * len(encoded)
+    return CodeSize(
+        8 * len(encoded.code), shown, claimed, claimed + max(MARGIN * claimed, rounding)
+    )
 
 
 def find_excess(encoded: Encoded, tokens: Tokens) -> Finding | None:
@@ -50,19 +64,19 @@ def find_excess(encoded: Encoded, tokens: Tokens) -> Finding | None:
     C2 if the probabilities sum to more than 1, else C3: the charge is not that of what was shown.
     """
     size = size_of(encoded)
-    if size.coded <= size.allowed:
+    if size.shown <= size.allowed:
         return None
     over_one = np.log(encoded.sums)
     undercharged = encoded.shown - encoded.nats
     if over_one.sum() >= undercharged.sum():
-        i = int(np.argmax(over_one))
+        i = first_large(over_one)
         found = f"probabilities sum to {encoded.sums[i]:.6g} at position {i}; divide by their sum"
         witness = Witness(
             "sum", (1.0, float(encoded.sums[i])), "probability", tuple(tokens[:i].tolist()),
             position=i,
         )  # fmt: skip
     else:
-        i = int(np.argmax(undercharged))
+        i = first_large(undercharged)
         shown, charged = float(encoded.shown[i]), float(encoded.nats[i])
         found = (
             f"token {tokens[i]} at position {i} is charged {charged:.6g} nats and was shown with "
@@ -74,3 +88,8 @@ def find_excess(encoded: Encoded, tokens: Tokens) -> Finding | None:
         )  # fmt: skip
     rule = f"a code must be at most {MARGIN:.1%} longer than what is charged, got {size}"
     return Finding("C2" if witness.kind == "sum" else "C3", i, witness, f"{rule}: {found}")
+
+
+def first_large(gains: Floats) -> int:
+    """Index of the first gain (N,) that comes near the largest: the shortest prefix that shows."""
+    return int(np.argmax(gains >= 0.9 * gains.max()))

@@ -13,7 +13,8 @@ from eval.auditing.steppers import Stepper
 from eval.types import Floats, Integers, Tokens
 from ngrammix.logits import to_numpy
 
-TOLERANCE = 1e-4  # by which a probability may exceed 1: rounding of float32 or bfloat16
+TOLERANCE = 1e-4  # by which a probability may exceed 1, and a charge be below 0: rounding
+GRAINS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 class ScorerError(ValueError):
@@ -65,6 +66,8 @@ class Encoded:
         Sum of the probabilities that it showed.
     checksums : (N,) int64
         Of the tables that each token was coded by.
+    grain : float
+        Largest relative error of a probability, by its dtype; 0 for 32 bits and more.
     """
 
     code: bytes
@@ -73,6 +76,7 @@ class Encoded:
     shown: Floats
     sums: Floats
     checksums: Integers
+    grain: float = 0.0
 
     def __len__(self) -> int:
         """Return N, the number of tokens."""
@@ -108,11 +112,13 @@ def encode(stepper: Stepper, tokens: Tokens, *, deadline: float | None = None) -
     """
     encoder = TokenEncoder()
     columns: list[tuple[float, float, float, int]] = []
-    vocab_size = 0
+    vocab_size, grain = 0, 0.0
     for position, token in enumerate(tokens.tolist()):
         if deadline is not None and monotonic() > deadline:
             break
-        p = as_distribution(stepper.probs(), position, vocab_size)
+        raw = stepper.probs()
+        grain = max(grain, grain_of(raw))
+        p = as_distribution(raw, position, vocab_size)
         vocab_size = len(p)
         check_token(token, vocab_size, position)
         check = encoder.put(token, p)
@@ -121,7 +127,13 @@ def encode(stepper: Stepper, tokens: Tokens, *, deadline: float | None = None) -
         columns.append((nats, 0.0 - log(p[token]), float(p.sum()), check))
     nats_, shown, sums = np.array([row[:3] for row in columns], np.float64).reshape(-1, 3).T
     checks = np.array([row[3] for row in columns], np.int64)
-    return Encoded(encoder.code(), vocab_size, nats_, shown, sums, checks)
+    return Encoded(encoder.code(), vocab_size, nats_, shown, sums, checks, grain)
+
+
+def grain_of(probabilities: Any) -> float:
+    """Spacing of the numbers of 16 bits above 1, by which a probability and its log may differ."""
+    name = str(getattr(probabilities, "dtype", "")).removeprefix("torch.")
+    return GRAINS.get(name, 0.0)
 
 
 def check_token(token: int, vocab_size: int, position: int) -> None:

@@ -59,7 +59,9 @@ def subject_of_model(
     ValueError if model, tokenizer and options do not fit.
     """
     tokenizer = choose_tokenizer(model, tokenizer, config.bos)
-    if tokenizer.bos is None:  # then the first token of a document is context only
+    if (
+        model is not None and tokenizer.bos is None
+    ):  # then the first token of a document is context only
         config = replace(config, bos=BOS_NONE)
     shape = make_window_shape(config, model, tokenizer)
     size = tokenizer.vocab_size if model is None else model.vocab_size

@@ -11,7 +11,7 @@ import numpy as np
 from eval.auditing import coded_file
 from eval.auditing.code_size import MARGIN, find_excess, size_of
 from eval.auditing.coded_file import CodedFile, digest_of, hash_of
-from eval.auditing.range_coder import ENDING, PRECISION
+from eval.auditing.range_coder import PRECISION
 from eval.auditing.round_trip import Encoded, FreeTokenError, ScorerError, decode, encode
 from eval.auditing.subject import Subject
 from eval.auditing.token_stream import TokenStream
@@ -20,8 +20,8 @@ from ngrammix.auditing.report import AuditReport, Check, Condition, Finding, sma
 from ngrammix.auditing.witness import Witness
 from ngrammix.reading import shown
 
-SHARE = 0.3  # of the budget, for encoding; to decode takes as long, and so does a second encoding
-ENOUGH = 256  # tokens: of fewer a code says little, as its end alone may have 64 bits
+SHARE = 0.45  # of the budget, for encoding; to decode takes as long
+ENOUGH = 128  # tokens: of fewer a code says little, as its end alone may have 64 bits
 FINEST = 2 * PRECISION  # bits
 REPEATS = 4  # encodings that must agree before a decoder that differs is taken for a look ahead
 NOISE = 0.05  # nats between two runs: bfloat16 with sums in changing order
@@ -118,31 +118,40 @@ class Trial:
         self.conditions |= {"file": os.fspath(path), "file_bytes": size}
 
     def decode(self, encoded: Encoded) -> None:
-        """Decode with a new scorer, which knows the decoded tokens alone; compare each."""
-        tokens, known = self.stream.tokens, np.zeros(len(encoded), np.int64)
-        deadline = self._started + 2 * SHARE * self.budget_seconds
+        """Decode with a new scorer, which knows the decoded tokens alone; judge a difference."""
+        known = np.zeros(len(encoded), np.int64)
         try:
-            scorer = self.subject.make(self.stream.layout, known)
+            p = self._find_mismatch(encoded, known)
+            if p is not None:
+                self._judge_mismatch(encoded, known, p)
+        except Exception as error:  # whatever a scorer raises
+            self.problems.append(f"The scorer raised while it decoded: {said(error)}.")
+
+    def _find_mismatch(self, encoded: Encoded, known: Tokens) -> float | None:
+        """What the decoder gave the first token that it decoded otherwise; None if all agree.
+
+        The tokens before it are written to `known` (N,) and counted in `n_decoded`.
+        """
+        tokens, deadline = self.stream.tokens, self._started + 2 * SHARE * self.budget_seconds
+        scorer = self.subject.make(self.stream.layout, known)
+        try:
             for i, decoded in enumerate(decode(scorer, encoded.code, len(encoded))):
                 token = decoded.token
                 if token is None or token != tokens[i] or decoded.checksum != encoded.checksums[i]:
-                    p = float(decoded.probabilities[tokens[i]])
-                    self._judge_mismatch(encoded, known, p)
-                    return
+                    return float(decoded.probabilities[tokens[i]])
                 known[i], self.n_decoded = token, i + 1
                 if monotonic() > deadline:
-                    return
+                    break
         except ScorerError as error:
-            self._judge_mismatch(encoded, known, error.numbers[1])
-        except Exception as error:  # whatever a scorer raises
-            self.problems.append(f"The scorer raised while it decoded: {said(error)}.")
+            return error.numbers[1]
+        return None
 
     def _judge_mismatch(self, encoded: Encoded, known: Tokens, p: float) -> None:
         """Tell chance from a look ahead: the decoder showed p for the token after `n_decoded`."""
         i, tokens = self.n_decoded, self.stream.tokens
         before = exp(-float(encoded.shown[i]))
         for _ in range(REPEATS):
-            again = self._encode(i + 1, 1.0)
+            again = self._encode(i + 1, 1 + SHARE)
             n = len(again)
             other = np.flatnonzero(again.checksums != encoded.checksums[:n])
             if len(other):
@@ -187,13 +196,13 @@ class Trial:
         size = size_of(encoded)
         self.conditions |= {
             "code_bytes": len(encoded.code), "code_bits": size.coded,
-            "claimed_bits": size.claimed, "excess": size.excess,
+            "shown_bits": size.shown, "claimed_bits": size.claimed, "excess": size.excess,
         }  # fmt: skip
         self.remarks.append(f"{len(encoded):,} tokens became {size}.")
         finding = find_excess(encoded, self.stream.tokens)
         if finding is not None:
             self.findings.append(finding)
-        elif size.coded < size.claimed - max(ENDING, MARGIN * size.claimed):
+        elif size.shown < (1 - MARGIN) * size.claimed:
             self.remarks.append("The scorer charges more than it needs to: the code is shorter.")
 
     def report(self) -> AuditReport:
@@ -234,14 +243,14 @@ class Trial:
     def _all_conditions(self, n_coded: int) -> dict[str, Any]:
         """Conditions of the report: tokens, options, what moves rounding, and figures."""
         tokens = self.stream.tokens[:n_coded]
+        settings = {**self.subject.settings, **self.subject.surroundings}
         return {
             "tokens": n_coded,
             "documents": len(self.stream.layout.lengths),
             "tokens_hash": digest_of(tokens).hex(),
             "budget_seconds": self.budget_seconds,
             "finest_probability": f"2^-{FINEST}",
-            **self.subject.settings,
-            **self.subject.surroundings,
+            **{name: value for name, value in settings.items() if value is not None},
             **self.conditions,
         }
 
