@@ -17,7 +17,6 @@ from eval.auditing import coded_file
 from eval.auditing.coded_file import digest_of, hash_of
 from eval.auditing.range_coder import library
 from eval.auditing.round_trip import decode
-from eval.auditing.steppers import Stepper
 from eval.auditing.subject import Subject, subject_of_model, subject_of_stepper
 from eval.auditing.trial import Trial
 from eval.config import ScoreConfig
@@ -25,7 +24,10 @@ from eval.models.base import Model
 from eval.models.load_model import load_model
 from eval.scoring.score import warm_up
 from eval.types import Floats, Tokens
+from ngrammix.atomic import check_place, target_of
 from ngrammix.auditing.report import AuditReport
+from ngrammix.auditing.scorer import StoppedError
+from ngrammix.auditing.stepwise import Stepper
 from ngrammix.checks import MAX_POSITION, check_int
 
 N_TOKENS = 16_384
@@ -109,6 +111,8 @@ def audit_codec(
             f"a round trip needs tokens or data, got {'neither' if tokens is None else 'both'}; "
             "pass one of them"
         )
+    if keep is not None:  # before the work
+        check_place(target_of(keep), coded_file.CONTENT)
     subject = subject_of(model, config, tokenizer, vocab_size, stepper, name)
     stream = subject.stream(tokens, data, n_tokens)
     claimed = None if claimed_nats is None else as_claims(claimed_nats, len(stream.tokens))
@@ -177,11 +181,16 @@ def decode_file(
             f"for {path} ({settings}); pass those of the encoder"
         )
     tokens = np.zeros(file.n_tokens, np.int64)
-    scorer = subject.make(file.layout, tokens)
-    for i, decoded in enumerate(decode(scorer, file.code, file.n_tokens)):
-        if decoded.token is None:
-            break
-        tokens[i] = decoded.token
+    try:
+        scorer = subject.make(file.layout, tokens)
+        for i, decoded in enumerate(decode(scorer, file.code, file.n_tokens)):
+            if decoded.token is None:
+                break
+            tokens[i] = decoded.token
+    except StoppedError as error:
+        raise ValueError(
+            f"coded tokens must be decoded by the scorer that coded them: {error} (in {path})"
+        ) from error
     if digest_of(tokens) != file.digest:
         mend = "decode them by the scorer that coded them"
         if hash_of(subject.surroundings) != file.surroundings:

@@ -31,6 +31,7 @@ HEAD = Struct("<8s2H3I8s8s16s8s")
 CHECK_BYTES = 8  # at the end of the head
 MAX_FILE = 1 << 30  # bytes
 NUMBER = np.dtype("<u4")
+CONTENT = "coded tokens"  # as errors name it
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def write(path: str | os.PathLike[str], file: CodedFile) -> int:
     )  # fmt: skip
     rest = documents + file.code
     start = HEAD.pack(*fields, bytes(CHECK_BYTES))[:-CHECK_BYTES]
-    with replaced(target_of(path), "coded tokens") as out:
+    with replaced(target_of(path), CONTENT) as out:
         out.write(start + check_of(start, rest) + rest)
     return HEAD.size + len(rest)
 

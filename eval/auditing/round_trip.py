@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from eval.auditing.range_coder import NotCodedError, TokenDecoder, TokenEncoder
-from eval.auditing.steppers import Stepper
 from eval.types import Floats, Integers, Tokens
-from ngrammix.logits import to_numpy
+from ngrammix.auditing.scorer import StoppedError, described
+from ngrammix.auditing.stepwise import Stepper, row_of
 
 TOLERANCE = 1e-4  # by which a probability may exceed 1, and a charge be below 0: rounding
 GRAINS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -106,8 +106,8 @@ def encode(stepper: Stepper, tokens: Tokens, *, deadline: float | None = None) -
         If a probability is NaN, negative or above 1, or all are 0, or a charge is NaN or negative.
     FreeTokenError
         If a token is charged that was shown with the probability 0.
-    ValueError
-        If the shape of the probabilities is not (V,), or a token is not below V or has the
+    StoppedError
+        If the probabilities are no row of V numbers, or a token is not below V or has the
         probability 0.
     """
     encoder = TokenEncoder()
@@ -137,9 +137,9 @@ def grain_of(probabilities: Any) -> float:
 
 
 def check_token(token: int, vocab_size: int, position: int) -> None:
-    """Raise ValueError unless a token is in [0, V)."""
+    """Raise StoppedError unless a token is in [0, V)."""
     if not 0 <= token < vocab_size:
-        raise ValueError(
+        raise StoppedError(
             f"tokens must be below the {vocab_size} of the scorer's distribution, got {token} at "
             f"position {position}; pass tokens of its vocabulary"
         )
@@ -157,7 +157,7 @@ def charge_of(charged: float | None, p: float, token: int, position: int) -> flo
     if p > 0:
         return 0.0 - log(p) if nats is None else nats
     if nats is None or nats == inf:
-        raise ValueError(
+        raise StoppedError(
             f"a token must have a probability > 0 to be coded, got 0 for token {token} at position "
             f"{position}; give every token a small share"
         )
@@ -173,7 +173,7 @@ def decode(stepper: Stepper, code: bytes, n_tokens: int) -> Iterator[Decoded]:
 
     Raises
     ------
-    NoDistributionError, ValueError
+    NoDistributionError, StoppedError
         As `encode`.
     """
     decoder = TokenDecoder(code)
@@ -192,14 +192,15 @@ def decode(stepper: Stepper, code: bytes, n_tokens: int) -> Iterator[Decoded]:
 
 def as_distribution(probabilities: Any, position: int, vocab_size: int) -> Floats:
     """The probabilities (V,) as float64; V is free where `vocab_size` is 0; errors: `encode`."""
-    p = np.asarray(to_numpy(probabilities))
-    if p.dtype.kind != "f" or p.ndim != 1 or len(p) == 0 or len(p) != (vocab_size or len(p)):
-        expected = "(V,)" if vocab_size == 0 else f"({vocab_size},), as before"
-        raise ValueError(
-            f"probabilities must be floating point and of shape {expected}, got dtype {p.dtype} "
-            f"and shape {p.shape} at position {position}; return one for each token"
+    try:
+        p = row_of(probabilities)
+    except Exception as error:  # of any kind: the object is the scorer's
+        raise StoppedError(f"{described(error)} at position {position}") from error
+    if len(p) == 0 or len(p) != (vocab_size or len(p)):
+        raise StoppedError(
+            f"probabilities must be of {vocab_size or 'all'} tokens, got {len(p)} at position "
+            f"{position}; return one for each token of the vocabulary"
         )
-    p = np.ascontiguousarray(p, np.float64)
     wrong = ~((p >= 0) & (p <= 1 + TOLERANCE))
     if wrong.any() or not p.any():
         token = int(np.argmax(wrong)) if wrong.any() else None

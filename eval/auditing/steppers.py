@@ -6,7 +6,7 @@ in the encoder and in the decoder, so their logits are the same bits.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +22,6 @@ from ngrammix.mixer import Mixer
 from ngrammix.observed import Observed
 
 FIRST = np.zeros(1, np.int64)  # the place of the only row of logits
-
-
-class Stepper(Protocol):
-    """A scorer of one token at a time."""
-
-    def probs(self) -> Any:
-        """Probability of every token at the next position: (V,), sum 1."""
-
-    def commit(self, token: int) -> float | None:
-        """Learn the next token; the nats that it is charged, or None: those of `probs`."""
 
 
 class ModelStepper:
@@ -55,7 +45,7 @@ class ModelStepper:
         self._logits: Any = None  # (1, V) of the next token
 
     def probs(self) -> Floats:
-        """See `Stepper`."""
+        """See `ngrammix.auditing.stepwise.Stepper`."""
         step = next(self._steps)
         if step.lead is not None:
             self._known[0], self._n_known = step.lead, 1
@@ -69,7 +59,7 @@ class ModelStepper:
             return probabilities(self._logits[0])[0]
 
     def commit(self, token: int) -> float:
-        """See `Stepper`; the nats are those of `Mixer.score`."""
+        """See `ngrammix.auditing.stepwise.Stepper`; the nats are those of `Mixer.score`."""
         target = np.array([token])
         if self._n_known == len(self._known):
             self._known = np.resize(self._known, 2 * self._n_known)
@@ -90,13 +80,13 @@ class CacheStepper:
         self._steps = steps(layout, PIECE, PIECE)
 
     def probs(self) -> Floats:
-        """See `Stepper`."""
+        """See `ngrammix.auditing.stepwise.Stepper`."""
         if next(self._steps).lead is not None:
             self._cache.boundary()
         return self._cache.distribution()
 
     def commit(self, token: int) -> float:
-        """See `Stepper`; the nats are those of the evidence."""
+        """See `ngrammix.auditing.stepwise.Stepper`; the nats are those of the evidence."""
         tokens, position = np.array([token]), self._cache.position
         observed = Observed(position, tokens, self._cache.observe(tokens), None)
         return float(observed.nats_cache(self._cache.vocab_size)[0])
@@ -110,9 +100,9 @@ class PrefixStepper:
         self._prefix: list[int] = []
 
     def probs(self) -> Any:
-        """See `Stepper`."""
+        """See `ngrammix.auditing.stepwise.Stepper`."""
         return self._probs_fn(np.array(self._prefix, np.int64))
 
     def commit(self, token: int) -> None:
-        """See `Stepper`."""
+        """See `ngrammix.auditing.stepwise.Stepper`."""
         self._prefix.append(token)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from eval.auditing.steppers import CacheStepper, ModelStepper, Stepper
+from eval.auditing.steppers import CacheStepper, ModelStepper
 from eval.auditing.token_stream import Layout, TokenStream, first_tokens_of, one_document
 from eval.config import MIXER_NONE, ScoreConfig
 from eval.models.base import Model
@@ -18,6 +18,7 @@ from eval.tokenizers.bos import BOS_NONE
 from eval.tokenizers.choose import choose_tokenizer
 from eval.types import Tokens
 from ngrammix.auditing.environment import environment
+from ngrammix.auditing.stepwise import Stepper
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import MAX_VOCAB_SIZE, as_bytes
 from ngrammix.mixer import Mixer

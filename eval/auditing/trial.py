@@ -1,6 +1,7 @@
 """Trial: one round trip of a subject, and what it shows, step by step."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import exp, log
 from time import monotonic
@@ -17,15 +18,15 @@ from eval.auditing.subject import Subject
 from eval.auditing.token_stream import TokenStream
 from eval.types import Floats, Tokens
 from ngrammix.auditing.report import AuditReport, Check, Condition, Finding, smallest_share
+from ngrammix.auditing.scorer import GRACE, StoppedError, described, run_within
 from ngrammix.auditing.witness import Witness
-from ngrammix.reading import shown
 
 SHARE = 0.45  # of the budget, for encoding; to decode takes as long
 ENOUGH = 128  # tokens: of fewer a code says little, as its end alone may have 64 bits
 FINEST = 2 * PRECISION  # bits
 REPEATS = 4  # encodings that must agree before a decoder that differs is taken for a look ahead
 NOISE = 0.05  # nats between two runs: bfloat16 with sums in changing order
-MAX_TEXT = 300  # characters of an error of the scorer
+PATIENCE = 0.5  # of the budget, for one more call, before the scorer counts as hung
 NOT_CHECKED = (
     "What the scorer holds from the start, such as weights and files: a text in them is not found.",
     "Calls that take many tokens at once: the tokens are coded one by one.",
@@ -77,11 +78,11 @@ class Trial:
         """Code the tokens; a scorer that shows no distribution is found here."""
         started = monotonic()
         try:
-            encoded = self._encode(len(self.stream.tokens), SHARE)
+            encoded = self._within(SHARE, lambda: self._encode(len(self.stream.tokens), SHARE))
         except ScorerError as error:
             self.findings.append(finding_of(error, self.stream.tokens))
-        except Exception as error:  # whatever a scorer raises
-            self.problems.append(f"The scorer raised while it encoded: {said(error)}.")
+        except StoppedError as error:
+            self.problems.append(f"While the tokens were coded, {error}.")
         else:
             if len(encoded):
                 rate = len(encoded) / max(monotonic() - started, 1e-9)
@@ -91,6 +92,31 @@ class Trial:
             self.problems.append(
                 f"The budget of {self.budget_seconds:g} s ended before a token was coded."
             )
+
+    def _within(self, until: float, function: Callable[[], Any]) -> Any:
+        """What a function that calls the scorer returns, by this share of the budget.
+
+        A `ScorerError` comes through. A scorer that raises, or does not come back from a call, is a
+        `StoppedError`.
+        """
+        process = os.getpid()
+
+        def guarded() -> tuple[Any]:
+            try:
+                answer = function()
+                if os.getpid() != process:  # the scorer has forked: one process goes on
+                    os._exit(0)
+                return (answer,)
+            except (ScorerError, StoppedError):
+                raise
+            except BaseException as error:  # whatever a scorer raises
+                raise StoppedError(f"the scorer raised {described(error)}") from error
+
+        left = self._started + until * self.budget_seconds - monotonic()
+        answer = run_within(max(0.0, left) + GRACE + PATIENCE * self.budget_seconds, guarded)
+        if answer is None:
+            raise StoppedError(f"the scorer did not return in {left + GRACE:.0f} s and more")
+        return answer[0]
 
     def _encode(self, n_tokens: int, until: float) -> Encoded:
         """Code the first tokens by a new scorer, until this share of the budget is spent."""
@@ -121,11 +147,11 @@ class Trial:
         """Decode with a new scorer, which knows the decoded tokens alone; judge a difference."""
         known = np.zeros(len(encoded), np.int64)
         try:
-            p = self._find_mismatch(encoded, known)
+            p = self._within(2 * SHARE, lambda: self._find_mismatch(encoded, known))
             if p is not None:
                 self._judge_mismatch(encoded, known, p)
-        except Exception as error:  # whatever a scorer raises
-            self.problems.append(f"The scorer raised while it decoded: {said(error)}.")
+        except (ScorerError, StoppedError) as error:
+            self.problems.append(f"While the tokens were decoded, {error}.")
 
     def _find_mismatch(self, encoded: Encoded, known: Tokens) -> float | None:
         """What the decoder gave the first token that it decoded otherwise; None if all agree.
@@ -151,7 +177,7 @@ class Trial:
         i, tokens = self.n_decoded, self.stream.tokens
         before = exp(-float(encoded.shown[i]))
         for _ in range(REPEATS):
-            again = self._encode(i + 1, 1 + SHARE)
+            again = self._within(1 + SHARE, lambda: self._encode(i + 1, 1 + SHARE))
             n = len(again)
             other = np.flatnonzero(again.checksums != encoded.checksums[:n])
             if len(other):
@@ -181,9 +207,9 @@ class Trial:
                 f"Two runs of the scorer round otherwise, so nothing can be decoded: {what}."
             )
             return
-        prefix = tuple(self.stream.tokens[:i].tolist())
+        stream = tuple(self.stream.tokens[: i + 1].tolist())
         witness = Witness(
-            "repeat", (before, after), "probability", prefix, position=i, tokens=(token,)
+            "repeat", (before, after), "probability", stream, position=i, tokens=(token,)
         )
         message = (
             f"a scorer must show the same distributions in every run, got {what}; fix its seeds, "
@@ -257,19 +283,14 @@ class Trial:
 
 def finding_of(error: ScorerError, tokens: Tokens) -> Finding:
     """What a scorer shows or charges that no scorer may, as a finding."""
-    is_free = isinstance(error, FreeTokenError)
-    prefix = tuple(tokens[: error.position].tolist())
+    is_charge = error.unit == "nats"
     witness = Witness(
-        "shown" if is_free else "range",
+        "range" if is_charge else "shown",
         error.numbers,
         error.unit,
-        prefix,
+        tuple(tokens[: error.position + is_charge].tolist()),
         position=error.position,
         tokens=() if error.token is None else (error.token,),
     )
-    return Finding("C3" if is_free else "C2", error.position, witness, str(error))
-
-
-def said(error: Exception) -> str:
-    """Type and first line of an error of a scorer."""
-    return shown(f"{type(error).__name__}: {error}".partition("\n")[0], MAX_TEXT)
+    condition: Condition = "C3" if isinstance(error, FreeTokenError) else "C2"
+    return Finding(condition, error.position, witness, str(error))

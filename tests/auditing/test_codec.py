@@ -2,6 +2,7 @@
 
 import sys
 from math import inf, log, nan
+from threading import Event
 from zlib import crc32
 
 import numpy as np
@@ -361,43 +362,70 @@ def test_what_is_no_distribution_or_no_cost_is_found(p, charge, condition, messa
     assert "position 3" in finding.message
 
 
+def raises(p):
+    raise KeyError("seven\nlines")
+
+
+def ends(p):
+    sys.exit(3)
+
+
 @pytest.mark.parametrize(
     ("p", "problem"),
     [
         (
             lambda p: p[:200],
-            "ValueError: probabilities must be floating point and of shape (256,), as before, got "
-            "dtype float64 and shape (200,) at position 3; return one for each token.",
+            "probabilities must be of 256 tokens, got 200 at position 3; return one for each token "
+            "of the vocabulary",
         ),
         (
-            lambda p: np.arange(256),
-            "ValueError: probabilities must be floating point and of shape (256,), as before, got "
-            "dtype int64 and shape (256,) at position 3; return one for each token.",
+            lambda p: p[None],
+            "ValueError: probabilities must be a row of numbers, got shape (1, 256) and dtype "
+            "float64 at position 3",
         ),
         (
             lambda p: p * (np.arange(256) != TOKENS[3]),
-            "ValueError: a token must have a probability > 0 to be coded, got 0 for token "
-            f"{TOKENS[3]} at position 3; give every token a small share.",
+            f"a token must have a probability > 0 to be coded, got 0 for token {TOKENS[3]} at "
+            "position 3; give every token a small share",
         ),
-        (lambda p: 1 // 0, "ZeroDivisionError: integer division or modulo by zero."),
+        (raises, "the scorer raised KeyError: 'seven\\nlines'"),
+        (ends, "the scorer raised SystemExit: 3"),
     ],
 )
 def test_a_scorer_that_fails_gets_no_verdict(p, problem):
     report = audit_codec(tokens=TOKENS, stepper=lambda: Shows(p, inf), name="fails")
     assert report.verdict == "unknown"
-    assert report.problems == (f"The scorer raised while it encoded: {problem}",)
+    assert report.problems == (f"While the tokens were coded, {problem}.",)
 
 
 def test_a_scorer_that_fails_in_the_decoder_gets_no_verdict():
     made = []
 
     def factory():
-        made.append(Shows(None if not made else lambda p: 1 // 0))
+        made.append(Shows(raises if made else None))
         return made[-1]
 
     report = audit_codec(tokens=TOKENS, stepper=factory)
+    assert report.problems == (
+        "While the tokens were decoded, the scorer raised KeyError: 'seven\\nlines'.",
+    )
+
+
+def test_a_scorer_that_hangs_gets_no_verdict():
+    report = audit_codec(
+        tokens=TOKENS, stepper=lambda: Shows(lambda p: Event().wait()), budget_seconds=0.1
+    )
+    assert report.verdict == "unknown"
     (problem,) = report.problems
-    assert problem.startswith("The scorer raised while it decoded: ZeroDivisionError")
+    assert problem.startswith("While the tokens were coded, the scorer did not return in 1 s")
+
+
+def test_tokens_beyond_the_vocabulary_get_no_verdict():
+    report = audit_codec(tokens=[1, 300], stepper=Uniform)
+    assert report.problems == (
+        "While the tokens were coded, tokens must be below the 256 of the scorer's distribution, "
+        "got 300 at position 1; pass tokens of its vocabulary.",
+    )
 
 
 def test_claims_of_another_run_are_held_against_the_code():
