@@ -83,7 +83,8 @@ def knows_the_longest_text(seed, vocab_size):
     return score
 
 
-@plant(C4, "C1 C2", start=(1, 16))
+# A memo answers alike in each later call, so a black box may take it for another fault.
+@plant("C1 C2 C4", start=(1, 16))
 def memo_by_the_start(seed, vocab_size, start):
     """Scores are kept by the first tokens and the length; another text with those gets them."""
     lm, memo = Bigram(seed, vocab_size), {}
@@ -98,7 +99,7 @@ def memo_by_the_start(seed, vocab_size, start):
     return score
 
 
-@plant(C4, "C1 C2")
+@plant("C1 C2 C4")
 def memo_by_the_sum(seed, vocab_size):
     """Scores are kept by a checksum that takes permuted texts for equal."""
     lm, memo = Bigram(seed, vocab_size), {}
