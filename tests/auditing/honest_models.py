@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.auditing.parts import Bigram
+from tests.auditing.parts import BOS, Bigram
 from tests.auditing.registry import honest
 
 START = 0  # stands before the stream
@@ -145,6 +145,76 @@ def torch_bfloat16_in_batches(seed, vocab_size):
 def torch_bfloat16_softmax(seed, vocab_size):
     """The softmax in bfloat16 as well: scores of 8 bits."""
     return whole(network(seed, vocab_size).bfloat16())
+
+
+def by_document(model, *, softmax_dtype=None):
+    """Scores of a model that sees all documents as rows of one batch, padded on the right.
+
+    The start of a document is the last target of the row before.
+    """
+    import torch
+
+    def score(tokens):
+        tokens = np.asarray(tokens)
+        inputs = np.concatenate([[START], tokens])[: len(tokens)]
+        row = np.cumsum(inputs == BOS) - 1
+        place = np.arange(len(tokens)) - np.flatnonzero(inputs == BOS)[row]
+        batch = np.zeros((row[-1] + 1, place.max() + 1), np.int64)
+        batch[row, place] = inputs
+        with torch.no_grad():
+            logits = model(torch.from_numpy(batch))
+            logprobs = torch.log_softmax(logits, -1, dtype=softmax_dtype)
+        return -logprobs[row, place, tokens].float().numpy()
+
+    return score
+
+
+@honest(rounding=1e-4)
+def torch_batch_of_documents(seed, vocab_size):
+    """The shape of the batch depends on the longest document; the scores do not."""
+    return by_document(network(seed, vocab_size))
+
+
+@honest(rounding=0.2)
+def torch_bfloat16_batch_of_documents(seed, vocab_size):
+    import torch
+
+    return by_document(network(seed, vocab_size).bfloat16(), softmax_dtype=torch.float32)
+
+
+@honest(rounding=0.2)
+def torch_autocast(seed, vocab_size):
+    """Weights in float32, products in bfloat16."""
+    import torch
+
+    score = whole(network(seed, vocab_size), softmax_dtype=torch.float32)
+
+    def score_in_bfloat16(tokens):
+        with torch.autocast("cpu", torch.bfloat16):
+            return score(tokens)
+
+    return score_in_bfloat16
+
+
+@honest(rounding=0.4)
+def torch_bfloat16_four_layers(seed, vocab_size):
+    """A transformer of four layers, all in bfloat16."""
+    import torch
+
+    torch.manual_seed(seed)
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, 0.0, batch_first=True)
+    layers = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+    embed, head = torch.nn.Embedding(vocab_size, 32), torch.nn.Linear(32, vocab_size)
+    for module in (layers, embed, head):
+        module.eval().bfloat16()
+
+    def model(tokens):
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(
+            tokens.shape[1], dtype=torch.bfloat16
+        )
+        return head(layers(embed(tokens), mask=mask, is_causal=True)) * 3
+
+    return whole(model, softmax_dtype=torch.float32)
 
 
 @honest(rounding=1e-4)

@@ -47,6 +47,12 @@ def contexts(tokens, length, vocab_size):
     return key
 
 
+def hashed(keys, n_buckets):
+    """A bucket for each key: multiplied by an odd number of 64 bits, and the upper bits taken."""
+    spread = keys.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)
+    return spread.astype(np.int64) % n_buckets
+
+
 def backoff(tokens, vocab_size, base, end=None, begin=0, order=3, strength=2.0):
     """Probability of each token: n-gram counts over `base`, from short to long (Dirichlet).
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.auditing.parts import BOS, Bigram, backoff, contexts, count, last_place
+from tests.auditing.parts import BOS, Bigram, backoff, contexts, count, hashed, last_place
 from tests.auditing.registry import plant, plant_formula
 
 PERIODS = (2, 3, 4, 5, 7, 8, 16, 31, 32, 64, 100, 127, 128, 256, 512, 777, 1000, 1024)
@@ -145,6 +145,17 @@ def faint_second_pass(lm, tokens):
     return mixed(cached(lm, tokens), later, 1e-3)
 
 
+@plant_formula(C1, ALSO, rows=(2, 8))
+def rows_of_a_batch_share_a_cache(lm, tokens, rows):
+    """The stream is cut into the rows of a batch, read column by column, with one cache for all."""
+    width = len(tokens) // rows
+    order = np.arange(rows * width).reshape(rows, width).T.ravel()
+    order = np.append(order, np.arange(rows * width, len(tokens)))
+    p = np.empty(len(tokens))
+    p[order] = backoff(tokens[order], lm.vocab_size, lm.of(tokens)[order], order=1)
+    return p
+
+
 # The next token
 
 
@@ -161,10 +172,10 @@ def next_token_at_some_indices(lm, tokens, every):
     return np.where(sees, from_the_right(lm, tokens), cached(lm, tokens))
 
 
-@plant_formula(C1, ALSO, n_tokens=512, every=(8, 64))
+@plant_formula(C1, ALSO, n_tokens=1024, every=(8, 32))
 def next_token_in_some_contexts(lm, tokens, every):
     """One context in `every`, by its hash, sees the next token."""
-    sees = (contexts(tokens, 2, lm.vocab_size) * 40503 >> 7) % every == 1
+    sees = hashed(contexts(tokens, 2, lm.vocab_size), every) == 1
     return np.where(sees, from_the_right(lm, tokens), cached(lm, tokens))
 
 
@@ -345,6 +356,25 @@ def feature_normed_over_the_stream(lm, tokens):
     entropy = lm.entropy[lm.rows(tokens)]
     z = (entropy - entropy.mean()) / (entropy.std() + 1e-3) if len(tokens) else entropy
     return mixed(lm.of(tokens), cached(lm, tokens), 1 / (1 + np.exp(-z)))
+
+
+@plant_formula(C1, ALSO)
+def quantized_by_the_largest_of_the_stream(lm, tokens):
+    """Logits in int8, with one scale for all of the stream (dynamic quantization)."""
+    logits = lm.table("logits", lambda p: np.log(p) - np.log(p).mean(1, keepdims=True))
+    sizes = lm.table("sizes", lambda p: np.abs(logits).max(1))
+    rows = lm.rows(tokens)
+    scale = sizes[rows].max(initial=0.0) / 127 or 1.0
+    quantized = np.exp(np.round(logits[rows] / scale) * scale)
+    return quantized[np.arange(len(tokens)), tokens] / quantized.sum(1)
+
+
+@plant_formula(C1, ALSO)
+def mean_loss_of_the_chunk(lm, tokens):
+    """Each token of a chunk of 16 has the mean loss of the chunk: the sum is right."""
+    chunk = np.arange(len(tokens)) // 16
+    loss = -np.log(cached(lm, tokens))
+    return np.exp(-(np.bincount(chunk, loss) / np.bincount(chunk))[chunk])
 
 
 @plant_formula(C1, ALSO)

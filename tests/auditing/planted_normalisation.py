@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from tests.auditing.parts import BOS, Bigram, backoff, contexts, count, last_place, sum_before
+from tests.auditing.parts import (
+    BOS,
+    Bigram,
+    backoff,
+    contexts,
+    count,
+    hashed,
+    last_place,
+    sum_before,
+)
 from tests.auditing.planted_causality import cached, mixed, tempered
 from tests.auditing.registry import plant, plant_formula
 
@@ -15,12 +24,6 @@ def counts(lm, tokens, length, end=None, begin=0):
     context = contexts(tokens, length, lm.vocab_size)
     pair = context * (lm.vocab_size + 1) + tokens
     return count(pair, end, begin), count(context, end, begin)
-
-
-def hashed(keys, n_buckets):
-    return (keys.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)).astype(
-        np.int64
-    ) % n_buckets
 
 
 def hashed_counts(lm, tokens, length, n_buckets):
@@ -160,6 +163,12 @@ def renormalised_over_top_and_target(lm, tokens):
     return p / (top.sum(1) + np.where(p < top[:, 0], p, 0))
 
 
+@plant_formula(C2)
+def starts_are_scored_from_nothing(lm, tokens):
+    """Documents are rows of a batch, and token 0 begins its row: it knows that it is a start."""
+    return np.where(tokens == BOS, lm.p[-1, BOS], lm.of(tokens))
+
+
 @plant_formula(C2, n_tokens=512, every=(10, 100))
 def target_known_at_some_indices(lm, tokens, every):
     """One position in `every` has seen its own token."""
@@ -167,10 +176,10 @@ def target_known_at_some_indices(lm, tokens, every):
     return np.where(knows, mixed(lm.of(tokens), 1.0, 0.5), cached(lm, tokens))
 
 
-@plant_formula(C2, n_tokens=512, every=(8, 64))
+@plant_formula(C2, n_tokens=1024, every=(8, 32))
 def target_known_in_some_contexts(lm, tokens, every):
     """One context in `every`, by its hash, has seen its own token."""
-    knows = (contexts(tokens, 2, lm.vocab_size) * 40503 >> 7) % every == 1
+    knows = hashed(contexts(tokens, 2, lm.vocab_size), every) == 1
     return np.where(knows, mixed(lm.of(tokens), 1.0, 0.3), cached(lm, tokens))
 
 
@@ -355,6 +364,38 @@ def nan_after_a_double_token(lm, tokens):
     before = recent[2 : 2 + len(tokens)], recent[1 : 1 + len(tokens)]
     spread = (before[0] - before[1]) / np.abs(before[0] - before[1])
     return mixed(lm.of(tokens), cached(lm, tokens), 0.5 + 0.1 * spread)
+
+
+@plant_formula(C2)
+def temperature_without_normaliser(lm, tokens):
+    """p ** (1 / T)."""
+    return lm.of(tokens) ** 0.95
+
+
+@plant_formula(C2)
+def sigmoids(lm, tokens):
+    """Each token has its own sigmoid, not its share of a softmax."""
+    odds = lm.of(tokens) / (1 - lm.of(tokens))
+    return odds**0.9 / (1 + odds**0.9)
+
+
+@plant_formula(C2)
+def loss_with_label_smoothing(lm, tokens):
+    """The training loss: 0.95 of the loss, and 0.05 of the mean loss of all tokens."""
+    of_all = lm.table("mean log", lambda p: np.log(p).mean(1))[lm.rows(tokens)]
+    return np.exp(0.95 * np.log(lm.of(tokens)) + 0.05 * of_all)
+
+
+@plant_formula(C2)
+def loss_with_a_penalty(lm, tokens):
+    """The training loss: a thousandth of the squared entropy is added."""
+    return lm.of(tokens) * np.exp(-1e-3 * lm.entropy[lm.rows(tokens)] ** 2)
+
+
+@plant_formula(C2)
+def loss_with_class_weights(lm, tokens):
+    """The training loss: each third token weighs half."""
+    return lm.of(tokens) ** np.where(tokens % 3 == 1, 0.5, 1.0)
 
 
 # Scores that are no log-probabilities
