@@ -65,7 +65,8 @@ def audit(
     edges : sequence of int
         Positions that are tested first, such as the starts of documents and chunks.
     n_positions : int
-        Positions that each check tests, at most.
+        Positions that each check tests, at most. If the budget is not used up, it decides alone how
+        far the search goes, and the report is the same in every run.
     seed : int
         Of the random numbers.
     budget_seconds : float

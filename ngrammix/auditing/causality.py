@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ngrammix.types import Floats, Tokens
 
 SHARE = 0.3  # of the time that is left
 FIRST = 1100  # positions that are all cut: each chunk of up to 1,024 tokens has its edge there
+CHANGES = 3  # of each position, at most, on average
 PASSES = 16  # over the first positions, each with other changes
 FEW = 300  # later positions of a pass
 TAILS = (1, 2, 8, 64)  # tokens after a cut
@@ -28,7 +30,8 @@ def check_causality(session: Session) -> None:
     """
     n, until = len(session.tokens), session.clock.used() + SHARE * session.clock.left()
     bases: dict[int, Floats] = {}
-    order, rng = cuts(session), session.rng("changes")
+    order = islice(cuts(session), CHANGES * session.n_positions)
+    rng = session.rng("changes")
     asked: deque[int] = deque()  # the cuts of streams whose scores have not come yet
 
     def streams() -> Iterator[Tokens]:

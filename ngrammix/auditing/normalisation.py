@@ -7,13 +7,14 @@ import numpy as np
 from ngrammix.auditing.report import Check, smallest_share
 from ngrammix.auditing.search import CERTAIN, Bets, Suspect
 from ngrammix.auditing.session import Session, shortest, shown
+from ngrammix.auditing.single_pass import is_same
 from ngrammix.auditing.streams import proposals
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
 OF_FEW, OF_BETS, OF_SUMS = 0.5, 0.3, 0.7  # of the time that is left when each begins
 LENGTH = 1100  # tokens of a random stream: each chunk of up to 1,024 tokens has its edge there
-STREAMS = 400  # random streams, at most
+STREAMS, FEWEST = 400, 16  # random streams, at most and at least
 SUSPECTS = 40  # places where a sum is tried, after the bets
 LOWEST = 24  # places of the stream whose scores are lowest, where a sum is tried
 SUBSET = 64  # tokens of a sum over a subset
@@ -28,7 +29,8 @@ def check_bets(session: Session) -> None:
     drawing, until = clock.used() + seconds / 2, clock.used() + seconds
     length = min(LENGTH, max(64, len(session.tokens)))
     bets = Bets(length, session.rounding.of_sum(np.zeros(0)))
-    drawn = proposals(session.vocab_size, STREAMS, rng)
+    n_streams = min(STREAMS, max(FEWEST, session.n_positions // 8))
+    drawn = proposals(session.vocab_size, n_streams, rng)
     streams = (proposal.draw(length, rng) for proposal in drawn)
     for proposal, (stream, nats) in zip(drawn, session.score_until(streams, drawing), strict=False):
         bets.add(proposal, stream, nats)
@@ -77,6 +79,8 @@ def try_subset(session: Session, prefix: Tokens, tokens: Sequence[int]) -> bool:
     if few is None:
         return False
     chosen = [tokens[i] for i in few]
+    if not is_steady(session, prefix, chosen, nats[few]):
+        return False
 
     def shows(ending: Tokens) -> bool:
         return fewest(session, charges(session, ending, chosen)) is not None
@@ -145,9 +149,20 @@ def try_sum(session: Session, prefix: Tokens, until: float) -> bool:
     if len(nats) < v:
         return False
     session.sums.append(len(prefix))
-    if abs(sum_of(nats) - 1) > session.rounding.of_sum(nats):
+    is_wrong = abs(sum_of(nats) - 1) > session.rounding.of_sum(nats)
+    if is_wrong and is_steady(session, prefix, range(v), nats):
         tell_whole(session, prefix, nats)
     return True
+
+
+def is_steady(session: Session, prefix: Tokens, tokens: Sequence[int], nats: Floats) -> bool:
+    """Whether tokens cost the same once more; else there is a finding of C4."""
+    return all(
+        is_same(session, np.append(prefix, token), np.array([first]), np.array([second]))
+        for token, first, second in zip(
+            tokens, nats, charges(session, prefix, tokens), strict=False
+        )
+    )
 
 
 def sum_of(nats: Floats) -> float:

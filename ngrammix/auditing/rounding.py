@@ -15,6 +15,9 @@ FLOOR = 2e-5  # nats, and their share: what float32 loses in the sums of a deep 
 OF_SUM = 1e-4  # what the probabilities of a vocabulary may miss 1 by, in float32
 LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
 TYPICAL = 0.05  # nats that it moves half of the scores by, at most
+WIDE = 0.2  # of the scores that a second run moves at least, if rounding does it
+OF_SCORE = 2.0**-5  # of a score and 1 nat that a second run moves it at most
+NARROW = UNITS["float32"]
 SMOOTH = 0.1  # a shorter change that moves scores less than this share is no rounding
 
 
@@ -31,23 +34,27 @@ class Rounding:
     length : float, nats
         How far scores move when only the number of later tokens differs: another shape of the same
         sums is rounded in another way.
+    repeat : float, nats
+        How far scores move when nothing differs: threads may add in another order.
     """
 
     unit: float = UNITS["float64"]
     probability_unit: float = 0.0
     length: float = 0.0
+    repeat: float = 0.0
 
     def between(self, nats: Floats) -> Floats:
         """How far scores (N,) may differ between two streams."""
-        size = np.abs(nats)
+        size = np.where(np.isfinite(nats), np.abs(nats), 0.0)
         units = 8 * (self.unit * size + self.probability_unit)
-        return FLOOR * (1 + size) + units + 2 * self.length
+        return FLOOR * (1 + size) + units + 2 * self.length + 3 * self.repeat
 
     def of_sum(self, nats: Floats) -> float:
         """How far the probabilities of scores (V,) may miss the sum of 1."""
+        nats = nats[np.isfinite(nats)]
         p = np.exp(-nats)
         spacing = float((p * (self.unit * np.abs(nats) + self.probability_unit)).sum())
-        return OF_SUM + 2 * spacing + min(2 * self.length, TYPICAL)
+        return OF_SUM + 2 * spacing + min(2 * self.length + 2 * self.repeat, TYPICAL)
 
 
 def measure_unit(scores: Iterable[Floats]) -> tuple[float, float]:
@@ -116,4 +123,26 @@ def rounding_of_length(by_many: Sequence[Floats], by_one: Floats) -> float | Non
     if largest > LOW_PRECISION or typical > TYPICAL:
         return None
     one = float(by_one.max(initial=0.0))
-    return None if 0 < one < SMOOTH * largest else largest
+    return None if FLOOR < one < SMOOTH * largest else largest
+
+
+def rounding_of_repeats(apart: Floats, nats: Floats, unit: float) -> float | None:
+    """The rounding that a second run shows, in nats; None if it cannot be rounding.
+
+    Parameters
+    ----------
+    apart, nats : (N,) float, nats
+        How far the second run is from the first, and the scores.
+    unit : float
+        Relative spacing of the scores.
+
+    Notes
+    -----
+    Threads of a device add in any order. That moves most scores of a network in 16 bits, each by
+    little. Scores that were computed in float64 do not move, and no rounding moves single ones far.
+    """
+    is_wide = float((apart > 0).mean()) > WIDE
+    bound = np.minimum(OF_SCORE * (1 + np.abs(nats)), LOW_PRECISION)
+    is_short = bool((apart <= bound).all())
+    is_typical = float(np.median(apart)) <= TYPICAL
+    return float(apart.max()) if is_wide and is_short and is_typical and unit >= NARROW else None

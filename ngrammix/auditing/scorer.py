@@ -92,18 +92,12 @@ class Scorer:
     clock : Clock
     options : dict
         Further arguments by name, such as the size of a table.
-
-    Attributes
-    ----------
-    dtypes : set of str
-        Of the arrays that came back.
     """
 
     def __init__(
         self, score_fn: ScoreFn, clock: Clock, options: dict[str, Any] | None = None
     ) -> None:
         self._score_fn, self._clock, self._options = score_fn, clock, options or {}
-        self.dtypes: set[str] = set()
 
     def __call__(self, tokens: Tokens) -> Floats:
         """The scores of one stream.
@@ -119,10 +113,14 @@ class Scorer:
 
     def each(self, streams: Sequence[Tokens]) -> list[Floats]:
         """The scores of several streams, in this order; the same errors."""
-        return [self._checked(s, r) for s, r in zip(streams, self._run(streams), strict=True)]
+        scores = self._run(streams)
+        for tokens, nats in zip(streams, scores, strict=True):
+            if len(nats) != len(tokens):
+                raise CountError(tokens, len(nats))
+        return scores
 
-    def _run(self, streams: Sequence[Tokens]) -> list[Any]:
-        """What the function returns for each of the streams."""
+    def _run(self, streams: Sequence[Tokens]) -> list[Floats]:
+        """The scores of each stream, however many there are."""
         expected = sum(self._clock.cost(len(tokens)) for tokens in streams)
         patience = max(0.0, self._clock.left()) + GRACE + PATIENCE * expected
         answers = run_within(patience, lambda: self._answers(streams))
@@ -133,7 +131,7 @@ class Scorer:
             )
         return list(answers)
 
-    def _answers(self, streams: Sequence[Tokens]) -> list[Any]:
+    def _answers(self, streams: Sequence[Tokens]) -> list[Floats]:
         results, process = [], os.getpid()
         for tokens in streams:
             began = perf_counter()
@@ -149,11 +147,11 @@ class Scorer:
             if os.getpid() != process:  # the function has forked: one process goes on
                 os._exit(0)
             self._clock.add(len(tokens), perf_counter() - began)
-            results.append(result)
+            results.append(self._row(tokens, result))
         return results
 
-    def _checked(self, tokens: Tokens, result: Any) -> Floats:
-        self.dtypes.add(str(getattr(result, "dtype", "")).removeprefix("torch."))
+    def _row(self, tokens: Tokens, result: Any) -> Floats:
+        """A copy of what came back: the function may use its array again."""
         try:
             scores = np.asarray(to_numpy(result))
         except Exception as error:  # of any kind: the object is the scorer's
@@ -164,8 +162,6 @@ class Scorer:
                 f"{type(result).__name__} of shape {scores.shape} and dtype {scores.dtype} for "
                 f"{len(tokens)} tokens; return the costs of all tokens in their order"
             )
-        if len(scores) != len(tokens):
-            raise CountError(tokens, len(scores))
         return scores.astype(np.float64)
 
 

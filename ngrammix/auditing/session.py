@@ -14,7 +14,7 @@ from ngrammix.types import Floats, Tokens
 
 BATCH = 32  # calls between two looks at the clock, at most,
 SLICE = 0.01  # and as many as take this share of the budget
-AFTER_PROOF = 0.25  # of the time that is left, once there is a finding
+AFTER_PROOF = 0.25  # of the positions and of the time, once there is a finding
 
 
 @dataclass
@@ -87,6 +87,7 @@ class Session:
         """Add a finding, unless there is one of this condition and kind."""
         if not self.findings:
             self.clock.shorten(AFTER_PROOF)
+            self.n_positions = max(1, int(AFTER_PROOF * self.n_positions))
         if not self.has(condition, witness.kind):
             self.findings.append(Finding(condition, position, witness, message))
 

@@ -8,9 +8,17 @@ import pytest
 
 import ngrammix
 from ngrammix.auditing.replay import replay
+from ngrammix.auditing.streams import adversarial
 
 V = 32
-QUICK = {"vocab_size": V, "budget_seconds": 2.0}
+# Positions, and not seconds, end these audits: no test depends on how busy the machine is.
+QUICK = {
+    "tokens": adversarial(V, 200, np.random.default_rng(0)),
+    "vocab_size": V,
+    "n_positions": 40,
+    "budget_seconds": 300.0,
+}
+WIDE = QUICK | {"tokens": adversarial(V, 1100, np.random.default_rng(1)), "n_positions": 1100}
 
 
 def unigram(tokens):
@@ -90,7 +98,7 @@ def test_a_legal_scorer_is_legal():
 
 @pytest.mark.parametrize("period", [2, 3, 7, 64, 100, 777, 1000, 1024])
 def test_a_leak_at_the_ends_of_chunks_is_found(period):
-    report = ngrammix.audit(sees_the_next_in(period), vocab_size=V, budget_seconds=8.0)
+    report = ngrammix.audit(sees_the_next_in(period), **WIDE)
     found = report.findings[0]
     assert conditions(report) == ["C1"]
     before, after = found.witness.numbers
@@ -99,7 +107,7 @@ def test_a_leak_at_the_ends_of_chunks_is_found(period):
 
 @pytest.mark.parametrize("period", [2, 16, 127, 512])
 def test_a_token_that_is_learned_with_the_chunk_before_is_found(period):
-    report = ngrammix.audit(learns_one_too_many(period), vocab_size=V, budget_seconds=8.0)
+    report = ngrammix.audit(learns_one_too_many(period), **WIDE)
     assert conditions(report) == ["C2"]
     assert report.findings[0].position % period == 0
 
@@ -145,8 +153,8 @@ def test_numbers_that_are_no_costs():
 
     for score_fn, text in (
         (below, "a score must be a cost in nats, 0 or more, got -0.5: a probability above 1, at "
-                "position 49 of 4096"),
-        (nan, "a score must be a cost in nats, 0 or more, got no number, at position 49 of 4096"),
+                "position 49 of 200"),
+        (nan, "a score must be a cost in nats, 0 or more, got no number, at position 49 of 200"),
     ):  # fmt: skip
         found = ngrammix.audit(score_fn, **QUICK).findings[0]
         assert (found.condition, found.message) == ("C2", text)
@@ -189,17 +197,17 @@ def test_a_scorer_that_remembers_other_streams():
 def test_one_score_too_few():
     (found,) = ngrammix.audit(lambda tokens: unigram(tokens)[1:], **QUICK).findings
     assert (found.condition, found.witness.kind, found.witness.numbers) == (
-        "C4", "count", (4096.0, 4095.0),
+        "C4", "count", (200.0, 199.0),
     )  # fmt: skip
     assert found.message == (
-        "each token must have one score, got 4095 scores for 4096 tokens; score the first token "
+        "each token must have one score, got 199 scores for 200 tokens; score the first token "
         "too, such as by a uniform distribution"
     )
 
 
 SHAPE = (
     "score_fn must return one score in nats a token, a row of numbers, got {} of shape () and "
-    "dtype {} for 4096 tokens; return the costs of all tokens in their order"
+    "dtype {} for 200 tokens; return the costs of all tokens in their order"
 )
 
 
@@ -214,9 +222,9 @@ def leaves(tokens):
 @pytest.mark.parametrize(
     ("score_fn", "text"),
     [
-        (raises, "the scorer raised KeyError: 'no such\\ntoken', for 4096 tokens; it must score "
+        (raises, "the scorer raised KeyError: 'no such\\ntoken', for 200 tokens; it must score "
                  "any stream of ids below vocab_size"),
-        (leaves, "the scorer raised SystemExit: 3, for 4096 tokens; it must score any stream of "
+        (leaves, "the scorer raised SystemExit: 3, for 200 tokens; it must score any stream of "
                  "ids below vocab_size"),
         (lambda tokens: 3.0, SHAPE.format("float", "float64")),
         (lambda tokens: "text", SHAPE.format("str", "<U4")),
@@ -245,11 +253,17 @@ def test_a_scorer_that_hangs():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_scorer_that_forks_leaves_one_audit(tmp_path):
+    calls = []
+
     def forks(tokens):
-        os.fork()
+        calls.append(len(tokens))
+        if len(calls) in (1, 7, 20):
+            os.fork()
         return unigram(tokens)
 
-    verdict = ngrammix.audit(forks, np.arange(20) % V, V, budget_seconds=1.0).verdict
+    verdict = ngrammix.audit(
+        forks, **QUICK | {"tokens": np.arange(20) % V, "n_positions": 2}
+    ).verdict
     (tmp_path / str(os.getpid())).write_text(verdict)
     assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
 
@@ -280,13 +294,13 @@ def test_a_score_that_improves_as_the_table_shrinks():
             counts[slot] += 1
         return nats
 
-    report = ngrammix.audit(hashed, np.arange(500) % V, V, budget_seconds=2.0)
+    report = ngrammix.audit(hashed, **QUICK | {"tokens": np.arange(500) % V})
     assert "legal" in report.verdict  # 64 slots hold 32 tokens
 
     def collides(tokens, table_size=2**18):
         return hashed(tokens % max(2, V * table_size // 2**18), table_size)
 
-    report = ngrammix.audit(collides, np.arange(500) % V, V, budget_seconds=2.0)
+    report = ngrammix.audit(collides, **QUICK | {"tokens": np.arange(500) % V})
     assert [found.witness.kind for found in report.findings] == ["table"]
     assert "colliding counts pass for evidence" in report.findings[0].message
 
@@ -317,8 +331,10 @@ def test_every_kind_of_witness_shows_again(score_fn):
 
 
 def test_streams_of_one_token_and_vocabularies_of_one():
-    assert ngrammix.audit(unigram, [3], V, budget_seconds=2.0).verdict == "legal"
-    zeros = ngrammix.audit(lambda tokens: np.zeros(len(tokens)), [0, 0, 0], 1, budget_seconds=1.0)
+    assert ngrammix.audit(unigram, **QUICK | {"tokens": [3]}).verdict == "legal"
+    zeros = ngrammix.audit(
+        lambda tokens: np.zeros(len(tokens)), **QUICK | {"tokens": [0, 0, 0], "vocab_size": 1}
+    )
     assert zeros.findings == ()
 
 
