@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
 from ngrammix.auditing.report import Check, smallest_share
 from ngrammix.auditing.rounding import moved
 from ngrammix.auditing.session import Session, shortest, shown
-from ngrammix.auditing.streams import changed
+from ngrammix.auditing.streams import N_KINDS, changed
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
@@ -35,8 +35,9 @@ def check_causality(session: Session) -> None:
     asked: deque[int] = deque()  # the cuts of streams whose scores have not come yet
 
     def streams() -> Iterator[Tokens]:
-        for kind, t in enumerate(order):
-            length = length_for(session, t)
+        whole = [(n * i // 4, n, kind) for kind in range(N_KINDS) for i in (1, 2, 3) if n * i >= 4]
+        rest = ((t, length_for(session, t), kind) for kind, t in enumerate(order))
+        for t, length, kind in chain(whole, rest):
             asked.append(t)
             yield changed(session.tokens, t, length, session.vocab_size, kind, rng)
 

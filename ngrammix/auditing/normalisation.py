@@ -209,7 +209,7 @@ def tell_sum(session: Session, prefix: Tokens, tokens: Sequence[int], nats: Floa
     total = float(p.sum())
     who = f"{len(tokens):,} of the {session.vocab_size:,} tokens" if tokens else "all tokens"
     if bool((np.abs(nats) < 1e-9).all()):
-        why = "every token is free here"
+        why = f"{'tokens are' if tokens else 'every token is'} free here"
     elif not tokens and abs(sum_of(nats * np.log(2)) - 1) < OF_BITS:
         why = "the scores are bits; multiply them by ln 2"
     elif total > 1:

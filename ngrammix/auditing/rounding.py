@@ -12,7 +12,7 @@ from ngrammix.types import Floats
 UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 COARSE = 2.0**-12  # spacing from which on the numbers are those of a 16-bit dtype
 FLOOR = 2e-5  # nats, and their share: what float32 loses in the sums of a deep network
-OF_SUM = 1e-4  # what the probabilities of a vocabulary may miss 1 by, in float32
+OF_SUM = {"float64": 1e-5, "float32": 1e-4}  # what probabilities may miss a sum of 1 by
 LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
 TYPICAL = 0.05  # nats that it moves half of the scores by, at most
 WIDE = 0.2  # of the scores that a second run moves at least, if rounding does it
@@ -54,7 +54,8 @@ class Rounding:
         nats = nats[np.isfinite(nats)]
         p = np.exp(-nats)
         spacing = float((p * (self.unit * np.abs(nats) + self.probability_unit)).sum())
-        return OF_SUM + 2 * spacing + min(2 * self.length + 2 * self.repeat, TYPICAL)
+        of_dtype = OF_SUM["float32" if self.unit >= NARROW else "float64"]
+        return of_dtype + 2 * spacing + min(2 * self.length + 2 * self.repeat, TYPICAL)
 
 
 def measure_unit(scores: Iterable[Floats]) -> tuple[float, float]:

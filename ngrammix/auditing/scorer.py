@@ -162,7 +162,7 @@ class Scorer:
                 f"{type(result).__name__} of shape {scores.shape} and dtype {scores.dtype} for "
                 f"{len(tokens)} tokens; return the costs of all tokens in their order"
             )
-        return scores.astype(np.float64)
+        return scores.astype(np.float64) + 0.0  # no -0
 
 
 def run_within(seconds: float, function: Callable[[], Any]) -> Any:

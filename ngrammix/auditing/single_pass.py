@@ -5,7 +5,7 @@ import numpy as np
 from ngrammix.auditing.report import Check
 from ngrammix.auditing.rounding import measure_unit, moved, rounding_of_length, rounding_of_repeats
 from ngrammix.auditing.session import Session, shown
-from ngrammix.auditing.streams import changed
+from ngrammix.auditing.streams import N_KINDS, changed
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
@@ -13,7 +13,6 @@ WIDE = 0.1  # share of a prefix whose scores move, from which on the whole was r
 SHARE = 0.15  # of the time that is left, for prefixes
 MANY = 24  # prefixes
 WORST = 3  # prefixes that are looked at once more
-FUTURES = 4  # ways in which the stream goes on after them
 
 
 def check_repeats(session: Session) -> Floats | None:
@@ -134,7 +133,7 @@ def is_moved_by_futures(session: Session, whole: Floats, lengths: list[int]) -> 
     for length in lengths:
         others = [
             changed(session.tokens, length, n, session.vocab_size, kind, rng)
-            for kind in range(FUTURES)
+            for kind in range(N_KINDS)
         ]
         tolerance = session.rounding.between(whole[:length])
         for nats in session.score_each(others):

@@ -7,6 +7,7 @@ import numpy as np
 
 from ngrammix.types import Floats, Tokens
 
+N_KINDS = 7  # of changes
 REPEATED = 0.5  # probability that a random stream goes on as it went on before
 
 
@@ -45,25 +46,29 @@ def changed(
     Parameters
     ----------
     kind : int
-        What is put in: any tokens; one other token, and then the same; tokens of the stream; one
-        token over and over; the stream from another place.
+        What is put in, modulo `N_KINDS`: any tokens; one other token, and then the same; tokens of
+        the stream; one token over and over; the stream from another place; the prefix once more;
+        tokens that the stream does not hold.
     """
-    copy = tokens[:end].copy()
-    n = end - start
+    copy, n, kind = tokens[:end].copy(), end - start, kind % N_KINDS
     old = int(copy[start])
-    if kind % 5 == 1:
-        copy[start] = other_than(old, int(rng.integers(vocab_size)), vocab_size)
-        return copy
-    if kind % 5 == 2:
-        drawn = rng.choice(tokens, n)
-    elif kind % 5 == 3:
-        edge = (0, vocab_size - 1, int(copy[start - 1]) if start else 0)
-        drawn = np.full(n, edge[int(rng.integers(3))])
-    elif kind % 5 == 4:
-        drawn = np.roll(tokens, -int(rng.integers(len(tokens))))
-        drawn = np.resize(drawn, n)
-    else:
+    if kind == 0:
         drawn = rng.integers(vocab_size, size=n)
+    elif kind == 1:
+        drawn = copy[start:].copy()
+        drawn[0] = rng.integers(vocab_size)
+    elif kind == 2:
+        drawn = rng.choice(tokens, n)
+    elif kind == 3:
+        ends = (0, vocab_size - 1, int(copy[start - 1]) if start else 0)
+        drawn = np.full(n, ends[int(rng.integers(3))])
+    elif kind == 4:
+        drawn = np.resize(np.roll(tokens, -int(rng.integers(len(tokens)))), n)
+    elif kind == 5:
+        drawn = np.resize(tokens[: max(1, start)], n)
+    else:
+        unseen = np.setdiff1d(rng.integers(vocab_size, size=64), tokens)
+        drawn = np.resize(unseen if len(unseen) else np.array([vocab_size - 1]), n)
     copy[start:] = drawn
     copy[start] = other_than(old, int(copy[start]), vocab_size)
     return copy
