@@ -15,14 +15,15 @@ from eval.notes import note
 from eval.shadowing import check_packages
 from eval.terminal import output_errors
 
-WITHOUT_KERNELS = ("plot", "completion")  # what runs without compiled code
+WITHOUT_KERNELS = ("plot", "completion", "audit")  # what itself runs without compiled code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns the exit status: 0; 2 if the input is refused; 1 after an error that nobody foresaw;
-    128 + n after signal n; 141 if nobody reads the output. The reason is one line on stderr.
+    128 + n after signal n; 141 if nobody reads the output. The reason is one line on stderr. An
+    audit returns 0, 1 or 2 for its verdict.
     """
     if argv is None:  # called as a program, not from Python
         # Threads that spin while they wait slow each other down on shared cores (measured: six
@@ -32,12 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         with stop_signals(may_exit=argv is None):
-            run(words)
+            return run(words)
     except SystemExit:  # of argparse: after --help, or after an option that does not exist
         raise
     except BaseException as error:
         return end(error, words)
-    return 0
 
 
 def show_warning(message: Warning | str, *_where: Any, **_: Any) -> None:
@@ -53,30 +53,29 @@ def program() -> NoReturn:
     raise SystemExit(status)
 
 
-def run(words: Sequence[str]) -> None:
-    """Parse the words, run the command, and write what it has printed."""
+def run(words: Sequence[str]) -> int:
+    """Parse the words, run the command, and write what it has printed; returns its status."""
     check_packages()
     try:
         arguments = parser().parse_args(words)
         if arguments.command != "score":
             check_single_process()
-        run_command(arguments)
+        return run_command(arguments)
     finally:
         if sys.stdout is not None:
             with output_errors():
                 sys.stdout.flush()
 
 
-def run_command(arguments: argparse.Namespace) -> None:
-    """Run a command; a note says so if it compiles kernels."""
+def run_command(arguments: argparse.Namespace) -> int:
+    """The exit status of a command, 0 unless it has its own; a note says if it compiles kernels."""
     command = import_module(f"eval.commands.{arguments.command}")
     if arguments.command in WITHOUT_KERNELS:
-        command.run(arguments)
-        return
+        return command.run(arguments) or 0
     from ngrammix.kernels.compiling import on_compile
 
     with on_compile(lambda: note("compiling kernels (first run only)")):
-        command.run(arguments)
+        return command.run(arguments) or 0
 
 
 def check_single_process() -> None:

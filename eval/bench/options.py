@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from eval.commands.options import add_options, add_output
+from eval.commands.option_groups import add_options, add_output
 from eval.config import QuantizeConfig
 
 

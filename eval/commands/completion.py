@@ -10,6 +10,7 @@ from eval.commands.parser import command_parsers
 PATHS: dict[str, Any] = {  # what is completed, by the name of the value in the help
     "FILE": shtab.FILE,
     "DATA": shtab.FILE,
+    "PATH": shtab.FILE,
     "DIR": shtab.DIRECTORY,
     "MODEL": shtab.DIRECTORY,
 }

@@ -14,6 +14,7 @@ COMMANDS = {  # name of the command and of its module in eval.commands: line of 
     "quantize": "write the weights of a model as one small file",
     "pipeline": "score a model before and after quantization",
     "compare": "compare mixers on the same tokens and logits",
+    "audit": "prove that a scorer is legal, or that it is not",
     "plot": "draw the bits saved along the text",
     "bench": "measure speed against peers in the same run",
     "completion": "print a script that completes the command in a shell",

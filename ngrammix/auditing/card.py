@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from ngrammix.auditing.report import CONDITIONS, AuditReport, Check, Finding
+from ngrammix.auditing.report_json import to_json
 from ngrammix.auditing.wording import coverage, describe_witness, figure, shorten
 from ngrammix.escaping import escaped
 
@@ -54,6 +55,11 @@ def as_markdown(report: AuditReport) -> str:
         if title != "checked":
             lines += ["", f"{title}:", "", *(f"- {marked(sentence)}" for sentence in sentences)]
     return "\n".join([*lines, ""])
+
+
+def texts_of(report: AuditReport) -> dict[str, str]:
+    """The report in all formats: ``text``, ``markdown`` and ``json``."""
+    return {"text": as_text(report), "markdown": as_markdown(report), "json": to_json(report)}
 
 
 def summary(report: AuditReport) -> str:

@@ -11,7 +11,7 @@ import pytest
 from eval.bench import findings
 from eval.bench.options import OPTIONS, QUANTIZERS
 from eval.cli import main
-from eval.commands import benches, options
+from eval.commands import benches, option_groups, options
 from eval.commands.parser import COMMANDS, parser
 from eval.comparing import names
 from eval.comparing.comparison import MIXERS
@@ -79,7 +79,7 @@ def test_an_option_that_does_not_exist_names_the_one_that_was_meant(capsys, word
 
 
 def test_every_option_is_in_one_group():
-    listed = [name for members in options.GROUPS.values() for name in members]
+    listed = [name for members in option_groups.GROUPS.values() for name in members]
     assert len(set(listed)) == len(listed)
     assert set(listed) == {field.name for field in fields(QuantizeConfig)}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from eval.cli import main
-from eval.commands.options import user_path
+from eval.commands.option_groups import user_path
 from eval.config import QuantizeConfig, RunConfig, make_config
 from eval.fields import expand_home
 from eval.models.load_model import load_model

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import config as module
-from eval.commands.options import add_options
+from eval.commands.option_groups import add_options
 from eval.config import FORMATS, RunConfig, ScoreConfig, make_config
 from ngrammix.experts.choices import ALL, CHOICES
 

@@ -1,0 +1,96 @@
+"""What the process of an audit runs: it loads what is audited, audits it, and says so in a file."""
+
+import hashlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eval.commands.audit_named import ROLES, Task, function_of, search
+from eval.commands.audit_replay import replayed
+from eval.commands.audit_stream import read_stream
+from eval.commands.audit_watch import BEGUN, JOB, OUTCOME
+from eval.commands.from_config import tokenizer_of
+from eval.config import RunConfig, make_config
+from eval.ending import describe_unexpected
+from eval.notes import note
+from eval.tokenizers.base import Tokenizer
+from ngrammix.auditing.card import texts_of
+from ngrammix.auditing.report import AuditReport
+from ngrammix.kernels.compiling import on_compile
+
+
+def main(place: str) -> None:
+    """Run the job of a folder, write its outcome there, and end the process, threads or not."""
+    folder, process = Path(place), os.getpid()
+    try:
+        job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+        with on_compile(lambda: note("compiling kernels (first run only)")):
+            task = KINDS[job["kind"]](job)
+            (folder / BEGUN).touch()
+            outcome = task()
+    except (ValueError, OSError, ImportError) as error:
+        outcome = {"refused": str(error)}
+    except BaseException as error:  # nobody foresaw it: one line, and the file of its traceback
+        outcome = {"failed": describe_unexpected(error)}
+    # A scorer that forks comes back in two processes: one of them speaks.
+    if os.getpid() == process:
+        part = folder / f"{OUTCOME}.part"
+        part.write_text(json.dumps(outcome), encoding="utf-8")
+        part.replace(folder / OUTCOME)
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    os._exit(0)
+
+
+def outcome_of(report: AuditReport) -> dict[str, Any]:
+    """A report in all formats, and the exit status."""
+    return {"texts": texts_of(report), "status": report.exit_code}
+
+
+def config_of(job: Mapping[str, Any], **others: Any) -> RunConfig:
+    """The options of ``score`` that a job has; its own have other meanings for some names."""
+    own = ("tokens", "format", "out", "overwrite", "log", "limit")
+    return make_config(RunConfig, {k: v for k, v in job.items() if k not in own} | others)
+
+
+def tokenizer_of_job(job: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer that is named, if one is."""
+    if "tokenizer" not in job:
+        return None
+    return tokenizer_of(config_of(job), None)
+
+
+def scorer(job: Mapping[str, Any]) -> Task:
+    """The audit of --scorer, or of --stepper."""
+    from ngrammix.auditing.black_box import audit
+
+    score_fn, probs_fn, stepper = (function_of(job, name) for name in ROLES)
+    stream = read_stream(job, tokenizer_of_job(job))
+    conditions = stream.conditions | source_of(score_fn or stepper)
+
+    def task() -> dict[str, Any]:
+        report = audit(
+            score_fn, stream.tokens, stream.vocab_size, probs_fn=probs_fn, stepper=stepper,
+            edges=stream.edges, **search(job),
+        )  # fmt: skip
+        return outcome_of(replace(report, conditions=conditions | report.conditions))
+
+    return task
+
+
+def source_of(function: Any) -> dict[str, str]:
+    """The file of a function, and a hash of it; empty if there is none."""
+    with suppress(TypeError, OSError):
+        if path := inspect.getsourcefile(function):
+            content = Path(path).read_bytes()
+            return {"code": f"{Path(path).name} {hashlib.sha256(content).hexdigest()[:16]}"}
+    return {}
+
+
+KINDS: dict[str, Callable[[Mapping[str, Any]], Task]] = {"scorer": scorer, "replay": replayed}
