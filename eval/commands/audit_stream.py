@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eval.config import AUTO
 from eval.data.document import Opening
-from eval.data.open_data import has_tokens, open_data, refuse_missing
+from eval.data.open_data import has_tokens, open_data
 from eval.data.token_formats import open_integers
 from eval.scoring.tokenized import encode
 from eval.tokenizers.base import Tokenizer
@@ -59,7 +60,8 @@ def read_stream(
     if "tokens" not in job:
         return Stream(None, size, (), {"stream": "made for the audit"})
     path = job["tokens"]
-    refuse_missing(path, download=False)
+    if not Path(path).is_file():
+        raise ValueError(f"--tokens must be a file, got {path}; check the path")
     edges: list[int] = []
     conditions: dict[str, Any] = {"stream": path}
     if has_tokens([path], AUTO, job.get("token_dtype")):
