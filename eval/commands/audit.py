@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.commands.audit_options import FORMATS, kind_of
+from eval.commands.audit_options import FORMATS, KINDS, kind_of
 from eval.commands.audit_watch import run_watched
 from eval.files.lock import hold
 from eval.files.results import check_results, write_report
@@ -21,8 +21,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = {name: value for name, value in vars(arguments).items() if name != "command"}
     job = {name: str(value) if isinstance(value, Path) else value
            for name, value in options.items()}  # fmt: skip
-    kind, budget = kind_of(options), options.get("budget", BUDGET)
-    if not 0 < budget < 1e9:
+    kind = kind_of(options)
+    budget = options.get("budget", BUDGET) if "budget" in KINDS[kind] else None
+    if budget is not None and not 0 < budget < 1e9:
         raise ValueError(f"--budget must be a number of seconds > 0, got {budget:g}; leave it out")
     files = files_of(options.get("out"))
     folder = next(iter(files.values())).parent if files else None

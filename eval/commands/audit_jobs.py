@@ -15,7 +15,7 @@ from eval.commands.audit_named import ROLES, Task, function_of, search
 from eval.commands.audit_replay import replayed
 from eval.commands.audit_stream import read_stream
 from eval.commands.audit_watch import BEGUN, JOB, OUTCOME
-from eval.commands.from_config import tokenizer_of
+from eval.commands.from_config import check_data, load_data, tokenizer_of
 from eval.config import RunConfig, make_config
 from eval.ending import describe_unexpected
 from eval.notes import note
@@ -93,4 +93,37 @@ def source_of(function: Any) -> dict[str, str]:
     return {}
 
 
-KINDS: dict[str, Callable[[Mapping[str, Any]], Task]] = {"scorer": scorer, "replay": replayed}
+def ourselves(job: Mapping[str, Any]) -> Task:
+    """The audit of our own mixers."""
+    from eval.auditing.self_audit import VOCAB_SIZE, audit_self
+
+    stream = read_stream(job, tokenizer_of_job(job), VOCAB_SIZE)
+    options = search(job) | {"order": config_of(job).order, "edges": stream.edges}
+
+    def task() -> dict[str, Any]:
+        report = audit_self(stream.tokens, stream.vocab_size, **options)
+        return outcome_of(replace(report, conditions=stream.conditions | report.conditions))
+
+    return task
+
+
+def text_bytes(job: Mapping[str, Any]) -> Task:
+    """The audit of --bytes."""
+    from eval.auditing.audit_bytes import audit_bytes
+
+    tokenizer = tokenizer_of_job(job)
+    if tokenizer is None:
+        raise ValueError("--bytes needs the tokenizer, got none; name it with --tokenizer")
+    config = config_of(job)
+    check_data(config)
+    data = load_data(replace(config, token_bytes=None, token_bytes_per=None), tokenizer)
+    return lambda: outcome_of(
+        audit_bytes(
+            tokenizer, data, config.token_bytes, token_bytes_per=config.token_bytes_per
+        )
+    )  # fmt: skip
+
+
+KINDS: dict[str, Callable[[Mapping[str, Any]], Task]] = {
+    "scorer": scorer, "self": ourselves, "bytes": text_bytes, "replay": replayed,
+}  # fmt: skip

@@ -15,6 +15,7 @@ from eval.data.token_formats import open_integers
 from eval.scoring.tokenized import encode
 from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
+from ngrammix.auditing.streams import adversarial
 from ngrammix.checks import check_int, check_vocab_size
 
 LIMIT = 4096  # tokens
@@ -58,7 +59,11 @@ def read_stream(
     size = check_vocab_size(size)
     limit = check_int(job.get("limit", LIMIT), "--limit", 1, MAX_LIMIT)
     if "tokens" not in job:
-        return Stream(None, size, (), {"stream": "made for the audit"})
+        made = None
+        if "limit" in job:
+            seed = check_int(job.get("seed", 0), "seed", 0, 2**63 - 1)
+            made = adversarial(size, limit, np.random.default_rng(seed))
+        return Stream(made, size, (), {"stream": "made for the audit"})
     path = job["tokens"]
     if not Path(path).is_file():
         raise ValueError(f"--tokens must be a file, got {path}; check the path")

@@ -1,6 +1,7 @@
 """An audit in a process of its own: a scorer that takes it down still gets a verdict."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -33,15 +34,15 @@ GRACE = (
 )
 
 
-def run_watched(job: Mapping[str, Any], budget: float) -> dict[str, Any] | AuditReport:
+def run_watched(job: Mapping[str, Any], budget: float | None) -> dict[str, Any] | AuditReport:
     """What the job says of itself; or the report that its process ended, or hung.
 
     Parameters
     ----------
     job : mapping
         Options of the audit, as JSON takes them; see `eval.commands.audit_jobs`.
-    budget : float
-        Seconds. The process may take twice as long once the scorer is loaded.
+    budget : float, optional
+        Seconds. The process may take twice as long once the scorer is loaded. None: any time.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def run_watched(job: Mapping[str, Any], budget: float) -> dict[str, Any] | Audit
     with tempfile.TemporaryDirectory(prefix="ngrammix-audit-") as name:
         folder, began = Path(name), monotonic()
         (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
-        process = start(folder, with_input=job.get("log") == "-")
+        process = start(folder, with_input="-" in (job.get("log"), *job.get("data", ())))
         try:
             problem = wait(process, folder, budget)
         finally:
@@ -87,9 +88,10 @@ def start(folder: Path, *, with_input: bool) -> subprocess.Popen[bytes]:
     )
 
 
-def wait(process: subprocess.Popen[bytes], folder: Path, budget: float) -> str | None:
+def wait(process: subprocess.Popen[bytes], folder: Path, budget: float | None) -> str | None:
     """Wait until the process has ended; returns why there is no outcome, or None if there is."""
-    limits = {False: LOADING + 2 * budget, True: GRACE + 2 * budget}
+    most = math.inf if budget is None else 2 * budget
+    limits = {False: LOADING + most, True: GRACE + most}
     began, is_loaded = monotonic(), False
     while True:
         with suppress(subprocess.TimeoutExpired):
@@ -102,14 +104,13 @@ def wait(process: subprocess.Popen[bytes], folder: Path, budget: float) -> str |
         if not is_loaded and (folder / BEGUN).exists():
             began, is_loaded = monotonic(), True
         if monotonic() - began > limits[is_loaded]:
-            doing = "let the audit go on" if is_loaded else "loaded"
-            return (
-                f"the scorer was not {doing} within {limits[is_loaded]:g} seconds, and its process "
-                "was stopped; raise --budget if it only needs more time"
-                if not is_loaded
-                else f"the scorer hung: it held the process for {limits[True]:g} seconds, with a "
-                f"budget of {budget:g}, and was stopped; raise --budget if it only needs more time"
-            )
+            what = f"was not loaded within {limits[False]:g} seconds"
+            if is_loaded:
+                what = (
+                    f"hung: it held the process for {limits[True]:g} seconds, with a budget of "
+                    f"{budget:g}, and was stopped"
+                )
+            return f"the scorer {what}; raise --budget if it only needs more time"
 
 
 def ending(status: int) -> str:

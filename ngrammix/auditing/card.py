@@ -10,7 +10,7 @@ from textwrap import wrap
 
 from ngrammix.auditing.report import CONDITIONS, AuditReport, Check, Finding
 from ngrammix.auditing.report_json import to_json
-from ngrammix.auditing.wording import coverage, describe_witness, figure, shorten
+from ngrammix.auditing.wording import counted, coverage, describe_witness, figure, shorten
 from ngrammix.escaping import escaped
 
 WIDTH = 96  # columns of the text
@@ -91,7 +91,7 @@ def sections(report: AuditReport) -> Iterator[tuple[str, list[str]]]:
     checks = []
     for check in report.checks:
         condition, name, tried, calls, covered = cells_of(check)
-        work = f"{tried}, {calls} calls" if check.calls else tried
+        work = f"{tried}, {counted(check.calls, 'calls')}" if calls else tried
         checks.append(f"{condition}  {name}: {work}{f'; {covered}' if covered else ''}")
     parts = {
         "why no verdict can be given": report.problems,
@@ -110,7 +110,7 @@ def cells_of(check: Check) -> tuple[str, str, str, str, str]:
     said = coverage(check.smallest_share, check.unit)
     parts = [said, "" if check.is_enough else "too little for a verdict", check.note]
     covered = "; ".join(filter(None, parts))
-    tried = f"{check.tried:,} {check.unit}"
+    tried = counted(check.tried, check.unit)
     return check.condition, check.name, tried, f"{check.calls:,}" if check.calls else "", covered
 
 
@@ -123,9 +123,9 @@ def describe_conditions(report: AuditReport) -> list[str]:
     ]
     took = [f"{report.seconds:.1f} seconds"]
     if report.calls:
-        took.append(f"{report.calls:,} calls of the scorer")
+        took.append(f"{counted(report.calls, 'calls')} of the scorer")
     if report.tokens_scored:
-        took.append(f"{report.tokens_scored:,} tokens scored")
+        took.append(f"{counted(report.tokens_scored, 'tokens')} scored")
     return [*lines, f"took: {', '.join(took)}"]
 
 

@@ -21,9 +21,26 @@ LABELS: dict[Kind, tuple[str, str, str, str, str]] = {
     "repeat": ("stream", "scored between", "tokens", "first time", "second time"),
     "count": ("stream", "other", "tokens", "tokens", "scores"),
     "logits": ("window", "other window", "token", "first window", "other window"),
-    "bytes": ("tokens", "other", "tokens", "bytes of the text", "bytes of the tokens"),
+    "bytes": (
+        "tokens of the text",
+        "other",
+        "wrong token",
+        "bytes of the text",
+        "bytes of the tokens",
+    ),
     "log": ("tokens", "other", "tokens", "right", "found"),
 }
+
+
+def counted(n: int, unit: str) -> str:
+    """A number of things, whose name is in the plural.
+
+    Examples
+    --------
+    >>> counted(1, "calls"), counted(1200, "calls")
+    ('1 call', '1,200 calls')
+    """
+    return f"{n:,} {unit.removesuffix('s') if n == 1 else unit}"
 
 
 def coverage(share: float | None, unit: str = "positions") -> str:

@@ -10,8 +10,8 @@ import ngrammix
 import quant
 
 NAMES = {
-    "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "check_causality", "compare",
-    "load_model", "load_tokenizer", "open_data", "read_cell", "score", "wrap",
+    "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "audit_bytes",
+    "check_causality", "compare", "load_model", "load_tokenizer", "open_data", "read_cell", "score", "wrap",
 }  # fmt: skip
 
 

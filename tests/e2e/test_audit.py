@@ -1,0 +1,404 @@
+"""``ngrammix audit`` as a user types it: verdicts, files, and scorers that misbehave."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.cli import main
+from eval.commands import audit_jobs, audit_watch
+from eval.commands.audit_options import FORMATS, KINDS
+from eval.commands.options import add_arguments
+from eval.commands.parser import Parser
+from ngrammix.auditing.report import AuditReport
+from ngrammix.auditing.report_json import from_json
+
+ROOT = Path(__file__).resolve().parents[2]
+SCORERS = """
+import ctypes, os, signal, sys, time
+import numpy as np
+
+V = 16
+
+def uniform(tokens):
+    return np.full(len(tokens), np.log(V))
+
+def knows_the_next(tokens):
+    return np.where(np.roll(tokens, -1) == 3, 0.1, np.log(V))
+
+def raises(tokens):
+    raise KeyError("no \\x1b[31m document")
+
+def leaves(tokens):
+    raise SystemExit(0)
+
+def shape(tokens):
+    return np.zeros((len(tokens), 2))
+
+def nan(tokens):
+    return np.full(len(tokens), np.nan)
+
+def fewer(tokens):
+    return uniform(tokens)[1:]
+
+def crashes(tokens):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def exits(tokens):
+    os._exit(0)
+
+def hangs(tokens):
+    time.sleep(600)
+
+def holds(tokens):  # the interpreter, so that no other thread of the process goes on
+    ctypes.PyDLL(None).sleep(600)
+
+def forks(tokens):
+    if not os.path.exists("forked"):
+        open("forked", "w").close()
+        os.fork()
+    return uniform(tokens)
+
+def prints(tokens):
+    print("a scorer prints")
+    return uniform(tokens)
+
+def interrupts(tokens):
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(600)
+
+def probs(prefix):
+    return np.full(V, 1 / V)
+
+def other_probs(prefix):
+    return np.append(np.full(V - 1, 0.5 / (V - 1)), 0.5)
+
+class Stepper:
+    def probs(self):
+        return np.full(V, 1 / V)
+    def commit(self, token):
+        return np.log(V)
+
+def bytes_(tokens):
+    return np.full(len(tokens), np.log(256))
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Runs ``ngrammix audit`` in a folder with scorers: (status, standard output, errors)."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(SCORERS, encoding="utf-8")
+
+    def run_words(*words, budget="1"):
+        extra = [] if budget is None else ["--budget", budget]
+        status = main(["audit", *words, *extra])
+        output, errors = capfd.readouterr()
+        lines = [line for line in errors.splitlines() if "compiling kernels" not in line]
+        return status, output, "\n".join(lines)
+
+    return run_words
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Lets jobs run in this process, which takes a tenth of the time."""
+
+    def run_job(job, budget):
+        return audit_jobs.KINDS[job["kind"]](job)()
+
+    monkeypatch.setattr("eval.commands.audit.run_watched", run_job)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    sys.modules.pop("mine", None)
+
+
+def scorer(name, *words):
+    return ("--scorer", f"mine:{name}", "--vocab-size", "16", "--limit", "200", *words)
+
+
+def test_a_legal_scorer(run):
+    status, text, errors = run(*scorer("uniform", "--seed", "5", "--positions", "50"), budget="20")
+    assert (status, errors) == (0, "")
+    assert text.startswith("LEGAL  mine.uniform\n")
+    for words in ("seed: 5", "n positions: 50", "tokens: 200", "vocab size: 16", "hardware: ",
+                  "versions: ngrammix", "budget seconds: 20", "not checked", "would have been ",
+                  "stream: made for the audit", "code: mine.py "):  # fmt: skip
+        assert words in text
+
+
+def test_a_guilty_one_writes_three_files_and_its_witness_is_replayed(run):
+    status, card, _ = run(*scorer("knows_the_next", "--out", "found", "--format", "markdown"))
+    assert status == 1
+    assert card.startswith("**guilty**: mine.knows\\_the\\_next\n")
+    assert {path.name for path in Path("found").iterdir()} == set(FORMATS.values())
+    assert Path("found/audit.md").read_text(encoding="utf-8") == card
+    assert Path("found/audit.txt").read_text(encoding="utf-8").startswith("GUILTY  ")
+    report = from_json(Path("found/audit.json").read_text(encoding="utf-8"))
+    assert (report.verdict, report.findings[0].condition) == ("guilty", "C1")
+
+    replay = ("--replay", "found/audit.json", "--scorer")
+    status, text, _ = run(*replay, "mine:knows_the_next")
+    n = len(report.findings)
+    assert (status, text.splitlines()[0]) == (1, f"{n} of {n} witnesses show a violation again")
+    assert re.search(r"\n  C1 at position \d+: shown again; 2\.77\d* and 0\.1\n", text)
+    status, text, _ = run(*replay, "mine:uniform", "--format", "json")
+    assert status == 0
+    stored = json.loads(text)
+    assert stored["exit_code"] == 0
+    assert [each["is_shown"] for each in stored["replayed"]] == [False] * n
+    status, text, _ = run(*replay, "mine:raises", "--format", "markdown")
+    assert status == 2
+    assert text.count("could not be tried; the scorer raised KeyError") == n
+
+    status, _, errors = run(*scorer("uniform", "--out", "found"))
+    assert status == 2
+    assert errors.startswith(
+        "ngrammix: error: --out must hold no results of another run, got audit"
+    )
+    assert Path("found/audit.md").read_text(encoding="utf-8") == card
+
+
+def test_out_may_be_one_file(run):
+    status, text, _ = run(*scorer("nan", "--out", "nan.json"))
+    assert (status, {path.name for path in Path().iterdir() if path.is_file()}) == (
+        1, {"mine.py", "nan.json"},
+    )  # fmt: skip
+    assert from_json(Path("nan.json").read_text(encoding="utf-8")).findings[0].condition == "C2"
+    assert text.startswith("GUILTY  mine.nan\n")
+    assert run(*scorer("uniform", "--out", "nan.json"))[0] == 2
+    assert run(*scorer("fewer", "--out", "nan.json", "--overwrite"))[0] == 1
+    found = from_json(Path("nan.json").read_text(encoding="utf-8")).findings
+    assert [finding.condition for finding in found] == ["C4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("raises", r"the scorer raised KeyError: .*no .*x1b\[31m document"),
+        ("leaves", "the scorer raised SystemExit: 0"),
+        ("shape", "score_fn must return one score in nats a token"),
+        ("crashes", r"the scorer ended the process by signal 11 \(SIGSEGV\)\n"),
+        ("exits", "the scorer ended the process with exit status 0\n"),
+        ("hangs", "the scorer did not return within the budget of 1 s"),
+        ("holds", "the scorer hung: it held the process for 4 seconds, with a budget of 1, and was "
+         "stopped; raise --budget"),
+    ],
+)  # fmt: skip
+def test_a_scorer_that_gives_no_scores_is_unknown_and_why(run, monkeypatch, name, problem):
+    monkeypatch.setattr(audit_watch, "GRACE", 2.0)
+    status, text, errors = run(*scorer(name, "--out", "why"))
+    assert (status, errors) == (2, "")
+    assert text.startswith("UNKNOWN  mine")
+    assert "\x1b" not in text
+    assert re.search(problem, re.sub(r"\n +", " ", text))
+    assert "hardware: " in text
+    report = from_json(Path("why/audit.json").read_text(encoding="utf-8"))
+    assert (report.verdict, len(report.problems)) == ("unknown", 1)
+
+
+def test_a_scorer_that_forks_gives_one_report(run):
+    status, text, _ = run(*scorer("forks", "--format", "json"), budget="3")
+    assert Path("forked").exists()
+    assert json.loads(text)["subject"] == "mine.forks"  # one object: JSON takes no second
+    assert status in (0, 2)
+
+
+def test_what_a_scorer_prints_is_no_part_of_the_report(run):
+    _, text, errors = run(*scorer("prints", "--format", "json"))
+    json.loads(text)
+    assert set(errors.splitlines()) == {"a scorer prints"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (scorer("uniform", "--probs", "mine:probs"), 0),
+        (scorer("uniform", "--probs", "mine:other_probs"), 1),
+        (scorer("uniform", "--stepper", "mine:Stepper"), 0),
+        (("--stepper", "mine:Stepper", "--vocab-size", "16", "--limit", "64"), 0),
+    ],
+)
+def test_what_is_shown_before_a_token_is_checked_too(run, in_process, words, status):
+    found, text, _ = run(*words, budget="3")
+    assert found in (status, 2)
+    assert (found == 1) == (status == 1)
+    assert "C3" in text
+
+
+def test_the_stream_may_be_ids_or_text(run, in_process):
+    np.save("ids.npy", np.arange(300) % 16)
+    np.arange(300, dtype="<u2").tofile("ids.u16")
+    Path("text.txt").write_text("one day, one night, one day " * 30, encoding="utf-8")
+    words = ("--scorer", "mine:bytes_", "--limit", "150", "--tokens")
+    for more in (("ids.npy", "--vocab-size", "256"),
+                 ("ids.u16", "--vocab-size", "256", "--token-dtype", "uint16"),
+                 ("text.txt", "--tokenizer", "bytes")):  # fmt: skip
+        status, text, errors = run(*words, *more)
+        assert (status in (0, 2), errors) == (True, "")
+        assert f"stream: {more[0]}\n" in text
+        assert "tokens: 150\n" in text
+        assert re.search(r"tokens sha256: [0-9a-f]{16}\n", text)
+
+
+def test_our_own_mixers_are_audited(run, in_process):
+    status, text, _ = run("--self", "--limit", "32", "--vocab-size", "8", budget="6")
+    assert status in (0, 2)
+    assert "the cache, and the mixers beside a model" in text
+    assert "in each of 12 audits" in re.sub(r"\n +", " ", text)
+
+
+def test_bytes_of_tokens(run, in_process):
+    Path("text.txt").write_text("naïve", encoding="utf-8")
+    words = ("--bytes", "--data", "text.txt", "--tokenizer", "bytes")
+    assert run(*words, budget=None)[0] == 0
+    table = np.ones(256, np.int64)
+    table[ord("v")] = 3
+    np.save("table.npy", table)
+    status, text, _ = run(*words, "--token-bytes", "table.npy", budget=None)
+    assert status == 1
+    assert text.startswith("GUILTY")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("", "an audit must be of one thing, got none; name one of --scorer, --model, --self, "),
+        ("--self --log x", "an audit must be of one thing, got --self and --log; name one of "),
+        ("--scorer mine:uniform --model demo", "an audit must be of one thing, got --scorer and "
+         "--model; name one of "),
+        ("--self --scorer mine:uniform", "--scorer goes with --scorer or --replay, got --self; "),
+        ("--model demo --probs mine:probs", "--probs goes with --scorer or --replay, got --model"),
+        ("--scorer mine:uniform", "the size of the vocabulary must be known, got none; pass "),
+        ("--scorer mine.py:uniform", "a scorer must be package.module:function, got the path "
+         "'mine.py:uniform'; pass mine:uniform and start in its folder"),
+        ("--scorer mine", "a scorer must be package.module:function, got 'mine'; name a function "
+         "from ids (n,) to nats (n,)"),
+        ("--scorer mine:unifrom --vocab-size 16", "a scorer must be a function, got 'mine:unifrom'"
+         ": mine has no 'unifrom'; did you mean uniform?"),
+        ("--scorer mime:uniform --vocab-size 16", "a scorer must be importable, got 'mime:uniform'"
+         ": No module named 'mime'; did you mean mine?"),
+        ("--scorer mine:V --vocab-size 16", "a scorer must be a function, got 'mine:V': V is a "
+         "int; name a function"),
+        ("--scorer mine:uniform --vocab-size 0", "vocab_size must be in 1..2**31, got 0"),
+        ("--scorer mine:uniform --vocab-size 16 --limit 0", "--limit must be an integer in 1..1"),
+        ("--scorer mine:uniform --vocab-size 16 --seed -1", "seed must be an integer in 0..9"),
+        ("--scorer mine:uniform --vocab-size 16 --budget 0", "--budget must be a number of seconds"
+         " > 0, got 0; leave it out"),
+        ("--scorer mine:uniform --vocab-size 16 --budget nan", "--budget must be a number of "),
+        ("--scorer mine:uniform --vocab-size 16 --tokens no.bin", "--tokens must be a file, got "
+         "no.bin; check the path"),
+        ("--scorer mine:uniform --vocab-size 16 --tokens mine.py", "text needs a tokenizer, got "
+         "none for mine.py; name one with --tokenizer, or name a file of ids"),
+        ("--scorer mine:uniform --vocab-size 16 --tokens mine.py --tokenizer bytes", "tokens must "
+         "be in [0, 16), got 105 at position 1; raise vocab_size or check the tokenizer"),
+        ("--scorer mine:uniform --vocab-size 16 --out mine.py", "--out must be a folder, got the "
+         "file mine.py"),
+        ("--bytes --data mine.py", "--bytes needs the tokenizer, got none; name it with "),
+        ("--bytes --tokenizer bytes", "--data must name at least one file or data set, got none"),
+        ("--replay no.json --scorer mine:uniform", "--replay must be a file, got no.json; name "),
+        ("--replay mine.py --scorer mine:uniform", "mine.py: a report must be JSON, got: "),
+        ("--replay mine.py", "mine.py: a report must be JSON, got: "),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line(run, in_process, words, error):
+    status, text, errors = run(*words.split(), budget=None)
+    assert (status, text) == (2, "")
+    assert errors.startswith(f"ngrammix: error: {error}")
+    assert "\n" not in errors
+
+
+def test_what_the_process_of_the_audit_refuses_is_one_line_too(run):
+    Path("report.json").write_text('{"subject": "x"}', encoding="utf-8")
+    status, text, errors = run("--replay", "report.json", budget=None)
+    assert (status, text) == (2, "")
+    assert errors == "ngrammix: error: a replay needs the scorer, got none; name it with --scorer"
+
+
+def test_a_module_that_ends_the_process_is_unknown(run):
+    Path("ends.py").write_text("import os\nos._exit(3)\n", encoding="utf-8")
+    status, text, _ = run("--scorer", "ends:score", "--vocab-size", "8")
+    assert status == 2
+    assert "the scorer ended the process with exit status 3, while it was loaded\n" in text
+
+
+def test_a_module_that_never_loads_is_unknown(run, monkeypatch):
+    monkeypatch.setattr(audit_watch, "LOADING", 0.0)
+    Path("waits.py").write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    status, text, _ = run("--scorer", "waits:score", "--vocab-size", "8")
+    assert status == 2
+    assert "the scorer was not loaded within 2 seconds; raise" in " ".join(text.split()), text
+
+
+def test_a_fault_of_the_audit_accuses_nobody(run, monkeypatch):
+    monkeypatch.setattr(audit_watch, "CODE", audit_watch.CODE.replace(
+        "main(sys.argv[2])", "import eval.commands.audit_jobs as jobs; jobs.KINDS.clear(); "
+        "main(sys.argv[2])"))  # fmt: skip
+    status, text, _ = run(*scorer("uniform"))
+    assert status == 2
+    assert "the audit itself failed: KeyError ('scorer') at" in re.sub(r"\n +", " ", text)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "with exit status 0"),
+        (-11, "by signal 11 (SIGSEGV)"),
+        (-9, "by signal 9 (SIGKILL), as the system does where memory runs out"),
+        (-77, "by signal 77"),
+    ],
+)
+def test_how_a_process_ended(status, words):
+    assert audit_watch.ending(status) == words
+
+
+def test_ctrl_c_ends_the_scorer_too(run, tmp_path):
+    Path("mine.py").write_text(
+        "import os, time\n"
+        "def score(tokens):\n"
+        "    open('pid.part', 'w').write(str(os.getpid()))\n"
+        "    os.replace('pid.part', 'pid')\n"
+        "    time.sleep(600)\n",
+        encoding="utf-8",
+    )
+    words = ("audit", "--scorer", "mine:score", "--vocab-size", "8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eval", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not Path("pid").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert errors.endswith("ngrammix: stopped by SIGINT\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("pid").read_text(encoding="utf-8")), 0)
+
+
+def test_a_users_own_modules_of_our_names_do_not_hide_ours(tmp_path):
+    (tmp_path / "quant.py").write_text("raise SystemExit('the user has this file')")
+    (tmp_path / "mine.py").write_text(SCORERS, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "ngrammix", "audit", *scorer("nan"), "--budget", "1"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("GUILTY  mine.nan\n")
+
+
+def test_every_option_goes_with_something():
+    parser = Parser(prog="ngrammix audit")
+    add_arguments(parser, "audit")
+    names = {action.dest for action in parser._actions} - {"help"}
+    assert names == set().union(*KINDS.values())
+    assert AuditReport("x").exit_code == 2
