@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     budget = options.get("budget", BUDGET) if "budget" in KINDS[kind] else None
     if budget is not None and not 0 < budget < 1e9:
         raise ValueError(f"--budget must be a number of seconds > 0, got {budget:g}; leave it out")
-    files = files_of(options.get("out"))
+    files = files_of(options.get("out"), kind)
     folder = next(iter(files.values())).parent if files else None
     names = [path.name for path in files.values()]
     with hold(out=folder):
@@ -37,12 +37,22 @@ def run(arguments: argparse.Namespace) -> int:
             show(outcome["texts"][options.get("format", "text")])
         finally:
             for format_, path in files.items():
-                write_report(path, outcome["texts"][format_])
+                if format_ in outcome["texts"]:
+                    write_report(path, outcome["texts"][format_])
     return int(outcome["status"])
 
 
-def files_of(out: Path | None) -> Mapping[str, Path]:
-    """The files of a report by their formats: three in a folder, or the one that is named."""
+def files_of(out: Path | None, kind: str) -> Mapping[str, Path]:
+    """The files of a report by their formats: three in a folder, or the one that is named.
+
+    And the file of decoded tokens, which the audit itself writes.
+    """
+    if kind == "decode":
+        if out is None or out.suffix.lower() != ".npy":
+            raise ValueError(
+                f"decoded tokens need --out FILE.npy, got {out or 'none'}; name the file"
+            )
+        return {"tokens": out}
     if out is None:
         return {}
     if (format_ := SUFFIXES.get(out.suffix.lower())) is not None and not out.is_dir():

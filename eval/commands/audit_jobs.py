@@ -8,20 +8,18 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.commands.audit_named import ROLES, Task, function_of, search
+from eval.commands.audit_named import ROLES, Task, config_of, function_of, outcome_of, search
 from eval.commands.audit_replay import replayed
 from eval.commands.audit_stream import read_stream
 from eval.commands.audit_watch import BEGUN, JOB, OUTCOME
 from eval.commands.from_config import check_data, load_data, tokenizer_of
-from eval.config import RunConfig, make_config
 from eval.ending import describe_unexpected
 from eval.notes import note
 from eval.tokenizers.base import Tokenizer
-from ngrammix.auditing.card import texts_of
-from ngrammix.auditing.report import AuditReport
 from ngrammix.kernels.compiling import on_compile
 
 
@@ -46,17 +44,6 @@ def main(place: str) -> None:
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     os._exit(0)
-
-
-def outcome_of(report: AuditReport) -> dict[str, Any]:
-    """A report in all formats, and the exit status."""
-    return {"texts": texts_of(report), "status": report.exit_code}
-
-
-def config_of(job: Mapping[str, Any], **others: Any) -> RunConfig:
-    """The options of ``score`` that a job has; its own have other meanings for some names."""
-    own = ("tokens", "format", "out", "overwrite", "log", "limit")
-    return make_config(RunConfig, {k: v for k, v in job.items() if k not in own} | others)
 
 
 def tokenizer_of_job(job: Mapping[str, Any]) -> Tokenizer | None:
@@ -124,6 +111,16 @@ def text_bytes(job: Mapping[str, Any]) -> Task:
     )  # fmt: skip
 
 
+def coding(name: str, job: Mapping[str, Any]) -> Task:
+    """The audit of --codec, or what --decode does."""
+    from eval.commands import audit_coding
+
+    task: Task = getattr(audit_coding, name)(job)
+    return task
+
+
 KINDS: dict[str, Callable[[Mapping[str, Any]], Task]] = {
-    "scorer": scorer, "self": ourselves, "bytes": text_bytes, "replay": replayed,
+    "scorer": scorer, "self": ourselves,
+    "bytes": text_bytes, "codec": partial(coding, "coded"), "decode": partial(coding, "decoded"),
+    "replay": replayed,
 }  # fmt: skip

@@ -25,11 +25,11 @@ KINDS: dict[str, set[str]] = {
     "scorer": {"scorer", "probs", "stepper"} | STREAM | SEARCH | OUTPUT,
     "model": MODEL | STREAM | {"batch", "seed", "budget"} | OUTPUT,
     "self": {"self", "order"} | STREAM | SEARCH | OUTPUT,
-    "log": {"log"} | OUTPUT,
+    "log": {"log", "n_tokens", "n_bytes"} | OUTPUT,
     "bytes": {"bytes", "data", "column", "split", "tokenizer", "pre_tokenizer", "token_bytes",
               "token_bytes_per"} | OUTPUT,
     "codec": {"codec", "keep", "data", "split", "budget"} | MODEL | CODED | STREAM | OUTPUT,
-    "decode": {"decode", "out"} | MODEL | CODED,
+    "decode": {"decode"} | MODEL | CODED | OUTPUT,
     "replay": {"replay", "scorer", "probs", "budget"} | OUTPUT,
 }  # fmt: skip
 
@@ -48,6 +48,9 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
     add(group, "--probs", "NAME", "package.module:function, from a prefix to probabilities (V,)")
     add(group, "--stepper", "NAME", "package.module:factory of probs() and commit(token); also "
         "without --scorer, or with --codec")  # fmt: skip
+    group = parser.add_argument_group("with --log")
+    add(group, "--n-tokens", "N", "tokens that were scored, where no line has them", int)
+    add(group, "--n-bytes", "N", "raw bytes of their text, where no line has them", int)
     group = parser.add_argument_group("the stream")
     add(group, "--tokens", "FILE", "ids as in score --data, or a text with --tokenizer (made for "
         "the audit: repeats, edges, rare tokens)")  # fmt: skip

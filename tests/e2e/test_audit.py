@@ -267,9 +267,43 @@ def test_bytes_of_tokens(run, in_process):
     assert text.startswith("GUILTY")
 
 
+def test_tokens_are_coded_kept_and_decoded_in_another_process(run):
+    pytest.importorskip("constriction")
+    text = b"the cat sat on the mat, the cat sat on the hat. " * 6
+    Path("text.txt").write_bytes(text)
+    words = ("--codec", "--model", "none", "--data", "text.txt", "--keep", "kept.bin", "--limit")
+    status, card, errors = run(*words, "256", "--format", "markdown", budget="20")
+    assert (status, errors) == (0, "")
+    assert card.startswith("**legal**: ")
+    decode = ("--decode", "kept.bin", "--model", "none")
+    status, line, errors = run(*decode, "--out", "tokens.npy", budget=None)
+    assert (status, line, errors) == (0, "tokens.npy: 256 tokens\n", "")
+    assert np.load("tokens.npy").astype(np.uint8).tobytes() == text[:256]
+    status, _, errors = run(*decode, "--out", "other.npy", "--order", "3", budget=None)
+    assert status == 2
+    assert errors.startswith("ngrammix: error: coded tokens must be decoded by the model and ")
+    assert not Path("other.npy").exists()
+
+
+def test_a_stepper_is_coded(run, in_process):
+    pytest.importorskip("constriction")
+    np.save("ids.npy", np.arange(300) % 16)
+    status, text, errors = run("--codec", "--stepper", "mine:Stepper", "--tokens", "ids.npy")
+    assert (status, errors) == (0, "")
+    assert text.startswith("LEGAL  mine:Stepper\n")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
+        ("--codec --model none", "a round trip needs --data or --tokens, got none; name a text"),
+        ("--codec --model none --data mine.py --tokens x.npy", "a round trip needs --data or "
+         "--tokens, got both; name a text"),
+        ("--codec --stepper mine:Stepper --data mine.py", "a stepper needs ids, got --data; name "),
+        ("--codec --stepper mine:Stepper --model none", "a round trip is of a model or of a "
+         "stepper, got both; leave out --model or --stepper"),
+        ("--decode kept --model none", "decoded tokens need --out FILE.npy, got none; name the "),
+        ("--decode kept --model none --out x.bin", "decoded tokens need --out FILE.npy, got x.bin"),
         ("", "an audit must be of one thing, got none; name one of --scorer, --model, --self, "),
         ("--self --log x", "an audit must be of one thing, got --self and --log; name one of "),
         ("--scorer mine:uniform --model demo", "an audit must be of one thing, got --scorer and "
