@@ -1,10 +1,13 @@
 """merged: the reports of several audits as one, which claims no more than the least of them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ngrammix.auditing.report import AuditReport, Check
+
+NUMBER = re.compile(r"\b\d[\d,]*\b")
 
 
 def merged(subject: str, reports: Mapping[str, AuditReport], conditions: Any) -> AuditReport:
@@ -16,7 +19,10 @@ def merged(subject: str, reports: Mapping[str, AuditReport], conditions: Any) ->
     checks: dict[tuple[str, ...], list[Check]] = {}
     for report in reports.values():
         for check in report.checks:
-            checks.setdefault((check.condition, check.name, check.unit), []).append(check)
+            # A name may hold a count of its own audit.
+            name = NUMBER.sub("", check.name).replace("  ", " ")
+            same = checks.setdefault((check.condition, name, check.unit), [])
+            same.append(replace(check, name=name))
     return AuditReport(
         subject,
         tuple(

@@ -55,7 +55,7 @@ def check_again(session: Session, first: Floats) -> None:
     """A finding if the stream has other scores after all that was scored since."""
     again = session.score(session.tokens)
     is_same(session, session.tokens, first, again, session.tokens)
-    name = "scored again after all other calls of this audit"
+    name = f"scored again after the {session.clock.calls:,} calls of this audit"
     session.checks.append(Check("C4", name, len(again), calls=1, smallest_share=0.0))
 
 
