@@ -10,6 +10,7 @@ from eval.shadowing import check_packages
 
 if TYPE_CHECKING:
     from eval.auditing.audit_bytes import audit_bytes
+    from eval.auditing.codec import audit_codec, decode_file
     from eval.comparing.compare import compare
     from eval.config import ScoreConfig
     from eval.data.document import Document, Documents
@@ -30,8 +31,10 @@ __all__ = [
     "Result",
     "ScoreConfig",
     "audit_bytes",
+    "audit_codec",
     "check_causality",
     "compare",
+    "decode_file",
     "load_model",
     "load_tokenizer",
     "open_data",
@@ -47,8 +50,10 @@ _MODULES = {
     "Result": "eval.scoring.result",
     "ScoreConfig": "eval.config",
     "audit_bytes": "eval.auditing.audit_bytes",
+    "audit_codec": "eval.auditing.codec",
     "check_causality": "eval.models.causality",
     "compare": "eval.comparing.compare",
+    "decode_file": "eval.auditing.codec",
     "load_model": "eval.models.load_model",
     "load_tokenizer": "eval.tokenizers.load_tokenizer",
     "open_data": "eval.data.open_data",

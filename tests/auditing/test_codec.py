@@ -7,10 +7,11 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval import Documents, ScoreConfig, score
+from eval import Documents, ScoreConfig, load_model, score, wrap
 from eval.auditing import range_coder
 from eval.auditing.codec import audit_codec, decode_file
 from eval.auditing.range_coder import (
@@ -508,3 +509,73 @@ def test_the_scorers_of_score_come_back_and_charge_what_score_charges(model, con
     text = TEXT[1:70] + TEXT[72:] if config.bos == "none" else TEXT
     no_bos = decoded[(decoded > 0) & (decoded < 256)]
     assert bytes(no_bos.tolist()) == text
+
+
+def test_the_demo_comes_back(tmp_path):
+    text = "It was the best of times, it was the worst of times, it was the age of wisdom."
+    path = tmp_path / "kept"
+    config = ScoreConfig(context=32, stride=8)
+    report = audit_codec("demo", data=Documents([text] * 2), config=config, keep=path)
+    assert report.verdict == "legal", report
+    assert report.subject.startswith("demo-")
+    assert report.conditions["code_bits"] <= 1.001 * report.conditions["claimed_bits"] + ENDING
+    tokens = decode_file(path, "demo", config=config)
+    assert load_model("demo").tokenizer.decode_bytes(tokens) == 2 * text.encode()
+
+
+class Hum(torch.nn.Module):
+    """A small causal network."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = torch.nn.Embedding(64, 16, dtype=dtype)
+        self.head = torch.nn.Linear(16, 64, dtype=dtype)
+
+    def forward(self, tokens):
+        hidden = self.embed(tokens).cumsum(1)
+        return self.head(torch.tanh(hidden)) * 4
+
+
+@pytest.mark.parametrize("mixer", ["tilt+gate+guard", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_networks_of_every_dtype_come_back(dtype, mixer, tmp_path):
+    model = wrap(Hum(dtype), context=12, tokenizer=None, name="hum")
+    tokens = np.random.default_rng(0).integers(0, 64, 150)
+    config = ScoreConfig(mixer=mixer)
+    report = audit_codec(model, tokens, config=config, keep=tmp_path / "kept")
+    assert report.verdict == "legal", report
+    assert np.array_equal(decode_file(tmp_path / "kept", model, config=config), tokens[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_an_honest_stepper_of_few_bits_is_not_accused(dtype):
+    class Narrow(Adaptive):
+        def probs(self):
+            logits = torch.from_numpy(np.log(self.counts**4 + 1e-3)).to(dtype)
+            return torch.softmax(logits, 0)
+
+        def commit(self, token):
+            nats = -float(np.log(float(self.probs()[token])))
+            self.counts[token] += 1
+            return nats
+
+    tokens = np.tile([3, 3, 3, 4], 100)
+    assert audit_codec(tokens=tokens, stepper=Narrow).verdict == "legal"
+
+
+def test_a_model_that_sees_the_future_cannot_be_decoded():
+    # Where the window ends, it has no later token: the charge of a whole stream is the claim.
+    tokens = np.random.default_rng(0).integers(0, 256, 300)
+    nats = np.full(300, 0.1)  # what such a model charges in one pass over all tokens
+    (finding,) = audit_codec(ToyModel(), tokens, claimed_nats=nats).findings
+    assert finding.condition == "C3"
+
+
+def test_wild_arguments_of_the_end_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="a round trip needs at least 2 tokens where no BOS is"):
+        audit_codec(wrap(Hum(torch.float32), context=4, tokenizer=None), [1])
+    with pytest.raises(ValueError, match="a round trip needs at least one token, got none"):
+        audit_codec(ToyModel(), data=Documents([b""]))
+    with pytest.raises(ValueError, match=r"tokens must be in \[0, 257\), got 900"):
+        audit_codec(ToyModel(), [1, 900])
