@@ -17,7 +17,7 @@ from eval.auditing import coded_file
 from eval.auditing.coded_file import digest_of, hash_of
 from eval.auditing.range_coder import library
 from eval.auditing.round_trip import decode
-from eval.auditing.subject import Subject, subject_of_model, subject_of_stepper
+from eval.auditing.subject import ScoreSubject, StepperSubject, Subject
 from eval.auditing.trial import Trial
 from eval.config import ScoreConfig
 from eval.models.base import Model
@@ -133,11 +133,11 @@ def subject_of(
             raise ValueError(
                 "a round trip has one scorer, got a model and a stepper; pass one of them"
             )
-        return subject_of_stepper(stepper, name)
+        return StepperSubject(stepper, name)
     if isinstance(model, str):
         model = load_model(model)
     warm_up()  # the budget is for the tokens
-    return subject_of_model(model, config or ScoreConfig(), tokenizer, vocab_size)
+    return ScoreSubject(model, config or ScoreConfig(), tokenizer, vocab_size)
 
 
 def as_claims(nats: ArrayLike, n_tokens: int) -> Floats:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from eval.auditing.token_stream import PIECE, Layout, steps
-from eval.config import ScoreConfig
+from eval.auditing.token_stream import Layout, steps
 from eval.models.base import Model
 from eval.models.logits_memory import last_logits
 from eval.scoring.forward import naming
+from eval.scoring.windows import CACHE_WINDOW, WindowShape
 from eval.types import Floats, Tokens
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.logits import probabilities, read_logits
@@ -32,14 +32,13 @@ class ModelStepper:
         model: Model,
         mixer: Mixer | None,
         layout: Layout,
-        config: ScoreConfig,
+        shape: WindowShape,
         *,
-        context: int,
-        stride: int,
+        allow_probabilities: bool,
     ) -> None:
         self._model, self._mixer = model, mixer
-        self._allowed = config.allow_probabilities
-        self._steps = steps(layout, context, stride)
+        self._allowed = allow_probabilities
+        self._steps = steps(layout, shape)
         self._known = np.empty(1, np.int64)  # of the document, its lead first; grows by doubling
         self._n_known = 0
         self._logits: Any = None  # (1, V) of the next token
@@ -77,7 +76,7 @@ class CacheStepper:
 
     def __init__(self, cache: NgramCache, layout: Layout) -> None:
         self._cache = cache
-        self._steps = steps(layout, PIECE, PIECE)
+        self._steps = steps(layout, WindowShape(CACHE_WINDOW, CACHE_WINDOW, None, 1))
 
     def probs(self) -> Floats:
         """See `ngrammix.auditing.stepwise.Stepper`."""

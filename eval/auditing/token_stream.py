@@ -1,7 +1,8 @@
 """TokenStream: the tokens that are coded, and what the decoder knows before the first of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from eval.config import ScoreConfig
 from eval.data.open_data import as_data
 from eval.scoring.dataloader import BatchStream
 from eval.scoring.tokenized import TokenizedPiece
-from eval.scoring.windows import WindowShape, windows
+from eval.scoring.windows import Window, WindowShape, cut, windows
 from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
 from ngrammix.checks import as_tokens
@@ -112,23 +113,35 @@ def first_tokens_of(
     return TokenStream(np.concatenate(parts), Layout(tuple(lengths), tuple(leads)))
 
 
-def steps(layout: Layout, context: int, stride: int) -> Iterator[Step]:
+def steps(layout: Layout, shape: WindowShape) -> Iterator[Step]:
     """One step for each token of a layout: the windows of `score`, each cut before the token."""
     document = -1
-    for window in windows(_positions(layout), context, stride, None):
-        n_targets = len(window.piece.tokens)
-        first = int(window.inputs[0])
-        if window.piece.is_context_start:
-            document += 1
-        for i in range(n_targets):
-            begins = window.piece.is_context_start and i == 0
-            yield Step(layout.leads[document] if begins else None, first)
+    places = [range(1, length + 1) for length in layout.lengths]  # that of the lead is 0
+    for window in windows(_pieces(places, repeat(None)), shape.context, shape.stride, None):
+        is_start = window.piece.is_context_start
+        document += is_start
+        for i in range(len(window.piece.tokens)):
+            lead = layout.leads[document] if is_start and i == 0 else None
+            yield Step(lead, int(window.inputs[0]))
 
 
-def _positions(layout: Layout) -> Iterator[TokenizedPiece]:
-    """Documents whose tokens are their own places, from 1 on: their lead is at place 0."""
-    for length in layout.lengths:
-        for start in range(0, length, PIECE):
-            places = np.arange(start, min(start + PIECE, length)) + 1
-            no_bytes, begins = np.zeros_like(places), np.zeros(len(places), np.bool_)
-            yield TokenizedPiece(places, no_bytes, begins, is_context_start=start == 0)
+def windows_of(stream: TokenStream, shape: WindowShape) -> Iterator[Window]:
+    """The windows of `score` over a stream, with all tokens of each."""
+    ends = np.cumsum(stream.layout.lengths)
+    pieces = _pieces(np.split(stream.tokens, ends[:-1]), stream.layout.leads)
+    cover = windows(pieces, shape.context, shape.stride, None)
+    if shape.keeps_rows and shape.max_rows is not None:
+        return cut(cover, shape.max_rows)
+    return cover
+
+
+def _pieces(
+    documents: Iterable[Sequence[int] | Tokens], leads: Iterable[int | None]
+) -> Iterator[TokenizedPiece]:
+    """Documents, each after its lead, in pieces."""
+    for document, first in zip(documents, leads, strict=False):
+        for start in range(0, len(document), PIECE):
+            tokens = np.asarray(document[start : start + PIECE], np.int64)
+            lead = first if start == 0 else None
+            none = np.zeros_like(tokens)
+            yield TokenizedPiece(tokens, none, none > 0, is_context_start=start == 0, lead=lead)

@@ -125,8 +125,6 @@ class Trial:
         deadline = self._started + until * self.budget_seconds
         encoded = encode(scorer, tokens[:n_tokens], deadline=deadline)
         self.n_calls += len(encoded)
-        if self.claimed_nats is not None:
-            encoded.nats[:] = self.claimed_nats[: len(encoded)]
         return encoded
 
     def keep(self, encoded: Encoded, path: str | os.PathLike[str]) -> None:
@@ -218,14 +216,25 @@ class Trial:
         self.findings.append(Finding("C4", i, witness, message))
 
     def measure(self, encoded: Encoded) -> None:
-        """Compare the size of the code with the charge."""
-        size = size_of(encoded)
+        """Compare the size of the code with the charges: token by token, and of all at once."""
+        n, tokens = len(encoded), self.stream.tokens[: len(encoded)]
+        at_once = None if self.claimed_nats is None else self.claimed_nats[:n]
+        if at_once is None:
+            try:
+                at_once = self._within(1.0, lambda: self.subject.charge(self.stream, n))
+            except StoppedError as error:
+                self.problems.append(f"While all tokens were scored at once, {error}.")
+        nats = encoded.nats if at_once is None else at_once
+        size = size_of(encoded, nats)
         self.conditions |= {
             "code_bytes": len(encoded.code), "code_bits": size.coded,
             "shown_bits": size.shown, "claimed_bits": size.claimed, "excess": size.excess,
         }  # fmt: skip
-        self.remarks.append(f"{len(encoded):,} tokens became {size}.")
-        finding = find_excess(encoded, self.stream.tokens)
+        self.remarks.append(f"{n:,} tokens became {size}.")
+        finding = find_excess(encoded, encoded.nats, tokens)
+        if finding is None and at_once is not None:
+            condition: Condition = "C1" if self.claimed_nats is None else "C3"
+            finding = find_excess(encoded, at_once, tokens, condition=condition)
         if finding is not None:
             self.findings.append(finding)
         elif size.shown < (1 - MARGIN) * size.claimed:

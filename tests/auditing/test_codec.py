@@ -564,12 +564,41 @@ def test_an_honest_stepper_of_few_bits_is_not_accused(dtype):
     assert audit_codec(tokens=tokens, stepper=Narrow).verdict == "legal"
 
 
-def test_a_model_that_sees_the_future_cannot_be_decoded():
-    # Where the window ends, it has no later token: the charge of a whole stream is the claim.
+class SeesTheNext(ToyModel):
+    """At every place but the last of its window the logits know the next token a little."""
+
+    def logits(self, tokens):
+        logits = super().logits(tokens)
+        rows, places = np.indices(tokens[:, 1:].shape)
+        logits[rows, places, tokens[:, 1:]] += self.gain
+        return logits
+
+
+@pytest.mark.parametrize("mixer", ["tilt+gate+guard", "none"])
+@pytest.mark.parametrize("gain", [0.05, 3.0])
+def test_a_model_that_sees_later_tokens_charges_less_than_its_code(gain, mixer):
+    model = SeesTheNext()
+    model.gain = np.float32(gain)
     tokens = np.random.default_rng(0).integers(0, 256, 300)
-    nats = np.full(300, 0.1)  # what such a model charges in one pass over all tokens
-    (finding,) = audit_codec(ToyModel(), tokens, claimed_nats=nats).findings
-    assert finding.condition == "C3"
+    (finding,) = audit_codec(model, tokens, config=ScoreConfig(mixer=mixer)).findings
+    assert (finding.condition, finding.witness.kind) == ("C1", "future")
+    assert "with later tokens in the window, and without them" in finding.message
+
+
+class RoundsByLength(ToyModel):
+    """An honest model in few bits: windows of other lengths round otherwise."""
+
+    def logits(self, tokens):
+        noise = np.random.default_rng([self.seed, *tokens.shape]).normal(size=(257,))
+        return super().logits(tokens) + (0.05 * noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_model_that_rounds_by_the_length_of_its_window_is_not_accused(seed):
+    model = RoundsByLength()
+    model.seed = seed
+    tokens = np.random.default_rng(seed).integers(0, 256, 150)
+    assert audit_codec(model, tokens, config=ScoreConfig(mixer="none")).verdict == "legal"
 
 
 def test_wild_arguments_of_the_end_are_refused(tmp_path):
