@@ -31,7 +31,7 @@ from ngrammix.auditing.stepwise import Stepper
 from ngrammix.checks import MAX_POSITION, check_int
 
 N_TOKENS = 16_384
-BUDGET_SECONDS = 100.0
+BUDGET_SECONDS = 50.0
 
 
 def audit_codec(

@@ -11,8 +11,8 @@ import quant
 
 NAMES = {
     "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "audit_bytes",
-    "check_causality", "compare", "load_model", "load_tokenizer", "open_data", "read_cell",
-    "score", "wrap",
+    "audit_codec", "check_causality", "compare", "decode_file", "load_model", "load_tokenizer",
+    "open_data", "read_cell", "score", "wrap",
 }  # fmt: skip
 
 
