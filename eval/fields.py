@@ -76,4 +76,6 @@ def expand_home(path: str) -> str:
 
     Unchanged if there is no such user, as in a shell: the name of a file may begin so.
     """
+    if "\0" in path:  # no path at all; who opens it says so
+        return path
     return os.path.expanduser(path)  # noqa: PTH111 (pathlib's raises if there is no such user)

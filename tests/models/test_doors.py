@@ -58,7 +58,7 @@ def test_home_directories_in_every_path(headless):
     assert (config.checkpoint, config.calibrate) == (f"{home}/c", (f"{home}/d",))
 
 
-@pytest.mark.parametrize("path", ["~no-such-user/m", "a/~/b", "", "-"])
+@pytest.mark.parametrize("path", ["~no-such-user/m", "a/~/b", "", "-", "~a\0b"])
 def test_other_paths_stay(path):
     assert expand_home(path) == path
 
