@@ -80,6 +80,9 @@ def from_dict(values: Any) -> AuditReport:
         derived = {name: values[name] for name in DERIVED if name in values}
         values = {name: value for name, value in values.items() if name not in DERIVED}
     report: AuditReport = read(AuditReport, values, "the report")
+    for i, check in enumerate(report.checks):
+        if check.smallest_share is not None and not 0.0 <= check.smallest_share <= 1.0:
+            refuse(f"the report.checks[{i}].smallest_share", "in [0, 1]", check.smallest_share)
     for name, value in derived.items():
         if value != getattr(report, name):
             raise ValueError(
@@ -124,7 +127,7 @@ def read_scalar(kind: Any, value: Any, place: str) -> Any:
     names = {str: "a text", bool: "true or false", dict: f"an object of depth <= {MAX_DEPTH}"}
     if not isinstance(value, kind) or (kind is dict and not is_shallow(value, MAX_DEPTH)):
         refuse(place, names[kind], value)
-    return value
+    return as_json(value) if kind is dict else value
 
 
 def is_shallow(value: Any, depth: int) -> bool:

@@ -270,12 +270,26 @@ def run_files() -> Made:
     }
 
 
+def audits() -> Made:
+    """Reports of audits: a legal scorer, a guilty one, and one that cannot be judged."""
+    from ngrammix.auditing.report import AuditReport, Check, Finding
+    from ngrammix.auditing.report_json import to_json
+    from ngrammix.auditing.witness import Witness
+
+    checks = (Check("C1", "futures", 9, calls=3, smallest_share=0.4), Check("C2", "sums", 2))
+    legal = AuditReport("mine.score", checks=checks, conditions={"vocab_size": 8, "seed": 0})
+    witness = Witness("future", (1.5, float("nan")), "nats", (1, 2, 3), (1, 2), 1, (2,), "x")
+    guilty = AuditReport("mine", (Finding("C1", 1, witness, "scores differ"),), checks[1:])
+    reports = {"legal": legal, "guilty": guilty, "unknown": AuditReport("x", problems=("slow",))}
+    return {"audit-report": {name: to_json(one).encode() for name, one in reports.items()}}
+
+
 def main() -> None:
     """Write all seeds; those that once showed a fault stay."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = snapshots(folder) | quantized(folder) | tables() | token_files()
-        made |= saved_data_set(folder) | tokenizers(folder) | models()
+        made |= saved_data_set(folder) | tokenizers(folder) | models() | audits()
         for reader, inputs in (made | run_files()).items():
             (SEEDS / reader).mkdir(parents=True, exist_ok=True)
             for seed, content in inputs.items():

@@ -3,10 +3,16 @@
 from pathlib import Path
 
 from tests.fuzz.reader import Reader
-from tests.fuzz.readers import core, data, models, quantized, runs, shown
+from tests.fuzz.readers import auditing, core, data, models, quantized, runs, shown
 
 READERS: dict[str, Reader] = (
-    core.READERS | quantized.READERS | data.READERS | models.READERS | runs.READERS | shown.READERS
+    auditing.READERS
+    | core.READERS
+    | quantized.READERS
+    | data.READERS
+    | models.READERS
+    | runs.READERS
+    | shown.READERS
 )
 SEEDS = Path(__file__).parent / "seeds"
 
