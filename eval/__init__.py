@@ -10,6 +10,7 @@ from eval.shadowing import check_packages
 
 if TYPE_CHECKING:
     from eval.auditing.audit_bytes import audit_bytes
+    from eval.auditing.audit_log import audit_log
     from eval.auditing.codec import audit_codec, decode_file
     from eval.comparing.compare import compare
     from eval.config import ScoreConfig
@@ -32,6 +33,7 @@ __all__ = [
     "ScoreConfig",
     "audit_bytes",
     "audit_codec",
+    "audit_log",
     "check_causality",
     "compare",
     "decode_file",
@@ -51,6 +53,7 @@ _MODULES = {
     "ScoreConfig": "eval.config",
     "audit_bytes": "eval.auditing.audit_bytes",
     "audit_codec": "eval.auditing.codec",
+    "audit_log": "eval.auditing.audit_log",
     "check_causality": "eval.models.causality",
     "compare": "eval.comparing.compare",
     "decode_file": "eval.auditing.codec",
