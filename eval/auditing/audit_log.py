@@ -8,13 +8,13 @@ from typing import Any
 from eval.auditing.log_context import in_context
 from eval.auditing.log_judge import judge
 from eval.auditing.log_keys import COUNTS, Kind
-from eval.auditing.log_lines import Log, Record, read_log
+from eval.auditing.log_lines import MAX_RECORDS, Log, Record, read_log
 from eval.auditing.printed import Printed, printed
 from ngrammix.auditing.environment import environment
 from ngrammix.auditing.report import AuditReport, Check
 from ngrammix.reading import read_start
 
-MAX_TEXT = 1 << 23  # characters of a log
+MAX_TEXT = 1 << 22  # characters of a log
 MAX_SHOWN = 3  # lines of a kind that a remark names
 
 
@@ -131,6 +131,11 @@ def report_of(log: Log, began: float) -> AuditReport:
         )
     if log.n_long:
         remarks.append(f"lines that are too long to be read: {log.n_long:,}")
+    if log.n_more:
+        problems.append(
+            f"a log must have at most {MAX_RECORDS:,} lines with figures, got {log.n_more:,} more; "
+            "pass them in parts"
+        )
     more = len(remarks) - 4 * MAX_SHOWN
     shown = remarks[: 4 * MAX_SHOWN] + ([f"{more:,} more remarks"] if more > 0 else [])
     names = {"perplexity": "bits per byte against the perplexity of a byte",

@@ -1,7 +1,9 @@
 """in_context: figures of a line joined by the tokens and bytes that another line gives for them."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import replace
 
 from eval.auditing.log_keys import COUNTS, Kind
 from eval.auditing.log_lines import Log, Record
@@ -23,7 +25,7 @@ def in_context(log: Log, given: Mapping[Kind, Printed]) -> Log:
         source: dict[Kind, Printed] = dict(given)
         line = 0
         if not given:
-            near = next_after(counts, record) if record.label else last_before(counts, record)
+            near = nearest(counts, record)
             if near is not None:
                 line = near.line
                 source = {k: n for k, n in near.numbers.items() if k in COUNTS}
@@ -32,9 +34,9 @@ def in_context(log: Log, given: Mapping[Kind, Printed]) -> Log:
             first.numbers = record.numbers | first.numbers
             continue
         records.append(record)
-        if not {"tokens", "bytes"} & record.numbers.keys() and record not in counts:
+        if not {"tokens", "bytes"} & record.numbers.keys() and not is_counts(record):
             record.numbers.update(source)
-    return Log(records, log.unusable, log.n_long)
+    return replace(log, records=records)
 
 
 def is_counts(record: Record) -> bool:
@@ -48,11 +50,11 @@ def is_counts(record: Record) -> bool:
     )
 
 
-def next_after(counts: list[Record], record: Record) -> Record | None:
-    """The first counts below a record."""
-    return next((one for one in counts if one.line > record.line), None)
-
-
-def last_before(counts: list[Record], record: Record) -> Record | None:
-    """The last counts above a record."""
-    return next((one for one in reversed(counts) if one.line < record.line), None)
+def nearest(counts: list[Record], record: Record) -> Record | None:
+    """The counts for a record: below a row of an aligned table, above another line."""
+    i = bisect_right(counts, record.line, key=lambda one: one.line)
+    if record.label:
+        return counts[i] if i < len(counts) else None
+    while i > 0 and counts[i - 1] is record:
+        i -= 1
+    return counts[i - 1] if i > 0 else None

@@ -1,6 +1,7 @@
 """Names of figures in published logs: which of them is the loss, the bits per byte, and so on."""
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["loss", "loss_bits", "tokens", "bytes", "bpb", "byte_perplexity", "perplexity"]
@@ -27,6 +28,7 @@ VARIANTS = {"model", "cache", "best", "min", "minimum"}  # of one run: figures o
 WORD = re.compile(r"[a-z]+\d*|\d+")
 
 
+@lru_cache(maxsize=1 << 12)
 def kind_of(name: str) -> tuple[Kind, str] | None:
     """(which figure a name means, of which variant), or None for another one.
 

@@ -10,9 +10,10 @@ from eval.auditing.log_keys import COUNTS, Kind, kind_of
 from eval.auditing.log_tables import Pairs, rows_of
 from eval.auditing.printed import NUMBER, Printed, read_printed
 
-MAX_LINE = 1 << 13  # characters of a line that is read; longer ones are left out
+MAX_RECORDS = 50_000  # lines with figures
+MAX_LINE = 1 << 12  # characters of a line that is read; longer ones are left out
 PAIR = re.compile(
-    r"(?P<name>[A-Za-z][\w./,-]{0,60}(?: [A-Za-z][\w./,()-]{0,30}){0,3})"
+    r"(?<!\w)(?P<name>[A-Za-z][\w./,-]{0,60}(?: [A-Za-z][\w./,()-]{0,30}){0,3})"
     r"(?<![,./-])[\"'*`)\]]{0,4} ?[:= ]{1,2}[\"'*`~]{0,3} ?"
     rf"(?P<number>{NUMBER.pattern})(?P<suffix>[KkMGB](?![A-Za-z]))?",
     re.IGNORECASE,
@@ -61,11 +62,14 @@ class Log:
         Line and text of figures that are no number > 0.
     n_long : int
         Lines that are too long to be read.
+    n_more : int
+        Lines after `MAX_RECORDS`, which are not looked at.
     """
 
     records: list[Record] = field(default_factory=list)
     unusable: list[tuple[int, str]] = field(default_factory=list)
     n_long: int = 0
+    n_more: int = 0
 
     def add(self, line: int, text: str, pairs: Pairs, label: str = "") -> None:
         """Note the figures of a line, one record for each variant.
@@ -89,6 +93,9 @@ class Log:
                     open_.clear()
             record = open_.get(variant)
             if record is None or kind in record.numbers:
+                if len(self.records) >= MAX_RECORDS:
+                    self.n_more += 1
+                    return
                 record = open_[variant] = Record(line, text, label=label)
                 self.records.append(record)
             record.numbers[kind] = value

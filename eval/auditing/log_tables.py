@@ -11,7 +11,8 @@ Pairs = list[tuple[str, str]]
 Row = tuple[int, str, Pairs]
 RULE = re.compile(r"^[\s|:+-]*-{2,}[\s|:+-]*$")  # the line below a header
 CELL = re.compile(r"\S+(?: \S+)*")  # cells of an aligned table stand two spaces apart
-MARKS = re.compile(r"[*`~_]")
+MARKS = ("|", "\t", ",")  # between cells
+MAX_FIGURES = 256  # rows of a table with a figure on each
 
 
 def rows_of(lines: list[str]) -> Iterator[Row]:
@@ -21,37 +22,51 @@ def rows_of(lines: list[str]) -> Iterator[Row]:
     """
     i = 0
     while i < len(lines):
-        reader = delimited if "|" in lines[i] or "\t" in lines[i] or "," in lines[i] else aligned
+        reader = delimited if any(mark in lines[i] for mark in MARKS) else aligned
         end, rows = reader(lines, i)
         yield from rows
         i = max(end, i + 1)
 
 
 def delimited(lines: list[str], start: int) -> tuple[int, list[Row]]:
-    """(line after a table that begins here, its rows); no rows if none begins."""
-    mark = next(mark for mark in ("|", "\t", ",") if mark in lines[start])
-    is_markdown = mark == "|"
-    header = cells(lines[start], mark)
-    known = [kind_of(name) for name in header]
-    is_table = sum(kind is not None for kind in known) >= (1 if is_markdown else 2)
-    has_number = any(number_of(cell) for cell in header)
+    """(line after the lines with this mark that begin here, the rows of tables among them)."""
+    mark = next(mark for mark in MARKS if mark in lines[start])
     end = start + 1
     while end < len(lines) and mark in lines[end]:
         end += 1
-    body = [(i, cells(lines[i], mark)) for i in range(start + 1, end) if not RULE.match(lines[i])]
-    if is_table and not has_number and body:
-        rows = []
-        for i, row in body:
-            pairs = [(n, number_of(c)) for n, c in zip(header, row, strict=False)]
+    header: list[str] = []
+    rows: list[Row] = []
+    for i in range(start, end):
+        row = cells(lines[i], mark)
+        if is_header(row, mark):
+            header = row
+        elif header:
+            pairs = [(name, number_of(cell)) for name, cell in zip(header, row, strict=False)]
             rows.append((i + 1, "", [(name, number) for name, number in pairs if number]))
-        return end, rows
-    if is_markdown and end - start > 1:  # a figure on each row
-        table = [(i, cells(lines[i], mark)) for i in range(start, end)]
-        triples = [(i, row[0], number_of(row[1])) for i, row in table if len(row) >= 2]
-        found = [(i, name, number) for i, name, number in triples if number and kind_of(name)]
-        if found:
-            return end, [(found[0][0] + 1, "", [(name, number) for _, name, number in found])]
-    return start + 1, []
+    if not rows and mark == "|" and 1 < end - start <= MAX_FIGURES:
+        return end, one_figure_a_row(lines, start, end)
+    return end, rows
+
+
+def is_header(row: list[str], mark: str) -> bool:
+    """Whether the cells of a row are names, one known in Markdown and two elsewhere."""
+    if any(map(number_of, row)):
+        return False
+    return sum(kind_of(name) is not None for name in row) >= (1 if mark == "|" else 2)
+
+
+def one_figure_a_row(lines: list[str], start: int, end: int) -> list[Row]:
+    """The rows of ``| val_bpb | 1.0069 |`` as one row of figures, at the first of them."""
+    table = [(i, cells(lines[i], "|")) for i in range(start, end)]
+    found = [
+        (i, row[0], number)
+        for i, row in table
+        if len(row) >= 2 and kind_of(row[0]) and (number := number_of(row[1]))
+    ]
+    if not found:
+        return []
+    figures = [(name, number) for _, name, number in found]
+    return [(i + 1, "", figures if i == found[0][0] else []) for i in range(start, end)]
 
 
 def aligned(lines: list[str], start: int) -> tuple[int, list[Row]]:
