@@ -11,6 +11,7 @@ from eval.shadowing import check_packages
 if TYPE_CHECKING:
     from eval.auditing.audit_bytes import audit_bytes
     from eval.auditing.audit_log import audit_log
+    from eval.auditing.audit_model import audit_model
     from eval.auditing.codec import audit_codec, decode_file
     from eval.comparing.compare import compare
     from eval.config import ScoreConfig
@@ -34,6 +35,7 @@ __all__ = [
     "audit_bytes",
     "audit_codec",
     "audit_log",
+    "audit_model",
     "check_causality",
     "compare",
     "decode_file",
@@ -54,6 +56,7 @@ _MODULES = {
     "audit_bytes": "eval.auditing.audit_bytes",
     "audit_codec": "eval.auditing.codec",
     "audit_log": "eval.auditing.audit_log",
+    "audit_model": "eval.auditing.audit_model",
     "check_causality": "eval.models.causality",
     "compare": "eval.comparing.compare",
     "decode_file": "eval.auditing.codec",

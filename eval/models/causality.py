@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from eval.models.base import Model
 from eval.models.behaviour import name_of
 from eval.models.logits_memory import bytes_a_row, logits_memory
+from eval.models.losses import with_logits
 from eval.models.probe import Leak, Logits, Probe
 from eval.models.tensors import is_module
 from eval.models.wrap import check_context, wrap_named
@@ -217,15 +218,26 @@ def check_causality(
 
 def as_model(model: Any, context: int | None) -> Model:
     """A model as it is, and any other callable as one of this context."""
-    if hasattr(model, "logits") and hasattr(model, "vocab_size"):
+    if is_whole(model):
         return model  # type: ignore[no-any-return]
+    context = check_callable(model, context)
+    network = with_logits(model) if is_module(model) else model
+    return wrap_named(network, context=context, tokenizer=None, name=name_of(model))
+
+
+def is_whole(model: Any) -> bool:
+    """Whether an object is a model by itself, and no callable that needs a context."""
+    return hasattr(model, "logits") and hasattr(model, "vocab_size")
+
+
+def check_callable(model: Any, context: int | None) -> int:
+    """Return the context of a callable; ValueError unless both can be used."""
     if not callable(model):
         raise ValueError(
             f"a model must be callable, got {type(model).__name__}; pass a module, or a function "
             "from tokens to logits"
         )
-    context = check_context(context, name_of(model))
-    return wrap_named(model, context=context, tokenizer=None, name=name_of(model))
+    return check_context(context, name_of(model))
 
 
 def check_model(model: Model, text: Tokens, **options: Any) -> None:

@@ -1,10 +1,14 @@
 """Futures: windows that begin alike and go on with other tokens, and where they do so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from eval.types import Tokens
+
+# From a window (T,), an edge, V and a generator to the tokens (T - edge,) that come in its place.
+Kind = Callable[[Tokens, int, int, np.random.Generator], Tokens]
+Kinds = Sequence[Kind]
 
 PAD = 0  # the token that fills up the shorter windows of a batch
 
@@ -42,8 +46,33 @@ def largest_prime(n: int) -> int:
     return n
 
 
+def any_ids(base: Tokens, edge: int, vocab_size: int, rng: np.random.Generator) -> Tokens:
+    """Any ids, each other than the token in its place."""
+    return (base[edge:] + rng.integers(1, vocab_size, len(base) - edge)) % vocab_size
+
+
+def own_ids(base: Tokens, edge: int, vocab_size: int, rng: np.random.Generator) -> Tokens:
+    """Ids of the window, at random; other ids where the old token comes again."""
+    drawn = any_ids(base, edge, vocab_size, rng)
+    own = rng.choice(base, len(drawn))
+    return np.where(own == base[edge:], drawn, own)
+
+
+def padding(base: Tokens, edge: int, vocab_size: int, rng: np.random.Generator) -> Tokens:
+    """Padding; any ids if the window itself holds padding at the edge."""
+    drawn = any_ids(base, edge, vocab_size, rng)
+    return np.full_like(drawn, PAD) if base[edge] != PAD else drawn
+
+
+QUICK: Kinds = (any_ids, own_ids, padding)
+
+
 def with_futures(
-    base: Tokens, edges: Sequence[int], vocab_size: int, rng: np.random.Generator
+    base: Tokens,
+    edges: Sequence[int],
+    vocab_size: int,
+    rng: np.random.Generator,
+    kinds: Kinds = QUICK,
 ) -> Tokens:
     """(1 + E, T) int64: the window, then for each edge one that differs from there on.
 
@@ -52,21 +81,16 @@ def with_futures(
     base : (T,) int64
         Ids below `vocab_size`.
     edges : E int
-        Row i + 1 differs from the base at every position from ``edges[i]`` on.
+        Row i + 1 differs from the base at every position from ``edges[i]`` on. Where the base
+        itself holds the padding token, padding changes nothing.
     vocab_size : int >= 2
         Number of ids to choose from.
     rng : numpy.random.Generator
-        Draws the ids. The edges take turns: any ids, ids of the window, and padding. Where the base
-        itself holds the padding token, padding changes nothing.
+        Draws the ids.
+    kinds : sequence of callables
+        What comes in the place of the old tokens; the edges take turns.
     """
     rows = np.tile(base, (1 + len(edges), 1))
     for i, edge in enumerate(edges):
-        old = base[edge:]
-        drawn = (old + rng.integers(1, vocab_size, len(old))) % vocab_size
-        if i % 3 == 1:
-            own = rng.choice(base, len(old))
-            drawn = np.where(own == old, drawn, own)
-        elif i % 3 == 2 and old[0] != PAD:
-            drawn = np.full_like(old, PAD)
-        rows[i + 1, edge:] = drawn
+        rows[i + 1, edge:] = kinds[i % len(kinds)](base, edge, vocab_size, rng)
     return rows

@@ -1,13 +1,13 @@
 """Probe: forward passes over changed windows, and what they show about a model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from eval.models.futures import all_edges, few_edges, window, with_futures
-from eval.models.movement import is_beyond, movement, recorded, spread
+from eval.models.futures import QUICK, Kinds, all_edges, few_edges, window, with_futures
+from eval.models.movement import as_tensor, is_beyond, movement, recorded, spread
 from eval.types import Floats, Tokens
 
 Logits = Callable[[Tokens], Any]  # tokens (B, T) int64 -> logits (B, T, V)
@@ -36,6 +36,9 @@ class Leak:
         ``rows`` and ``repeat`` 0.
     nats : float
         Largest change of a log-probability at the position.
+    windows : tuple of (T,) int64
+        The window, and the one that shows it: with the other future, the row beside it, or the
+        shorter one. For ``repeat`` the window alone.
     """
 
     kind: str
@@ -43,6 +46,15 @@ class Leak:
     length: int
     edge: int
     nats: float
+    windows: tuple[Tokens, ...] = field(default=(), compare=False, repr=False)
+
+
+class Variant(NamedTuple):
+    """A row of a batch that is alike another one, `of`, up to its edge."""
+
+    row: int
+    of: int
+    edge: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +64,29 @@ class Pass:
     Attributes
     ----------
     rows : (R, T) int64
-        The base, and windows that differ from it from an edge on.
-    moves : R - 1 arrays (E,) of float64, nats
-        How far the logits of each further row are from those of the base, before its edge E.
-    base : (T, V) tensor or array
-        Logits of the base.
+        Windows. Row 0 is the base.
+    variants : sequence of Variant
+        Rows that must have the same logits as another one up to an edge E.
+    moves : arrays (E,) of float64, nats
+        How far the logits of each variant are from those of the other row, before its edge.
+    known : dict
+        Logits (T, V) of the base and of the rows that variants are compared with.
     """
 
     rows: Tokens
+    variants: Sequence[Variant]
     moves: Sequence[Floats]
-    base: Any
+    known: dict[int, Any]
 
     @property
     def largest(self) -> float:
         """The largest of the moves; 0 if there are none."""
-        return max(map(farthest, self.moves))
+        return max(map(farthest, self.moves), default=0.0)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the logits of a position, over all rows that are known."""
+        return float(np.sqrt(np.mean([spread(logits) ** 2 for logits in self.known.values()])))
 
 
 class Probe:
@@ -82,6 +102,8 @@ class Probe:
         Number of ids that tokens are changed to.
     seed : int
         Of the changed tokens.
+    kinds : sequence of callables
+        What tokens are changed to, in turns; see `with_futures`.
 
     Attributes
     ----------
@@ -90,9 +112,11 @@ class Probe:
         whenever the tokens are.
     """
 
-    def __init__(self, logits: Logits, text: Tokens, vocab_size: int, seed: int) -> None:
+    def __init__(
+        self, logits: Logits, text: Tokens, vocab_size: int, seed: int, kinds: Kinds = QUICK
+    ) -> None:
         self._logits, self._text, self._vocab_size = logits, text, vocab_size
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._kinds = np.random.default_rng(seed), kinds
         self.is_certain = True
 
     def look_everywhere(self, length: int) -> Leak | None:
@@ -108,100 +132,122 @@ class Probe:
         second = self._read(length, [0, *edges[n:], *edges][:n]) if is_first else None
         return self._judge(first, second)
 
+    def look_at(self, rows: Tokens, variants: Sequence[Variant]) -> Leak | None:
+        """A leak in a batch of one's own: rows (R, T) of which variants are alike up to an edge."""
+        return self._judge(self._pass(rows, variants), None)
+
     def look_alone(self, length: int) -> Leak | None:
         """A leak across few places of a window, with one row in each pass."""
         edges = few_edges(length)[:ALONE]
         rows = self._rows(length, edges)
-        base = self._logits(rows[:1])[0]
+        base = as_tensor(self._logits(rows[:1]))[0].clone()
         moves = [
-            movement(self._logits(row[None])[0, :edge], base[:edge])
+            movement(as_tensor(self._logits(row[None]))[0, :edge], base[:edge])
             for row, edge in zip(rows[1:], edges, strict=True)
         ]
         if max(map(farthest, moves), default=0.0) <= ROUNDING * spread(base):
             return None
         again, bound = self._repeat(rows[:1], base)
         if is_beyond(again, bound):
-            return leak("repeat", again, length)
+            return leak("repeat", again, rows[:1])
         self.is_certain = False  # the passes differ in more than the future: see `is_beyond`
-        return next(
-            (leak("future", each, length, len(each)) for each in moves if is_beyond(each, bound)),
-            None,
-        )
+        found = ((i, each) for i, each in enumerate(moves, 1) if is_beyond(each, bound))
+        return next((leak("future", each, rows[[0, i]], len(each)) for i, each in found), None)
+
+    def look_again(self, rows: Tokens) -> Leak | None:
+        """A leak if rows (R, T) have other logits in a second pass, or after other rows."""
+        first, eps = recorded(lambda: self._logits(rows))
+        first = first.clone()
+        bound = max(ROUNDING, eps**0.5) * spread(first.flatten(0, 1))
+        for _ in range(2):
+            again = as_tensor(self._logits(rows))
+            for row, a, b in zip(rows, again, first, strict=True):
+                if is_beyond(moved := movement(a, b), bound):
+                    return leak("repeat", moved, row[None])
+            self._logits(np.roll(rows[::-1], 1, axis=1))
+        return None
 
     def _rows(self, length: int, edges: Sequence[int]) -> Tokens:
-        return with_futures(window(self._text, length), edges, self._vocab_size, self._rng)
+        base = window(self._text, length)
+        return with_futures(base, edges, self._vocab_size, self._rng, self._kinds)
 
     def _read(self, length: int, edges: Sequence[int]) -> Pass:
-        rows = self._rows(length, edges)
-        logits = self._logits(rows)
-        base = logits[0]
-        moves = [movement(logits[i, :edge], base[:edge]) for i, edge in enumerate(edges, 1)]
-        return Pass(rows, moves, base.clone() if hasattr(base, "clone") else base.copy())
+        variants = [Variant(i, 0, edge) for i, edge in enumerate(edges, 1)]
+        return self._pass(self._rows(length, edges), variants)
+
+    def _pass(self, rows: Tokens, variants: Sequence[Variant]) -> Pass:
+        logits = as_tensor(self._logits(rows))
+        moves = [movement(logits[row, :edge], logits[of, :edge]) for row, of, edge in variants]
+        # Copies: a model may write its next logits to the same place.
+        known = {of: logits[of].clone() for of in {0, *(variant.of for variant in variants)}}
+        return Pass(rows, variants, moves, known)
 
     def _judge(self, first: Pass, second: Pass | None) -> Leak | None:
         """The leak that these passes show, if it is more than rounding."""
         passes = [first] if second is None else [first, second]
-        length, base = first.rows.shape[1], first.base
-        beside = np.zeros(length) if second is None else movement(second.base, base)
-        limit = ROUNDING * spread(base)
-        if max(beside.max(), *(each.largest for each in passes)) <= limit:
+        rows, base = first.rows, first.known[0]
+        beside = np.zeros(len(base)) if second is None else movement(second.known[0], base)
+        largest = max(beside.max(), *(each.largest for each in passes))
+        if largest == 0 or largest <= (limit := ROUNDING * first.spread):
             return None
-        again, bound = self._repeat(first.rows, base)
+        again, bound = self._repeat(rows, base, first.spread)
         if is_beyond(again, bound):
-            return leak("repeat", again, length)
-        alike = self._differences(first.rows)
+            return leak("repeat", again, rows[:1])
+        alike = self._differences(rows)
         if is_beyond(alike, bound):
-            return leak("rows", alike.max(axis=0), length)
+            return leak("rows", alike.max(axis=0), rows[[0, 0]])
         noise = max(farthest(again), farthest(alike))
         if noise > 0:
             self.is_certain = False
             limit = max(bound, NOISE * noise)
         for each in passes:
             for i in sorted(range(len(each.moves)), key=lambda i: -farthest(each.moves[i]))[:WORST]:
-                moved = np.minimum(each.moves[i], self._swap(each, i))
+                moved = np.minimum(each.moves[i], self._swap(each, each.variants[i]))
                 if farthest(moved) > limit:
-                    return leak("future", moved, length, len(moved))
-        if is_beyond(beside, bound):
+                    row, of, edge = each.variants[i]
+                    return leak("future", moved, each.rows[[of, row]], edge)
+        if second is not None and is_beyond(beside, bound):
             self.is_certain = False  # experts that work on other tokens round in other ways
-            return leak("rows", beside, length)
+            return leak("rows", beside, np.stack([rows[0], second.rows[-1]]))
         return None
 
-    def _repeat(self, rows: Tokens, base: Any) -> tuple[Floats, float]:
+    def _repeat(self, rows: Tokens, base: Any, scale: float | None = None) -> tuple[Floats, float]:
         """How far the base moves when the same rows are read again, and a bound for rounding."""
         logits, eps = recorded(lambda: self._logits(rows))
-        return movement(logits[0], base), max(ROUNDING, eps**0.5) * spread(base)
+        scale = spread(base) if scale is None else scale
+        return movement(logits[0], base), max(ROUNDING, eps**0.5) * scale
 
     def _differences(self, rows: Tokens) -> Floats:
         """(R - 1, T) nats: how far rows differ from row 0 in a batch where all hold the base."""
-        logits = self._logits(np.tile(rows[0], (len(rows), 1)))
+        logits = as_tensor(self._logits(np.tile(rows[0], (len(rows), 1))))
         return np.stack([movement(logits[i], logits[0]) for i in range(1, len(rows))])
 
-    def _swap(self, each: Pass, i: int) -> Floats:
-        """How far row i + 1 is from the base before its edge, if each is read in row 0."""
+    def _swap(self, each: Pass, variant: Variant) -> Floats:
+        """How far a variant is from its other row before the edge, if each is read as the other."""
+        row, of, edge = variant
         rows = each.rows.copy()
-        rows[[0, i + 1]] = each.rows[[i + 1, 0]]
-        edge = len(each.moves[i])
-        return movement(self._logits(rows)[0, :edge], each.base[:edge])
+        rows[[of, row]] = each.rows[[row, of]]
+        return movement(as_tensor(self._logits(rows))[of, :edge], each.known[of][:edge])
 
     def _cut(self, whole: Pass) -> Leak | None:
         """A leak from the length: the base moves at most of its positions if it is cut."""
-        length = whole.rows.shape[1]
-        n = max(1, length // 2)
-        logits = self._logits(whole.rows[:, :n])
-        moved = movement(logits[0], whole.base[:n])
-        if np.median(moved) <= ROUNDING * spread(whole.base):
+        rows, base = whole.rows, whole.known[0]
+        n = max(1, len(base) // 2)
+        moved = movement(as_tensor(self._logits(rows[:, :n]))[0], base[:n])
+        if np.median(moved) <= ROUNDING * spread(base):
             return None
-        _, bound = self._repeat(whole.rows, whole.base)
+        _, bound = self._repeat(rows, base)
         if np.median(moved) <= bound:
             return None
         self.is_certain = False  # a window of another length is rounded in other ways
-        return leak("length", moved, length, n)
+        return leak("length", moved, rows[:1], n)
 
 
-def leak(kind: str, moved: Floats, length: int, edge: int = 0) -> Leak:
-    """The leak of this kind at the position that moved (N,) most."""
+def leak(kind: str, moved: Floats, windows: Tokens, edge: int = 0) -> Leak:
+    """The leak of this kind at the position that moved (N,) most, with the windows that show it."""
     position = int(np.argmax(moved))
-    return Leak(kind, position, length, edge, float(moved[position]))
+    shown = tuple(windows) if kind != "length" else (windows[0], windows[0][:edge])
+    return Leak(kind, position, windows.shape[1], edge, float(moved[position]), shown)
 
 
 def farthest(moved: Floats) -> float:
