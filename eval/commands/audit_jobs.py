@@ -111,6 +111,17 @@ def text_bytes(job: Mapping[str, Any]) -> Task:
     )  # fmt: skip
 
 
+def log_lines(job: Mapping[str, Any]) -> Task:
+    """The audit of --log."""
+    from eval.auditing.audit_log import MAX_TEXT, audit_log
+
+    text: str | Path = Path(job["log"])
+    if job["log"] == "-":
+        text = sys.stdin.buffer.read(4 * MAX_TEXT + 4).decode("utf-8", "replace")
+    known = {name: job[f"n_{name}"] for name in ("tokens", "bytes") if f"n_{name}" in job}
+    return lambda: outcome_of(audit_log(text=text, **known))
+
+
 def coding(name: str, job: Mapping[str, Any]) -> Task:
     """The audit of --codec, or what --decode does."""
     from eval.commands import audit_coding
@@ -120,7 +131,7 @@ def coding(name: str, job: Mapping[str, Any]) -> Task:
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any]], Task]] = {
-    "scorer": scorer, "self": ourselves,
+    "scorer": scorer, "self": ourselves, "log": log_lines,
     "bytes": text_bytes, "codec": partial(coding, "coded"), "decode": partial(coding, "decoded"),
     "replay": replayed,
 }  # fmt: skip

@@ -30,7 +30,7 @@ KINDS: dict[str, set[str]] = {
               "token_bytes_per"} | OUTPUT,
     "codec": {"codec", "keep", "data", "split", "budget"} | MODEL | CODED | STREAM | OUTPUT,
     "decode": {"decode"} | MODEL | CODED | OUTPUT,
-    "replay": {"replay", "scorer", "probs", "budget"} | OUTPUT,
+    "replay": {"replay", "scorer", "probs", "stepper", "token_bytes", "budget"} | MODEL | OUTPUT,
 }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
     add_flag(group, "--bytes", "the bytes of the tokens of --data, by --tokenizer or --token-bytes")
     add_flag(group, "--codec", "a model or a stepper: really code the tokens, and decode them")
     add(group, "--decode", "FILE", "what --codec --keep has written: decode it into --out, .npy")
-    add(group, "--replay", "FILE", "audit.json: show its witnesses again, on --scorer")
+    add(group, "--replay", "FILE", "audit.json: show its witnesses again, on what it is about")
     group = parser.add_argument_group("with --scorer")
     add(group, "--probs", "NAME", "package.module:function, from a prefix to probabilities (V,)")
     add(group, "--stepper", "NAME", "package.module:factory of probs() and commit(token); also "

@@ -1,18 +1,26 @@
-"""``ngrammix audit --replay``: the witnesses of a report, on the scorer as it is now."""
+"""``ngrammix audit --replay``: the witnesses of a report, shown again on what it is about."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.commands.audit_named import Task, function_of, search
+from eval.commands.audit_named import Task, config_of, function_of, search
+from eval.commands.from_config import tokenizer_of
 from ngrammix.auditing.card import heading, marked, plain
 from ngrammix.auditing.replay import Replayed, replay
+from ngrammix.auditing.report import AuditReport, Finding
 from ngrammix.auditing.report_json import MAX_CHARACTERS, as_json, from_json
+from ngrammix.auditing.stepwise import Stepper, scores_of
 from ngrammix.auditing.wording import two_figures
 from ngrammix.reading import read_start
+from ngrammix.types import Tokens
 
 SHOWN = {True: "shown again", False: "not shown", None: "could not be tried"}
+Show = Callable[[AuditReport], Sequence[Replayed]]  # what each witness of a report shows
+NEEDED = {"logits": "--model", "bytes": "--tokenizer"}  # by the kind of a witness; else --scorer
 
 
 def replayed(job: Mapping[str, Any]) -> Task:
@@ -24,11 +32,88 @@ def replayed(job: Mapping[str, Any]) -> Task:
         report = from_json(read_start(path, MAX_CHARACTERS + 1))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    score_fn = function_of(job, "scorer")
+    shows = {
+        "--log": show_log, "--scorer": scorer_of(job), "--model": None,
+        "--tokenizer": bytes_of(job),
+    }  # fmt: skip
+    return lambda: outcome_of(show_all(report, shows))
+
+
+def show_all(report: AuditReport, shows: Mapping[str, Show | None]) -> list[Replayed]:
+    """What the witness of each finding shows, each on what its kind needs."""
+    groups: dict[str, list[int]] = {}
+    for i, finding in enumerate(report.findings):
+        kind = finding.witness.kind
+        needed = "--log" if kind == "log" else NEEDED.get(kind, "--scorer")
+        groups.setdefault(needed, []).append(i)
+    results: dict[int, Replayed] = {}
+    for needed, members in groups.items():
+        findings = tuple(report.findings[i] for i in members)
+        function = shows[needed]
+        note = f"name what it is about with {needed}"
+        found = (
+            [Replayed(finding, None, note=note) for finding in findings]
+            if function is None
+            else function(replace(report, findings=findings))
+        )
+        results |= zip(members, found, strict=True)
+    return [results[i] for i in sorted(results)]
+
+
+def scorer_of(job: Mapping[str, Any]) -> Show | None:
+    """Shows witnesses of black boxes on --scorer, or on --stepper."""
+    score_fn, stepper = function_of(job, "scorer"), function_of(job, "stepper")
+    probs_fn = function_of(job, "probs")
+    if stepper is not None:
+        score_fn, probs_fn = score_fn or scores_of(stepper), probs_fn or probs_of(stepper)
     if score_fn is None:
-        raise ValueError("a replay needs the scorer, got none; name it with --scorer")
-    options = search(job, "budget") | {"probs_fn": function_of(job, "probs")}
-    return lambda: outcome_of(replay(report, score_fn, **options))
+        return None
+    return partial(replay, score_fn=score_fn, probs_fn=probs_fn, **search(job, "budget"))
+
+
+def probs_of(make: Callable[[], Stepper]) -> Callable[[Tokens], Any]:
+    """The probabilities that a new stepper shows after a prefix."""
+
+    def probs_fn(prefix: Tokens) -> Any:
+        stepper = make()
+        for token in prefix.tolist():
+            stepper.probs()
+            stepper.commit(token)
+        return stepper.probs()
+
+    return probs_fn
+
+
+def bytes_of(job: Mapping[str, Any]) -> Show | None:
+    """Counts the bytes of a text again, by --tokenizer and --token-bytes."""
+    if "tokenizer" not in job:
+        return None
+    from eval.auditing.audit_bytes import audit_bytes
+
+    config = config_of(job)
+    tokenizer = tokenizer_of(replace(config, token_bytes=None), None)
+
+    def show_bytes(finding: Finding) -> Replayed:
+        if not finding.witness.text:
+            return Replayed(finding, None, note="the witness has no text")
+        return judged(finding, audit_bytes(tokenizer, finding.witness.text, config.token_bytes))
+
+    return lambda report: [show_bytes(finding) for finding in report.findings]
+
+
+def show_log(report: AuditReport) -> Sequence[Replayed]:
+    """Reads the line of each witness again."""
+    from eval.auditing.audit_log import audit_log
+
+    return [judged(one, audit_log(text=one.witness.text)) for one in report.findings]
+
+
+def judged(finding: Finding, again: AuditReport) -> Replayed:
+    """What another audit of a witness says."""
+    if again.verdict == "unknown":
+        return Replayed(finding, None, note="; ".join(again.problems) or "too little to tell")
+    numbers = again.findings[0].witness.numbers if again.findings else None
+    return Replayed(finding, bool(again.findings), numbers)
 
 
 def outcome_of(results: Sequence[Replayed]) -> dict[str, Any]:
@@ -36,6 +121,8 @@ def outcome_of(results: Sequence[Replayed]) -> dict[str, Any]:
     found = [result.is_shown for result in results]
     status = 1 if True in found else 2 if None in found else 0
     summary = f"{found.count(True)} of {len(found)} witnesses show a violation again"
+    if not found:
+        summary = "the report has no findings: there is nothing to show again"
     lines = [f"{heading(result.finding)}: {describe(result)}" for result in results]
     stored = [
         {"condition": result.finding.condition, "position": result.finding.position,

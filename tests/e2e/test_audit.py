@@ -257,6 +257,24 @@ def test_our_own_mixers_are_audited(run, in_process):
     assert "in each of 12 audits" in re.sub(r"\n +", " ", text)
 
 
+def test_published_log_lines(run):
+    line = "step:1 val_loss:2.4007 val_bpb:1.0069\n"
+    Path("train.log").write_text(line, encoding="utf-8")
+    words = ("--log", "train.log", "--n-tokens", "47851520")
+    status, text, errors = run(*words, "--n-bytes", "151080891", "--out", "log.json", budget=None)
+    assert (status, errors) == (1, "")
+    assert text.startswith("GUILTY")
+    status, text, _ = run("--replay", "log.json", budget=None)
+    assert "C1" not in text
+    assert status in (1, 2)  # the numbers of the options are not in the line
+    done = subprocess.run(
+        [sys.executable, "-m", "eval", "audit", "--log", "-", *words[2:], "--n-bytes", "164594398"],
+        input=line, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout.startswith("GUILTY")
+
+
 def test_bytes_of_tokens(run, in_process):
     Path("text.txt").write_text("naïve", encoding="utf-8")
     words = ("--bytes", "--data", "text.txt", "--tokenizer", "bytes")
@@ -352,10 +370,45 @@ def test_a_wrong_option_is_one_line(run, in_process, words, error):
 
 
 def test_what_the_process_of_the_audit_refuses_is_one_line_too(run):
-    Path("report.json").write_text('{"subject": "x"}', encoding="utf-8")
-    status, text, errors = run("--replay", "report.json", budget=None)
+    status, text, errors = run("--replay", "mine.py", budget=None)
     assert (status, text) == (2, "")
-    assert errors == "ngrammix: error: a replay needs the scorer, got none; name it with --scorer"
+    assert errors.startswith("ngrammix: error: mine.py: a report must be JSON, got: ")
+
+
+WITNESSES = """{"subject": "x", "conditions": {"vocab_size": 16}, "findings": [
+{"condition": "C1", "position": 0, "message": "m", "witness":
+ {"kind": "future", "numbers": [1, 2], "stream": [1, 2], "other": [1, 3], "position": 0}},
+{"condition": "bytes", "position": 0, "message": "m", "witness":
+ {"kind": "bytes", "numbers": [3, 4], "text": "one"}},
+{"condition": "C1", "position": 0, "message": "m", "witness":
+ {"kind": "logits", "numbers": [1, 2], "stream": [1, 2], "other": [1, 3], "position": 0}}]}"""
+
+
+def test_each_witness_is_shown_on_what_it_is_about(run, in_process):
+    Path("report.json").write_text(WITNESSES, encoding="utf-8")
+    status, text, _ = run("--replay", "report.json", budget=None)
+    assert status == 2
+    assert re.findall("name what it is about with (.*)", text) == [
+        "--scorer", "--tokenizer", "--model",
+    ]  # fmt: skip
+    status, text, _ = run("--replay", "report.json", "--stepper", "mine:Stepper",
+                          "--tokenizer", "bytes", budget=None)  # fmt: skip
+    assert status == 2
+    assert re.findall(": (.*?)[;\n]", text) == ["not shown", "not shown", "could not be tried"]
+    table = np.ones(256, np.int64)
+    table[ord("n")] = 2
+    np.save("table.npy", table)
+    status, text, _ = run("--replay", "report.json", "--tokenizer", "bytes",
+                          "--token-bytes", "table.npy", budget=None)  # fmt: skip
+    assert status == 1
+    assert "shown again; 1 and 2\n" in text or "shown again; 3 and 4\n" in text
+
+
+def test_a_report_without_findings_has_nothing_to_show(run, in_process):
+    Path("report.json").write_text('{"subject": "x"}', encoding="utf-8")
+    status, text, _ = run("--replay", "report.json", "--format", "markdown", budget=None)
+    assert status == 0
+    assert text == "**the report has no findings: there is nothing to show again**\n\n"
 
 
 def test_a_module_that_ends_the_process_is_unknown(run):
