@@ -11,7 +11,7 @@ entry and scale the rest, are then the same ones, as every float in them is a wh
 """
 
 from functools import cache
-from math import isqrt
+from math import isqrt, log2
 from types import ModuleType
 from typing import Any
 from zlib import crc32
@@ -27,7 +27,7 @@ WINDOW = 64  # bits of the state of the coder: its code ends somewhere in such a
 # Upper bound of what rounding adds, in bits a token: the coder about 0.00015 for each of the two
 # decisions, as its smallest range is 2^32, and the tables 0.00006 at V = 131,072.
 ROUNDING = 1 / 2000
-ENDING = 64  # upper bound of the bits by which the end of the code exceeds that of the information
+ENDING = 64  # bits by which the end of the code may lie after, or before, that of the information
 
 
 def integer_weights(running: Floats) -> Integers:
@@ -86,7 +86,7 @@ class TokenEncoder:
         return checksum(buckets, tokens)
 
     def code(self) -> bytes:
-        """The code of the tokens so far: bytes, big-endian; zeros at its end are left out."""
+        """The code of the tokens so far: bytes, big-endian; the decoder reads zeros after them."""
         words = self._coder.get_compressed()
         n_done, (low, width) = self._coder.pos()
         whole: bytes = words.astype(">u4").tobytes()
@@ -94,7 +94,7 @@ class TokenEncoder:
         tail = int.from_bytes(whole[n_bytes:].ljust(WINDOW // 8, b"\0"), "big")
         if low <= tail < low + width:  # else the carry into the words before is part of the code
             whole = whole[:n_bytes] + shortest(low, min(low + width, 1 << WINDOW))
-        return whole.rstrip(b"\0")
+        return whole
 
 
 class TokenDecoder:
@@ -103,6 +103,7 @@ class TokenDecoder:
     def __init__(self, code: bytes) -> None:
         words = np.frombuffer(code + bytes(-len(code) % (WORD // 8)), ">u4")
         self._coder = library().queue.RangeDecoder(words.astype(np.uint32))
+        self._bits_left = 8.0 * len(code) + ENDING  # the code of more information is longer
 
     def get(self, probabilities: Floats) -> tuple[int, int]:
         """The next token under a distribution (V,), and the checksum of the tables.
@@ -110,7 +111,8 @@ class TokenDecoder:
         Raises
         ------
         NotCodedError
-            If no token is coded like this: the token would have the probability 0, or none fits.
+            If no token is coded like this: none fits, or only one of the probability 0; or the code
+            has ended.
         """
         buckets = bucket_table(probabilities)
         bucket = self._decide(buckets)
@@ -125,9 +127,13 @@ class TokenDecoder:
         if len(table) == 1:
             return 0
         try:
-            return int(self._coder.decode(model_of(table)))
+            index = int(self._coder.decode(model_of(table)))
         except AssertionError as error:  # of the library, for a code that no encoder writes
             raise NotCodedError("no entry of the table is coded") from error
+        self._bits_left -= PRECISION - log2(table[index])
+        if self._bits_left < 0:
+            raise NotCodedError("the code ends before the token")
+        return index
 
 
 def shortest(low: int, end: int) -> bytes:

@@ -176,8 +176,7 @@ def decode(stepper: Stepper, code: bytes, n_tokens: int) -> Iterator[Decoded]:
     NoDistributionError, StoppedError
         As `encode`.
     """
-    decoder = TokenDecoder(code)
-    vocab_size = 0
+    decoder, vocab_size = TokenDecoder(code), 0
     for position in range(n_tokens):
         p = as_distribution(stepper.probs(), position, vocab_size)
         vocab_size = len(p)

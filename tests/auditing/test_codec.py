@@ -1,7 +1,7 @@
 """The round trip: tokens come back from a code of the claimed size, or the scorer is found."""
 
 import sys
-from math import inf, log, nan
+from math import inf, log, log2, nan
 from threading import Event
 from zlib import crc32
 
@@ -66,8 +66,15 @@ def test_any_tokens_come_back_from_a_code_of_the_size_of_their_information(strea
     code = encoder.code()
     decoder = TokenDecoder(code)
     assert [decoder.get(each) for each in p] == list(zip(tokens, checksums, strict=True))
-    bits = -sum(log(each[token]) for token, each in zip(tokens, p, strict=True)) / log(2)
-    assert 8 * len(code) <= bits + max(0.001 * bits, ROUNDING * len(p)) + ENDING
+    bits = -sum(log2(each[token]) for token, each in zip(tokens, p, strict=True))
+    margin = max(0.001 * bits, ROUNDING * len(p))
+    assert sum(map(table_bits, tokens, p)) - ENDING <= 8 * len(code) <= bits + margin + ENDING
+
+
+def table_bits(token, p):
+    """Information of a token by its tables."""
+    bucket, place = divmod(token, bucket_size(len(p)))
+    return 48 - log2(bucket_table(p)[bucket]) - log2(token_table(p, bucket)[place])
 
 
 @given(streams())
@@ -125,12 +132,21 @@ def test_tables_are_the_same_on_every_machine():
     assert crc32(token_table(p, 7).astype("<i8").tobytes()) == 708872417
 
 
+@pytest.mark.parametrize("token", [0, 255])
+def test_a_stream_of_one_token_is_as_long_as_another(token):
+    report = audit_codec(tokens=np.full(4000, token), stepper=Uniform)
+    assert report.conditions["code_bits"] == pytest.approx(32_000, abs=ENDING)
+
+
 def test_a_code_that_no_tokens_have_is_refused():
     p = [np.array([0.25, 0.25, 0.5])] * 40
     with pytest.raises(NotCodedError, match="no entry"):
         [TokenDecoder(b"\xff" * 12).get(each) for each in p]
     with pytest.raises(NotCodedError, match="token 0 has the probability 0"):
         TokenDecoder(b"").get(np.array([0.0, 1.0]))
+    decoder = TokenDecoder(b"")
+    with pytest.raises(NotCodedError, match="the code ends before the token"):
+        [decoder.get(each) for each in p]
 
 
 def test_a_missing_library_names_the_extra(monkeypatch):

@@ -284,12 +284,23 @@ def audits() -> Made:
     return {"audit-report": {name: to_json(one).encode() for name, one in reports.items()}}
 
 
+def coded(folder: Path) -> Made:
+    """Coded tokens of one document, and of three."""
+    from eval import Documents, audit_codec
+
+    texts = {"one": [b"one two one two one two"], "three": [b"one two", b"t", b"one two three"]}
+    for name, documents in texts.items():
+        audit_codec(data=Documents(documents), keep=folder / name)
+    return {"coded-tokens": {name: (folder / name).read_bytes() for name in texts}}
+
+
 def main() -> None:
     """Write all seeds; those that once showed a fault stay."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = snapshots(folder) | quantized(folder) | tables() | token_files()
         made |= saved_data_set(folder) | tokenizers(folder) | models() | audits()
+        made |= coded(folder)
         for reader, inputs in (made | run_files()).items():
             (SEEDS / reader).mkdir(parents=True, exist_ok=True)
             for seed, content in inputs.items():

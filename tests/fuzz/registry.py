@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from tests.fuzz.reader import Reader
-from tests.fuzz.readers import auditing, core, data, models, quantized, runs, shown
+from tests.fuzz.readers import auditing, coded, core, data, models, quantized, runs, shown
 
 READERS: dict[str, Reader] = (
     auditing.READERS
+    | coded.READERS
     | core.READERS
     | quantized.READERS
     | data.READERS
