@@ -9,6 +9,7 @@ import numpy as np
 from ngrammix.auditing.report import Check, smallest_share
 from ngrammix.auditing.rounding import moved
 from ngrammix.auditing.session import Session, shortest, shown
+from ngrammix.auditing.single_pass import is_constant, is_same
 from ngrammix.auditing.streams import N_KINDS, changed
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
@@ -18,6 +19,7 @@ FIRST = 1100  # positions that are all cut: each chunk of up to 1,024 tokens has
 CHANGES = 3  # of each position, at most, on average
 PASSES = 16  # over the first positions, each with other changes
 FEW = 300  # later positions of a pass
+WHOLE = (*range(N_KINDS), 3, 3, 3, 3)  # changes up to the end; the fourth kind draws its token
 TAILS = (1, 2, 8, 64)  # tokens after a cut
 TELLING = (1, 2, 3, 10, 100, 1000, *(2**k for k in range(2, 11)))  # cuts that come first
 
@@ -34,12 +36,15 @@ def check_causality(session: Session) -> None:
     rng = session.rng("changes")
     asked: deque[int] = deque()  # the cuts of streams whose scores have not come yet
 
+    nats = session.score(session.tokens)
+    ends = tuple(int(session.tokens[f(nats)]) for f in (np.argmin, np.argmax))
+
     def streams() -> Iterator[Tokens]:
-        whole = [(n * i // 4, n, kind) for kind in range(N_KINDS) for i in (1, 2, 3) if n * i >= 4]
+        whole = [(n * i // 4, n, kind) for kind in WHOLE for i in (1, 2, 3) if n * i >= 4]
         rest = ((t, length_for(session, t), kind) for kind, t in enumerate(order))
         for t, length, kind in chain(whole, rest):
             asked.append(t)
-            yield changed(session.tokens, t, length, session.vocab_size, kind, rng)
+            yield changed(session.tokens, t, length, session.vocab_size, kind, rng, ends)
 
     tried: set[int] = set()
     n_calls = 0
@@ -107,7 +112,7 @@ def base_of(length: int, n: int, session: Session) -> int:
 def confirm(session: Session, base: Tokens, other: Tokens, cut: int) -> bool:
     """Whether the difference shows again; then there is a finding, made as short as can be."""
     gap = difference(session, base, other, cut)
-    if gap is None:
+    if gap is None or not is_constant(session, base) or not is_constant(session, other):
         return False
     end = min(len(base), cut + 64)
     if difference(session, base[:end], other[:end], cut) is not None:
@@ -138,11 +143,10 @@ def difference(
 ) -> tuple[int, tuple[float, float]] | None:
     """(position, its two scores) where two streams differ most before a cut, if not by chance."""
     first, second, again = session.score_each([base, other, base])
-    tolerance = session.rounding.between(first[:cut])
-    if (moved(first[:cut], again[:cut]) > tolerance).any():
+    if not (moved(first[:cut], second[:cut]) > session.rounding.between(first[:cut])).any():
         return None
-    beyond = moved(first[:cut], second[:cut]) - tolerance
-    if not len(beyond) or not (beyond > 0).any():
+    if not is_same(session, base, first, again):
         return None
+    beyond = moved(first[:cut], second[:cut]) - session.rounding.between(first[:cut])
     t = int(np.argmax(beyond))
     return t, (float(first[t]), float(second[t]))

@@ -7,7 +7,7 @@ import numpy as np
 from ngrammix.auditing.report import Check, smallest_share
 from ngrammix.auditing.search import CERTAIN, Bets, Suspect
 from ngrammix.auditing.session import Session, shortest, shown
-from ngrammix.auditing.single_pass import is_same
+from ngrammix.auditing.single_pass import is_constant, is_same
 from ngrammix.auditing.streams import proposals
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
@@ -157,12 +157,12 @@ def try_sum(session: Session, prefix: Tokens, until: float) -> bool:
 
 def is_steady(session: Session, prefix: Tokens, tokens: Sequence[int], nats: Floats) -> bool:
     """Whether tokens cost the same once more; else there is a finding of C4."""
+    again = charges(session, prefix, tokens)
+    streams = [np.append(prefix, token) for token in tokens]
     return all(
-        is_same(session, np.append(prefix, token), np.array([first]), np.array([second]))
-        for token, first, second in zip(
-            tokens, nats, charges(session, prefix, tokens), strict=False
-        )
-    )
+        is_same(session, stream, np.array([first]), np.array([second]))
+        for stream, first, second in zip(streams, nats, again, strict=False)
+    ) and is_constant(session, streams[int(np.argmin(nats))])
 
 
 def sum_of(nats: Floats) -> float:
@@ -183,9 +183,13 @@ def prefixes(session: Session) -> Iterator[Tokens]:
             length = int(rng.integers(n))
         if i % 2:
             start = int(rng.integers(n - length))
-            yield tokens[start : start + length]
+            prefix = tokens[start : start + length]
         else:
-            yield alphabets[i // 2].draw(max(length, 1), rng)
+            prefix = alphabets[i // 2].draw(max(length, 1), rng)
+        if i % 4 > 1:  # its end has stood in it before
+            start = int(rng.integers(max(1, length)))
+            prefix = np.append(prefix, prefix[start : start + int(rng.integers(1, 9))])
+        yield prefix
 
 
 def tell_whole(session: Session, prefix: Tokens, nats: Floats) -> None:

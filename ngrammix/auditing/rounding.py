@@ -10,13 +10,18 @@ from ngrammix.types import Floats
 # Relative spacing of the numbers of each dtype. A score computed in one of them, and returned in a
 # wider one, is still one of its numbers.
 UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+ROUND = 32.0  # a multiple of 1 / 32 says nothing of its dtype
 COARSE = 2.0**-12  # spacing from which on the numbers are those of a 16-bit dtype
-FLOOR = 2e-5  # nats, and their share: what float32 loses in the sums of a deep network
+# Nats, and their share, that sums in another order lose. Numbers of float32 may come from a network
+# in 16 bits.
+FLOOR = {"float64": 2e-5, "float32": 1e-3}
 OF_SUM = {"float64": 1e-5, "float32": 1e-4}  # what probabilities may miss a sum of 1 by
 LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
 TYPICAL = 0.05  # nats that it moves half of the scores by, at most
 WIDE = 0.2  # of the scores that a second run moves at least, if rounding does it
-OF_SCORE = 2.0**-5  # of a score and 1 nat that a second run moves it at most
+OF_SCORE = 2.0**-5  # of a score and 1 nat that a second run moves it, by at most four times this
+FAR = 0.05  # of the scores that it moves further than this, at most
+LEAST = 2e-5  # nats that a change moves scores by, to be compared with those of another
 NARROW = UNITS["float32"]
 SMOOTH = 0.1  # a shorter change that moves scores less than this share is no rounding
 
@@ -43,19 +48,26 @@ class Rounding:
     length: float = 0.0
     repeat: float = 0.0
 
+    @property
+    def dtype(self) -> str:
+        """``float64``, or ``float32`` for what has its precision or less."""
+        return "float32" if self.unit >= NARROW else "float64"
+
     def between(self, nats: Floats) -> Floats:
         """How far scores (N,) may differ between two streams."""
         size = np.where(np.isfinite(nats), np.abs(nats), 0.0)
         units = 8 * (self.unit * size + self.probability_unit)
-        return FLOOR * (1 + size) + units + 2 * self.length + 3 * self.repeat
+        share = FLOOR[self.dtype] if self.repeat == 0 else OF_SCORE
+        return share * (1 + size) + units + 2 * self.length + 2 * self.repeat
 
     def of_sum(self, nats: Floats) -> float:
         """How far the probabilities of scores (V,) may miss the sum of 1."""
         nats = nats[np.isfinite(nats)]
         p = np.exp(-nats)
-        spacing = float((p * (self.unit * np.abs(nats) + self.probability_unit)).sum())
-        of_dtype = OF_SUM["float32" if self.unit >= NARROW else "float64"]
-        return of_dtype + 2 * spacing + min(2 * self.length + 2 * self.repeat, TYPICAL)
+        spacing = p * (self.unit * np.abs(nats) + self.probability_unit)
+        of_scores = 2 * float(spacing.sum()) + 6 * float(spacing.max(initial=0.0))
+        of_shape = min(2 * self.length + 2 * self.repeat, TYPICAL)
+        return OF_SUM[self.dtype] + of_scores + of_shape
 
 
 def measure_unit(scores: Iterable[Floats]) -> tuple[float, float]:
@@ -69,12 +81,15 @@ def measure_unit(scores: Iterable[Floats]) -> tuple[float, float]:
 
 
 def spacing_of(values: Floats) -> float:
-    """Relative spacing of the coarsest dtype that holds all values exactly."""
-    if len(np.unique(values)) <= 16:
-        return UNITS["float64"]  # constants lie on any grid
-    for dtype in ("bfloat16", "float16", "float32"):
-        if np.array_equal(rounded(values, dtype), values):
-            return UNITS[dtype]
+    """Relative spacing of the coarsest dtype that holds all values exactly.
+
+    Round numbers are left out: every dtype holds them.
+    """
+    values = values[values * ROUND != np.rint(values * ROUND)]
+    if len(values):
+        for dtype in ("bfloat16", "float16", "float32"):
+            if np.array_equal(rounded(values, dtype), values):
+                return UNITS[dtype]
     return UNITS["float64"]
 
 
@@ -124,7 +139,7 @@ def rounding_of_length(by_many: Sequence[Floats], by_one: Floats) -> float | Non
     if largest > LOW_PRECISION or typical > TYPICAL:
         return None
     one = float(by_one.max(initial=0.0))
-    return None if FLOOR < one < SMOOTH * largest else largest
+    return None if LEAST < one < SMOOTH * largest else largest
 
 
 def rounding_of_repeats(apart: Floats, nats: Floats, unit: float) -> float | None:
@@ -144,6 +159,6 @@ def rounding_of_repeats(apart: Floats, nats: Floats, unit: float) -> float | Non
     """
     is_wide = float((apart > 0).mean()) > WIDE
     bound = np.minimum(OF_SCORE * (1 + np.abs(nats)), LOW_PRECISION)
-    is_short = bool((apart <= bound).all())
+    is_short = float((apart > bound).mean()) < FAR and bool((apart <= 4 * bound).all())
     is_typical = float(np.median(apart)) <= TYPICAL
     return float(apart.max()) if is_wide and is_short and is_typical and unit >= NARROW else None

@@ -128,16 +128,16 @@ def shortest(
     `seconds` are spent.
     """
     end = clock.used() + seconds
-    failed, length = keep - 1, keep
-    while length < len(tokens) and clock.used() < end and clock.left() > 0:
-        if shows(tokens[-length:]):
-            break
-        failed, length = length, max(2 * length, 1)
-    length = min(length, len(tokens))
-    while length - failed > 1 and clock.used() < end and clock.left() > 0:
-        middle = (length + failed) // 2
-        if shows(tokens[-middle:] if middle else tokens[:0]):
-            length = middle
+    failed, length, best = keep - 1, keep, len(tokens)
+    while length < best and clock.used() < end and clock.left() > 0:
+        if shows(tokens[len(tokens) - length :]):
+            best = length
+        else:
+            failed, length = length, max(2 * length, 1)
+    while best - failed > 1 and clock.used() < end and clock.left() > 0:
+        middle = (best + failed) // 2
+        if shows(tokens[len(tokens) - middle :]):
+            best = middle
         else:
             failed = middle
-    return tokens[-length:] if length else tokens[:0]
+    return tokens[len(tokens) - best :]

@@ -39,7 +39,13 @@ def adversarial(vocab_size: int, n_tokens: int, rng: np.random.Generator) -> Tok
 
 
 def changed(
-    tokens: Tokens, start: int, end: int, vocab_size: int, kind: int, rng: np.random.Generator
+    tokens: Tokens,
+    start: int,
+    end: int,
+    vocab_size: int,
+    kind: int,
+    rng: np.random.Generator,
+    ends: tuple[int, ...] = (),
 ) -> Tokens:
     """A copy of tokens[:end] that differs from position `start` on, there for certain.
 
@@ -49,6 +55,8 @@ def changed(
         What is put in, modulo `N_KINDS`: any tokens; one other token, and then the same; tokens of
         the stream; one token over and over; the stream from another place; the prefix once more;
         tokens that the stream does not hold.
+    ends : tuple of int
+        Tokens that are put in over and over, beside the first and the last of the vocabulary.
     """
     copy, n, kind = tokens[:end].copy(), end - start, kind % N_KINDS
     old = int(copy[start])
@@ -60,8 +68,8 @@ def changed(
     elif kind == 2:
         drawn = rng.choice(tokens, n)
     elif kind == 3:
-        ends = (0, vocab_size - 1, int(copy[start - 1]) if start else 0)
-        drawn = np.full(n, ends[int(rng.integers(3))])
+        ends = (*ends, 0, vocab_size - 1, int(copy[start - 1]) if start else 0)
+        drawn = np.full(n, ends[int(rng.integers(len(ends)))])
     elif kind == 4:
         drawn = np.resize(np.roll(tokens, -int(rng.integers(len(tokens)))), n)
     elif kind == 5:
