@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from eval.commands.audit_named import ROLES, Task, config_of, function_of, outco
 from eval.commands.audit_replay import replayed
 from eval.commands.audit_stream import read_stream
 from eval.commands.audit_watch import BEGUN, JOB, OUTCOME
-from eval.commands.from_config import check_data, load_data, tokenizer_of
+from eval.commands.from_config import check_data, load_data, load_model_of, tokenizer_of
 from eval.ending import describe_unexpected
 from eval.notes import note
 from eval.tokenizers.base import Tokenizer
@@ -122,6 +123,25 @@ def log_lines(job: Mapping[str, Any]) -> Task:
     return lambda: outcome_of(audit_log(text=text, **known))
 
 
+def model_rows(job: Mapping[str, Any]) -> Task:
+    """The audit of --model."""
+    audit_model = import_module("eval.auditing.audit_model").audit_model
+
+    config = config_of(job)
+    model = load_model_of(config)
+    if model is None:
+        raise ValueError("--model must name a model to audit, got none; name one")
+    stream = read_stream(job, tokenizer_of(config, model), model.vocab_size)
+    options = search(job, "seed", "budget") | {"context": config.context, "batch": config.batch}
+    options |= {"vocab_size": job.get("vocab_size")}
+
+    def task() -> dict[str, Any]:
+        report = audit_model(model, stream.tokens, **options)
+        return outcome_of(replace(report, conditions=stream.conditions | report.conditions))
+
+    return task
+
+
 def coding(name: str, job: Mapping[str, Any]) -> Task:
     """The audit of --codec, or what --decode does."""
     from eval.commands import audit_coding
@@ -131,7 +151,7 @@ def coding(name: str, job: Mapping[str, Any]) -> Task:
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any]], Task]] = {
-    "scorer": scorer, "self": ourselves, "log": log_lines,
+    "scorer": scorer, "model": model_rows, "self": ourselves, "log": log_lines,
     "bytes": text_bytes, "codec": partial(coding, "coded"), "decode": partial(coding, "decoded"),
     "replay": replayed,
 }  # fmt: skip

@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from eval.commands.audit_named import Task, config_of, function_of, search
-from eval.commands.from_config import tokenizer_of
+from eval.commands.from_config import load_model_of, tokenizer_of
 from ngrammix.auditing.card import heading, marked, plain
 from ngrammix.auditing.replay import Replayed, replay
 from ngrammix.auditing.report import AuditReport, Finding
@@ -19,6 +20,7 @@ from ngrammix.reading import read_start
 from ngrammix.types import Tokens
 
 SHOWN = {True: "shown again", False: "not shown", None: "could not be tried"}
+SHARE = 0.25  # of the movement in the report must be seen again in the logits of a model
 Show = Callable[[AuditReport], Sequence[Replayed]]  # what each witness of a report shows
 NEEDED = {"logits": "--model", "bytes": "--tokenizer"}  # by the kind of a witness; else --scorer
 
@@ -33,7 +35,7 @@ def replayed(job: Mapping[str, Any]) -> Task:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     shows = {
-        "--log": show_log, "--scorer": scorer_of(job), "--model": None,
+        "--log": show_log, "--scorer": scorer_of(job), "--model": model_of(job),
         "--tokenizer": bytes_of(job),
     }  # fmt: skip
     return lambda: outcome_of(show_all(report, shows))
@@ -82,6 +84,24 @@ def probs_of(make: Callable[[], Stepper]) -> Callable[[Tokens], Any]:
         return stepper.probs()
 
     return probs_fn
+
+
+def model_of(job: Mapping[str, Any]) -> Show | None:
+    """Shows two windows to --model."""
+    if "model" not in job:
+        return None
+    numbers_of = import_module("eval.auditing.model_witness").numbers_of
+
+    model = load_model_of(config_of(job))
+    if model is None:
+        raise ValueError("--model must name a model to show windows to, got none; name one")
+
+    def show_windows(finding: Finding) -> Replayed:
+        before, now = finding.witness.numbers, numbers_of(model.logits, finding.witness)[1]
+        least = SHARE * min(abs(before[1] - before[0]), 1e9)
+        return Replayed(finding, now[0] != now[1] and abs(now[1] - now[0]) >= least, now)
+
+    return lambda report: [show_windows(finding) for finding in report.findings]
 
 
 def bytes_of(job: Mapping[str, Any]) -> Show | None:

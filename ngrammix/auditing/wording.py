@@ -74,16 +74,17 @@ def figure(value: float, digits: int = 6) -> str:
     if not math.isfinite(value):
         return str(value)
     if value.is_integer() and abs(value) < 1e15:
-        return f"{value:,.0f}"
+        return f"{value + 0.0:,.0f}"  # + 0.0: zero has no sign
     return f"{value:.{digits}g}"
 
 
 def two_figures(first: float, second: float) -> tuple[str, str]:
     """Two numbers with as many digits as show that they differ, six at least."""
-    for digits in range(6, 18):
-        texts = figure(first, digits), figure(second, digits)
+    texts = figure(first), figure(second)
+    for digits in range(7, 18 if first != second else 7):
         if texts[0] != texts[1]:
             break
+        texts = figure(first, digits), figure(second, digits)
     return texts
 
 

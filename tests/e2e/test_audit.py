@@ -257,6 +257,41 @@ def test_our_own_mixers_are_audited(run, in_process):
     assert "in each of 12 audits" in re.sub(r"\n +", " ", text)
 
 
+MODELS = """
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self, leaks):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.leaks = torch.nn.Embedding(64, 64), leaks
+
+    def forward(self, tokens):
+        is_next = (tokens.roll(-1, 1) == 7).float()[..., None]
+        return self.table(tokens) + self.leaks * is_next * torch.arange(64) / 20
+
+def honest():
+    return Model(0.0)
+
+def ahead():
+    return Model(1.0)
+"""
+
+
+def test_a_model_is_audited_and_its_windows_are_replayed(run):
+    pytest.importorskip("eval.auditing.audit_model")
+    Path("models.py").write_text(MODELS, encoding="utf-8")
+    context = ("--context", "16", "--seed", "3")
+    status, text, errors = run("--model", "models:ahead", *context, "--out", "found", budget="5")
+    assert (status, errors) == (1, "")
+    assert "broken: C1, causality" in text
+    assert "seed: 3\n" in text
+    for name, expected in (("ahead", 1), ("honest", 0)):
+        words = ("--replay", "found/audit.json", "--model", f"models:{name}", "--context", "16")
+        assert run(*words, budget=None)[0] == expected
+    assert run("--model", "models:honest", *context, budget="8")[0] in (0, 2)
+
+
 def test_published_log_lines(run):
     line = "step:1 val_loss:2.4007 val_bpb:1.0069\n"
     Path("train.log").write_text(line, encoding="utf-8")
