@@ -25,17 +25,19 @@ from eval.models.load_model import load_model
 from eval.scoring.score import warm_up
 from eval.types import Floats, Tokens
 from ngrammix.atomic import check_place, target_of
+from ngrammix.auditing.black_box import check_budget, check_callables
 from ngrammix.auditing.report import AuditReport
 from ngrammix.auditing.scorer import StoppedError
 from ngrammix.auditing.stepwise import Stepper
 from ngrammix.checks import MAX_POSITION, check_int
+from ngrammix.logits import to_numpy
 
 N_TOKENS = 16_384
 BUDGET_SECONDS = 50.0
 
 
 def audit_codec(
-    model: Model | str | None = None,
+    model: Model | str | os.PathLike[str] | None = None,
     tokens: ArrayLike | None = None,
     *,
     data: Any = None,
@@ -56,7 +58,7 @@ def audit_codec(
 
     Parameters
     ----------
-    model : Model, str or None
+    model : Model, path or None
         As in `score`, or what `load_model` takes. None: the cache alone, or the `stepper`.
     tokens : (N,) int, optional
         One document, which begins after the BOS. Where no BOS is known, its first token is context
@@ -102,10 +104,7 @@ def audit_codec(
     """
     library()
     n_tokens = check_int(n_tokens, "n_tokens", 1, MAX_POSITION)
-    if not budget_seconds > 0:
-        raise ValueError(
-            f"budget_seconds must be above 0, got {budget_seconds}; leave it out for the default"
-        )
+    budget_seconds = check_budget(budget_seconds)
     if (tokens is None) == (data is None):
         raise ValueError(
             f"a round trip needs tokens or data, got {'neither' if tokens is None else 'both'}; "
@@ -120,7 +119,7 @@ def audit_codec(
 
 
 def subject_of(
-    model: Model | str | None,
+    model: Model | str | os.PathLike[str] | None,
     config: ScoreConfig | None,
     tokenizer: Any,
     vocab_size: int | None,
@@ -133,27 +132,35 @@ def subject_of(
             raise ValueError(
                 "a round trip has one scorer, got a model and a stepper; pass one of them"
             )
+        check_callables(stepper=stepper)
         return StepperSubject(stepper, name)
-    if isinstance(model, str):
+    if isinstance(model, str | os.PathLike):
         model = load_model(model)
+    if model is not None and not hasattr(model, "logits"):
+        raise ValueError(
+            f"a model must have logits, context and a tokenizer, got {type(model).__name__}; make "
+            "one with eval.wrap(network, context=..., tokenizer=...)"
+        )
     warm_up()  # the budget is for the tokens
     return ScoreSubject(model, config or ScoreConfig(), tokenizer, vocab_size)
 
 
 def as_claims(nats: ArrayLike, n_tokens: int) -> Floats:
     """The claimed nats of the first tokens: (N,) float64; ValueError unless they are >= 0."""
-    claims = np.asarray(nats, np.float64)
-    if claims.ndim != 1 or len(claims) < n_tokens or not (claims >= 0).all():
+    claims = np.asarray(to_numpy(nats))
+    is_row = claims.dtype.kind in "fiu" and claims.ndim == 1 and len(claims) >= n_tokens
+    if not is_row or not ((claims >= 0) & (claims < np.inf)).all():
         raise ValueError(
-            f"claimed_nats must be at least {n_tokens} numbers >= 0, one for each token, got shape "
-            f"{claims.shape}; pass what the scorer returns, in nats"
+            f"claimed_nats must be at least {n_tokens} finite numbers >= 0, one for each token, "
+            f"got shape {claims.shape} and dtype {claims.dtype}; pass what the scorer returns, in "
+            "nats"
         )
-    return claims
+    return claims.astype(np.float64)
 
 
 def decode_file(
     path: str | os.PathLike[str],
-    model: Model | str | None = None,
+    model: Model | str | os.PathLike[str] | None = None,
     *,
     config: ScoreConfig | None = None,
     tokenizer: Any = None,

@@ -12,6 +12,7 @@ from eval.auditing.range_coder import NotCodedError, TokenDecoder, TokenEncoder
 from eval.types import Floats, Integers, Tokens
 from ngrammix.auditing.scorer import StoppedError, described
 from ngrammix.auditing.stepwise import Stepper, row_of
+from ngrammix.logits import is_tensor
 
 TOLERANCE = 1e-4  # by which a probability may exceed 1, and a charge be below 0: rounding
 GRAINS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -122,8 +123,7 @@ def encode(stepper: Stepper, tokens: Tokens, *, deadline: float | None = None) -
         vocab_size = len(p)
         check_token(token, vocab_size, position)
         check = encoder.put(token, p)
-        charged = stepper.commit(token)
-        nats = charge_of(charged, float(p[token]), token, position)
+        nats = charge_of(cost_of(stepper.commit(token)), float(p[token]), token, position)
         columns.append((nats, 0.0 - log(p[token]), float(p.sum()), check))
     nats_, shown, sums = np.array([row[:3] for row in columns], np.float64).reshape(-1, 3).T
     checks = np.array([row[3] for row in columns], np.int64)
@@ -145,9 +145,17 @@ def check_token(token: int, vocab_size: int, position: int) -> None:
         )
 
 
-def charge_of(charged: float | None, p: float, token: int, position: int) -> float:
+def cost_of(returned: Any) -> float | None:
+    """The number that ``commit`` returned, of any type; None if it returned something else."""
+    if isinstance(returned, bool):
+        return None
+    if isinstance(returned, int | float | np.number) or is_tensor(returned):
+        return float(returned) if np.ndim(returned) == 0 else None
+    return None
+
+
+def charge_of(nats: float | None, p: float, token: int, position: int) -> float:
     """The nats that a token of the probability p is charged; see the errors of `encode`."""
-    nats = None if charged is None else float(charged)
     if nats is not None and not nats > -TOLERANCE:
         raise NoDistributionError(
             f"a charge must be at least 0 nats, got {nats} for token {token} at position "

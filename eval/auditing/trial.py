@@ -23,14 +23,13 @@ from ngrammix.auditing.witness import Witness
 
 SHARE = 0.45  # of the budget, for encoding; to decode takes as long
 ENOUGH = 128  # tokens: of fewer a code says little, as its end alone may have 64 bits
-FINEST = 2 * PRECISION  # bits
 REPEATS = 4  # encodings that must agree before a decoder that differs is taken for a look ahead
 NOISE = 0.05  # nats between two runs: bfloat16 with sums in changing order
 PATIENCE = 0.5  # of the budget, for one more call, before the scorer counts as hung
-NOT_CHECKED = (
-    "What the scorer holds from the start, such as weights and files: a text in them is not found.",
-    "Calls that take many tokens at once: the tokens are coded one by one.",
+HELD = (
+    "What the scorer holds from the start, such as weights and files: a text in them is not found."
 )
+AT_ONCE = "What the scorer charges in calls with many tokens: they are coded one by one."
 
 
 @dataclass(eq=False)
@@ -55,6 +54,7 @@ class Trial:
     claimed_nats: Floats | None = None
     encoded: Encoded | None = None
     n_decoded: int = 0
+    n_at_once: int = 0
     n_calls: int = 0
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -225,6 +225,7 @@ class Trial:
             except StoppedError as error:
                 self.problems.append(f"While all tokens were scored at once, {error}.")
         nats = encoded.nats if at_once is None else at_once
+        self.n_at_once = 0 if at_once is None else n
         size = size_of(encoded, nats)
         self.conditions |= {
             "code_bytes": len(encoded.code), "code_bits": size.coded,
@@ -249,6 +250,8 @@ class Trial:
             ("C2", "the code as long as the charge, by tables that sum to 2^24", n_coded),
             ("C3", "each distribution made before its token was known", self.n_decoded),
         ]
+        if self.n_at_once:
+            names.append(("C1", "charges of all tokens at once against the code", self.n_at_once))
         checks = tuple(
             Check(
                 condition,
@@ -257,7 +260,7 @@ class Trial:
                 "tokens",
                 n,
                 smallest_share(n, n_all),
-                "" if n == n_all else f"The budget ended at {n:,} of {n_all:,} tokens.",
+                "" if n == n_all else f"It ended after {n:,} of {n_all:,} tokens{self._why(n)}.",
                 is_enough=n == n_coded and n >= min(n_all, ENOUGH),
             )
             for condition, what, n in names
@@ -268,12 +271,17 @@ class Trial:
             checks,
             tuple(self.problems),
             tuple(self.remarks),
-            NOT_CHECKED,
+            (HELD,) if self.n_at_once else (HELD, AT_ONCE),
             self._all_conditions(n_coded),
             calls=self.n_calls + self.n_decoded,
             tokens_scored=self.n_calls + self.n_decoded,
             seconds=monotonic() - self._started,
         )
+
+    def _why(self, n: int) -> str:
+        """Why a check ended after n tokens."""
+        has_failed = bool(self.findings or self.problems) and n < len(self.stream.tokens)
+        return "" if has_failed else f", with the budget of {self.budget_seconds:g} s"
 
     def _all_conditions(self, n_coded: int) -> dict[str, Any]:
         """Conditions of the report: tokens, options, what moves rounding, and figures."""
@@ -284,7 +292,7 @@ class Trial:
             "documents": len(self.stream.layout.lengths),
             "tokens_hash": digest_of(tokens).hex(),
             "budget_seconds": self.budget_seconds,
-            "finest_probability": f"2^-{FINEST}",
+            "table_bits": PRECISION,
             **{name: value for name, value in settings.items() if value is not None},
             **self.conditions,
         }

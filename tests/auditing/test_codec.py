@@ -26,6 +26,7 @@ from eval.auditing.range_coder import (
     integer_weights,
     token_table,
 )
+from eval.auditing.round_trip import cost_of
 from tests.toy import ToyModel
 
 constriction = pytest.importorskip("constriction")
@@ -290,6 +291,25 @@ class Rounds(Adaptive):
         super().commit(token)
 
 
+@pytest.mark.parametrize(
+    ("returned", "charged"),
+    [
+        (log(256), log(256)),
+        (np.float32(log(256)), log(256)),
+        (torch.tensor(log(256)), log(256)),
+        (None, None),
+        (True, None),
+        ("learned", None),
+        (np.zeros(3), None),
+        (torch.zeros(3), None),
+    ],
+)
+def test_commit_may_return_what_it_likes(returned, charged):
+    assert cost_of(returned) == (charged if charged is None else pytest.approx(charged))
+    report = audit_codec(tokens=TOKENS, stepper=lambda: Shows(charge=returned), name="x")
+    assert report.verdict == "legal", report
+
+
 @pytest.mark.parametrize("scorer", [Uniform, Adaptive, Silent])
 def test_honest_scorers_come_back(scorer, tmp_path):
     report = audit_codec(tokens=TOKENS, stepper=scorer, keep=tmp_path / "kept")
@@ -476,11 +496,20 @@ def test_a_short_budget_codes_fewer_tokens(monkeypatch):
         ),
         (
             {"budget_seconds": 0},
-            "budget_seconds must be above 0, got 0; leave it out for the default",
+            "budget_seconds must be a number > 0, got 0; leave it out for 50",
         ),
         (
             {"model": "demo"},
             "a round trip has one scorer, got a model and a stepper; pass one of them",
+        ),
+        (
+            {"model": len, "stepper": None},
+            "a model must have logits, context and a tokenizer, got builtin_function_or_method; "
+            "make one with eval.wrap(network, context=..., tokenizer=...)",
+        ),
+        (
+            {"stepper": 3},
+            "stepper must be a function, got int; pass it without calling it",
         ),
         (
             {"tokens": None, "data": "x"},
@@ -488,8 +517,8 @@ def test_a_short_budget_codes_fewer_tokens(monkeypatch):
         ),
         (
             {"claimed_nats": [1.0]},
-            f"claimed_nats must be at least {len(TOKENS)} numbers >= 0, one for each token, got "
-            "shape (1,); pass what the scorer returns, in nats",
+            f"claimed_nats must be at least {len(TOKENS)} finite numbers >= 0, one for each token, "
+            "got shape (1,) and dtype float64; pass what the scorer returns, in nats",
         ),
     ],
 )
@@ -521,6 +550,7 @@ def test_the_scorers_of_score_come_back_and_charge_what_score_charges(model, con
     # Batches of several windows round otherwise than single ones; the cache alone has none.
     assert report.conditions["claimed_bits"] == pytest.approx(result.bits, rel=1e-6)
     assert report.conditions["tokens"] == result.tokens
+    assert [check.condition for check in report.checks] == ["C1", "C2", "C3", "C1"]
     decoded = decode_file(path, model, config=config)
     text = TEXT[1:70] + TEXT[72:] if config.bos == "none" else TEXT
     no_bos = decoded[(decoded > 0) & (decoded < 256)]
