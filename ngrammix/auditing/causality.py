@@ -20,6 +20,7 @@ CHANGES = 3  # of each position, at most, on average
 PASSES = 16  # over the first positions, each with other changes
 FEW = 300  # later positions of a pass
 WHOLE = (*range(N_KINDS), 3, 3, 3, 3)  # changes up to the end; the fourth kind draws its token
+MUCH = 4096  # tokens beyond the end, at most
 TAILS = (1, 2, 8, 64)  # tokens after a cut
 TELLING = (1, 2, 3, 10, 100, 1000, *(2**k for k in range(2, 11)))  # cuts that come first
 
@@ -32,19 +33,13 @@ def check_causality(session: Session) -> None:
     """
     n, until = len(session.tokens), session.clock.used() + SHARE * session.clock.left()
     bases: dict[int, Floats] = {}
-    order = islice(cuts(session), CHANGES * session.n_positions)
-    rng = session.rng("changes")
     asked: deque[int] = deque()  # the cuts of streams whose scores have not come yet
 
-    nats = session.score(session.tokens)
-    ends = tuple(int(session.tokens[f(nats)]) for f in (np.argmin, np.argmax))
-
     def streams() -> Iterator[Tokens]:
-        whole = [(n * i // 4, n, kind) for kind in WHOLE for i in (1, 2, 3) if n * i >= 4]
-        rest = ((t, length_for(session, t), kind) for kind, t in enumerate(order))
-        for t, length, kind in chain(whole, rest):
+        rng = session.rng("changes")
+        for t, longer, kind, ends in chain(long_futures(session), short_futures(session)):
             asked.append(t)
-            yield changed(session.tokens, t, length, session.vocab_size, kind, rng, ends)
+            yield changed(longer, t, len(longer), session.vocab_size, kind, rng, ends)
 
     tried: set[int] = set()
     n_calls = 0
@@ -59,7 +54,7 @@ def check_causality(session: Session) -> None:
         if np.exp(-whole[t]) + np.exp(-nats[t]) > 1 + session.rounding.of_sum(whole[t : t + 1]):
             session.suspects.append(t)
         is_moved = (moved(whole[:t], nats[:t]) > session.rounding.between(whole[:t])).any()
-        if is_moved and confirm(session, session.tokens[: len(stream)], stream, t):
+        if is_moved and confirm(session, np.resize(session.tokens, len(stream)), stream, t):
             break
     add_check(session, tried, n_calls)
 
@@ -74,6 +69,27 @@ def add_check(session: Session, tried: set[int], n_calls: int) -> None:
               smallest_share(len(tried), n), f"{note}, {n_calls / max(1, len(tried)):.1f} times",
               is_enough=session.has("C1") or len(tried) >= min(8, n))
     )  # fmt: skip
+
+
+Future = tuple[int, Tokens, int, tuple[int, ...]]  # cut, whole stream, kind of change, its tokens
+
+
+def long_futures(session: Session) -> Iterator[Future]:
+    """Futures that outweigh what stands before them: what was chosen in hindsight changes."""
+    tokens, n = session.tokens, len(session.tokens)
+    nats = session.score(tokens)
+    ends = tuple(int(tokens[find(nats)]) for find in (np.argmin, np.argmax))
+    longer = tokens if session.rounding.length else np.resize(tokens, n + min(3 * n, MUCH))
+    for kind in WHOLE:
+        for t in dict.fromkeys(n * i // 4 for i in (1, 2, 3)):
+            if t > 0:
+                yield t, longer, kind, ends
+
+
+def short_futures(session: Session) -> Iterator[Future]:
+    """Cuts at all places, each with a few tokens after it."""
+    for kind, t in enumerate(islice(cuts(session), CHANGES * session.n_positions)):
+        yield t, session.tokens[: length_for(session, t)], kind, ()
 
 
 def cuts(session: Session) -> Iterator[int]:
