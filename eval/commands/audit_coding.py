@@ -10,7 +10,9 @@ import numpy as np
 from eval.auditing.codec import N_TOKENS, audit_codec, decode_file
 from eval.commands.audit_named import Task, config_of, function_of, outcome_of, search
 from eval.commands.audit_stream import read_stream
-from eval.commands.from_config import check_data, load_data, load_model_of, tokenizer_of
+from eval.commands.from_config import load_data, load_model_of, tokenizer_of
+from eval.data.document import Document, Documents
+from eval.demo.reference_text import reference_text
 from ngrammix.atomic import replaced
 from ngrammix.auditing.card import marked, plain
 from ngrammix.checks import MAX_VOCAB_SIZE
@@ -19,17 +21,14 @@ from ngrammix.checks import MAX_VOCAB_SIZE
 def coded(job: Mapping[str, Any]) -> Task:
     """The round trip of --data or --tokens."""
     options = scorer_of(job) | {"n_tokens": job.get("limit", N_TOKENS), "keep": job.get("keep")}
-    if ("data" in job) == ("tokens" in job):
-        got = "both" if "data" in job else "none"
-        raise ValueError(
-            f"a round trip needs --data or --tokens, got {got}; name a text, or a file of ids"
-        )
+    if "data" in job and "tokens" in job:
+        raise ValueError("a round trip has --data or --tokens, got both; leave one of them out")
+    if "tokens" not in job and options["stepper"] is not None:
+        raise ValueError("a stepper needs ids; name them with --tokens")
     if "data" in job:
-        config = config_of(job)
-        check_data(config)
-        if options["stepper"] is not None:
-            raise ValueError("a stepper needs ids, got --data; name them with --tokens")
-        options["data"] = load_data(config, options["tokenizer"])
+        options["data"] = load_data(config_of(job), options["tokenizer"])
+    elif "tokens" not in job:
+        options["data"] = Documents([Document("the Python language reference", reference_text())])
     else:
         size = MAX_VOCAB_SIZE if options["model"] is None else options["model"].vocab_size
         stream = read_stream({"limit": options["n_tokens"], **job}, options["tokenizer"], size)

@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.commands.audit_named import ROLES, Task, config_of, function_of, outcome_of, search
 from eval.commands.audit_replay import replayed
 from eval.commands.audit_stream import read_stream
@@ -21,6 +23,8 @@ from eval.commands.from_config import check_data, load_data, load_model_of, toke
 from eval.ending import describe_unexpected
 from eval.notes import note
 from eval.tokenizers.base import Tokenizer
+from ngrammix.auditing.report import AuditReport
+from ngrammix.auditing.stepwise import row_of
 from ngrammix.kernels.compiling import on_compile
 
 
@@ -59,7 +63,7 @@ def scorer(job: Mapping[str, Any]) -> Task:
     from ngrammix.auditing.black_box import audit
 
     score_fn, probs_fn, stepper = (function_of(job, name) for name in ROLES)
-    stream = read_stream(job, tokenizer_of_job(job))
+    stream = read_stream(job, tokenizer_of_job(job), shown_size(probs_fn, stepper))
     conditions = stream.conditions | source_of(score_fn or stepper)
 
     def task() -> dict[str, Any]:
@@ -67,9 +71,36 @@ def scorer(job: Mapping[str, Any]) -> Task:
             score_fn, stream.tokens, stream.vocab_size, probs_fn=probs_fn, stepper=stepper,
             edges=stream.edges, **search(job),
         )  # fmt: skip
-        return outcome_of(replace(report, conditions=conditions | report.conditions))
+        report = replace(report, conditions=conditions | report.conditions)
+        return outcome_of(without_rest(report) if stream.is_guess else report)
 
     return task
+
+
+def shown_size(probs_fn: Any, stepper: Any) -> int | None:
+    """The number of probabilities that are shown before the first token; None if none are."""
+    try:
+        if probs_fn is not None:
+            return len(row_of(probs_fn(np.zeros(0, np.int64))))
+        return None if stepper is None else len(row_of(stepper().probs()))
+    except Exception:  # of any kind: the audit says what the scorer raises
+        return None
+
+
+def without_rest(report: AuditReport) -> AuditReport:
+    """The report without sums below 1, where the vocabulary may have more ids than are known."""
+    kept = []
+    problems = list(report.problems)
+    for finding in report.findings:
+        right, found = finding.witness.numbers
+        if finding.witness.kind == "sum" and not finding.witness.tokens and found < right:
+            problems.append(
+                f"the probabilities of ids up to the highest of the file sum to {found:.6g}; pass "
+                "--vocab-size, for there may be more ids"
+            )
+        else:
+            kept.append(finding)
+    return replace(report, findings=tuple(kept), problems=tuple(problems))
 
 
 def source_of(function: Any) -> dict[str, str]:

@@ -33,32 +33,36 @@ class Stream:
         Where documents begin.
     conditions : dict
         The file, the tokens in it if that is known, and a hash of those that are taken.
+    is_guess : bool
+        Whether the size of the vocabulary is a guess: the highest id of the file, and 1.
     """
 
     tokens: Tokens | None
     vocab_size: int
     edges: tuple[int, ...]
     conditions: dict[str, Any]
+    is_guess: bool = False
 
 
 def read_stream(
     job: Mapping[str, Any], tokenizer: Tokenizer | None, vocab_size: int | None = None
 ) -> Stream:
-    """The stream of --tokens; `vocab_size` is that of the model, if there is one.
+    """The stream of --tokens; `vocab_size` is that of the model or the scorer, if it is known.
 
     ValueError if a file cannot be read, or the size of the vocabulary is not known.
     """
     size = job.get("vocab_size", vocab_size)
     if size is None and tokenizer is not None:
         size = tokenizer.vocab_size
-    if size is None:
-        raise ValueError(
-            "the size of the vocabulary must be known, got none; pass --vocab-size, or the "
-            "tokenizer with --tokenizer"
-        )
-    size = check_vocab_size(size)
+    if size is not None:
+        size = check_vocab_size(size)
     limit = check_int(job.get("limit", LIMIT), "--limit", 1, MAX_LIMIT)
     if "tokens" not in job:
+        if size is None:
+            raise ValueError(
+                "the size of the vocabulary must be known, got none; pass --vocab-size, or ids "
+                "with --tokens"
+            )
         made = None
         if "limit" in job:
             seed = check_int(job.get("seed", 0), "seed", 0, 2**63 - 1)
@@ -72,6 +76,7 @@ def read_stream(
     if has_tokens([path], AUTO, job.get("token_dtype")):
         ids = open_integers(path, "tokens", job.get("token_dtype"))
         conditions["tokens_in_file"] = len(ids)
+        highest = int(ids.max())
         tokens = np.asarray(ids[:limit], np.int64)
     elif tokenizer is None:
         raise ValueError(
@@ -81,9 +86,13 @@ def read_stream(
     else:
         tokens, edges = encode_text(path, job.get("column"), tokenizer, limit)
         conditions["tokenizer"] = tokenizer.name
+    is_guess = size is None
+    if size is None:
+        size = check_vocab_size(highest + 1)
+        conditions["vocab_size_from"] = "the highest id in the file"
     digest = hashlib.sha256(np.ascontiguousarray(tokens, "<i8").data).hexdigest()
     conditions["tokens_sha256"] = digest[:16]
-    return Stream(tokens, size, tuple(edges), conditions)
+    return Stream(tokens, size, tuple(edges), conditions, is_guess)
 
 
 def encode_text(

@@ -93,8 +93,9 @@ def sections(report: AuditReport) -> Iterator[tuple[str, list[str]]]:
         condition, name, tried, calls, covered = cells_of(check)
         work = f"{tried}, {counted(check.calls, 'calls')}" if calls else tried
         checks.append(f"{condition}  {name}: {work}{f'; {covered}' if covered else ''}")
+    is_unknown = report.verdict == "unknown"
     parts = {
-        "why no verdict can be given": report.problems,
+        "why no verdict can be given" if is_unknown else "what stopped the audit": report.problems,
         "checked": checks,
         "not checked": report.not_checked,
         "remarks": report.remarks,

@@ -133,6 +133,7 @@ UNKNOWN  solution:score
 why no verdict can be given
   the scorer hung: no answer within 5 seconds
 """)
+    assert "\nwhat stopped the audit\n" in as_text(replace(unknown, findings=(GUILTY,)))
     short = replace(LEGAL, checks=(replace(CHECKS[0], is_enough=False),))
     assert "could not tell: too little was tried\n" in as_text(short)
     assert "too little for a" in as_text(short)

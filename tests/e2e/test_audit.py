@@ -250,6 +250,51 @@ def test_the_stream_may_be_ids_or_text(run, in_process):
         assert re.search(r"tokens sha256: [0-9a-f]{16}\n", text)
 
 
+PEAKY = """
+import numpy as np
+
+def score(tokens):  # 16 ids, of which the stream may use fewer
+    p = np.full(16, 0.04)
+    p[0] = 0.4
+    return -np.log(p[tokens])
+
+def ahead(tokens):
+    return np.where(np.roll(tokens, -1) == 3, 0.1, score(tokens))
+"""
+
+
+def test_without_its_size_no_scorer_is_accused_of_a_vocabulary_that_is_too_small(run, in_process):
+    Path("peaky.py").write_text(PEAKY, encoding="utf-8")
+    np.save("few.npy", np.arange(300) % 10)
+    np.save("all.npy", np.arange(300) % 16)
+    words = ("--scorer", "peaky:score", "--tokens")
+    status, text, _ = run(*words, "few.npy")
+    assert status == 2
+    assert "sum to 0.76; pass --vocab-size, for there may be more ids" in " ".join(text.split())
+    assert "vocab size from: the highest id in the file\n" in text
+    assert run(*words, "few.npy", "--vocab-size", "16", budget="4")[0] in (0, 2)
+    status, text, _ = run(*words, "all.npy", budget="4")
+    assert status in (0, 2)
+    assert "sum to" not in text
+    assert run("--scorer", "peaky:ahead", "--tokens", "few.npy")[0] == 1
+    sys.modules.pop("peaky")
+
+
+def test_what_is_shown_tells_the_size_of_the_vocabulary(run, in_process):
+    for words in (("--scorer", "mine:uniform", "--probs", "mine:probs"),
+                  ("--stepper", "mine:Stepper")):  # fmt: skip
+        status, text, _ = run(*words, "--limit", "30")
+        assert status in (0, 2)
+        assert "vocab size: 16\n" in text
+
+
+def test_a_round_trip_has_a_text_of_its_own(run, in_process):
+    pytest.importorskip("constriction")
+    status, text, _ = run("--codec", "--model", "none", "--limit", "64", budget="20")
+    assert status in (0, 2)  # 64 tokens are few
+    assert "64 tokens" in text
+
+
 def test_our_own_mixers_are_audited(run, in_process):
     status, text, _ = run("--self", "--limit", "32", "--vocab-size", "8", budget="6")
     assert status in (0, 2)
@@ -351,10 +396,9 @@ def test_a_stepper_is_coded(run, in_process):
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("--codec --model none", "a round trip needs --data or --tokens, got none; name a text"),
-        ("--codec --model none --data mine.py --tokens x.npy", "a round trip needs --data or "
-         "--tokens, got both; name a text"),
-        ("--codec --stepper mine:Stepper --data mine.py", "a stepper needs ids, got --data; name "),
+        ("--codec --model none --data mine.py --tokens x.npy", "a round trip has --data or "
+         "--tokens, got both; leave one of them out"),
+        ("--codec --stepper mine:Stepper --data mine.py", "a stepper needs ids; name them with "),
         ("--codec --stepper mine:Stepper --model none", "a round trip is of a model or of a "
          "stepper, got both; leave out --model or --stepper"),
         ("--decode kept --model none", "decoded tokens need --out FILE.npy, got none; name the "),
