@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eval.auditing.audit_log import audit_log
     from eval.auditing.audit_model import audit_model
     from eval.auditing.codec import audit_codec, decode_file
+    from eval.auditing.self_audit import audit_self
     from eval.comparing.compare import compare
     from eval.config import ScoreConfig
     from eval.data.document import Document, Documents
@@ -36,6 +37,7 @@ __all__ = [
     "audit_codec",
     "audit_log",
     "audit_model",
+    "audit_self",
     "check_causality",
     "compare",
     "decode_file",
@@ -57,6 +59,7 @@ _MODULES = {
     "audit_codec": "eval.auditing.codec",
     "audit_log": "eval.auditing.audit_log",
     "audit_model": "eval.auditing.audit_model",
+    "audit_self": "eval.auditing.self_audit",
     "check_causality": "eval.models.causality",
     "compare": "eval.comparing.compare",
     "decode_file": "eval.auditing.codec",

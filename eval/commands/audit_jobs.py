@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +155,7 @@ def log_lines(job: Mapping[str, Any]) -> Task:
 
 def model_rows(job: Mapping[str, Any]) -> Task:
     """The audit of --model."""
-    audit_model = import_module("eval.auditing.audit_model").audit_model
+    from eval.auditing.audit_model import audit_model
 
     config = config_of(job)
     model = load_model_of(config)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def model_of(job: Mapping[str, Any]) -> Show | None:
     """Shows two windows to --model."""
     if "model" not in job:
         return None
-    numbers_of = import_module("eval.auditing.model_witness").numbers_of
+    from eval.auditing.model_witness import numbers_of
 
     model = load_model_of(config_of(job))
     if model is None:

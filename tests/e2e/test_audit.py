@@ -324,7 +324,6 @@ def ahead():
 
 
 def test_a_model_is_audited_and_its_windows_are_replayed(run):
-    pytest.importorskip("eval.auditing.audit_model")
     Path("models.py").write_text(MODELS, encoding="utf-8")
     context = ("--context", "16", "--seed", "3")
     status, text, errors = run("--model", "models:ahead", *context, "--out", "found", budget="5")

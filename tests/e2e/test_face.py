@@ -11,8 +11,8 @@ import quant
 
 NAMES = {
     "ByteTokenizer", "Document", "Documents", "Result", "ScoreConfig", "audit_bytes",
-    "audit_codec", "check_causality", "compare", "decode_file", "load_model", "load_tokenizer",
-    "open_data", "read_cell", "score", "wrap",
+    "audit_codec", "audit_log", "audit_model", "audit_self", "check_causality", "compare",
+    "decode_file", "load_model", "load_tokenizer", "open_data", "read_cell", "score", "wrap",
 }  # fmt: skip
 
 
