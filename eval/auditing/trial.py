@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import exp, log
 from time import monotonic
 from typing import Any
 
@@ -12,19 +11,18 @@ import numpy as np
 from eval.auditing import coded_file
 from eval.auditing.code_size import MARGIN, find_excess, size_of
 from eval.auditing.coded_file import CodedFile, digest_of, hash_of
+from eval.auditing.differences import chance, finding_of, look_ahead
 from eval.auditing.range_coder import PRECISION
-from eval.auditing.round_trip import Encoded, FreeTokenError, ScorerError, decode, encode
+from eval.auditing.round_trip import Encoded, ScorerError, decode, encode
 from eval.auditing.subject import Subject
 from eval.auditing.token_stream import TokenStream
 from eval.types import Floats, Tokens
 from ngrammix.auditing.report import AuditReport, Check, Condition, Finding, smallest_share
 from ngrammix.auditing.scorer import GRACE, StoppedError, described, run_within
-from ngrammix.auditing.witness import Witness
 
 SHARE = 0.45  # of the budget, for encoding; to decode takes as long
 ENOUGH = 128  # tokens: of fewer a code says little, as its end alone may have 64 bits
 REPEATS = 4  # encodings that must agree before a decoder that differs is taken for a look ahead
-NOISE = 0.05  # nats between two runs: bfloat16 with sums in changing order
 PATIENCE = 0.5  # of the budget, for one more call, before the scorer counts as hung
 HELD = (
     "What the scorer holds from the start, such as weights and files: a text in them is not found."
@@ -173,47 +171,17 @@ class Trial:
     def _judge_mismatch(self, encoded: Encoded, known: Tokens, p: float) -> None:
         """Tell chance from a look ahead: the decoder showed p for the token after `n_decoded`."""
         i, tokens = self.n_decoded, self.stream.tokens
-        before = exp(-float(encoded.shown[i]))
         for _ in range(REPEATS):
             again = self._within(1 + SHARE, lambda: self._encode(i + 1, 1 + SHARE))
-            n = len(again)
-            other = np.flatnonzero(again.checksums != encoded.checksums[:n])
+            other = np.flatnonzero(again.checksums != encoded.checksums[: len(again)])
             if len(other):
-                j = int(other[0])
-                self._note_chance(j, exp(-float(encoded.shown[j])), exp(-float(again.shown[j])))
+                found = chance(encoded, again, tokens, int(other[0]))
+                if isinstance(found, Finding):
+                    self.findings.append(found)
+                else:
+                    self.problems.append(found)
                 return
-        message = (
-            f"a distribution must follow from the tokens before it, got the probability {p:.6g} "
-            f"for token {tokens[i]} at position {i} where these alone are known, and {before:.6g} "
-            "where all tokens are; let probs() look at committed tokens only"
-        )
-        witness = Witness(
-            "future", (before, p), "probability", tuple(tokens.tolist()),
-            tuple(known.tolist()), i, (int(tokens[i]),),
-        )  # fmt: skip
-        self.findings.append(Finding("C1", i, witness, message))
-
-    def _note_chance(self, i: int, before: float, after: float) -> None:
-        """Note that two encoders differ: a finding, or a problem if they differ as rounding may."""
-        token = int(self.stream.tokens[i])
-        what = (
-            f"the probability {before:.6g} for token {token} at position {i} in one run and "
-            f"{after:.6g} in another"
-        )
-        if abs(log(before) - log(after)) <= NOISE:
-            self.problems.append(
-                f"Two runs of the scorer round otherwise, so nothing can be decoded: {what}."
-            )
-            return
-        stream = tuple(self.stream.tokens[: i + 1].tolist())
-        witness = Witness(
-            "repeat", (before, after), "probability", stream, position=i, tokens=(token,)
-        )
-        message = (
-            f"a scorer must show the same distributions in every run, got {what}; fix its seeds, "
-            "and keep no state from run to run"
-        )
-        self.findings.append(Finding("C4", i, witness, message))
+        self.findings.append(look_ahead(encoded, tokens, known, i, p))
 
     def measure(self, encoded: Encoded) -> None:
         """Compare the size of the code with the charges: token by token, and of all at once."""
@@ -296,18 +264,3 @@ class Trial:
             **{name: value for name, value in settings.items() if value is not None},
             **self.conditions,
         }
-
-
-def finding_of(error: ScorerError, tokens: Tokens) -> Finding:
-    """What a scorer shows or charges that no scorer may, as a finding."""
-    is_charge = error.unit == "nats"
-    witness = Witness(
-        "range" if is_charge else "shown",
-        error.numbers,
-        error.unit,
-        tuple(tokens[: error.position + is_charge].tolist()),
-        position=error.position,
-        tokens=() if error.token is None else (error.token,),
-    )
-    condition: Condition = "C3" if isinstance(error, FreeTokenError) else "C2"
-    return Finding(condition, error.position, witness, str(error))
