@@ -16,9 +16,8 @@ from ngrammix.types import Floats, Tokens
 
 SHARE = 0.3  # of the time that is left
 FIRST = 1100  # positions that are all cut: each chunk of up to 1,024 tokens has its edge there
-CHANGES = 3  # of each position, at most, on average
+CHANGES = 8  # of each position, at most, on average
 PASSES = 16  # over the first positions, each with other changes
-FEW = 300  # later positions of a pass
 WHOLE = (*range(N_KINDS), 3, 3, 3, 3)  # changes up to the end; the fourth kind draws its token
 MUCH = 4096  # tokens beyond the end, at most
 TAILS = (1, 2, 8, 64)  # tokens after a cut
@@ -93,19 +92,25 @@ def short_futures(session: Session) -> Iterator[Future]:
 
 
 def cuts(session: Session) -> Iterator[int]:
-    """Where the stream is cut: telling places, all of the first ones, random others; then again."""
+    """Where the stream is cut: telling places, all of the first ones, random others; then again.
+
+    The first time in their order, so that the first positions are whole when the time is up.
+    """
     n, rng = len(session.tokens), session.rng("cuts")
     telling = [n - 1, *session.edges, *(e + 1 for e in session.edges), *TELLING]
     telling = [t for t in dict.fromkeys(telling) if 0 < t < n][: session.n_positions]
     first, later = np.arange(1, min(n, FIRST + 1)), np.arange(FIRST + 1, n)
     yield from telling
-    for _ in range(PASSES):
-        order = [*map(int, rng.permutation(first)), *map(int, rng.permutation(later)[:FEW])]
-        for i, t in enumerate(order[: session.n_positions]):
+    for i in range(PASSES):
+        others = iter(rng.permutation(later).tolist())
+        near = (first if i == 0 else rng.permutation(first))[: session.n_positions]
+        for j, t in enumerate(near.tolist()):
             yield t
-            if i % 64 == 0:
+            if j % 4 == 3:
+                yield from islice(others, 1)
+            if j % 64 == 63:
                 yield from telling
-    yield from map(int, rng.permutation(later)[: session.n_positions])
+    yield from rng.permutation(later)[: session.n_positions].tolist()
 
 
 def length_for(session: Session, cut: int) -> int:

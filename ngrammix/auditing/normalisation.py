@@ -12,7 +12,7 @@ from ngrammix.auditing.streams import proposals
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
-OF_FEW, OF_BETS, OF_SUMS = 0.5, 0.3, 0.7  # of the time that is left when each begins
+OF_FEW, OF_BETS, OF_SUMS = 0.5, 0.3, 0.9  # of the time that is left when each begins
 LENGTH = 1100  # tokens of a random stream: each chunk of up to 1,024 tokens has its edge there
 STREAMS, FEWEST = 400, 16  # random streams, at most and at least
 SUSPECTS = 40  # places where a sum is tried, after the bets
