@@ -27,12 +27,15 @@ class Planted:
         All conditions that are broken; an audit names no other.
     n_tokens : int
         Length of a stream on which the fault shows.
+    rounding : float
+        By how much a score in nats may be wrong without it.
     """
 
     make: Callable[[int, int], Score]
     main: frozenset[str]
     conditions: frozenset[str]
     n_tokens: int
+    rounding: float = 1e-9
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ PLANTED: dict[str, Planted] = {}
 HONEST: dict[str, Honest] = {}
 
 
-def plant(main, also="", *, n_tokens=256, **choices):
+def plant(main, also="", *, n_tokens=256, rounding=1e-9, **choices):
     """Register a maker (seed, vocab_size, **choice), once for each combination of the choices."""
 
     def register(make):
@@ -67,6 +70,7 @@ def plant(main, also="", *, n_tokens=256, **choices):
                 frozenset(main.split()),
                 frozenset(f"{main} {also}".split()),
                 max([n_tokens, *(2 * value + 64 for value in values if isinstance(value, int))]),
+                rounding,
             )
         return make
 
