@@ -19,6 +19,7 @@ FIRST = 1100  # positions that are all cut: each chunk of up to 1,024 tokens has
 CHANGES = 8  # of each position, at most, on average
 PASSES = 16  # over the first positions, each with other changes
 WHOLE = (*range(N_KINDS), 3, 3, 3, 3)  # changes up to the end; the fourth kind draws its token
+ENOUGH = 8  # cuts without which no verdict is given
 MUCH = 4096  # tokens beyond the end, at most
 TAILS = (1, 2, 8, 64)  # tokens after a cut
 TELLING = (1, 2, 3, 10, 100, 1000, *(2**k for k in range(2, 11)))  # cuts that come first
@@ -36,7 +37,9 @@ def check_causality(session: Session) -> None:
 
     def streams() -> Iterator[Tokens]:
         rng = session.rng("changes")
-        for t, longer, kind, ends in chain(long_futures(session), short_futures(session)):
+        short = short_futures(session)
+        first = islice(short, ENOUGH)
+        for t, longer, kind, ends in chain(first, long_futures(session), short):
             asked.append(t)
             yield changed(longer, t, len(longer), session.vocab_size, kind, rng, ends)
 
@@ -66,7 +69,7 @@ def add_check(session: Session, tried: set[int], n_calls: int) -> None:
     session.checks.append(
         Check("C1", "tokens from a position on changed", len(tried), "positions", n_calls,
               smallest_share(len(tried), n), f"{note}, {n_calls / max(1, len(tried)):.1f} times",
-              is_enough=session.has("C1") or len(tried) >= min(8, n))
+              is_enough=session.has("C1") or len(tried) >= min(ENOUGH, n))
     )  # fmt: skip
 
 
