@@ -1,5 +1,6 @@
 """Scorer: somebody's function under audit, called within a budget, its answers checked."""
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from ngrammix.types import Floats, Tokens
 ScoreFn = Callable[[Tokens], Any]
 GRACE = 1.0  # seconds beyond the budget that calls may take before they count as hung,
 PATIENCE = 4.0  # and times the seconds that they took before
+AT_EXIT = 10.0  # seconds that the end of the process waits for a call that was given up
 
 
 class StoppedError(Exception):
@@ -177,8 +179,10 @@ def run_within(seconds: float, function: Callable[[], Any]) -> Any:
         done.set()
 
     context = copy_context()
-    Thread(target=context.run, args=(work,), daemon=True, name="scorer under audit").start()
+    thread = Thread(target=context.run, args=(work,), daemon=True, name="scorer under audit")
+    thread.start()
     if not done.wait(max(0.0, seconds)):
+        atexit.register(thread.join, AT_EXIT)  # libraries abort if their thread ends at exit
         return None
     if "error" in outcome:
         raise outcome["error"]
