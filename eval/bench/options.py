@@ -69,6 +69,10 @@ QUANTIZERS = [  # of the findings
 CODEBOOK_COLUMNS = 256  # of the weight whose rows get a codebook each
 GROUP = 128  # weights that share a scale
 OPTIONS: dict[str, Sequence[Option]] = {
+    "audit": (
+        Option("budget", 10.0, "most seconds of an audit", "SECONDS"),
+        RUNS,
+    ),
     "causality": (
         Option("families", [], "model types of transformers, such as gpt2 (all)", "TYPE"),
         Option("tokens", 20_000, "tokens of the embedded text that are scored"),

@@ -15,6 +15,7 @@ BENCHES = {  # name of the bench and of its module in eval.bench: line of help
     "score": "what scoring adds to the wall time of the model",
     "ranks": "what the forward pass gains by ranks",
     "causality": "what the probe for models that see the future costs and says",
+    "audit": "which planted leaks of models a short probe and an audit find",
     "scalar": "weights to integer codes and back",
     "gptq": "seconds and errors of GPTQ beside the published algorithm",
     "codebooks": "codebooks beside kmeans1d and faiss",

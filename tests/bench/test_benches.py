@@ -28,6 +28,7 @@ ARGUMENTS = {
     "scalar": ["--rows", "4", "--columns", "128", "--runs", "1"],
     "gptq": ["--shapes", "24x48", "--rows", "200", "--runs", "1"],
     "causality": ["--families", "gpt2", "xlnet", "t5", "--tokens", "600", "--runs", "1"],
+    "audit": ["--budget", "20", "--runs", "1"],
     "codebooks": ["--values", "500", "--rows", "8", "--runs", "1"],
     "packing": ["--codes", "999", "--runs", "1"],
 }
@@ -162,6 +163,17 @@ def check_causality(figures):
         assert rows["xlnet"][dtype] == "future"
     assert (figures["families"], figures["n_accused"], figures["false_alarms"]) == (2, 1, 0)
     assert 0 < figures["seconds_probe"] < 60
+
+
+def check_audit(figures):
+    honest, *planted = figures["rows"]
+    assert (honest["peer"], honest["probe"], honest["audit"]) == (None, None, None)
+    assert all(row["audit"] for row in planted)
+    assert (figures["planted"], figures["n_audit"]) == (len(planted), len(planted))
+    assert figures["n_peer"] < figures["n_probe"] < figures["n_audit"]
+    assert figures["accused"] == figures["missed_of_peer"] == 0
+    assert [row["audit"] for row in planted][-1] == "C4"
+    assert figures["ratio_to_peer"] > 0
 
 
 def check_codebooks(figures):
