@@ -29,7 +29,6 @@ MAX_BATCH = 4096
 NOT_CHECKED = (
     "what the program around the model does with the logits: gates, caches, updates (C3); "
     "ngrammix.audit runs a whole scorer",
-    "whether documents are kept apart: a token before a document is no later one",
     "the bytes that the scores are divided by (audit_bytes, audit_log)",
     "the data that the model was trained on, and the size of the artifact",
 )
@@ -42,6 +41,8 @@ def audit_model(
     context: int | None = None,
     vocab_size: int | None = None,
     batch: int = 8,
+    bos: int | None = None,
+    documents_apart: bool = False,
     seed: int = 0,
     budget_seconds: float = 50.0,
 ) -> AuditReport:
@@ -67,6 +68,12 @@ def audit_model(
         Number of ids that are put in. Default: V, or the size of the tokenizer if that is smaller.
     batch : int
         Rows that the model takes at once. It may get more; with 1 it never does.
+    bos : int, optional
+        The token that begins a document. Default: that of the tokenizer or of the config, if any.
+    documents_apart : bool
+        The model says that it keeps the documents of a window apart: it is guilty (C4) if the
+        logits from `bos` on depend on the tokens before it. Otherwise a remark says whether they
+        do.
     seed : int
         Of the texts, and of what comes in their place.
     budget_seconds : float
@@ -110,7 +117,9 @@ def audit_model(
             return unknown(model, f"the model raised {described(error)}", clock, seed)
         if known is None:
             return unknown(model, "the model did not return its first logits", clock, seed)
-        audit = prepare(known, tokens, context, vocab_size, batch, seed, clock)
+        audit = prepare(
+            known, tokens, context, vocab_size, batch, bos, documents_apart, seed, clock
+        )
         problems = run(audit, clock)
     return AuditReport(
         known_name(known),
@@ -132,6 +141,8 @@ def prepare(
     context: int | None,
     vocab_size: int | None,
     batch: int,
+    bos: int | None,
+    documents_apart: bool,
     seed: int,
     clock: Clock,
 ) -> ModelAudit:
@@ -145,9 +156,29 @@ def prepare(
     text = None if tokens is None else as_text(tokens, v)
     longest = min(limit if context is None else context, limit, LONGEST)
     bytes_each = bytes_a_row(model)
+    bos = bos_of(model, v) if bos is None else check_int(bos, "bos", 0, v - 1)
+    if documents_apart and bos is None:
+        raise ValueError(
+            "documents_apart needs the token that begins a document, got none; pass bos"
+        )
     longest = max(1, min(longest, logits_memory(None, model) // bytes_each // 2))
     positions = max(2 * longest, min(POSITIONS, MEMORY // bytes_each))
-    return ModelAudit(model, text, v, longest, batch, positions, seed, clock)
+    return ModelAudit(
+        model=model, text=text, vocab_size=v, longest=longest, batch=batch, positions=positions,
+        bos=bos, documents_apart=documents_apart, seed=seed, clock=clock,
+    )  # fmt: skip
+
+
+def bos_of(model: Model, vocab_size: int) -> int | None:
+    """The token that begins a document, of the tokenizer or of the config; None if unknown."""
+    config = getattr(getattr(model, "network", None), "config", None)
+    for bos in (
+        getattr(getattr(model, "tokenizer", None), "bos", None),
+        getattr(config, "bos_token_id", None),
+    ):
+        if isinstance(bos, int) and 0 <= bos < vocab_size:
+            return bos
+    return None
 
 
 def as_text(tokens: ArrayLike, vocab_size: int) -> Tokens:

@@ -1,11 +1,13 @@
 """Run: the checks of a model one after another, until one finds a violation or the time is up."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from eval.auditing.model_checks import Shapes, cache_reader
+from eval.auditing.model_documents import describe, look_across
 from eval.auditing.model_reader import NoDistributionError, Reader, TimeUpError
 from eval.auditing.model_search import search
 from eval.auditing.model_streams import Cuts, Long, Pairs, Places, Stream, Texts
@@ -26,49 +28,72 @@ LEAST = 8  # cuts of the longest windows without which nothing is proved
 RESERVE = 0.08  # share of the budget that is kept for the last check and for smaller windows
 CONDITIONS: dict[str, Condition] = {
     "future": "C1", "rows": "C1", "length": "C1", "repeat": "C4", "cache": "C4",
+    "document": "C4",
 }  # fmt: skip
-CACHE = (
-    "a stream must have the same scores however it is cut, got {name}: the logits at position "
-    "{position} of {length} moved by {nats:.3g} nats when the tokens from position {edge} on were "
-    "read one by one with its cache; score with the full pass, or mend the cache"
-)
+OWN_TEXTS = {
+    "cache": (
+        "a stream must have the same scores however it is cut, got {name}: the logits at position "
+        "{position} of {length} moved by {nats:.3g} nats when the tokens from position {edge} on "
+        "were read one by one with its cache; score with the full pass, or mend the cache"
+    ),
+    "document": (
+        "documents must be kept apart, got {name}: the logits at position {position} of {length} "
+        "moved by {nats:.3g} nats when other tokens stood before the document that begins at "
+        "position {edge}; mask what mixes them, such as attention, convolutions and gates with the "
+        "token before"
+    ),
+}
 NO_DISTRIBUTION = (
     "the logits of a position must be a distribution, got {name}: the largest logit at position "
     "{position} of {length} is {value}; mask tokens with -inf, and let one be finite"
 )
 
 
+@dataclass(eq=False, kw_only=True)
 class ModelAudit:
     """One audit of a model under way.
 
     Attributes
     ----------
+    model : Model
+    text : (N,) int64 or None
+        Tokens such as the model will read.
+    vocab_size, longest, batch, positions : int
+        Ids that are put in; tokens of the longest window; rows of a batch; most rows times tokens
+        of a pass.
+    bos : int or None
+        The token that begins a document.
+    documents_apart : bool
+        Whether it is a violation if the logits from there on depend on the tokens before it.
+    seed : int
+    clock : Clock
     findings : list of Finding
     problems, remarks : list of str
     """
 
-    def __init__(
-        self,
-        model: Model,
-        text: Tokens | None,
-        vocab_size: int,
-        longest: int,
-        batch: int,
-        positions: int,
-        seed: int,
-        clock: Clock,
-    ) -> None:
-        self.model, self.text, self.vocab_size = model, text, vocab_size
-        self.longest, self.batch, self.positions, self.clock = longest, batch, positions, clock
-        self.findings: list[Finding] = []
-        self.problems: list[str] = []
-        self.remarks: list[str] = []
-        self._name = str(getattr(model, "name", None) or name_of(model))
-        self._seed, self._done = seed, list[Check]()
-        self._reader = Reader(model, clock, batch)
-        rng = np.random.default_rng(seed)
-        self._windows = Windows(text, vocab_size, specials_of(model, vocab_size), rng)
-        self._streams = self._make_streams() if min(longest, vocab_size) > 1 else []
+    model: Model
+    text: Tokens | None
+    vocab_size: int
+    longest: int
+    batch: int
+    positions: int
+    bos: int | None
+    documents_apart: bool
+    seed: int
+    clock: Clock
+    findings: list[Finding] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    _done: list[Check] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._name = str(getattr(self.model, "name", None) or name_of(self.model))
+        self._reader = Reader(self.model, self.clock, self.batch)
+        rng = np.random.default_rng(self.seed)
+        specials = specials_of(self.model, self.bos, self.vocab_size)
+        self._windows = Windows(self.text, self.vocab_size, specials, rng)
+        can_change = min(self.longest, self.vocab_size) > 1
+        self._streams = self._make_streams() if can_change else []
 
     def checks(self) -> list[Check]:
         """All checks, and how far they went."""
@@ -99,7 +124,7 @@ class ModelAudit:
         long = self._batch_of(2, self.longest)
         first = self._reader(long).clone()
         self._check_logits(long, first)
-        probe = Probe(self._reader, long[0], self.vocab_size, self._seed, self._windows.kinds())
+        probe = Probe(self._reader, long[0], self.vocab_size, self.seed, self._windows.kinds())
         if self._found(probe.look_again(short)):
             return  # each call has other logits: nothing else can be told
         self._done.append(Check("C4", "read again, and again after other windows", len(short),
@@ -154,7 +179,7 @@ class ModelAudit:
                 "C1", "windows cut short, and beside fewer rows, against the whole batch",
                 sum(each.passes for each in shapes), "shapes", self.clock.calls - calls,
             ))  # fmt: skip
-        return self._check_cache(shapes[0])
+        return self._check_cache(shapes[0]) or self._check_documents()
 
     def _check_cache(self, shapes: Shapes) -> bool:
         """Whether a cache of keys and values moves the logits, where the model has one."""
@@ -169,6 +194,20 @@ class ModelAudit:
             return False
         self._done.append(Check("C4", "read token by token with its cache, against one pass", n,
                                 "positions", n + 8))  # fmt: skip
+        return self._found(found)
+
+    def _check_documents(self) -> bool:
+        """Whether documents that shall be kept apart are not; else a remark."""
+        if self.bos is None or min(self.longest, self.vocab_size) < 2:
+            return False
+        calls = self.clock.calls
+        found, moved = look_across(self._reader, self._windows, self.longest, self.bos)
+        said = describe(moved, self.bos)
+        if not self.documents_apart:
+            self.remarks.append(said)
+            return False
+        self._done.append(Check("C4", "other documents put before a document", len(moved),
+                                "positions", self.clock.calls - calls))  # fmt: skip
         return self._found(found)
 
     def _make_streams(self) -> list[Stream]:
@@ -223,9 +262,10 @@ class ModelAudit:
             return False
         found = shrunk(self._reader, found, self.clock)
         witness = witness_of(self._reader, found)
-        text = CACHE.format(name=self._name, **vars(found)) if found.kind == "cache" else (
-            describe_leak(found, self._name).removesuffix(SWITCH)
-        )  # fmt: skip
+        if found.kind in OWN_TEXTS:
+            text = OWN_TEXTS[found.kind].format(name=self._name, **vars(found))
+        else:
+            text = describe_leak(found, self._name).removesuffix(SWITCH)
         self.findings.append(Finding(CONDITIONS[found.kind], found.position, witness, text))
         return True
 
@@ -239,10 +279,9 @@ class ModelAudit:
         self.findings.append(Finding("C2", n - 1, witness, message))
 
 
-def specials_of(model: Model, vocab_size: int) -> list[int]:
+def specials_of(model: Model, bos: int | None, vocab_size: int) -> list[int]:
     """Ids with a meaning of their own: those of the tokenizer and of the config, both ends."""
     config = getattr(getattr(model, "network", None), "config", None)
-    ids = [getattr(getattr(model, "tokenizer", None), "bos", None)]
-    ids += [getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad")]
+    ids = [bos, *(getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad"))]
     known = [int(i) for i in [*ids, 0, vocab_size - 1] if isinstance(i, int)]
     return [i for i in dict.fromkeys(known) if 0 <= i < vocab_size]

@@ -94,17 +94,19 @@ def numbers_of(logits: Logits, witness: Witness) -> tuple[int, tuple[float, floa
     """The token whose log-probability moves most at the position of a witness, and both values.
 
     Without another window, the first one is read twice. A shorter one, which begins as the first
-    does, is read alone. One that is alike up to the position is read in the same batch. Any other
-    one stands beside the first in the place of a copy of it.
+    does, is read alone. One of the same length is read in the same batch: either it has other
+    logits there, or the first one has, beside it in the place of a copy of itself.
     """
     base, other = (np.array(ids, np.int64) for ids in (witness.stream, witness.other))
     t = witness.position or 0
     if len(other) != len(base):
         return apart_at(t, logits(base[None]), logits((other if len(other) else base)[None]))
     both = as_tensor(logits(np.stack([base, other]))).clone()
-    if np.array_equal(base[: t + 1], other[: t + 1]) and not bool((both[0, t] == both[1, t]).all()):
-        return apart_at(t, both[:1], both[1:])
-    return apart_at(t, logits(np.stack([base, base])), both)
+    rows = apart_at(t, both[:1], both[1:])
+    if np.array_equal(base[: t + 1], other[: t + 1]) and rows[1][0] != rows[1][1]:
+        return rows
+    beside = apart_at(t, logits(np.stack([base, base])), both)
+    return beside if beside[1][0] != beside[1][1] else rows
 
 
 def apart_at(position: int, a: Any, b: Any) -> tuple[int, tuple[float, float]]:

@@ -508,6 +508,40 @@ def test_rows_that_are_read_one_by_one_mix_nothing():
     assert audit(mixed_rows, batch=1, context=20).verdict == "legal"
 
 
+class Smeared(Packed):
+    """Documents are kept apart, but the first token of one is mixed with the last of another."""
+
+    def forward(self, x):
+        before = torch.cat([x[:, :1], x[:, :-1]], dim=1)
+        return super().forward(x) + 0.3 * TABLE[before] * (x == BOS)[..., None]
+
+
+def test_documents_that_are_not_kept_apart_are_told():
+    options = {"bos": BOS, "context": 24}
+    remarks = [audit(network, **options).remarks for network in (Packed(), Smeared(), honest)]
+    assert remarks == [
+        ("documents are kept apart: no logits from token 0 on moved with those before it",),
+        ("the logits at 1 of the 12 positions from token 0 on depend on the tokens before it, and "
+         "the later ones do not: if documents shall be kept apart, what mixes neighbours must "
+         "stop at their edge",),
+        ("documents are not kept apart: the logits from token 0 on depend on the tokens before it",
+         ),
+    ]  # fmt: skip
+    options["documents_apart"] = True
+    assert audit(Packed(), **options).verdict == "legal"
+    (found,) = audit(Smeared(), **options).findings
+    assert (found.condition, found.position, found.witness.stream[12]) == ("C4", 12, BOS)
+    assert found.witness.numbers[0] != found.witness.numbers[1]
+    assert found.message.startswith(
+        "documents must be kept apart, got Smeared: the logits at position 12 of 24 moved by "
+    )
+    with pytest.raises(ValueError) as error:
+        audit(honest, documents_apart=True)
+    assert str(error.value) == (
+        "documents_apart needs the token that begins a document, got none; pass bos"
+    )
+
+
 def test_a_module_keeps_its_mode():
     module = Small(dropout=0.5).train()
     module.blocks[0].eval()
