@@ -91,7 +91,7 @@ def audit_bytes(
         findings=tuple(findings),
         checks=tuple(checks_of(tally, charges)) if parts else (),
         problems=tuple(shorten(problems)),
-        remarks=(*remarks, *remarks_of(text, parts, charges, tally)),
+        remarks=(*remarks, *remarks_of(text, parts, findings, tally)),
         not_checked=(
             "whether a harness scores this text, all of it and nothing else",
             "token ids that the text does not hold",
@@ -177,19 +177,20 @@ def other_entries(vocabulary: Vocabulary, charges: Charges | None, tally: Tally)
     """A remark if entries of ids that the text does not hold are not the bytes of their tokens."""
     if not isinstance(charges, Table) or vocabulary.size is None:
         return []
-    size, held = min(vocabulary.size, len(charges.entries)), tally.counts
-    entries = charges.entry(np.arange(size)).tolist()
-    wrong = [i for i in range(size) if i not in held and entries[i] != len(vocabulary.token(i))]
-    if not wrong:
+    ids = np.arange(min(vocabulary.size, len(charges.entries)))
+    entries, lengths = charges.entry(ids), vocabulary.lengths(ids)
+    is_held = np.isin(ids, list(tally.counts))
+    wrong = np.flatnonzero((entries != lengths) & ~is_held)
+    if not len(wrong):
         return []
-    i = wrong[0]
+    i = int(wrong[0])
     return [
         f"{len(wrong):,} ids that the text does not hold have another entry than their bytes, such "
-        f"as {i} with {entries[i]:g} for {len(vocabulary.token(i))}: audit a text with these tokens"
+        f"as {i} with {entries[i]:g} for {lengths[i]}: audit a text with these tokens"
     ]
 
 
-def remarks_of(text: Any, parts: list[Part], charges: Charges | None, tally: Tally) -> list[str]:
+def remarks_of(text: Any, parts: list[Part], findings: list[Finding], tally: Tally) -> list[str]:
     """What a reader should know and what is no proof."""
     remarks = []
     if isinstance(text, str) and len(text) < 4096 and "\n" not in text and "\0" not in text:
@@ -204,7 +205,7 @@ def remarks_of(text: Any, parts: list[Part], charges: Charges | None, tally: Tal
             "the text has characters for private use: if they are sentinels of a lossless "
             "transform, pass the text before it, whose bytes count"
         )
-    if tally.changed and not tally.documents and isinstance(charges, Sequence):
+    if tally.changed and tally.wrong and not (findings or tally.documents):
         remarks.append(
             "the tokens decode to another text, and the bytes given for them sum to those of this "
             "one: whether the transform loses nothing is not checked"

@@ -110,14 +110,11 @@ class Findings:
     def of_changes(self) -> list[Finding]:
         """Texts whose tokens decode to other bytes, a finding for each way in which they changed.
 
-        Where the bytes of each token are given and their sum is right, the tokens may be those of
-        a lossless transform of the text.
+        Where each token is charged with bytes of its own and their sum is right, the tokens may be
+        those of a lossless transform of the text.
         """
         tally, found = self._tally, []
-        is_free = isinstance(self._charges, Sequence) or (
-            self._charges is None and any(tally.right or tally.wrong)
-        )
-        if is_free and not tally.documents:
+        if self._per_id is None and tally.wrong and not tally.documents:
             return []
         for change, seen in tally.changed.items():
             found.append(self._of_change(change, seen))

@@ -16,6 +16,9 @@ RATIOS = (
 """(bytes counted for one byte of the text, how far that of another text is off, the bug)"""
 
 
+MAX_NAMES = 4  # of bugs that give the same number
+
+
 def explain_total(
     found: int, texts: Sequence[bytes], counts: Counter[int], tokens: dict[int, Token]
 ) -> str:
@@ -34,8 +37,8 @@ def explain_total(
     """
     right = sum(map(len, texts))
     names = [name for name, total in candidates(texts, counts, tokens) if total == found]
-    if names:
-        return names[0]
+    if names:  # several bugs may give the same number
+        return "; or ".join(dict.fromkeys(names[:MAX_NAMES]))
     ratio = found / right if right else 0.0
     for known, width, name in RATIOS:
         if abs(ratio - known) <= width:

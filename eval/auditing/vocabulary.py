@@ -55,6 +55,9 @@ class Vocabulary(Protocol):
         `begins`: the first token stands at the start of a document.
         """
 
+    def lengths(self, ids: Tokens) -> Integers:
+        """Bytes of each of these tokens (N,) in the middle of a text: (N,) int64."""
+
     def text(self, tokens: Tokens, begins: bool) -> bytes:
         """The bytes of tokens (T,), without a space that is none of the text."""
 
@@ -92,6 +95,10 @@ class TableVocabulary:
     def sizes(self, tokens: Tokens, begins: bool) -> Integers:
         """Bytes of a text that each token stands for: (T,) int64."""
         return self._table.count(tokens, after_boundary=begins)
+
+    def lengths(self, ids: Tokens) -> Integers:
+        """Bytes of each of these tokens (N,) in the middle of a text: (N,) int64."""
+        return self._table.lengths(ids)
 
     def text(self, tokens: Tokens, begins: bool) -> bytes:
         """The bytes of tokens (T,), without a space that is none of the text."""
@@ -143,8 +150,12 @@ class OwnVocabulary:
 
     def sizes(self, tokens: Tokens, begins: bool) -> Integers:
         """Bytes of a text that each token stands for: (T,) int64."""
-        sizes = {i: len(self.token(i)) for i in set(tokens.tolist())}
-        return np.array([sizes[i] for i in tokens.tolist()], np.int64)
+        return self.lengths(tokens)
+
+    def lengths(self, ids: Tokens) -> Integers:
+        """Bytes of each of these tokens (N,): (N,) int64."""
+        known = {i: len(self.token(i)) for i in set(ids.tolist())}
+        return np.array([known[i] for i in ids.tolist()], np.int64)
 
     def text(self, tokens: Tokens, begins: bool) -> bytes:
         """The bytes of tokens (T,)."""

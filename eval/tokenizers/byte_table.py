@@ -45,6 +45,11 @@ class ByteTable:
     def __len__(self) -> int:
         return len(self._lengths)
 
+    def lengths(self, tokens: Tokens) -> Tokens:
+        """Number of bytes of each token (T,) in the middle of a text: (T,) int64."""
+        lengths: Tokens = self._lengths[tokens]
+        return lengths
+
     def decode_bytes(self, tokens: Tokens) -> bytes:
         """The bytes of tokens (T,) within a text, concatenated."""
         return self._gather(self._starts[tokens], self._lengths[tokens])

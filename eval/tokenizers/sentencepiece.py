@@ -77,7 +77,9 @@ class SentencePieceTokenizer(TableTokenizer):
     def ids(self, text: str, begins: bool) -> list[int]:
         """Ids of a text as the library encodes it, without any check."""
         with self._call():
-            ids: list[int] = (self._first if begins else self._later).encode(text)
+            # A later piece is encoded without normalization; spaces would be merged, though.
+            is_first = begins or (self._merges_spaces and "  " in text)
+            ids: list[int] = (self._first if is_first else self._later).encode(text)
             return ids
 
     def decode(self, ids: list[int]) -> str:

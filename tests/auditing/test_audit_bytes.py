@@ -3,13 +3,14 @@
 import io
 import json
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from eval import Document, audit_bytes, load_tokenizer
+from eval import Document, Documents, audit_bytes, load_tokenizer
 from eval.demo.model import TOKENIZER_PATH
 from eval.tokenizers.byte_level import PATTERNS
 from tests.tokenizers.test_byte_level import SAMPLE, Encoding, small_ranks
@@ -482,3 +483,348 @@ def test_a_text_that_is_changed_is_named_with_a_small_witness(change, text, name
         len(witness.text.encode()) == len(small.encode())
     )
     assert len(witness.text) <= len(text)
+
+
+def test_a_vocabulary_without_a_token_for_a_space():
+    # No piece for U+2581 alone: a space before a letter without a piece is three byte tokens.
+    tokenizer = sentencepiece(text=("ab ab ab",), add_dummy_prefix=False)
+    lacks = not any(tokenizer.piece(i) == "\u2581" for i in range(tokenizer.vocab_size))
+    text = "ab 你"
+    report = audit_bytes(tokenizer, text)
+    if lacks:
+        only(report, "no token for U+2581 alone", "x1.25")
+    else:
+        assert report.verdict == "legal"
+
+
+def test_a_lossy_normaliser_of_sentencepiece(shared):
+    lossy = sentencepiece("nmt_nfkc", add_dummy_prefix=False, remove_extra_whitespaces=True)
+    for text, name in (
+        ("say  so", "repeated spaces become one"),
+        ("say so\nsay it", "line ends, tabs or other white space become spaces or are dropped"),
+        ("the ﬁ", "Unicode normalisation such as NFKC"),
+    ):
+        only(audit_bytes(lossy, text), name)
+        only(audit_bytes(lossy, text, sizes_of(lossy)), name)
+    # Also where the text is long, and encoded in pieces.
+    only(audit_bytes(lossy, "the owner " * 150_000 + "say  so"), "repeated spaces become one")
+
+
+def test_text_that_is_not_in_the_vocabulary():
+    library = pytest.importorskip("sentencepiece")
+    content = io.BytesIO()
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter(["say so say it"] * 9), model_writer=content, vocab_size=14,
+        hard_vocab_limit=False, minloglevel=3, normalization_rule_name="identity",
+    )  # fmt: skip
+    processor = library.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(content.getvalue())
+    finding = only(audit_bytes(processor, "say Q so"), "becomes the unknown token")
+    assert finding.witness.text == "Q"
+
+
+# ---------------------------------------------------------------------------- side-cars
+
+
+def test_a_side_car_of_a_lossless_transform():
+    text = "The End is near: says He"
+    tokens = np.frombuffer(capitals(text).encode(), np.uint8)
+    right = np.ones(len(tokens), int)
+    raw, i = text.encode(), 0
+    for position, byte in enumerate(tokens.tolist()):  # a sentinel has no bytes of the text
+        is_text = i < len(raw) and byte == raw[i : i + 1].lower()[0]
+        right[position], i = int(is_text), i + is_text
+    report = audit_bytes("bytes", text, right, tokens=tokens)
+    assert report.verdict == "legal"
+    assert report.remarks == (
+        "the tokens decode to another text, and the bytes given for them sum to those of this one: "
+        "whether the transform loses nothing is not checked",
+    )
+    counted = audit_bytes("bytes", text, np.ones(len(tokens)), tokens=tokens)
+    finding = only(counted, "sentinel tokens of a lossless transform are counted")
+    assert finding.witness.numbers == (len(raw), len(tokens))
+    only(audit_bytes("bytes", text, np.ones(256), tokens=tokens), "sentinel tokens")
+    # The transformed text in place of the raw one cannot be told from a text with such letters.
+    assert "private use" in audit_bytes("bytes", capitals(text)).remarks[0]
+
+
+def test_a_side_car_with_a_wrong_sum(encoding):
+    tokens = ids(encoding, TEXT)
+    sizes = sizes_of(encoding)[tokens]
+    assert audit_bytes(encoding, TEXT, sizes).verdict == "legal"
+    wrong = sizes + np.isin(tokens, np.flatnonzero(spaces(encoding)))
+    finding = only(audit_bytes(encoding, TEXT, wrong), "the leading space is counted twice")
+    assert finding.witness.numbers == (len(TEXT.encode()), wrong.sum())
+    texts = [TEXT, "say so"]
+    lists = [sizes_of(encoding)[ids(encoding, text)] for text in texts]
+    assert audit_bytes(encoding, texts, lists).verdict == "legal"
+    lists[1] = lists[1] + 1
+    finding = only(audit_bytes(encoding, texts, lists), "first in text 2 at token 0")
+    assert finding.witness.numbers[0] == 6
+
+
+def test_sums_are_held_for_each_document():
+    # One byte too much in one document, and one too few in the other.
+    report = audit_bytes("bytes", ["ab", "cd"], [2, 1, 0, 1], token_bytes_per="token")
+    assert report.verdict == "guilty"
+    assert audit_bytes("bytes", ["abcd"], [2, 1, 0, 1], token_bytes_per="token").verdict == "legal"
+
+
+# ---------------------------------------------------------------------------- tokens that are given
+
+
+def test_tokens_of_another_text(encoding):
+    text = "one , two\nthree\nfour " * 3
+    table = sizes_of(encoding)
+    for other, name in (
+        (text[: len(text) // 2], "the data are partial"),
+        (text + "more", "the tokens are those of a longer text"),
+        (text.replace("\n", ""), "line ends are dropped, as by a loader"),
+        (text.replace(" ,", ","), "before or after detokenising"),
+        (text.replace("two", "2"), "bytes are lost"),
+    ):
+        tokens = ids(encoding, other)
+        assert audit_bytes(encoding, other, table, tokens=tokens).verdict == "legal"
+        finding = only(audit_bytes(encoding, text, table, tokens=tokens), name)
+        assert finding.witness.numbers == (len(text), len(other))
+
+
+def test_tokens_are_given_for_all_documents_or_for_each(encoding):
+    texts, bos = [TEXT, "say so", ""], 400
+    each = [ids(encoding, text) for text in texts]
+    stream = np.concatenate([[bos, *tokens] for tokens in each]).astype(int)
+    for tokens in (each, stream, np.concatenate(each).astype(int)):
+        report = audit_bytes(encoding, texts, sizes_of(encoding), tokens=tokens)
+        assert report.verdict == "legal"
+    with pytest.raises(ValueError) as error:
+        audit_bytes(encoding, texts, tokens=each[:2])
+    assert str(error.value) == (
+        "tokens must be one array for all documents or one for each of 3, got 2; pass them in the "
+        "order of the documents"
+    )
+    with pytest.raises(ValueError, match=r"tokens of text 2 must be in \[0, 401\), got 500"):
+        audit_bytes(encoding, texts, tokens=[each[0], [500], []])
+
+
+# ---------------------------------------------------------------------------- one number
+
+
+@pytest.mark.parametrize(
+    ("count", "name"),
+    [
+        (lambda t, texts: sum(twice(t)[i] for x in texts for i in ids(t, x)), "counted twice"),
+        (lambda t, texts: sum(decoded_alone(t)[i] for x in texts for i in ids(t, x)), "U+FFFD"),
+        (lambda t, texts: sum(map(len, texts)), "characters are counted in place of bytes"),
+        (lambda t, texts: sum(len(ids(t, x)) for x in texts), "tokens are counted in place of"),
+        (lambda t, texts: sum(len(x.replace("\n", "").encode()) for x in texts), "line ends are"),
+        (lambda t, texts: sum(len(x.encode()) + 1 for x in texts), "one byte more is counted for"),
+        (lambda t, texts: sum(len(x.encode()) + 13 for x in texts), "<|endoftext|> of each"),
+        (lambda t, texts: len(texts[0].encode()), "only the first 1 of 3 documents"),
+        (lambda t, texts: sum(len(" ".join(x.split()).encode()) for x in texts), "white space"),
+        (lambda t, texts: round(1.1672 * sum(len(x.encode()) for x in texts)), "near 1.16713"),
+        (lambda t, texts: 3 * sum(len(x.encode()) for x in texts), "in no ratio that is known"),
+        (lambda t, texts: 7, "bytes are missing"),
+    ],
+)
+def test_a_wrong_number_of_all_bytes_is_named(encoding, count, name):
+    texts = [TEXT, "say so\nsay  it\nsay\n", "the owner of the " * 9]
+    right = sum(len(text.encode()) for text in texts)
+    assert audit_bytes(encoding, texts, right).verdict == "legal"
+    found = int(count(encoding, texts))
+    finding = only(audit_bytes(encoding, texts, found), name)
+    assert finding.message.startswith(
+        f"the number of bytes must be that of the raw text, {right:,}, got {found:,}, "
+        f"x{found / right:.5f}: "
+    )
+    assert finding.witness.numbers == (right, found)
+
+
+# ---------------------------------------------------------------------------- forms
+
+
+def test_the_forms_of_a_table(encoding, tmp_path):
+    torch = pytest.importorskip("torch")
+    table = sizes_of(encoding)
+    wrong = table + spaces(encoding)
+    np.save(tmp_path / "right.npy", table)
+    np.save(tmp_path / "wrong.npy", wrong.astype(np.float32))
+    forms = [
+        (table.tolist(), wrong.tolist()),
+        (table.astype(np.float64), wrong.astype(np.int16)),
+        (torch.tensor(table), torch.tensor(wrong).to(torch.bfloat16)),
+        (tmp_path / "right.npy", str(tmp_path / "wrong.npy")),
+        (lambda i: int(table[i]), lambda i: wrong[i]),
+        (lambda i: encoding.decode_bytes(np.array([i])), lambda i: b"x" * int(wrong[i])),
+        (dict(enumerate(table)), dict(enumerate(wrong.tolist()))),
+        ([b"x" * int(n) for n in table], [b"x" * int(n) for n in wrong]),
+    ]
+    for right, bad in forms:
+        assert audit_bytes(encoding, TEXT, right).verdict == "legal"
+        only(audit_bytes(encoding, TEXT, bad), "the leading space is counted twice")
+
+
+def test_the_forms_of_a_text(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(TEXT.encode())
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("one", "two")))
+    for text, n in (
+        (TEXT, 1), (TEXT.encode(), 1), (bytearray(TEXT.encode()), 1), ([TEXT, b"x"], 2),
+        (Document("x", TEXT.encode()), 1), (Documents([TEXT, "x", ""]), 3), (path, 1), (rows, 2),
+        ([path, rows], 3), (iter(["one", "two"]), 2),
+    ):  # fmt: skip
+        report = audit_bytes("bytes", text, [1] * 256)
+        assert (report.verdict, report.conditions["documents"]) == ("legal", n)
+    report = audit_bytes("bytes", str(path))
+    assert report.remarks == (
+        "the text is also the name of a file: pass Path(text) to audit the file",
+    )
+
+
+def test_token_files_are_compared_with_the_bytes_of_their_tokens(encoding, tmp_path):
+    path = tmp_path / "ids.npy"
+    np.save(path, np.array([400, *ids(encoding, TEXT)], np.uint16))
+    assert audit_bytes(encoding, path, sizes_of(encoding)).verdict == "legal"
+    only(audit_bytes(encoding, path, twice(encoding)), "the leading space is counted twice")
+
+
+class Letters:
+    """A tokenizer of a user with encode and decode alone."""
+
+    n_vocab = 300
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def decode(self, tokens):
+        return bytes(i for i in tokens if i < 256).decode("utf-8", "replace")
+
+
+class WithVocab(Letters):
+    vocab = {i: bytes([i]) for i in range(256)}  # noqa: RUF012
+
+
+class Holder:
+    """A class that holds a tokenizer of a library, as nanochat's does."""
+
+    def __init__(self, enc):
+        self.enc = enc
+
+    def encode(self, text):
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize("tokenizer", [Letters(), WithVocab()], ids=["decode", "vocab"])
+def test_an_object_with_encode_and_decode(tokenizer):
+    for text in HONEST.values():
+        assert audit_bytes(tokenizer, text).verdict == "legal"
+        assert audit_bytes(tokenizer, text, [1] * 256 + [0] * 44).verdict == "legal"
+    assert audit_bytes(tokenizer, TEXT, lambda i: 1).verdict == "legal"
+    replaced = [len(tokenizer.decode([i]).encode()) for i in range(300)]
+    only(audit_bytes(tokenizer, TEXT, replaced), "U+FFFD is counted")
+    lossy = type("Lossy", (type(tokenizer),), {"encode": lambda self, t: list(t.lower().encode())})
+    only(audit_bytes(lossy(), "The End"), "upper case becomes lower case")
+
+
+def test_a_class_that_holds_a_tokenizer(encoding):
+    held = Encoding(small_ranks(), PATTERNS["gpt2"], {"<|endoftext|>": 400})
+    report = audit_bytes(Holder(held), TEXT, twice(encoding))
+    only(report, "the leading space is counted twice")
+
+
+def test_a_tokenizer_of_a_user_that_counts_wrongly():
+    class Wrong(Changed):
+        def encode(self, document):
+            tokens, sizes = super().encode(document)
+            return tokens, sizes + (tokens == 32)
+
+    finding = only(audit_bytes(Wrong(str), "a b c"), "the leading space is counted twice")
+    assert finding.witness.text == " "
+    assert finding.witness.numbers == (1, 2)
+
+
+# ---------------------------------------------------------------------------- reports and errors
+
+
+def test_what_the_report_says():
+    report = audit_bytes("bytes", ["ab", "c"], [1] * 256)
+    assert report.subject == "bytes of the tokens of bytes"
+    assert [(check.tried, check.unit) for check in report.checks] == [
+        (2, "documents"), (3, "tokens"), (256, "entries"),
+    ]  # fmt: skip
+    conditions = report.conditions
+    assert [conditions[key] for key in ("vocab_size", "documents", "tokens", "bytes")] == [
+        256, 2, 3, 3,
+    ]  # fmt: skip
+    assert "versions" in conditions
+    assert "LEGAL" in str(report)
+
+
+def test_without_a_text_there_is_no_verdict():
+    report = audit_bytes("bytes", [])
+    assert (report.verdict, report.exit_code) == ("unknown", 2)
+    assert report.problems == ("there must be a text, got no document; pass one",)
+    assert audit_bytes("bytes", "").verdict == "legal"
+
+
+def test_texts_that_cannot_be_encoded_are_named(encoding):
+    texts = [b"a\xff", TEXT.encode(), *[b"\xfe"] * 4]
+    report = audit_bytes(encoding, texts)
+    assert report.verdict == "unknown"
+    assert report.problems[0].startswith("text must be UTF-8 for this model, got byte 0xff at 1 in")
+    assert report.problems[3] == "2 more documents cannot be encoded"
+    assert audit_bytes(encoding, texts, twice(encoding)).verdict == "guilty"
+
+
+class Broken(Letters):
+    def encode(self, text):
+        raise RuntimeError("no such\nthing")
+
+
+def test_a_tokenizer_that_raises_gives_no_verdict():
+    report = audit_bytes(Broken(), "x")
+    assert report.verdict == "unknown"
+    assert report.problems == (
+        "a text must be encoded, got an error of Broken (no such thing); correct it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "token_bytes", "message"),
+    [
+        (3, None, "text must be str, bytes, a list of documents, a data set or a Path, got int; "
+         "pass one of these"),
+        ("x", "table.pt", "token_bytes must be a .npy or a .bin file, got table.pt; save the "
+         "numbers with numpy.save"),
+        ("x", [["a"]], "token_bytes must be V numbers"),
+        ("x", ["a"] * 256, "token_bytes must be V numbers"),
+        ("x", 3.5, "token_bytes must be V numbers"),
+        ("x", lambda i: 1 / 0, "token_bytes must give a number for every id, got ZeroDivisionError "
+         "(division by zero) for 120; correct the function"),
+        ("x" * 256, [1] * 256, "token_bytes must be of each token or of each id, got 256 numbers "
+         "for 256 tokens of a vocabulary of 256; pass token_bytes_per='token' or 'id'"),
+        ("\ud800", None, "text must be Unicode, got the lone surrogate U+D800 at character 0 in "
+         "text 1; correct it"),
+    ],
+)  # fmt: skip
+def test_what_is_something_else_is_refused(text, token_bytes, message):
+    with pytest.raises(ValueError) as error:
+        audit_bytes("bytes", text, token_bytes)
+    assert str(error.value).startswith(message)
+
+
+def test_the_kind_of_an_array_can_be_told():
+    for per in ("id", "token"):
+        assert audit_bytes("bytes", "x" * 256, [1] * 256, token_bytes_per=per).verdict == "legal"
+    with pytest.raises(ValueError) as error:
+        audit_bytes("bytes", "x", [1], token_bytes_per="row")
+    assert str(error.value) == "token_bytes_per must be id or token, got 'row'; leave it out"
+
+
+def test_the_tokenizers_of_transformers_are_read_without_special_tokens(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(TOKENIZER_PATH), bos_token="<|endoftext|>"
+    )
+    assert audit_bytes(fast, TEXT).verdict == "legal"
+    assert Path(TOKENIZER_PATH).is_file()
