@@ -191,11 +191,13 @@ class Findings:
         n = sum(place.n for place in seen.values())
         extra = sum(seen[one].n * (one.charged - one.right) for one in ones)
         ratio = f", x{(tally.n_bytes + extra) / tally.n_bytes:.5f}" if tally.n_bytes else ""
-        shown = next((one for one in ones if proof and one.i in proof.tokens.tolist()), first)
-        token = self._vocabulary.token(shown.i).decode("utf-8", "backslashreplace")
+        by_id = {one.i: one for one in reversed(ones)}
+        held = proof.tokens.tolist() if proof else []
+        shown = next((by_id[i] for i in held if i in by_id), first)
+        token = written(self._vocabulary.token(shown.i))
         message = (
             f"bytes must be those of the text, but {bug.name}: {n:,} of {tally.n_tokens:,} tokens, "
-            f"such as {token!r} (id {shown.i}) with {shown.charged:g} for {shown.right}; "
+            f"such as {token} (id {shown.i}) with {shown.charged:g} for {shown.right}; "
             f"{tally.n_bytes + extra:,.0f} bytes for {tally.n_bytes:,}{ratio}; first in "
             f"{seen[first].part.name} at token {seen[first].position}; {bug.mend}"
         )
@@ -299,3 +301,11 @@ class Findings:
 def excerpt(raw: bytes, offset: int) -> str:
     """The text from shortly before a byte on, `EXCERPT` characters at most."""
     return raw[max(0, offset - EXCERPT // 4) :].decode("utf-8", "ignore")[:EXCERPT]
+
+
+def written(token: bytes) -> str:
+    """A token for a message: as text, or as bytes if it is none."""
+    try:
+        return repr(token.decode())
+    except UnicodeDecodeError:
+        return repr(token)

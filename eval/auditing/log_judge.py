@@ -15,7 +15,7 @@ from eval.auditing.known_totals import (
     is_right,
 )
 from eval.auditing.log_keys import Kind
-from eval.auditing.log_lines import Record
+from eval.auditing.log_lines import Record, read_log
 from eval.auditing.printed import Printed, digits, exact
 from ngrammix.auditing.report import Finding
 from ngrammix.auditing.witness import Witness
@@ -27,6 +27,7 @@ BYTES_A_TOKEN = (0.4, 40.0)  # beyond them are no bytes of a text
 USUAL = (0.9, 16.0)  # of tokenizers in use
 MAX_OFF = 0.01  # relative: how far a figure may be off that of a wrong formula that is named
 SURE = 1e-5  # relative width of bytes that are known well enough to be recognised
+WRITTEN = {"loss_bits": "bits_per_token"}  # a name that is read again
 WORDS: dict[Kind, str] = {
     "loss": "the loss in nats a token",
     "tokens": "the number of tokens",
@@ -86,9 +87,16 @@ def place(record: Record) -> str:
 
 def finding_of(record: Record, right: float, found: float, unit: str, message: str) -> Finding:
     """The finding of a wrong line; its position is the number of the line."""
-    text = record.text[:MAX_WITNESS]
-    position = record.line or None
-    return Finding("bytes", position, Witness("log", (right, found), unit, text=text), message)
+    witness = Witness("log", (right, found), unit, text=replayable(record))
+    return Finding("bytes", record.line or None, witness, message)
+
+
+def replayable(record: Record) -> str:
+    """The line, or its figures by their names where the line alone does not give them all."""
+    again = read_log(record.text).records if len(record.text) <= MAX_WITNESS else []
+    if len(again) == 1 and again[0].numbers == record.numbers:
+        return record.text
+    return " ".join(f"{WRITTEN.get(k, k)}={number.text}" for k, number in record.numbers.items())
 
 
 Checked = tuple[str, Finding | None]
@@ -99,13 +107,13 @@ def of_perplexity(numbers: Mapping[Kind, Printed], record: Record) -> Checked:
     if not {"byte_perplexity", "bpb"} <= numbers.keys():
         return "", None
     found, bpb = numbers["byte_perplexity"], numbers["bpb"]
-    logs = [math.log2(max(x, 1e-300)) for x in (found.value, found.low, found.high)]
-    if Printed(*logs).fits(bpb):
+    right, low, high = (math.log2(x) for x in (found.value, found.low, found.high))
+    if Printed(right, low, high).fits(bpb):
         return "perplexity", None
     return "perplexity", finding_of(
-        record, logs[0], bpb.value, "bits per byte",
+        record, right, bpb.value, "bits per byte",
         "bits per byte must be the logarithm of the byte perplexity to base 2, "
-        f"{logs[0]:.6f}, got {digits(bpb)}{place(record)}; take both from one run",
+        f"{right:.6f}, got {digits(bpb)}{place(record)}; take both from one run",
     )  # fmt: skip
 
 

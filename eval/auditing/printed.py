@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -34,11 +34,14 @@ class Printed:
         The number that was printed lies between: half a unit of the last digit below, as it may
         have been rounded up, and one unit above, as the rest may have been cut off. A whole number
         of tokens or bytes is exact.
+    text : str
+        As it was printed; empty for a number that was computed.
     """
 
     value: float
     low: float
     high: float
+    text: str = ""
 
     def __mul__(self, other: "Printed") -> "Printed":
         return Printed(self.value * other.value, self.low * other.low, self.high * other.high)
@@ -78,7 +81,7 @@ def read_printed(text: str, *, is_count: bool) -> Printed | None:
     if is_count and number == int(number) and (unit <= 1.0 or is_written_out(plain)):
         unit = 0.0
     value = float(number)
-    return Printed(value, max(value - unit / 2, LOWEST), value + unit)
+    return Printed(value, max(value - unit / 2, LOWEST), value + unit, text.strip())
 
 
 def is_written_out(plain: str) -> bool:
@@ -103,7 +106,7 @@ def printed(value: Any, name: str, *, is_count: bool) -> Printed:
         found = read_printed(repr(float(value)), is_count=is_count)
         if found is not None and not isinstance(value, float):
             unit = found.value * float(np.finfo(value.dtype).eps)
-            found = Printed(found.value, found.value - unit, found.value + unit)
+            found = replace(found, low=found.value - unit, high=found.value + unit)
     else:
         found = None
     if found is None or (is_count and not found.value.is_integer()):
