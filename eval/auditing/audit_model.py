@@ -113,7 +113,7 @@ def audit_model(
     with training_mode_of(model):
         try:
             known = run_within(clock.budget + GRACE, lambda: as_model(model, context))
-        except Exception as error:  # of any kind, from the first call of a callable
+        except (Exception, SystemExit) as error:  # of any kind, from the first call of a callable
             return unknown(model, f"the model raised {described(error)}", clock, seed)
         if known is None:
             return unknown(model, "the model did not return its first logits", clock, seed)

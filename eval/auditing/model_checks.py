@@ -39,7 +39,9 @@ class Shapes:
         self._logits, self.rows, self.passes = logits, rows, 0
         whole, eps = recorded(lambda: logits(rows))
         self.whole = whole.clone()
-        self.bound = OTHER_SHAPE * max(ROUNDING, eps**0.5) * spread(self.whole.flatten(0, 1))
+        rows_ = self.whole.flatten(0, 1)
+        of_offset = eps * float(rows_.amax(dim=-1).abs().max())  # rounding of what all logits share
+        self.bound = OTHER_SHAPE * (max(ROUNDING, eps**0.5) * spread(rows_) + of_offset)
 
     def changed(self, before: Any) -> Leak | None:
         """A leak of state: windows that had other logits in a pass before, of the same shape."""

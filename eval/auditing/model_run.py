@@ -241,7 +241,7 @@ class ModelAudit:
         try:
             check_no_probabilities(logits.flatten(0, 1), np.arange(n))
         except ValueError as error:
-            row = logits[0, 0].double()
+            row = logits[0, 0].float()
             token = int(row.argmax())
             numbers = float(row[token]), float(row.softmax(-1)[token])
             stream = (int(rows[0, 0]),)

@@ -100,7 +100,8 @@ def numbers_of(logits: Logits, witness: Witness) -> tuple[int, tuple[float, floa
     base, other = (np.array(ids, np.int64) for ids in (witness.stream, witness.other))
     t = witness.position or 0
     if len(other) != len(base):
-        return apart_at(t, logits(base[None]), logits((other if len(other) else base)[None]))
+        first = as_tensor(logits(base[None])).clone()
+        return apart_at(t, first, logits((other if len(other) else base)[None]))
     both = as_tensor(logits(np.stack([base, other]))).clone()
     rows = apart_at(t, both[:1], both[1:])
     if np.array_equal(base[: t + 1], other[: t + 1]) and rows[1][0] != rows[1][1]:

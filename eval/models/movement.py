@@ -8,6 +8,7 @@ import numpy as np
 from eval.types import Floats
 from ngrammix.logits import is_tensor
 
+LEAST = -100.0  # nats: tokens that are less likely, as masked ones are, do not count
 FLIPS = 0.05  # largest share of the moved positions that routers at a tie can move far
 
 
@@ -22,7 +23,7 @@ def movement(a: Any, b: Any) -> Floats:
     Returns
     -------
     (N,) float64, nats
-        Exactly 0 where the logits are equal bit for bit.
+        Exactly 0 where the logits are equal bit for bit. Tokens below e^-100 in both do not count.
     """
     import torch
 
@@ -33,21 +34,26 @@ def movement(a: Any, b: Any) -> Floats:
     rows = (~((a == b) | (a.isnan() & b.isnan())).all(dim=-1)).nonzero().flatten()
     if len(rows):
         p, q = (log_softmax(logits[rows]) for logits in (a, b))
-        change = torch.where(p == q, torch.zeros_like(p), p - q).abs().amax(dim=-1)
+        is_same = (p == q) | ((p < LEAST) & (q < LEAST))
+        change = torch.where(is_same, torch.zeros_like(p), p - q).abs().amax(dim=-1)
         moved[rows.cpu()] = change.nan_to_num(nan=np.inf, posinf=np.inf).double().cpu()
     values: Floats = moved.numpy()
     return values
 
 
 def spread(logits: Any) -> float:
-    """Standard deviation of the finite logits (N, V) of a position, root mean square of all N."""
+    """Standard deviation of the logits (N, V) of a position, root mean square of all N.
+
+    Those of tokens below about e^-100 are left out: a mask may be -inf, -1e9, or in between.
+    """
     import torch
 
     logits = as_tensor(logits).float()
-    is_finite = logits.isfinite()
-    n = is_finite.sum(dim=-1, keepdim=True).clamp(min=1)
-    mean = torch.where(is_finite, logits, 0).sum(dim=-1, keepdim=True) / n
-    squares = torch.where(is_finite, logits - mean, 0).square().sum(dim=-1, keepdim=True) / n
+    largest = logits.nan_to_num(nan=-torch.inf).amax(dim=-1, keepdim=True)
+    counts = logits.isfinite() & (logits >= largest + LEAST)
+    n = counts.sum(dim=-1, keepdim=True).clamp(min=1)
+    mean = torch.where(counts, logits, 0).sum(dim=-1, keepdim=True) / n
+    squares = torch.where(counts, logits - mean, 0).square().sum(dim=-1, keepdim=True) / n
     return float(squares.mean().sqrt())
 
 

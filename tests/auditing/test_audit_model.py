@@ -1,6 +1,7 @@
 """audit_model: planted leaks of every kind are found, honest models are never accused."""
 
 import math
+import os
 import time
 
 import numpy as np
@@ -442,6 +443,79 @@ def test_a_model_that_gives_no_logits_has_no_verdict(network, problem):
     assert (report.verdict, report.problems, report.findings) == ("unknown", (problem,), ())
 
 
+def test_a_model_that_ends_the_process_or_forks_has_one_report(tmp_path):
+    def leaves(x):
+        raise SystemExit("enough")
+
+    def leaves_later(x):
+        return honest(x) if x.shape[1] == 1 else leaves(x)
+
+    for network in (leaves, leaves_later):
+        assert audit(network).problems == ("the model raised SystemExit: enough",)
+
+    def forks(x):
+        if len(x) == 3 and hasattr(os, "fork"):
+            os.fork()
+        return honest(x)
+
+    report = audit(forks, context=8)
+    with (tmp_path / "reports").open("a") as file:
+        file.write(report.verdict)
+    assert (tmp_path / "reports").read_text() == "legal"
+
+
+def masked(network, value):
+    """The last three ids have this logit."""
+
+    def wrapped(x):
+        logits = torch.as_tensor(network(x)).clone()
+        logits[..., -3:] = value
+        return logits
+
+    return wrapped
+
+
+@pytest.mark.parametrize("value", [-1e4, -1e9, torch.finfo(torch.float32).min, -torch.inf])
+def test_masks_of_any_kind_are_no_leak_and_hide_none(value):
+    assert audit(masked(honest, value), context=16).verdict == "legal"
+    for name in ("next at every row", "one next id", "rows mixed", "number of tokens"):
+        assert audit(masked(PLANTED[name][0], value)).findings[0].condition == "C1"
+
+
+def test_the_rounding_of_an_offset_is_no_leak():
+    network = Small()
+    assert audit(lambda x: network(x) + 1e5, context=16).verdict == "legal"
+
+
+def test_a_model_may_write_all_its_logits_to_one_place():
+    place = torch.zeros(1 << 22)
+
+    def same_place(network):
+        def into(x):
+            logits = network(x)
+            return place[: logits.numel()].copy_(logits.flatten()).view(logits.shape)
+
+        return into
+
+    assert audit(same_place(honest), context=16).verdict == "legal"
+    for name in ("one row", "number of tokens", "rows mixed"):
+        assert_found(same_place(PLANTED[name][0]), "C1", seed=0)
+
+
+def test_autocast_around_the_audit_is_kept():
+    seen = set()
+
+    def network(x):
+        out = torch.nn.functional.linear(TABLE[x], TABLE).cumsum(1)
+        seen.add(torch.is_autocast_enabled("cpu"))
+        return out.float()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        report = audit(wrap(network, context=12, tokenizer=None, vocab_size=V))
+    assert seen == {True}
+    assert report.verdict == "legal"
+
+
 def test_a_model_that_hangs_has_no_verdict():
     began = time.perf_counter()
     report = audit(lambda x: honest(x) if x.shape[1] < 9 else time.sleep(60), budget_seconds=0.5)
@@ -571,7 +645,7 @@ def test_a_loss_without_logits_is_refused():
 def test_a_cache_that_differs_from_the_full_pass_is_found():
     pytest.importorskip("transformers")
     network = tiny_models.build("llama")
-    model = wrap(network, context=32, tokenizer=None, vocab_size=tiny_models.VOCAB, name="llama")
+    model = wrap(network, context=12, tokenizer=None, vocab_size=tiny_models.VOCAB, name="llama")
     assert audit_model(model, budget_seconds=60).verdict == "legal"
     embed = network.model.embed_tokens
     embed.register_forward_hook(lambda m, args, out: out * (2 if args[0].shape[1] == 1 else 1))
