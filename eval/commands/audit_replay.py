@@ -7,14 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.commands.audit_named import Task, config_of, function_of, search
 from eval.commands.from_config import load_model_of, tokenizer_of
 from ngrammix.auditing.card import heading, marked, plain
 from ngrammix.auditing.replay import Replayed, replay
 from ngrammix.auditing.report import AuditReport, Finding
 from ngrammix.auditing.report_json import MAX_CHARACTERS, as_json, from_json
+from ngrammix.auditing.scorer import described
 from ngrammix.auditing.stepwise import Stepper, scores_of
 from ngrammix.auditing.wording import two_figures
+from ngrammix.checks import as_tokens
 from ngrammix.reading import read_start
 from ngrammix.types import Tokens
 
@@ -96,7 +100,15 @@ def model_of(job: Mapping[str, Any]) -> Show | None:
         raise ValueError("--model must name a model to show windows to, got none; name one")
 
     def show_windows(finding: Finding) -> Replayed:
-        before, now = finding.witness.numbers, numbers_of(model.logits, finding.witness)[1]
+        witness, before = finding.witness, finding.witness.numbers
+        for ids in (witness.stream, witness.other):
+            as_tokens(np.array(ids, np.int64), model.vocab_size, may_be_empty=True)
+        if (witness.position or 0) >= len(witness.stream):
+            return Replayed(finding, None, note="its position is not in its window")
+        try:
+            now = numbers_of(model.logits, witness)[1]
+        except Exception as error:  # of any kind: it is the model's
+            return Replayed(finding, None, note=f"the model raised {described(error)}")
         least = SHARE * min(abs(before[1] - before[0]), 1e9)
         return Replayed(finding, now[0] != now[1] and abs(now[1] - now[0]) >= least, now)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from ngrammix.auditing.report import AuditReport, Finding
 from ngrammix.auditing.rounding import measure_unit, moved
 from ngrammix.auditing.scorer import Clock, CountError, ScoreFn, Scorer, StoppedError, total
 from ngrammix.auditing.session import Session
-from ngrammix.auditing.stepwise import row_of
+from ngrammix.auditing.stepwise import called, row_after
 from ngrammix.auditing.table_sizes import NAME
-from ngrammix.checks import check_vocab_size
+from ngrammix.auditing.witness import Witness
+from ngrammix.checks import check_int, check_vocab_size
 from ngrammix.types import Tokens
 
 
@@ -65,15 +67,15 @@ def replay(
     """
     check_callables(score_fn=score_fn, probs_fn=probs_fn)
     v = check_vocab_size(report.conditions.get("vocab_size"))
+    seed = check_int(report.conditions.get("seed", 0), "seed", 0, 2**63 - 1)
     clock = Clock(check_budget(budget_seconds))
+    for finding in report.findings:
+        check_witness(finding.witness, v)
     results = []
     for finding in report.findings:
-        for stream in (finding.witness.stream, finding.witness.other):
-            if stream:
-                as_stream(stream, v)
         session = Session(
             Scorer(score_fn, clock), clock, np.array(finding.witness.stream or (0,)), v,
-            n_positions=1, edges=(), seed=int(report.conditions.get("seed", 0)),
+            n_positions=1, edges=(), seed=seed,
         )  # fmt: skip
         try:
             results.append(shown_again(session, finding, score_fn, probs_fn))
@@ -85,6 +87,27 @@ def replay(
             note = "" if is_shown else f"{error.n_scores} scores for {len(error.tokens)} tokens"
             results.append(Replayed(finding, is_shown, numbers, note))
     return tuple(results)
+
+
+def check_witness(witness: Witness, vocab_size: int) -> None:
+    """ValueError unless a witness has ids of the vocabulary, and scores at its position."""
+    is_table = witness.kind == "table"  # its tokens are the sizes of two tables
+    for ids in (witness.stream, witness.other, () if is_table else witness.tokens):
+        if ids:
+            as_stream(ids, vocab_size)
+    streams = {"future": (witness.stream, witness.other), "repeat": (witness.stream,),
+               "range": (witness.stream,)}.get(witness.kind, ())  # fmt: skip
+    t, most = witness.position or 0, min(map(len, streams), default=None)
+    if most is not None and t >= most:
+        raise ValueError(
+            f"the position of a witness must be in its streams, got {t} of {most} tokens; pass a "
+            "report as `audit` wrote it"
+        )
+    if is_table and len(witness.tokens) != 2:
+        raise ValueError(
+            f"the witness of a table must have 2 sizes, got {len(witness.tokens)}; pass a report "
+            "as `audit` wrote it"
+        )
 
 
 def shown_again(
@@ -113,6 +136,9 @@ def shown_again(
         nats = charges(session, stream, tokens)
         session.rounding.unit, session.rounding.probability_unit = measure_unit([nats])
         sum_of = float(np.exp(-nats).sum())
+        if len(nats) < len(tokens) and sum_of <= 1:
+            note = f"the budget ended after {len(nats):,} of {len(tokens):,} tokens"
+            return Replayed(finding, None, (1.0, sum_of), note)
         beyond = (sum_of - 1) if witness.tokens else abs(sum_of - 1)
         return Replayed(finding, beyond > session.rounding.of_sum(nats), (1.0, sum_of))
     if witness.kind == "bets":
@@ -124,10 +150,15 @@ def shown_again(
         ]
         return Replayed(finding, costs[1] < costs[0], (costs[0], costs[1]))
     if witness.kind == "shown" and probs_fn is not None:
-        row = row_of(probs_fn(stream))
+        row = called(session, partial(row_after, probs_fn, stream))
+        if len(row) != session.vocab_size:
+            return Replayed(finding, None, note=f"probs_fn shows {len(row)} probabilities")
         if not witness.tokens:
             return Replayed(finding, abs(row.sum() - 1) > 1e-4, (1.0, float(row.sum())))
-        charged = float(np.exp(-charges(session, stream, witness.tokens)[0]))
+        nats = charges(session, stream, witness.tokens[:1])
+        if not len(nats):
+            return Replayed(finding, None, note="the budget ended before the token was scored")
+        charged = float(np.exp(-nats[0]))
         showed = float(row[witness.tokens[0]])
         is_shown = abs(charged - showed) > 1e-4 * max(charged, showed)
         return Replayed(finding, is_shown, (showed, charged))

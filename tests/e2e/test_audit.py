@@ -482,6 +482,18 @@ def test_each_witness_is_shown_on_what_it_is_about(run, in_process):
     assert "shown again; 1 and 2\n" in text or "shown again; 3 and 4\n" in text
 
 
+def test_a_window_that_a_model_cannot_read_is_said_to_be_so(run, in_process):
+    Path("models.py").write_text(MODELS, encoding="utf-8")
+    Path("report.json").write_text(WITNESSES.replace('"position": 0}}]', '"position": 9}}]'),
+                                   encoding="utf-8")  # fmt: skip
+    words = ("--replay", "report.json", "--model", "models:honest", "--context", "16")
+    assert "its position is not in its window" in run(*words, budget=None)[1]
+    Path("report.json").write_text(WITNESSES.replace("[1, 3]", "[1, 99]"), encoding="utf-8")
+    status, _, errors = run(*words, budget=None)
+    assert (status, "tokens must be in [0, 64), got 99" in errors) == (2, True)
+    sys.modules.pop("models")
+
+
 def test_a_report_without_findings_has_nothing_to_show(run, in_process):
     Path("report.json").write_text('{"subject": "x"}', encoding="utf-8")
     status, text, _ = run("--replay", "report.json", "--format", "markdown", budget=None)
