@@ -15,6 +15,7 @@ from eval.notes import note
 from eval.out_of_memory import is_out_of_memory, what_helps
 
 REFUSED, UNEXPECTED = 2, 1  # exit statuses
+JUDGES = ("audit",)  # commands whose status 1 is a verdict, which no error may be taken for
 BROKEN_PIPE = SIGNALLED + 13  # SIGPIPE: the reader of standard output is gone, as in ``| head``
 
 
@@ -47,7 +48,7 @@ def end(error: BaseException, argv: Sequence[str]) -> int:
         note(f"error: {error}")
         return REFUSED
     note(f"error: {describe_unexpected(error)}")
-    return UNEXPECTED
+    return REFUSED if argv and argv[0] in JUDGES else UNEXPECTED
 
 
 def describe_stop(error: KeyboardInterrupt, argv: Sequence[str]) -> str:

@@ -525,6 +525,17 @@ def test_a_fault_of_the_audit_accuses_nobody(run, monkeypatch):
     assert "the audit itself failed: KeyError ('scorer') at" in re.sub(r"\n +", " ", text)
 
 
+def test_an_error_that_nobody_foresaw_is_no_verdict(run, monkeypatch, tmp_path):
+    def run_job(job, budget):
+        raise KeyError("x")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("eval.commands.audit.run_watched", run_job)
+    status, text, errors = run(*scorer("uniform"))
+    assert (status, text) == (2, "")
+    assert errors.startswith("ngrammix: error: KeyError ('x') at ")
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
