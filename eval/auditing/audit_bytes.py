@@ -10,7 +10,7 @@ import numpy as np
 from eval.auditing.byte_bugs import token_of
 from eval.auditing.byte_findings import Findings
 from eval.auditing.charges import Charges, Function, Sequence, Table, Total, read_charges
-from eval.auditing.tally import Part, Tally, count, documents_of, encoded, given
+from eval.auditing.tally import Part, Tally, count, documents_of, encoded, given, with_bos
 from eval.auditing.text_changes import PRIVATE
 from eval.auditing.totals import explain_total
 from eval.auditing.vocabulary import Vocabulary, vocabulary_of
@@ -78,7 +78,11 @@ def audit_bytes(
     n_tokens = sum(len(part.tokens) for part in parts)
     charges: Charges | None = None
     if token_bytes is not None:
-        charges = read_charges(token_bytes, vocabulary, n_tokens, token_bytes_per)
+        n_bos = 0 if vocabulary.bos is None else sum(part.begins for part in parts)
+        lengths = (n_tokens, n_tokens + n_bos)  # a side-car may have an entry for each BOS
+        charges = read_charges(token_bytes, vocabulary, lengths, token_bytes_per)
+        if isinstance(charges, Sequence) and len(charges.numbers) == lengths[1] > n_tokens:
+            parts, n_tokens = with_bos(parts, vocabulary.bos), lengths[1]
     wrong_length = length_findings(charges, vocabulary, parts, n_tokens)
     is_cut = bool(wrong_length) and isinstance(charges, Sequence)
     tally = Tally() if is_cut else count(parts, vocabulary, charges, is_given=tokens is not None)

@@ -184,7 +184,7 @@ class Findings:
         """The finding of a bug, or None if no text shows a wrong sum."""
         tally, ids = self._tally, {one.i for one in ones}
         seen = {one: tally.wrong[one] for one in ones}
-        first = min(ones, key=lambda one: (seen[one].position, one.i))
+        first = min(ones, key=lambda one: (seen[one].document, seen[one].position))
         proof = self._smallest(sorted(ones, key=lambda one: -seen[one].n), ids)
         if proof is None and self._per_id is not None and not tally.documents:
             return None

@@ -112,8 +112,10 @@ def number_of(value: Any) -> float:
     return float(len(value)) if isinstance(value, bytes | bytearray) else float(value)
 
 
-def read_charges(source: Any, vocabulary: Vocabulary, n_tokens: int, per: str | None) -> Charges:
-    """What a user passes as ``token_bytes``, for a text of `n_tokens` tokens.
+def read_charges(
+    source: Any, vocabulary: Vocabulary, lengths: tuple[int, int], per: str | None
+) -> Charges:
+    """What a user passes as ``token_bytes``.
 
     Parameters
     ----------
@@ -122,8 +124,8 @@ def read_charges(source: Any, vocabulary: Vocabulary, n_tokens: int, per: str | 
         tuple of three arrays; an int, which is the number of all bytes.
     vocabulary : Vocabulary
         Tells V.
-    n_tokens : int
-        Tokens of the text.
+    lengths : (int, int)
+        Tokens of the text, without and with a BOS before each document.
     per : str or None
         ``id`` or ``token``: which of the two an array is. None: its length tells.
 
@@ -145,13 +147,14 @@ def read_charges(source: Any, vocabulary: Vocabulary, n_tokens: int, per: str | 
     elif callable(source) and not hasattr(source, "shape"):
         return Function(source)
     numbers = numbers_of(source)
-    if per is None and len(numbers) == n_tokens == vocabulary.size:
-        raise ValueError(
-            f"token_bytes must be of each token or of each id, got {n_tokens} numbers for "
-            f"{n_tokens} tokens of a vocabulary of {n_tokens}; pass token_bytes_per='token' or "
-            "'id'"
-        )
-    is_sequence = len(numbers) == n_tokens != vocabulary.size if per is None else per == "token"
+    n, is_sequence = len(numbers), per == "token"
+    if per is None:
+        is_sequence = n in lengths and n != vocabulary.size
+        if n == lengths[0] == vocabulary.size:
+            raise ValueError(
+                f"token_bytes must be of each token or of each id, got {n} numbers for {n} tokens "
+                f"of a vocabulary of {n}; pass token_bytes_per='token' or 'id'"
+            )
     return Sequence(numbers) if is_sequence else Table(numbers)
 
 

@@ -14,7 +14,7 @@ MAX_RECORDS = 50_000  # lines with figures
 MAX_LINE = 1 << 12  # characters of a line that is read; longer ones are left out
 PAIR = re.compile(
     r"(?<![\w./-])(?P<name>[A-Za-z][\w./-]{0,60}(?:,none)?(?: [A-Za-z][\w./()-]{0,30}){0,3})"
-    r"(?<![,./-])[\"'*`)\]]{0,4} ?[:= ]{1,2}[\"'*`~]{0,3} ?"
+    r"(?<![,./-])[\"'*`)\]]{0,4}(?: {0,8}[:=]{1,2}[ \t]{0,20}|[ \t]{1,4})[\"'*`~]{0,3} ?"
     rf"(?P<number>{NUMBER.pattern})(?P<suffix>[KkMGB](?![A-Za-z]))?",
     re.IGNORECASE,
 )

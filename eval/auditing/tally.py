@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Seen:
     part: Part
     position: int  # of the token in its document
     offset: int  # of its first byte in the part
+    document: int  # number of the document, from 0
     n: int = 0
 
 
@@ -62,6 +63,16 @@ class Tally:
     documents: list[tuple[str, int, float, Part]] = field(default_factory=list)
     """Those whose sum is wrong: name, raw bytes, bytes charged, and the last part."""
     counts: Counter[int] = field(default_factory=Counter)
+
+
+def with_bos(parts: Iterable[Part], bos: int | None) -> list[Part]:
+    """The parts with a BOS token before each document."""
+    return [
+        replace(part, tokens=np.append(np.int64(bos or 0), part.tokens), sizes=None)
+        if part.begins
+        else part
+        for part in parts
+    ]
 
 
 def documents_of(text: Any, vocabulary: Vocabulary) -> Data:
@@ -195,7 +206,9 @@ def compare_text(tally: Tally, part: Part, vocabulary: Vocabulary, *, is_given: 
     offset = first_difference(decoded, part.raw)
     ends = np.cumsum(vocabulary.sizes(part.tokens, part.begins))
     position = int(np.searchsorted(ends, offset, side="right"))
-    seen = tally.changed.setdefault(change, Seen(part, part.start + position, offset))
+    seen = tally.changed.setdefault(
+        change, Seen(part, part.start + position, offset, tally.n_documents)
+    )
     seen.n += 1
 
 
@@ -217,7 +230,8 @@ def compare_tokens(tally: Tally, part: Part, right: Integers, charged: Floats) -
             tally.right.add(kind)
             continue
         noted = tally.wrong if is_count(number) else tally.malformed
-        noted.setdefault(kind, Seen(part, part.start + position, start)).n += n
+        place = Seen(part, part.start + position, start, tally.n_documents)
+        noted.setdefault(kind, place).n += n
 
 
 def is_count(number: float) -> bool:

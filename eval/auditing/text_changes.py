@@ -49,6 +49,8 @@ def change_of(decoded: bytes, raw: bytes, *, is_given: bool) -> str:
     if BREAKS.sub("", old) == BREAKS.sub("", new):
         return line_ends(new, old)
     if spaceless(new) == spaceless(old):
+        if not is_given and "@" not in old:
+            return REPLACED
         return (
             "the tokens are those of another string: the same text before or after detokenising, "
             "with other spaces"

@@ -461,7 +461,8 @@ CHANGES = [
     (lambda t: t.replace(" ", "\u2581"), "a b", "no token for U+2581 alone"),
     (lambda t: " " + t, "a b", "the space that the tokenizer puts before each document"),
     (lambda t: t[:-1], "abc", "drops the end of the text"),
-    (lambda t: t.replace(" ,", ","), "a , b", "before or after detokenising"),
+    (lambda t: t.replace(" @-@ ", "-"), "a @-@ b", "before or after detokenising"),
+    (lambda t: t.replace(" ", ""), "a , b", "white space become spaces or are dropped"),
     (lambda t: t.replace("\u2581", " "), "a\u2581b", "U+2581 of the text is written like a space"),
     (lambda t: t.replace("é", "\ufffd"), "café", "U+FFFD replaces bytes"),
     (lambda t: t.replace("b", ""), "abc", "bytes are lost"),
@@ -561,6 +562,15 @@ def test_a_side_car_with_a_wrong_sum(encoding):
     lists[1] = lists[1] + 1
     finding = only(audit_bytes(encoding, texts, lists), "first in text 2 at token 0")
     assert finding.witness.numbers[0] == 6
+
+
+def test_a_side_car_may_have_an_entry_for_each_bos(encoding):
+    texts = [TEXT, "say so"]
+    right = [np.append(0, sizes_of(encoding)[ids(encoding, text)]) for text in texts]
+    assert audit_bytes(encoding, texts, right).verdict == "legal"
+    assert audit_bytes(encoding, texts, np.concatenate(right)).verdict == "legal"
+    right[1][0] = 1
+    only(audit_bytes(encoding, texts, right), "special tokens such as BOS and EOS are counted")
 
 
 def test_sums_are_held_for_each_document():

@@ -305,6 +305,8 @@ def test_every_bad_line_has_its_finding():
         "| Tokens | {tokens:,} |\n| Bytes | {bytes:,} |",
         "val_loss,val_bpb,tokens,bytes\n{loss},{bpb},{tokens},{bytes}",
         "commit\tval_loss\tval_bpb\ttokens\tbytes\nabc\t{loss}\t{bpb}\t{tokens}\t{bytes}",
+        "---\nval_loss:    {loss}\nval_bpb  :    {bpb}\ntokens:\t{tokens}\nbytes:  {bytes}\n---",
+        "val_loss: {loss} val_bpb: {bpb}\nover {tokens:,} tokens, {bytes:,} bytes",
         "bits per token: {bits} bpb: {bpb} tokens: {tokens} bytes: {bytes}",
     ],
 )  # fmt: skip
@@ -337,6 +339,24 @@ def test_the_ways_in_which_lines_are_written(line):
 )
 def test_figures_of_something_else_are_left_out(text):
     assert audit_log(text=text).verdict != "guilty"
+
+
+def test_counts_go_with_lines_that_are_near():
+    far = "\n" * 9
+    text = f"run A: 62,021,632 tokens, 151,080,891 bytes{far}run B val_loss:2.9 val_bpb:1.08"
+    assert audit_log(text=text).verdict == "legal"  # of A alone
+    assert audit_log(text=text.replace(far, "\n")).verdict == "guilty"
+    text = f"about 62,021,632 val tokens\n{far}sp8192 val_loss:2.9 val_bpb:1.08"
+    assert audit_log(text=text).verdict == "unknown"
+    text = f"val_tokens: 62,021,632\n{far}val_loss:2.9 val_bpb:1.08"
+    only(audit_log(text=text), "62,021,632 tokens")
+
+
+def test_lines_of_one_figure_are_joined_until_one_repeats():
+    text = "val_loss: 2.0\nval_bpb: 0.7213\nval_loss: 2.1\nval_bpb: 0.6\n\nval_bpb: 0.7213"
+    report = audit_log(text=text, tokens=1000, bytes=4000)
+    finding = only(report, "in line 3")
+    assert finding.witness.text == "loss=2.1 bpb=0.6 tokens=1000 bytes=4000"
 
 
 def test_a_line_with_two_runs():
