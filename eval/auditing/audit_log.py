@@ -8,7 +8,7 @@ from typing import Any
 from eval.auditing.log_context import in_context
 from eval.auditing.log_judge import judge
 from eval.auditing.log_keys import COUNTS, Kind
-from eval.auditing.log_lines import MAX_RECORDS, Log, Record, read_log
+from eval.auditing.log_lines import MAX_LINES, Log, Record, read_log
 from eval.auditing.printed import Printed, printed
 from ngrammix.auditing.environment import environment
 from ngrammix.auditing.report import AuditReport, Check
@@ -133,8 +133,8 @@ def report_of(log: Log, began: float) -> AuditReport:
         remarks.append(f"lines that are too long to be read: {log.n_long:,}")
     if log.n_more:
         problems.append(
-            f"a log must have at most {MAX_RECORDS:,} lines with figures, got {log.n_more:,} more; "
-            "pass them in parts"
+            f"a log must have at most {MAX_LINES:,} lines, got {log.n_more:,} more, which are not "
+            "read; pass them in parts"
         )
     more = len(remarks) - 4 * MAX_SHOWN
     shown = remarks[: 4 * MAX_SHOWN] + ([f"{more:,} more remarks"] if more > 0 else [])

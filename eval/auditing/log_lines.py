@@ -10,7 +10,7 @@ from eval.auditing.log_keys import COUNTS, Kind, kind_of
 from eval.auditing.log_tables import Pairs, rows_of
 from eval.auditing.printed import NUMBER, Printed, read_printed
 
-MAX_RECORDS = 50_000  # lines with figures
+MAX_LINES = 100_000
 MAX_LINE = 1 << 12  # characters of a line that is read; longer ones are left out
 PAIR = re.compile(
     r"(?<![\w./-])(?P<name>[A-Za-z][\w./-]{0,60}(?:,none)?(?: [A-Za-z][\w./()-]{0,30}){0,3})"
@@ -63,7 +63,7 @@ class Log:
     n_long : int
         Lines that are too long to be read.
     n_more : int
-        Lines after `MAX_RECORDS`, which are not looked at.
+        Lines after the first `MAX_LINES`, which are not read.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -93,9 +93,6 @@ class Log:
                     open_.clear()
             record = open_.get(variant)
             if record is None or kind in record.numbers:
-                if len(self.records) >= MAX_RECORDS:
-                    self.n_more += 1
-                    return
                 record = open_[variant] = Record(line, text, label=label)
                 self.records.append(record)
             record.numbers[kind] = value
@@ -144,6 +141,8 @@ def read_log(text: str) -> Log:
                 log.add(1, " ".join(f"{name}: {number}" for name, number in pairs), pairs)
             return log
     lines = text.splitlines()
+    log.n_more = max(0, len(lines) - MAX_LINES)
+    lines = lines[:MAX_LINES]
     rows = {row[0]: row for row in rows_of([s if len(s) <= MAX_LINE else "" for s in lines])}
     for number, line in enumerate(lines, start=1):
         if number in rows:

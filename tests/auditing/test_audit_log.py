@@ -438,6 +438,10 @@ def test_long_texts(tmp_path):
     assert str(error.value) == (
         "a log must have at most 4,194,304 characters, got more; pass the lines with the figures"
     )
+    lines = audit_log(text="x\n" * 100_001 + line)
+    assert lines.problems[-1] == (
+        "a log must have at most 100,000 lines, got 2 more, which are not read; pass them in parts"
+    )
     many = audit_log(text="\n".join(["val_bpb:1.08 bytes:3"] * 20_000))
     assert many.verdict == "unknown"
     assert len(many.problems) == 3
