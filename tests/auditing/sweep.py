@@ -1,7 +1,8 @@
 """Which scorers of the zoo a test audits, and on what: from the environment.
 
 NGRAMMIX_SEED is the first seed, 0 by default. NGRAMMIX_SEEDS is how many seeds the slow tests take
-for each scorer, 1 by default: 50 is the whole sweep, an hour and more on one core.
+for each scorer: with it they take the whole zoo, without it one seed and a part of the zoo, which
+the first seed chooses. Fifty seeds take some hours on one core.
 """
 
 import os
@@ -10,6 +11,7 @@ import ngrammix
 from tests.auditing.parts import text
 
 FIRST = int(os.environ.get("NGRAMMIX_SEED", "0"))
+IS_WHOLE = "NGRAMMIX_SEEDS" in os.environ
 SEEDS = range(FIRST, FIRST + int(os.environ.get("NGRAMMIX_SEEDS", "1")))
 VOCAB_SIZES = (32, 64, 256)
 
@@ -17,6 +19,11 @@ VOCAB_SIZES = (32, 64, 256)
 def some(names, one_in):
     """One name in `one_in`; the next seed takes the next ones."""
     return list(names)[FIRST % one_in :: one_in]
+
+
+def many(names, one_in):
+    """All names if NGRAMMIX_SEEDS is set, else some."""
+    return list(names) if IS_WHOLE else some(names, one_in)
 
 
 def audited(scorer, seed, *, n_tokens=256, vocab_size=None, budget_seconds=3.0):

@@ -5,7 +5,7 @@ import pytest
 from tests.auditing.planted import PLANTED
 from tests.auditing.planted_causality import chunk_known_whole, chunk_known_without_self
 from tests.auditing.registry import Planted, from_formula
-from tests.auditing.sweep import FIRST, SEEDS, audited, some
+from tests.auditing.sweep import FIRST, SEEDS, audited, many, some
 
 
 def check(planted, seed, **options):
@@ -22,14 +22,14 @@ def test_a_planted_fault_is_found_and_named(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", many(PLANTED, 4))
 def test_every_planted_fault_is_found_and_named(name):
     for seed in SEEDS:
         check(PLANTED[name], seed, budget_seconds=6.0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", some(PLANTED, 20))
+@pytest.mark.parametrize("name", some(PLANTED, 60))
 def test_a_planted_fault_is_found_in_a_large_vocabulary(name):
     for seed in SEEDS:
         check(PLANTED[name], seed, n_tokens=4096, vocab_size=1024, budget_seconds=50.0)
