@@ -204,6 +204,11 @@ def remarks_of(text: Any, parts: list[Part], findings: list[Finding], tally: Tal
             is_file = False
         if is_file:
             remarks.append("the text is also the name of a file: pass Path(text) to audit the file")
+    if not all(part.is_text for part in parts):
+        remarks.append(
+            "the data are tokens: their bytes are those that the tokenizer decodes, and the text "
+            "that they were made of is not known"
+        )
     if any(PRIVATE.search(part.raw.decode("utf-8", "ignore")) for part in parts):
         remarks.append(
             "the text has characters for private use: if they are sentinels of a lossless "

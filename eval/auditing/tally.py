@@ -35,6 +35,7 @@ class Part:
     begins: bool
     ends: bool
     start: int  # tokens of the document before this part
+    is_text: bool = True  # False: the document is tokens, and its raw bytes are theirs
 
 
 @dataclass(eq=False)
@@ -133,7 +134,8 @@ def encoded(data: Iterable[Document], vocabulary: Vocabulary) -> Iterator[Part |
         except ValueError as error:
             yield error
             continue
-        yield Part(document.name, raw or b"", tokens, sizes, document.begins, ends, start)
+        is_text = document.tokens is None
+        yield Part(document.name, raw or b"", tokens, sizes, document.begins, ends, start, is_text)
         start += len(tokens)
 
 

@@ -251,6 +251,7 @@ def stripped(tokenizer):
         ("tiktoken", as_written, "tokens are sized as they are written in the vocabulary"),
         ("sentencepiece", lambda t: sizes_of(t) - spaces(t), "the leading space is not counted"),
         ("tiktoken", characters, "characters are counted in place of bytes"),
+        ("prefixed", lambda t: decoded_alone(t, len), "the characters of decode([id])"),
         ("tiktoken", lambda t: 1 * (sizes_of(t) > 0), "tokens are counted in place of bytes"),
         ("tiktoken", ignored, "without the bytes that cannot be decoded"),
         ("tiktoken", stripped, "the white space of tokens is stripped"),
@@ -272,8 +273,8 @@ def test_a_bug_of_a_table_is_named(honest, which, plant, name):
     assert witness.stream == tuple(ids(tokenizer, witness.text))
     right, found = len(witness.text.encode()), int(table[list(witness.stream)].sum())
     assert witness.numbers == (right, found)
-    first = next(p for p, i in enumerate(tokens) if table[i] != sizes_of(tokenizer)[i])
-    assert finding.position == first
+    sizes = tokenizer.encode(Document("x", TEXT.encode()))[1]
+    assert finding.position == np.flatnonzero(table[tokens] != sizes)[0]
 
 
 def test_the_message_has_the_bug_the_token_the_ratio_the_place_and_the_mend(encoding):
@@ -694,7 +695,9 @@ def test_the_forms_of_a_text(tmp_path):
 def test_token_files_are_compared_with_the_bytes_of_their_tokens(encoding, tmp_path):
     path = tmp_path / "ids.npy"
     np.save(path, np.array([400, *ids(encoding, TEXT)], np.uint16))
-    assert audit_bytes(encoding, path, sizes_of(encoding)).verdict == "legal"
+    report = audit_bytes(encoding, path, sizes_of(encoding))
+    assert report.verdict == "legal"
+    assert report.remarks[0].startswith("the data are tokens: their bytes are those that the")
     only(audit_bytes(encoding, path, twice(encoding)), "the leading space is counted twice")
 
 
