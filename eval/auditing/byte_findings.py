@@ -229,8 +229,7 @@ class Findings:
         small = None if self._is_given else smallest_text(starts, shows)
         one = None if small is None else self._measure(small)
         if one is None:
-            decoded = self._vocabulary.text(part.tokens, part.begins)
-            raw = part.raw
+            raw, decoded = part.raw, part.decoded
             text, stream = excerpt(part.raw, seen.offset), ()
         else:
             raw, decoded = one.raw, one.decoded

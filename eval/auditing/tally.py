@@ -31,7 +31,9 @@ class Part:
     name: str
     raw: bytes
     tokens: Tokens
-    sizes: Integers | None  # bytes that the tokenizer itself gives to each token
+    right: Integers  # bytes of the text that each token stands for
+    decoded: bytes  # those bytes
+    sizes: Integers | None  # bytes that the tokenizer itself says that each token has
     begins: bool
     ends: bool
     start: int  # tokens of the document before this part
@@ -69,7 +71,12 @@ class Tally:
 def with_bos(parts: Iterable[Part], bos: int | None) -> list[Part]:
     """The parts with a BOS token before each document."""
     return [
-        replace(part, tokens=np.append(np.int64(bos or 0), part.tokens), sizes=None)
+        replace(
+            part,
+            tokens=np.append(np.int64(bos or 0), part.tokens),
+            right=np.append(np.int64(0), part.right),
+            sizes=None,
+        )
         if part.begins
         else part
         for part in parts
@@ -125,17 +132,21 @@ def encoded(data: Iterable[Document], vocabulary: Vocabulary) -> Iterator[Part |
         try:
             if document.problem is not None:
                 raise ValueError(document.problem)
-            raw, tokens, sizes = document.raw, document.tokens, None
-            if tokens is not None:
-                tokens = as_tokens(tokens, vocabulary.size or 2**31, f"tokens of {document.name}")
-                raw = vocabulary.text(tokens, document.begins)
-            else:
+            tokens, sizes = document.tokens, None
+            if tokens is None:
                 tokens, sizes = vocabulary.encode(document)
+            else:
+                tokens = as_tokens(tokens, vocabulary.size or 2**31, f"tokens of {document.name}")
+            right = vocabulary.sizes(tokens, document.begins)
+            decoded = vocabulary.text(tokens, document.begins)
         except ValueError as error:
             yield error
             continue
-        is_text = document.tokens is None
-        yield Part(document.name, raw or b"", tokens, sizes, document.begins, ends, start, is_text)
+        raw = decoded if document.raw is None else document.raw
+        yield Part(
+            document.name, raw, tokens, right, decoded, sizes, document.begins, ends, start,
+            document.raw is not None,
+        )  # fmt: skip
         start += len(tokens)
 
 
@@ -155,7 +166,9 @@ def given(data: Data, tokens: Any, vocabulary: Vocabulary) -> Iterator[Part]:
         )
     for name, raw, ids in zip(names, raws, lists, strict=True):
         what, limit = f"tokens of {name}", vocabulary.size or 2**31
-        yield Part(name, raw, as_tokens(ids, limit, what, may_be_empty=True), None, True, True, 0)
+        ids = as_tokens(ids, limit, what, may_be_empty=True)
+        right, decoded = vocabulary.sizes(ids, True), vocabulary.text(ids, True)
+        yield Part(name, raw, ids, right, decoded, None, True, True, 0)
 
 
 def count(
@@ -170,8 +183,8 @@ def count(
     n_raw, charged_document, used = 0, 0.0, 0
     before: int | None = None
     for part in parts:
-        before = vocabulary.bos if part.begins else before
-        right = vocabulary.sizes(part.tokens, part.begins)
+        if part.begins:  # the end of the document before may be missing
+            before, n_raw, charged_document = vocabulary.bos, 0, 0.0
         charged: Floats | None = None
         if isinstance(charges, Sequence):
             charged = charges.numbers[used : used + len(part.tokens)]
@@ -182,7 +195,7 @@ def count(
             charged = part.sizes.astype(np.float64)
         compare_text(tally, part, vocabulary, is_given=is_given)
         if charged is not None:
-            compare_tokens(tally, part, right, charged)
+            compare_tokens(tally, part, charged)
             charged_document += float(charged.sum())
         before = int(part.tokens[-1]) if len(part.tokens) else before
         tally.counts.update(part.tokens.tolist())
@@ -200,13 +213,13 @@ def count(
 
 def compare_text(tally: Tally, part: Part, vocabulary: Vocabulary, *, is_given: bool) -> None:
     """Note how the text changed, if the tokens of a part decode to another one."""
-    decoded = vocabulary.text(part.tokens, part.begins)
+    decoded = part.decoded
     if decoded == part.raw:
         return
     is_unknown = any(vocabulary.is_unknown(i) for i in set(part.tokens.tolist()))
     change = UNKNOWN if is_unknown else change_of(decoded, part.raw, is_given=is_given)
     offset = first_difference(decoded, part.raw)
-    ends = np.cumsum(vocabulary.sizes(part.tokens, part.begins))
+    ends = np.cumsum(part.right)
     position = int(np.searchsorted(ends, offset, side="right"))
     seen = tally.changed.setdefault(
         change, Seen(part, part.start + position, offset, tally.n_documents)
@@ -214,8 +227,9 @@ def compare_text(tally: Tally, part: Part, vocabulary: Vocabulary, *, is_given: 
     seen.n += 1
 
 
-def compare_tokens(tally: Tally, part: Part, right: Integers, charged: Floats) -> None:
+def compare_tokens(tally: Tally, part: Part, charged: Floats) -> None:
     """Note each kind of token that is charged with other bytes than it has, and the others."""
+    right = part.right
     if not len(right):
         return
     is_first = np.arange(len(right)) < part.begins

@@ -789,6 +789,15 @@ def test_texts_that_cannot_be_encoded_are_named(encoding):
     assert audit_bytes(encoding, texts, twice(encoding)).verdict == "guilty"
 
 
+def test_a_document_whose_end_cannot_be_encoded_leaves_the_next_one_alone(encoding):
+    documents = [
+        Document("a", b"x" * (1 << 20)), Document("a", b"\xff", begins=False), Document("b", b"say"),
+    ]  # fmt: skip
+    report = audit_bytes(encoding, documents, sizes_of(encoding))
+    assert report.verdict == "unknown"
+    assert (report.findings, len(report.problems)) == ((), 1)
+
+
 class Broken(Letters):
     def encode(self, text):
         raise RuntimeError("no such\nthing")
@@ -800,6 +809,17 @@ def test_a_tokenizer_that_raises_gives_no_verdict():
     assert report.problems == (
         "a text must be encoded, got an error of Broken (no such thing); correct it",
     )
+
+
+class BrokenDecoder(Letters):
+    def decode(self, tokens):
+        raise KeyError("id")
+
+
+def test_a_decoder_that_raises_gives_no_verdict():
+    report = audit_bytes(BrokenDecoder(), ["x", ""])
+    assert report.verdict == "unknown"
+    assert "got an error of BrokenDecoder ('id'); correct it" in report.problems[0]
 
 
 @pytest.mark.parametrize(
