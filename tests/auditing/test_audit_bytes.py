@@ -791,8 +791,10 @@ def test_texts_that_cannot_be_encoded_are_named(encoding):
 
 def test_a_document_whose_end_cannot_be_encoded_leaves_the_next_one_alone(encoding):
     documents = [
-        Document("a", b"x" * (1 << 20)), Document("a", b"\xff", begins=False), Document("b", b"say"),
-    ]  # fmt: skip
+        Document("a", b"x" * (1 << 20)),
+        Document("a", b"\xff", begins=False),
+        Document("b", b"say"),
+    ]
     report = audit_bytes(encoding, documents, sizes_of(encoding))
     assert report.verdict == "unknown"
     assert (report.findings, len(report.problems)) == ((), 1)
