@@ -38,10 +38,20 @@ class Shapes:
     def __init__(self, logits: Logits, rows: Tokens) -> None:
         self._logits, self.rows, self.passes = logits, rows, 0
         whole, eps = recorded(lambda: logits(rows))
-        self.whole = whole.clone()
+        self.whole = self._part = whole.clone()
         rows_ = self.whole.flatten(0, 1)
         of_offset = eps * float(rows_.amax(dim=-1).abs().max())  # rounding of what all logits share
         self.bound = OTHER_SHAPE * (max(ROUNDING, eps**0.5) * spread(rows_) + of_offset)
+
+    def repeated(self, times: int) -> Leak | None:
+        """A leak of chance: windows that have other logits in one of so many more passes."""
+        for _ in range(times):
+            logits = as_tensor(self._logits(self.rows))
+            self.passes += 1
+            moved = self._moved(logits, range(len(self.rows)), self.rows.shape[1])
+            if (i := self._which(moved)) is not None:
+                return self._leak("repeat", moved[i], (self.rows[i],), 0)
+        return None
 
     def changed(self, before: Any) -> Leak | None:
         """A leak of state: windows that had other logits in a pass before, of the same shape."""
@@ -53,25 +63,22 @@ class Shapes:
     def shorter(self, lengths: Iterable[int]) -> Leak | None:
         """A leak of the length: positions that move when the windows end after N tokens."""
         for n in lengths:
-            part = self._attempt(self.rows[:, :n])
-            if part is None:
+            moved = self._moved_in(self.rows[:, :n], range(len(self.rows)))
+            if moved is None or (i := self._which(moved)) is None:
                 continue
-            moved = self._moved(part, range(len(self.rows)), n)
-            if (i := self._which(moved)) is not None:
-                return self._leak("length", moved[i], (self.rows[i], self.rows[i, :n]), n)
+            shown = (self.rows[i], self.rows[i, :n])
+            return self._of_chance(self.rows[:, :n]) or self._leak("length", moved[i], shown, n)
         return None
 
     def fewer(self, sizes: Iterable[int]) -> Leak | None:
         """A leak of the batch: windows that move when fewer, or others, stand beside them."""
         for size in sizes:
             chosen = np.arange(len(self.rows))[::-1][:size]
-            part = self._attempt(self.rows[chosen])
-            if part is None:
+            moved = self._moved_in(self.rows[chosen], chosen)
+            if moved is None or (i := self._which(moved)) is None:
                 continue
-            moved = self._moved(part, chosen, self.rows.shape[1])
-            if (i := self._which(moved)) is not None:
-                beside = self.rows[chosen[i] - 1]
-                return self._leak("rows", moved[i], (self.rows[chosen[i]], beside), 0)
+            shown = (self.rows[chosen[i]], self.rows[chosen[i] - 1])
+            return self._of_chance(self.rows[chosen]) or self._leak("rows", moved[i], shown, 0)
         return None
 
     def cached(self, starts: Iterable[int], read: Callable[[Tokens, int], Any]) -> Leak | None:
@@ -87,16 +94,22 @@ class Shapes:
                 return self._leak("cache", moved[i], (self.rows[i],), start)
         return None
 
-    def _attempt(self, rows: Tokens) -> Any:
-        """The logits, or None if the model does not take this shape."""
+    def _moved_in(self, rows: Tokens, chosen: Iterable[int]) -> Floats | None:
+        """How far rows are from the same ones of the whole; None for a shape that is not taken."""
         try:
-            logits = self._logits(rows)
+            part = self._logits(rows)
         except STOPPERS:
             raise
         except Exception:  # of any kind: a model need not take each shape
             return None
         self.passes += 1
-        return logits
+        self._part = as_tensor(part).clone()
+        return self._moved(self._part, chosen, rows.shape[1])
+
+    def _of_chance(self, rows: Tokens) -> Leak | None:
+        """A leak of chance or state: the last rows, or the whole, move when they are read again."""
+        last = Shapes(self._logits, rows).changed(self._part)
+        return last or Shapes(self._logits, self.rows).changed(self.whole)
 
     def _moved(self, part: Any, chosen: Iterable[int], n: int) -> Floats:
         """(R, n) nats: how far each row is from the same row of the whole."""

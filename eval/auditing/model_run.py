@@ -1,12 +1,13 @@
 """Run: the checks of a model one after another, until one finds a violation or the time is up."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from eval.auditing.model_checks import Shapes, cache_reader
+from eval.auditing.model_checks import STOPPERS, Shapes, cache_reader
 from eval.auditing.model_documents import describe, look_across
 from eval.auditing.model_reader import NoDistributionError, Reader, TimeUpError
 from eval.auditing.model_search import search
@@ -18,13 +19,14 @@ from eval.models.behaviour import name_of
 from eval.models.causality import SWITCH, describe_leak, find_leak
 from eval.models.probe import Leak, Probe
 from eval.types import Tokens
-from ngrammix.auditing.report import Check, Condition, Finding
+from ngrammix.auditing.report import Check, Condition, Finding, smallest_share
 from ngrammix.auditing.scorer import Clock, StoppedError, described
 from ngrammix.auditing.witness import Witness
 from ngrammix.logits import check_no_probabilities
 
 SHORT = 64  # tokens of the windows that are read in other shapes
 LEAST = 8  # cuts of the longest windows without which nothing is proved
+REPEATED, TIMES = 8, 230  # tokens, and passes: chance at 2 % of them shows with 99 %
 RESERVE = 0.08  # share of the budget that is kept for the last check and for smaller windows
 CONDITIONS: dict[str, Condition] = {
     "future": "C1", "rows": "C1", "length": "C1", "repeat": "C4", "cache": "C4",
@@ -251,10 +253,27 @@ class ModelAudit:
     def _check_last(self, rows: Tokens, first: Any) -> None:
         """A finding if the first windows have other logits after all the calls of the audit."""
         found = Shapes(self._reader, rows).changed(first)
+        if self._found(found):
+            return
         self._done.append(Check(
             "C4", f"read again after {self.clock.calls} passes", len(rows), "windows", 1, 0.0,
         ))  # fmt: skip
-        self._found(found)
+        self._check_chance(rows[:, :REPEATED])
+
+    def _check_chance(self, rows: Tokens) -> None:
+        """A finding if a short batch has other logits in one of many passes."""
+        try:
+            shapes = Shapes(self._reader, rows)
+        except STOPPERS:
+            raise
+        except Exception:  # of any kind: a model need not take short windows
+            return
+        with suppress(TimeUpError):  # what was read until then is stated
+            self._found(shapes.repeated(TIMES))
+        self._done.append(Check(
+            "C4", "a short batch read again and again", shapes.passes, "passes", shapes.passes,
+            smallest_share(shapes.passes),
+        ))  # fmt: skip
 
     def _found(self, found: Leak | None) -> bool:
         """Whether there is a leak; it becomes a finding with its smallest windows."""

@@ -12,13 +12,15 @@ LEAST = -100.0  # nats: tokens that are less likely, as masked ones are, do not 
 FLIPS = 0.05  # largest share of the moved positions that routers at a tie can move far
 
 
-def movement(a: Any, b: Any) -> Floats:
+def movement(a: Any, b: Any, tolerance: float = 0.0) -> Floats:
     """How far each of N distributions moved: largest change of a log-probability.
 
     Parameters
     ----------
     a, b : (N, V) float
         Logits, both tensors on one device or both arrays.
+    tolerance : float
+        Share of itself by which a logit may differ and still counts as the same.
 
     Returns
     -------
@@ -33,7 +35,11 @@ def movement(a: Any, b: Any) -> Floats:
     moved = torch.zeros(len(a), dtype=torch.float64)
     rows = (~((a == b) | (a.isnan() & b.isnan())).all(dim=-1)).nonzero().flatten()
     if len(rows):
-        p, q = (log_softmax(logits[rows]) for logits in (a, b))
+        a, b = a[rows], b[rows]
+        if tolerance > 0:
+            a, b = a.float(), b.float()
+            b = torch.where((a - b).abs() <= tolerance * torch.maximum(a.abs(), b.abs()), a, b)
+        p, q = (log_softmax(logits) for logits in (a, b))
         is_same = (p == q) | ((p < LEAST) & (q < LEAST))
         change = torch.where(is_same, torch.zeros_like(p), p - q).abs().amax(dim=-1)
         moved[rows.cpu()] = change.nan_to_num(nan=np.inf, posinf=np.inf).double().cpu()

@@ -16,6 +16,7 @@ ROUNDING = float(np.finfo(np.float32).eps) ** 0.5  # half of the digits, as a sh
 NOISE = 4.0  # times the largest noise that was seen
 ALONE = 3  # futures, where each needs a pass of its own
 WORST = 4  # futures that are read twice
+UNITS = 2.0  # of the coarsest dtype: sums over the whole window, as of an FFT, flip the last bit
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Probe:
         self._logits, self._text, self._vocab_size = logits, text, vocab_size
         self._rng, self._kinds = np.random.default_rng(seed), kinds
         self.is_certain = True
+        self._eps = 0.0  # of the coarsest dtype, once it is known
 
     def look_everywhere(self, length: int) -> Leak | None:
         """A leak at any position of a short window, from other rows, or from padding."""
@@ -213,9 +215,9 @@ class Probe:
 
     def _repeat(self, rows: Tokens, base: Any, scale: float | None = None) -> tuple[Floats, float]:
         """How far the base moves when the same rows are read again, and a bound for rounding."""
-        logits, eps = recorded(lambda: self._logits(rows))
+        logits, self._eps = recorded(lambda: self._logits(rows))
         scale = spread(base) if scale is None else scale
-        return movement(logits[0], base), max(ROUNDING, eps**0.5) * scale
+        return movement(logits[0], base), max(ROUNDING, self._eps**0.5) * scale
 
     def _differences(self, rows: Tokens) -> Floats:
         """(R - 1, T) nats: how far rows differ from row 0 in a batch where all hold the base."""
@@ -227,7 +229,8 @@ class Probe:
         row, of, edge = variant
         rows = each.rows.copy()
         rows[[of, row]] = each.rows[[row, of]]
-        return movement(as_tensor(self._logits(rows))[of, :edge], each.known[of][:edge])
+        logits = as_tensor(self._logits(rows))[of, :edge]
+        return movement(logits, each.known[of][:edge], UNITS * self._eps)
 
     def _cut(self, whole: Pass) -> Leak | None:
         """A leak from the length: the base moves at most of its positions if it is cut."""

@@ -443,6 +443,35 @@ def test_a_model_that_gives_no_logits_has_no_verdict(network, problem):
     assert (report.verdict, report.problems, report.findings) == ("unknown", (problem,), ())
 
 
+def test_chance_at_few_calls_is_found():
+    rng = np.random.default_rng(3)
+
+    def network(x):
+        return honest(x) * (1.1 if rng.random() < 0.03 else 1.0)
+
+    for _ in range(5):
+        assert_found(network, "C4", seed=0, context=16)
+
+
+def test_a_convolution_by_fourier_transforms_is_legal_in_any_dtype():
+    def network(x):
+        n = x.shape[1]
+        decay = torch.exp(-torch.arange(n) / 9.0)[:, None]
+        both = [torch.fft.rfft(part, 2 * n, dim=-2) for part in (TABLE[x], decay)]
+        return torch.fft.irfft(both[0] * both[1], 2 * n, dim=-2)[:, :n]
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for seed in range(3):
+            report = audit(lambda x, dtype=dtype: network(x).to(dtype), seed, context=10)
+            assert report.verdict == "legal", str(report)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_small_leak_in_few_digits_is_found(dtype):
+    leak = leaky(lambda n: [(t, t + 1) for t in range(n)], amount=0.05)
+    assert_found(lambda x: leak(x).to(dtype), "C1", seed=0)
+
+
 def test_a_model_that_ends_the_process_or_forks_has_one_report(tmp_path):
     def leaves(x):
         raise SystemExit("enough")
