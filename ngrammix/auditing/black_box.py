@@ -12,6 +12,7 @@ from ngrammix.auditing.normalisation import check_bets, check_few_sums, check_lo
 from ngrammix.auditing.report import AuditReport
 from ngrammix.auditing.scorer import Clock, CountError, ScoreFn, Scorer, StoppedError
 from ngrammix.auditing.session import Session, shown
+from ngrammix.auditing.shorten import shorten
 from ngrammix.auditing.single_pass import check_again, check_prefixes, check_repeats
 from ngrammix.auditing.stepwise import Stepper, check_probs_fn, check_stepper, scores_of
 from ngrammix.auditing.streams import adversarial
@@ -125,6 +126,7 @@ def audit(
         NOT_CHECKED,
         {
             "tokens": len(stream),
+            "tokens_audited": len(session.tokens),
             "vocab_size": v,
             "seed": seed,
             "n_positions": n_positions,
@@ -145,7 +147,7 @@ def run(
 ) -> tuple[str, ...]:
     """Run all checks; returns why there can be no verdict, if so."""
     try:
-        first = check_repeats(session)
+        first = check_repeats(session, shorten(session))
         if first is None:
             session.remarks.append(UNSTEADY)
             return ()
@@ -176,8 +178,12 @@ def run(
             "C4",
             None,
             Witness("count", (float(n), float(error.n_scores)), "tokens", shown(error.tokens)),
-            f"each token must have one score, got {error.n_scores} scores for {n} tokens; score "
-            "the first token too, such as by a uniform distribution",
+            f"each token must have one score, got {error.n_scores} scores for {n} tokens; "
+            + (
+                "score the first token too, such as by a uniform distribution"
+                if error.n_scores < n
+                else "leave out what is scored beside the tokens"
+            ),
         )
     return ()
 

@@ -11,6 +11,8 @@ from ngrammix.types import Floats
 # wider one, is still one of its numbers.
 UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 ROUND = 32.0  # a multiple of 1 / 32 says nothing of its dtype
+FEW_LOGITS = 12  # of a row without which nothing is said of their dtype
+CLOSE = 4e-6  # nats that float32 loses in a softmax
 COARSE = 2.0**-12  # spacing from which on the numbers are those of a 16-bit dtype
 # Nats, and their share, that sums in another order lose. Numbers of float32 may come from a network
 # in 16 bits.
@@ -19,6 +21,7 @@ OF_SUM = {"float64": 1e-5, "float32": 1e-4}  # what probabilities may miss a sum
 LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
 TYPICAL = 0.05  # nats that it moves half of the scores by, at most
 WIDE = 0.2  # of the scores that a second run moves at least, if rounding does it
+OF_LOGITS = 4.0  # spacings of a logit and of 1 nat that batches of another shape move a score by
 OF_SCORE = 2.0**-5  # of a score and 1 nat that a second run moves it, by at most four times this
 FAR = 0.05  # of the scores that it moves further than this, at most
 LEAST = 2e-5  # nats that a change moves scores by, to be compared with those of another
@@ -41,12 +44,15 @@ class Rounding:
         sums is rounded in another way.
     repeat : float, nats
         How far scores move when nothing differs: threads may add in another order.
+    logit_unit : float
+        Relative spacing of the logits, if they are numbers of 16 bits; else 0.
     """
 
     unit: float = UNITS["float64"]
     probability_unit: float = 0.0
     length: float = 0.0
     repeat: float = 0.0
+    logit_unit: float = 0.0
 
     @property
     def dtype(self) -> str:
@@ -57,7 +63,7 @@ class Rounding:
         """How far scores (N,) may differ between two streams."""
         size = np.where(np.isfinite(nats), np.abs(nats), 0.0)
         units = 8 * (self.unit * size + self.probability_unit)
-        share = FLOOR[self.dtype] if self.repeat == 0 else OF_SCORE
+        share = max(FLOOR[self.dtype], OF_LOGITS * self.logit_unit, OF_SCORE * (self.repeat > 0))
         return share * (1 + size) + units + 2 * self.length + 2 * self.repeat
 
     def of_sum(self, nats: Floats) -> float:
@@ -66,7 +72,7 @@ class Rounding:
         p = np.exp(-nats)
         spacing = p * (self.unit * np.abs(nats) + self.probability_unit)
         of_scores = 2 * float(spacing.sum()) + 6 * float(spacing.max(initial=0.0))
-        of_shape = min(2 * self.length + 2 * self.repeat, TYPICAL)
+        of_shape = min(2 * self.length + 2 * self.repeat + OF_LOGITS * self.logit_unit, TYPICAL)
         return OF_SUM[self.dtype] + of_scores + of_shape
 
 
@@ -78,6 +84,29 @@ def measure_unit(scores: Iterable[Floats]) -> tuple[float, float]:
     p = np.exp(-nats[nats < 60])  # float32 holds the others with fewer digits
     of_p = max((UNITS[d] for d in ("bfloat16", "float16") if is_on_grid(p, d)), default=0.0)
     return unit, of_p if len(np.unique(p)) > 16 and unit < COARSE else 0.0
+
+
+def spacing_of_logits(nats: Floats) -> float:
+    """Relative spacing of the logits that scores (n,) of one row come from, if of 16 bits; else 0.
+
+    A score is a constant less a logit. So there is a constant for which all differences are numbers
+    of that dtype; for other scores no constant does it.
+    """
+    nats = np.unique(nats[np.isfinite(nats)])
+    if len(nats) < FEW_LOGITS:
+        return 0.0
+    for dtype, digits in (("bfloat16", 8), ("float16", 11)):
+        steps = np.arange(2 ** (digits - 1), 2**digits) / 2.0 ** (digits - 1)
+        firsts = np.outer(2.0 ** np.arange(-6, 6), steps).ravel()
+        firsts = np.concatenate([firsts, -firsts, [0.0]])  # what the first logit may be
+        for value in nats[1:FEW_LOGITS]:
+            logits = firsts + (nats[0] - value)
+            firsts = firsts[np.abs(rounded(logits, dtype) - logits) < CLOSE]
+        for first in firsts:
+            logits = first + nats[0] - nats
+            if (np.abs(rounded(logits, dtype) - logits) < CLOSE).all():
+                return UNITS[dtype]
+    return 0.0
 
 
 def spacing_of(values: Floats) -> float:

@@ -3,13 +3,20 @@
 import numpy as np
 
 from ngrammix.auditing.report import Check
-from ngrammix.auditing.rounding import measure_unit, moved, rounding_of_length, rounding_of_repeats
+from ngrammix.auditing.rounding import (
+    measure_unit,
+    moved,
+    rounding_of_length,
+    rounding_of_repeats,
+    spacing_of_logits,
+)
 from ngrammix.auditing.session import Session, shown
 from ngrammix.auditing.streams import N_KINDS, changed
 from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
 WIDE = 0.1  # share of a prefix whose scores move, from which on the whole was read before
+LOGITS = 64  # tokens of one row that show the dtype of its logits
 SAMPLE = 256  # random tokens whose scores show their dtype
 SHARE = 0.15  # of the time that is left, for prefixes
 MANY = 24  # prefixes
@@ -18,19 +25,22 @@ RUNS, OF_RUNS = 24, 0.05  # runs before a finding, and the share of the time lef
 WORST = 3  # prefixes that are looked at once more
 
 
-def check_repeats(session: Session) -> Floats | None:
+def check_repeats(session: Session, heads: tuple[Floats, Floats]) -> Floats | None:
     """The scores of the stream; None if they are not the same in a second run.
 
-    It is scored twice, then once more after another stream.
+    It is scored twice, then once more after another stream. `heads` are the scores of its first
+    tokens by the first two calls of all.
     """
     tokens = session.tokens
     random = session.rng("rounding").integers(session.vocab_size, size=SAMPLE)
     runs = session.score_each([tokens, tokens, random, random])
     unit, of_p = measure_unit(runs)
     session.rounding.unit, session.rounding.probability_unit = unit, of_p
+    measure_logits(session)
     first, second = runs[:2]
     measure_repeats(session, np.concatenate(runs[::2]), np.concatenate(runs[1::2]))
-    if not is_same(session, tokens, first, second):
+    head = tokens[: len(heads[0])]
+    if not (is_same(session, head, *heads) and is_same(session, tokens, first, second)):
         return None
     other = session.rng("repeats").permutation(tokens)[: max(1, len(tokens) // 2)]
     _, third = session.score_each([other, tokens])
@@ -41,6 +51,19 @@ def check_repeats(session: Session) -> Floats | None:
               smallest_share=0.0)
     )  # fmt: skip
     return first
+
+
+def measure_logits(session: Session) -> None:
+    """Note the dtype of the logits, by the scores of many tokens after one."""
+    tokens = session.rng("logits").permutation(session.vocab_size)[:LOGITS]
+    streams = (np.append(session.tokens[:1], token) for token in tokens)
+    until = session.clock.used() + OF_RUNS * session.clock.left()
+    nats = np.array([nats[-1] for _, nats in session.score_until(streams, until)])
+    session.rounding.logit_unit = spacing_of_logits(nats)
+    if session.rounding.logit_unit:
+        session.remarks.append(
+            "the logits are numbers of 16 bits; differences that their rounding makes are no leaks"
+        )
 
 
 def measure_repeats(session: Session, first: Floats, second: Floats) -> None:

@@ -134,7 +134,7 @@ def test_probability_that_goes_to_no_token():
     (found,) = ngrammix.audit(lambda tokens: unigram(tokens) + 0.01, **QUICK).findings
     assert found.message == (
         "the probabilities of the next token must sum to 1, got 0.99005 for all tokens after 0 "
-        "tokens: some of the probability goes to no token"
+        "tokens: some of it goes to no token, or the score of a token depends on the token itself"
     )
 
 
@@ -153,8 +153,8 @@ def test_numbers_that_are_no_costs():
 
     for score_fn, text in (
         (below, "a score must be a cost in nats, 0 or more, got -0.5: a probability above 1, at "
-                "position 49 of 200"),
-        (nan, "a score must be a cost in nats, 0 or more, got no number, at position 49 of 200"),
+                "position 49 of 64"),
+        (nan, "a score must be a cost in nats, 0 or more, got no number, at position 49 of 64"),
     ):  # fmt: skip
         found = ngrammix.audit(score_fn, **QUICK).findings[0]
         assert (found.condition, found.message) == ("C2", text)
@@ -185,8 +185,8 @@ def test_a_scorer_that_remembers_other_streams():
     seen = []
 
     def score_fn(tokens):
-        known = any(len(old) != len(tokens) for old in seen)
-        seen.append(tokens)
+        known = any(first != tokens[0] for first in seen)
+        seen.append(tokens[0])
         return unigram(tokens) - (0.01 if known else 0.0)
 
     (found,) = ngrammix.audit(score_fn, **QUICK).findings
@@ -197,18 +197,26 @@ def test_a_scorer_that_remembers_other_streams():
 def test_one_score_too_few():
     (found,) = ngrammix.audit(lambda tokens: unigram(tokens)[1:], **QUICK).findings
     assert (found.condition, found.witness.kind, found.witness.numbers) == (
-        "C4", "count", (200.0, 199.0),
+        "C4", "count", (64.0, 63.0),
     )  # fmt: skip
     assert found.message == (
-        "each token must have one score, got 199 scores for 200 tokens; score the first token "
+        "each token must have one score, got 63 scores for 64 tokens; score the first token "
         "too, such as by a uniform distribution"
     )
 
 
 SHAPE = (
     "score_fn must return one score in nats a token, a row of numbers, got {} of shape () and "
-    "dtype {} for 200 tokens; return the costs of all tokens in their order"
+    "dtype {} for 64 tokens; return the costs of all tokens in their order"
 )
+
+
+def test_one_score_too_many():
+    (found,) = ngrammix.audit(lambda tokens: np.append(unigram(tokens), 1.0), **QUICK).findings
+    assert found.message == (
+        "each token must have one score, got 65 scores for 64 tokens; leave out what is scored "
+        "beside the tokens"
+    )
 
 
 def raises(tokens):
@@ -222,9 +230,9 @@ def leaves(tokens):
 @pytest.mark.parametrize(
     ("score_fn", "text"),
     [
-        (raises, "the scorer raised KeyError: 'no such\\ntoken', for 200 tokens; it must score "
+        (raises, "the scorer raised KeyError: 'no such\\ntoken', for 64 tokens; it must score "
                  "any stream of ids below vocab_size"),
-        (leaves, "the scorer raised SystemExit: 3, for 200 tokens; it must score any stream of "
+        (leaves, "the scorer raised SystemExit: 3, for 64 tokens; it must score any stream of "
                  "ids below vocab_size"),
         (lambda tokens: 3.0, SHAPE.format("float", "float64")),
         (lambda tokens: "text", SHAPE.format("str", "<U4")),
@@ -303,6 +311,27 @@ def test_a_score_that_improves_as_the_table_shrinks():
     report = ngrammix.audit(collides, **QUICK | {"tokens": np.arange(500) % V})
     assert [found.witness.kind for found in report.findings] == ["table"]
     assert "colliding counts pass for evidence" in report.findings[0].message
+
+
+def test_a_slow_scorer_is_audited_on_the_first_tokens():
+    def slow(tokens):
+        time.sleep(1e-4 * len(tokens))
+        return unigram(tokens)
+
+    report = ngrammix.audit(slow, vocab_size=V, budget_seconds=3.0)
+    assert 256 <= report.conditions["tokens_audited"] < 4096
+    assert "tokens were audited: a call on all of them would take about 0." in report.remarks[0]
+
+
+def test_the_first_call_counts():
+    calls = []
+
+    def cold(tokens):
+        calls.append(len(tokens))
+        return unigram(tokens) + (0.01 if len(calls) == 1 else 0.0)
+
+    (found,) = ngrammix.audit(cold, **QUICK).findings
+    assert (found.condition, found.witness.kind) == ("C4", "repeat")
 
 
 def test_the_same_seed_finds_the_same():
