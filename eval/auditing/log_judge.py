@@ -22,6 +22,7 @@ from ngrammix.auditing.witness import Witness
 
 MAX_WITNESS = 500  # characters of a line in a witness
 LN2 = exact(math.log(2))
+HIGHEST_LOSS = 30.0  # nats a token: a uniform model of a million tokens needs 14
 LOWEST_BPB = 0.5  # of a text of the web; code, logs and tables may be below
 BYTES_A_TOKEN = (0.4, 40.0)  # beyond them are no bytes of a text
 USUAL = (0.9, 16.0)  # of tokenizers in use
@@ -68,6 +69,9 @@ def judge(record: Record) -> Judged:
         numbers.setdefault("loss", numbers["loss_bits"] * LN2)
     if record.line and (remark := drop_bytes(numbers, record)):
         remarks.append(remark)
+    if record.line and "loss" in numbers and numbers["loss"].low > HIGHEST_LOSS:
+        loss = numbers.pop("loss")
+        remarks.append(f"a loss of {digits(loss)}{place(record)} is taken for a sum of tokens")
     checks: list[str] = []
     for check in (of_perplexity, of_identity, of_known, of_size):
         name, finding = check(numbers, record)

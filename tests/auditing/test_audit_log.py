@@ -334,6 +334,7 @@ def test_the_ways_in_which_lines_are_written(line):
         "train_loss:3.1 val_bpb:1.0971 tokens:47,851,520 bytes:151,074,499",
         "val_bpb:1.0971 best_val_loss:2.2 tokens:47,851,520 bytes:151,074,499",
         "val_loss:2.4007 val_bpb:1.0971 tokens_seen:5,000,000 tokens/s:1,000,000",
+        "val_loss:48000.5 val_bpb:1.0971 tokens:47,851,520 bytes:151,074,499",
         "delta_bpb: 0.01 val_loss: 2.4007 tokens: 47851520",
     ],
 )
@@ -357,6 +358,12 @@ def test_lines_of_one_figure_are_joined_until_one_repeats():
     report = audit_log(text=text, tokens=1000, bytes=4000)
     finding = only(report, "in line 3")
     assert finding.witness.text == "loss=2.1 bpb=0.6 tokens=1000 bytes=4000"
+
+
+def test_a_loss_that_is_a_sum_is_told():
+    report = audit_log(text="val_loss:48000.5 val_bpb:1.0971")
+    assert report.remarks == ("a loss of 48,000 in line 1 is taken for a sum of tokens",)
+    only(audit_log(text="val_loss:2.4 val_bpb:0.0287"), "a token must have 0.4 to 40 bytes")
 
 
 def test_a_line_with_two_runs():
