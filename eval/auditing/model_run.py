@@ -9,6 +9,7 @@ import numpy as np
 
 from eval.auditing.model_checks import STOPPERS, Shapes, cache_reader
 from eval.auditing.model_documents import describe, look_across
+from eval.auditing.model_findings import finding_of, no_distribution, probabilities_in
 from eval.auditing.model_reader import NoDistributionError, Reader, TimeUpError
 from eval.auditing.model_search import search
 from eval.auditing.model_streams import Cuts, Long, Pairs, Places, Stream, Texts
@@ -16,39 +17,16 @@ from eval.auditing.model_witness import shrunk, witness_of
 from eval.auditing.windows import Windows
 from eval.models.base import Model
 from eval.models.behaviour import name_of
-from eval.models.causality import SWITCH, describe_leak, find_leak
+from eval.models.causality import find_leak
 from eval.models.probe import Leak, Probe
 from eval.types import Tokens
-from ngrammix.auditing.report import Check, Condition, Finding, smallest_share
+from ngrammix.auditing.report import Check, Finding, smallest_share
 from ngrammix.auditing.scorer import Clock, StoppedError, described
-from ngrammix.auditing.witness import Witness
-from ngrammix.logits import check_no_probabilities
 
 SHORT = 64  # tokens of the windows that are read in other shapes
-LEAST = 8  # cuts of the longest windows without which nothing is proved
+LEAST = 4  # cuts of the longest windows without which nothing is proved
 REPEATED, TIMES = 8, 230  # tokens, and passes: chance at 2 % of them shows with 99 %
 RESERVE = 0.08  # share of the budget that is kept for the last check and for smaller windows
-CONDITIONS: dict[str, Condition] = {
-    "future": "C1", "rows": "C1", "length": "C1", "repeat": "C4", "cache": "C4",
-    "document": "C4",
-}  # fmt: skip
-OWN_TEXTS = {
-    "cache": (
-        "a stream must have the same scores however it is cut, got {name}: the logits at position "
-        "{position} of {length} moved by {nats:.3g} nats when the tokens from position {edge} on "
-        "were read one by one with its cache; score with the full pass, or mend the cache"
-    ),
-    "document": (
-        "documents must be kept apart, got {name}: the logits at position {position} of {length} "
-        "moved by {nats:.3g} nats when other tokens stood before the document that begins at "
-        "position {edge}; mask what mixes them, such as attention, convolutions and gates with the "
-        "token before"
-    ),
-}
-NO_DISTRIBUTION = (
-    "the logits of a position must be a distribution, got {name}: the largest logit at position "
-    "{position} of {length} is {value}; mask tokens with -inf, and let one be finite"
-)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -114,7 +92,7 @@ class ModelAudit:
                 f"passes of {self.clock.tokens:,} tokens; raise budget_seconds"
             ]
         except NoDistributionError as error:
-            self._add_no_distribution(error)
+            self.findings.append(no_distribution(error, self._name))
         except StoppedError as error:
             self.problems.append(str(error))
         except Exception as error:  # of any kind: the model may raise anything
@@ -141,7 +119,8 @@ class ModelAudit:
         if self._found(found):
             return
         self._check_enough()
-        self._check_last(long, first)
+        with suppress(TimeUpError):  # the windows were read again at the start too
+            self._check_last(long, first)
 
     def _batch_of(self, n_rows: int, length: int) -> Tokens:
         """(B, length) int64: windows of different texts, at most as many as a run reads at once."""
@@ -240,15 +219,8 @@ class ModelAudit:
             "C2", "log-softmax makes a distribution of any logits, if none is NaN or +inf", n,
             "rows", 1, None, "each pass of the other checks was looked at too",
         ))  # fmt: skip
-        try:
-            check_no_probabilities(logits.flatten(0, 1), np.arange(n))
-        except ValueError as error:
-            row = logits[0, 0].float()
-            token = int(row.argmax())
-            numbers = float(row[token]), float(row.softmax(-1)[token])
-            stream = (int(rows[0, 0]),)
-            witness = Witness("logits", numbers, "probability", stream, (), 0, (token,))
-            self.findings.append(Finding("C2", 0, witness, str(error)))
+        if (found := probabilities_in(rows, logits)) is not None:
+            self.findings.append(found)
 
     def _check_last(self, rows: Tokens, first: Any) -> None:
         """A finding if the first windows have other logits after all the calls of the audit."""
@@ -280,22 +252,8 @@ class ModelAudit:
         if found is None:
             return False
         found = shrunk(self._reader, found, self.clock)
-        witness = witness_of(self._reader, found)
-        if found.kind in OWN_TEXTS:
-            text = OWN_TEXTS[found.kind].format(name=self._name, **vars(found))
-        else:
-            text = describe_leak(found, self._name).removesuffix(SWITCH)
-        self.findings.append(Finding(CONDITIONS[found.kind], found.position, witness, text))
+        self.findings.append(finding_of(found, witness_of(self._reader, found), self._name))
         return True
-
-    def _add_no_distribution(self, error: NoDistributionError) -> None:
-        n = len(error.tokens)
-        message = NO_DISTRIBUTION.format(
-            name=self._name, position=n - 1, length=n, value=error.value
-        )
-        stream = tuple(map(int, error.tokens))
-        witness = Witness("logits", (0.0, error.value), "nats", stream, (), n - 1)
-        self.findings.append(Finding("C2", n - 1, witness, message))
 
 
 def specials_of(model: Model, bos: int | None, vocab_size: int) -> list[int]:
