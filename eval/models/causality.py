@@ -78,8 +78,8 @@ def find_leak(
 
     It cannot find a leak that acts in long windows only, and there at few positions; one that acts
     on tokens that neither the text nor the changes hold; and one that moves the logits by less than
-    0.0003 of their standard deviation, or than rounding where the same tokens do not always give
-    the same bits.
+    0.0003 of their standard deviation, than two units of the coarsest dtype, or than rounding where
+    the same tokens do not always give the same bits.
 
     Parameters
     ----------
