@@ -265,6 +265,24 @@ def differences_of_a_running_total(seed, vocab_size):
 
 
 @honest()
+def keeps_what_a_prefix_cost(seed, vocab_size):
+    """Scores of the beginning that a stream shares with the last one are taken from there."""
+    lm, last, kept = Bigram(seed, vocab_size), np.zeros(0, np.int64), np.zeros(0)
+
+    def score(tokens):
+        nonlocal last, kept
+        tokens = np.array(tokens)
+        nats = -np.log(cached(lm, tokens))
+        n = min(len(tokens), len(last))
+        differs = np.flatnonzero(np.append(tokens[:n] != last[:n], True))[0]
+        nats[:differs] = kept[:differs]
+        last, kept = tokens, nats
+        return nats.copy()
+
+    return score
+
+
+@honest()
 def integer_frequencies(seed, vocab_size):
     """What a range coder takes: integers that sum to 2 ** 16 in each row."""
     lm = Bigram(seed, vocab_size)

@@ -40,7 +40,7 @@ def attention_both_ways_in_blocks(seed, vocab_size, dtype):
     return masked(seed, vocab_size, dtype, mask)
 
 
-@plant("C1", "C2 C3", n_tokens=96, rounding=0.1, dtype=DTYPES)
+@plant("C1", "C2 C3 C4", n_tokens=96, rounding=0.1, dtype=DTYPES)
 def attention_one_too_far(seed, vocab_size, dtype):
     """triu(diagonal=2): a position attends to its own target, if the stream goes on."""
     return masked(seed, vocab_size, dtype, lambda ones: ones.triu(2))
