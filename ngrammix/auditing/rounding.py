@@ -12,12 +12,13 @@ from ngrammix.types import Floats
 UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 ROUND = 32.0  # a multiple of 1 / 32 says nothing of its dtype
 FEW_LOGITS = 12  # of a row without which nothing is said of their dtype
+MOST = 0.9  # of the logits of a row that are numbers of their dtype
 CLOSE = 4e-6  # nats that float32 loses in a softmax
 COARSE = 2.0**-12  # spacing from which on the numbers are those of a 16-bit dtype
 # Nats, and their share, that sums in another order lose. Numbers of float32 may come from a network
 # in 16 bits.
 FLOOR = {"float64": 2e-5, "float32": 1e-3}
-OF_SUM = {"float64": 1e-5, "float32": 1e-4}  # what probabilities may miss a sum of 1 by
+OF_SUM = {"float64": 5e-5, "float32": 1e-4}  # what probabilities may miss a sum of 1 by
 LOW_PRECISION = 0.35  # nats that bfloat16 can move a single score by, in a deep network
 TYPICAL = 0.05  # nats that it moves half of the scores by, at most
 WIDE = 0.2  # of the scores that a second run moves at least, if rounding does it
@@ -37,6 +38,8 @@ class Rounding:
     ----------
     unit : float
         Relative spacing of the scores.
+    step : float, nats
+        Spacing of scores that were printed with a few decimals; else 0.
     probability_unit : float
         Relative spacing of the probabilities, if they were rounded before the logarithm; else 0.
     length : float, nats
@@ -49,6 +52,7 @@ class Rounding:
     """
 
     unit: float = UNITS["float64"]
+    step: float = 0.0
     probability_unit: float = 0.0
     length: float = 0.0
     repeat: float = 0.0
@@ -62,7 +66,7 @@ class Rounding:
     def between(self, nats: Floats) -> Floats:
         """How far scores (N,) may differ between two streams."""
         size = np.where(np.isfinite(nats), np.abs(nats), 0.0)
-        units = 8 * (self.unit * size + self.probability_unit)
+        units = 8 * (self.unit * size + self.probability_unit) + 2 * self.step
         share = max(FLOOR[self.dtype], OF_LOGITS * self.logit_unit, OF_SCORE * (self.repeat > 0))
         return share * (1 + size) + units + 2 * self.length + 2 * self.repeat
 
@@ -70,7 +74,7 @@ class Rounding:
         """How far the probabilities of scores (V,) may miss the sum of 1."""
         nats = nats[np.isfinite(nats)]
         p = np.exp(-nats)
-        spacing = p * (self.unit * np.abs(nats) + self.probability_unit)
+        spacing = p * (self.unit * np.abs(nats) + self.probability_unit + self.step / 2)
         of_scores = 2 * float(spacing.sum()) + 6 * float(spacing.max(initial=0.0))
         of_shape = min(2 * self.length + 2 * self.repeat + OF_LOGITS * self.logit_unit, TYPICAL)
         return OF_SUM[self.dtype] + of_scores + of_shape
@@ -89,32 +93,43 @@ def measure_unit(scores: Iterable[Floats]) -> tuple[float, float]:
 def spacing_of_logits(nats: Floats) -> float:
     """Relative spacing of the logits that scores (n,) of one row come from, if of 16 bits; else 0.
 
-    A score is a constant less a logit. So there is a constant for which all differences are numbers
-    of that dtype; for other scores no constant does it.
+    A score is a constant less a logit. So there is a constant for which the differences are numbers
+    of that dtype, but for a few of other rows; for other scores no constant does it.
     """
     nats = np.unique(nats[np.isfinite(nats)])
     if len(nats) < FEW_LOGITS:
         return 0.0
     for dtype, digits in (("bfloat16", 8), ("float16", 11)):
         steps = np.arange(2 ** (digits - 1), 2**digits) / 2.0 ** (digits - 1)
-        firsts = np.outer(2.0 ** np.arange(-6, 6), steps).ravel()
-        firsts = np.concatenate([firsts, -firsts, [0.0]])  # what the first logit may be
-        for value in nats[1:FEW_LOGITS]:
-            logits = firsts + (nats[0] - value)
-            firsts = firsts[np.abs(rounded(logits, dtype) - logits) < CLOSE]
-        for first in firsts:
-            logits = first + nats[0] - nats
-            if (np.abs(rounded(logits, dtype) - logits) < CLOSE).all():
+        firsts = np.outer(2.0 ** np.arange(-10, 6), steps).ravel()
+        firsts = np.concatenate([firsts, -firsts, [0.0]])[:, None]  # what one logit may be
+        for anchor in nats[[0, len(nats) // 2, -1]]:
+            logits = firsts + (anchor - nats)
+            is_near = np.abs(rounded(logits, dtype) - logits) < CLOSE
+            if is_near.mean(axis=1).max() >= MOST:
                 return UNITS[dtype]
     return 0.0
 
 
-def spacing_of(values: Floats) -> float:
-    """Relative spacing of the coarsest dtype that holds all values exactly.
+def step_of(nats: Floats) -> float:
+    """Spacing of scores that were rounded to 2 to 8 decimals; 0 for others."""
+    nats = informative(nats[np.isfinite(nats)])
+    for digits in range(2, 9):
+        scaled = nats * 10.0**digits
+        if len(nats) and (np.abs(scaled - np.rint(scaled)) < 1e-6).all():
+            return float(10.0**-digits)
+    return 0.0
 
-    Round numbers are left out: every dtype holds them.
-    """
-    values = values[values * ROUND != np.rint(values * ROUND)]
+
+def informative(values: Floats) -> Floats:
+    """The values that are no round numbers: every dtype, and every printed form, holds those."""
+    kept: Floats = values[values * ROUND != np.rint(values * ROUND)]
+    return kept
+
+
+def spacing_of(values: Floats) -> float:
+    """Relative spacing of the coarsest dtype that holds all values exactly."""
+    values = informative(values)
     if len(values):
         for dtype in ("bfloat16", "float16", "float32"):
             if np.array_equal(rounded(values, dtype), values):

@@ -9,6 +9,7 @@ from ngrammix.auditing.rounding import (
     rounding_of_length,
     rounding_of_repeats,
     spacing_of_logits,
+    step_of,
 )
 from ngrammix.auditing.session import Session, shown
 from ngrammix.auditing.streams import N_KINDS, changed
@@ -36,6 +37,7 @@ def check_repeats(session: Session, heads: tuple[Floats, Floats]) -> Floats | No
     runs = session.score_each([tokens, tokens, random, random])
     unit, of_p = measure_unit(runs)
     session.rounding.unit, session.rounding.probability_unit = unit, of_p
+    session.rounding.step = step_of(np.concatenate(runs))
     measure_logits(session)
     first, second = runs[:2]
     measure_repeats(session, np.concatenate(runs[::2]), np.concatenate(runs[1::2]))
