@@ -24,7 +24,7 @@ from ngrammix.auditing.report import Check, Finding, smallest_share
 from ngrammix.auditing.scorer import Clock, StoppedError, described
 
 SHORT = 64  # tokens of the windows that are read in other shapes
-LEAST = 4  # cuts of the longest windows without which nothing is proved
+LEAST = 1  # cuts of the longest windows without which nothing is proved
 REPEATED, TIMES = 8, 230  # tokens, and passes: chance at 2 % of them shows with 99 %
 RESERVE = 0.08  # share of the budget that is kept for the last check and for smaller windows
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 
@@ -178,19 +179,26 @@ class Pairs(Stream):
     tried: int = 0
 
     def batches(self) -> Iterator[Batch]:
-        """Two next tokens after each id, then each next token after the ids one by one."""
-        windows, order = self.windows, self.windows.order()
-        size = max(1, self.positions // 4)
+        """Both kinds in turns: a large vocabulary lets neither come to its end."""
+        order = self.windows.order()
+        for both in zip_longest(self._after_each(order), self._each_after(order)):
+            yield from filter(None, both)
+
+    def _after_each(self, order: Tokens) -> Iterator[Batch]:
+        """Two next tokens after each id."""
+        rng, v, size = self.windows.rng, self.windows.vocab_size, max(1, self.positions // 4)
         for start in range(0, len(order), size):
             ids = order[start : start + size]
-            first = windows.rng.integers(windows.vocab_size, size=len(ids))
-            second = (first + windows.rng.integers(1, windows.vocab_size, len(ids))) % (
-                windows.vocab_size
-            )
+            first = rng.integers(v, size=len(ids))
+            second = (first + rng.integers(1, v, len(ids))) % v
             rows = np.stack([ids, first, ids, second], axis=1).reshape(-1, 2)
             yield rows, [Variant(2 * i + 1, 2 * i, 1) for i in range(len(ids))]
+
+    def _each_after(self, order: Tokens) -> Iterator[Batch]:
+        """Each next token after the ids one by one."""
         for i, token in enumerate(order):
-            before = windows.draw(STEP) if i % 4 == 3 and self.longest > STEP + 1 else order[:0]
+            is_longer = i % 4 == 3 and self.longest > STEP + 1
+            before = self.windows.draw(STEP) if is_longer else order[:0]
             for rows, variants in every_next(np.append(before, token), order, self.positions):
                 yield rows, variants
                 self.seen.update(map(int, rows[:, -1]))
