@@ -264,6 +264,13 @@ def differences_of_a_running_total(seed, vocab_size):
     return score
 
 
+@honest(rounding=1e-3)
+def three_decimals(seed, vocab_size):
+    """Scores are read from a printed log."""
+    lm = Bigram(seed, vocab_size)
+    return lambda tokens: np.round(-np.log(cached(lm, np.asarray(tokens))), 3)
+
+
 @honest()
 def keeps_what_a_prefix_cost(seed, vocab_size):
     """Scores of the beginning that a stream shares with the last one are taken from there."""

@@ -346,8 +346,8 @@ def last_token_shares_a_row(lm, tokens):
 @plant_formula(C2)
 def no_start_after_a_start(lm, tokens):
     """After token 0 another one is forbidden, but its mass is not given to others."""
-    after_start = lm.rows(tokens) == BOS
-    return np.where(after_start & (tokens == BOS), 0.0, lm.of(tokens))
+    p = mixed(lm.of(tokens), tokens == BOS, 0.02)
+    return np.where((lm.rows(tokens) == BOS) & (tokens == BOS), 0.0, p)
 
 
 @plant_formula(C2)

@@ -25,7 +25,7 @@ def test_a_planted_fault_is_found_and_named(name):
 @pytest.mark.parametrize("name", many(PLANTED, 4))
 def test_every_planted_fault_is_found_and_named(name):
     for seed in SEEDS:
-        check(PLANTED[name], seed, budget_seconds=6.0)
+        check(PLANTED[name], seed, budget_seconds=12.0)
 
 
 @pytest.mark.slow
