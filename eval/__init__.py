@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from eval.shadowing import check_packages
 
 if TYPE_CHECKING:
-    from eval.auditing.audit_bytes import audit_bytes
-    from eval.auditing.audit_log import audit_log
-    from eval.auditing.audit_model import audit_model
-    from eval.auditing.codec import audit_codec, decode_file
-    from eval.auditing.self_audit import audit_self
+    from eval.auditing.audit_self import audit_self
+    from eval.auditing.codec.audit_codec import audit_codec, decode_file
+    from eval.auditing.logs.audit_log import audit_log
+    from eval.auditing.models.audit_model import audit_model
+    from eval.auditing.token_bytes.audit_bytes import audit_bytes
     from eval.comparing.compare import compare
     from eval.config import ScoreConfig
     from eval.data.document import Document, Documents
@@ -55,14 +55,14 @@ _MODULES = {
     "Documents": "eval.data.document",
     "Result": "eval.scoring.result",
     "ScoreConfig": "eval.config",
-    "audit_bytes": "eval.auditing.audit_bytes",
-    "audit_codec": "eval.auditing.codec",
-    "audit_log": "eval.auditing.audit_log",
-    "audit_model": "eval.auditing.audit_model",
-    "audit_self": "eval.auditing.self_audit",
+    "audit_bytes": "eval.auditing.token_bytes.audit_bytes",
+    "audit_codec": "eval.auditing.codec.audit_codec",
+    "audit_log": "eval.auditing.logs.audit_log",
+    "audit_model": "eval.auditing.models.audit_model",
+    "audit_self": "eval.auditing.audit_self",
     "check_causality": "eval.models.causality",
     "compare": "eval.comparing.compare",
-    "decode_file": "eval.auditing.codec",
+    "decode_file": "eval.auditing.codec.audit_codec",
     "load_model": "eval.models.load_model",
     "load_tokenizer": "eval.tokenizers.load_tokenizer",
     "open_data": "eval.data.open_data",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.auditing.audit_model import audit_model
+from eval.auditing.models.audit_model import audit_model
 from eval.bench.harness import Bench, Figures, Table
 from eval.bench.options import OPTIONS
 from eval.bench.peers.planted_leaks import VOCAB, planted_leaks

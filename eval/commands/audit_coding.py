@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.auditing.codec import N_TOKENS, audit_codec, decode_file
+from eval.auditing.codec.audit_codec import N_TOKENS, audit_codec, decode_file
 from eval.commands.audit_named import Task, config_of, function_of, outcome_of, search
 from eval.commands.audit_stream import read_stream
 from eval.commands.from_config import load_data, load_model_of, tokenizer_of

@@ -113,7 +113,7 @@ def source_of(function: Any) -> dict[str, str]:
 
 def ourselves(job: Mapping[str, Any]) -> Task:
     """The audit of our own mixers."""
-    from eval.auditing.self_audit import VOCAB_SIZE, audit_self
+    from eval.auditing.audit_self import VOCAB_SIZE, audit_self
 
     stream = read_stream(job, tokenizer_of_job(job), VOCAB_SIZE)
     options = search(job) | {"order": config_of(job).order, "edges": stream.edges}
@@ -127,7 +127,7 @@ def ourselves(job: Mapping[str, Any]) -> Task:
 
 def text_bytes(job: Mapping[str, Any]) -> Task:
     """The audit of --bytes."""
-    from eval.auditing.audit_bytes import audit_bytes
+    from eval.auditing.token_bytes.audit_bytes import audit_bytes
 
     tokenizer = tokenizer_of_job(job)
     if tokenizer is None:
@@ -144,7 +144,7 @@ def text_bytes(job: Mapping[str, Any]) -> Task:
 
 def log_lines(job: Mapping[str, Any]) -> Task:
     """The audit of --log."""
-    from eval.auditing.audit_log import MAX_TEXT, audit_log
+    from eval.auditing.logs.audit_log import MAX_TEXT, audit_log
 
     text: str | Path = Path(job["log"])
     if job["log"] == "-":
@@ -155,7 +155,7 @@ def log_lines(job: Mapping[str, Any]) -> Task:
 
 def model_rows(job: Mapping[str, Any]) -> Task:
     """The audit of --model."""
-    from eval.auditing.audit_model import audit_model
+    from eval.auditing.models.audit_model import audit_model
 
     config = config_of(job)
     model = load_model_of(config)

@@ -93,7 +93,7 @@ def model_of(job: Mapping[str, Any]) -> Show | None:
     """Shows two windows to --model."""
     if "model" not in job:
         return None
-    from eval.auditing.model_witness import numbers_of
+    from eval.auditing.models.witness import numbers_of
 
     model = load_model_of(config_of(job))
     if model is None:
@@ -119,7 +119,7 @@ def bytes_of(job: Mapping[str, Any]) -> Show | None:
     """Counts the bytes of a text again, by --tokenizer and --token-bytes."""
     if "tokenizer" not in job:
         return None
-    from eval.auditing.audit_bytes import audit_bytes
+    from eval.auditing.token_bytes.audit_bytes import audit_bytes
 
     config = config_of(job)
     tokenizer = tokenizer_of(replace(config, token_bytes=None), None)
@@ -134,7 +134,7 @@ def bytes_of(job: Mapping[str, Any]) -> Show | None:
 
 def show_log(report: AuditReport) -> Sequence[Replayed]:
     """Reads the line of each witness again."""
-    from eval.auditing.audit_log import audit_log
+    from eval.auditing.logs.audit_log import audit_log
 
     return [judged(one, audit_log(text=one.witness.text)) for one in report.findings]
 

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from eval import audit_log
-from eval.auditing.known_totals import TOKENS
-from eval.auditing.log_keys import kind_of
-from eval.auditing.log_lines import read_log
+from eval.auditing.logs.keys import kind_of
+from eval.auditing.logs.known_totals import TOKENS
+from eval.auditing.logs.records import read_log
 from ngrammix.auditing.report_json import from_json, to_json
 
 LN2 = math.log(2)

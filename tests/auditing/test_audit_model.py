@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import eval as workbench
-from eval.auditing.audit_model import NOT_CHECKED, audit_model
+from eval.auditing.models.audit_model import NOT_CHECKED, audit_model
 from eval.bench.peers import tiny_models
 from eval.models.wrap import wrap
 from ngrammix.auditing.report import smallest_share

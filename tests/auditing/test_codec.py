@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import Documents, ScoreConfig, load_model, score, wrap
-from eval.auditing import range_coder
-from eval.auditing.codec import audit_codec, decode_file
-from eval.auditing.range_coder import (
+from eval.auditing.codec import range_coder
+from eval.auditing.codec.audit_codec import audit_codec, decode_file
+from eval.auditing.codec.range_coder import (
     ENDING,
     ROUNDING,
     TOTAL,
@@ -26,7 +26,7 @@ from eval.auditing.range_coder import (
     integer_weights,
     token_table,
 )
-from eval.auditing.round_trip import cost_of
+from eval.auditing.codec.round_trip import cost_of
 from tests.toy import ToyModel
 
 constriction = pytest.importorskip("constriction")
@@ -475,8 +475,8 @@ def test_claims_of_another_run_are_held_against_the_code():
 
 def test_a_short_budget_codes_fewer_tokens(monkeypatch):
     now = iter(range(10**6))
-    monkeypatch.setattr("eval.auditing.trial.monotonic", lambda: float(next(now)))
-    monkeypatch.setattr("eval.auditing.round_trip.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("eval.auditing.codec.trial.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("eval.auditing.codec.round_trip.monotonic", lambda: float(next(now)))
     report = audit_codec(tokens=TOKENS, stepper=Uniform, budget_seconds=100)
     assert report.verdict == "unknown"
     assert 20 < report.checks[0].tried < 60

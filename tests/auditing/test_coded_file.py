@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import ScoreConfig
-from eval.auditing import coded_file
-from eval.auditing.codec import audit_codec, decode_file
-from eval.auditing.coded_file import HEAD, MAGIC, CodedFile, digest_of
-from eval.auditing.token_stream import Layout
+from eval.auditing.codec import coded_file
+from eval.auditing.codec.audit_codec import audit_codec, decode_file
+from eval.auditing.codec.coded_file import HEAD, MAGIC, CodedFile, digest_of
+from eval.auditing.codec.token_stream import Layout
 from tests.toy import ToyModel
 
 pytest.importorskip("constriction")
@@ -40,7 +40,7 @@ def refused(*arguments, **options):
 def test_another_process_decodes_the_file(kept, tmp_path):
     program = f"""
 import numpy as np
-from eval.auditing.codec import decode_file
+from eval.auditing.codec.audit_codec import decode_file
 np.save({str(tmp_path / "tokens.npy")!r}, decode_file({str(kept)!r}))
 """
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -167,7 +167,7 @@ def test_a_machine_that_rounds_otherwise_is_told(tmp_path, monkeypatch):
     message = f"decoded tokens must be those that were coded, got others from {path}; "
     assert refused(path, Rounding()) == message + "decode them by the scorer that coded them"
     monkeypatch.setattr(
-        "eval.auditing.subject.environment", lambda: {"versions": "1", "hardware": "another"}
+        "eval.auditing.codec.subject.environment", lambda: {"versions": "1", "hardware": "another"}
     )
     assert refused(path, Rounding()) == (
         message + "use the versions, hardware and threads of the encoder: a model rounds by them"

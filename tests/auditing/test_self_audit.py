@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.auditing import self_audit
-from eval.auditing.self_audit import CACHE, audit_self
+from eval.auditing import audit_self as self_audit
+from eval.auditing.audit_self import CACHE, audit_self
 from ngrammix.auditing.merged import merged
 from ngrammix.auditing.report import AuditReport, Check, Finding
 from ngrammix.auditing.witness import Witness

@@ -12,10 +12,10 @@ N_TOKENS = 50  # decoded of each file
 
 def read_coded(data: bytes, folder: Path) -> None:
     """A file that is read holds documents of its tokens; what is decoded are tokens."""
-    from eval.auditing import coded_file
-    from eval.auditing.codec import decode_file
-    from eval.auditing.round_trip import decode
-    from eval.auditing.steppers import CacheStepper
+    from eval.auditing.codec import coded_file
+    from eval.auditing.codec.audit_codec import decode_file
+    from eval.auditing.codec.round_trip import decode
+    from eval.auditing.codec.steppers import CacheStepper
     from ngrammix import NgramCache
 
     path = write(folder, signed(data))
@@ -30,7 +30,7 @@ def read_coded(data: bytes, folder: Path) -> None:
 
 def signed(data: bytes) -> bytes:
     """A file with the right checksum: what is read of it is the input otherwise."""
-    from eval.auditing.coded_file import CHECK_BYTES, HEAD, check_of
+    from eval.auditing.codec.coded_file import CHECK_BYTES, HEAD, check_of
 
     start, rest = data[: HEAD.size - CHECK_BYTES], data[HEAD.size :]
     return start + check_of(start, rest) + rest

@@ -1,0 +1,1 @@
+"""The round trip: tokens really coded and decoded."""

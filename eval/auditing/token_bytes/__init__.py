@@ -1,0 +1,1 @@
+"""Audits of the bytes that are charged to tokens."""
