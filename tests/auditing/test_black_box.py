@@ -96,7 +96,7 @@ def test_a_legal_scorer_is_legal():
     assert all(check.is_enough for check in report.checks)
 
 
-@pytest.mark.parametrize("period", [2, 3, 7, 64, 100, 777, 1000, 1024])
+@pytest.mark.parametrize("period", [2, 7, 100, 777, 1024])
 def test_a_leak_at_the_ends_of_chunks_is_found(period):
     report = ngrammix.audit(sees_the_next_in(period), **WIDE)
     found = report.findings[0]
@@ -105,7 +105,7 @@ def test_a_leak_at_the_ends_of_chunks_is_found(period):
     assert abs(before - after) == pytest.approx(0.01, abs=1e-9)
 
 
-@pytest.mark.parametrize("period", [2, 16, 127, 512])
+@pytest.mark.parametrize("period", [16, 512])
 def test_a_token_that_is_learned_with_the_chunk_before_is_found(period):
     report = ngrammix.audit(learns_one_too_many(period), **WIDE)
     assert conditions(report) == ["C2"]
