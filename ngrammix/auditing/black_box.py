@@ -1,5 +1,6 @@
 """Audit: whether a function that scores tokens is a legal scorer, by calling it alone."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,7 +117,9 @@ def audit(
     budget = check_budget(budget_seconds)
     clock = Clock(budget)
     session = Session(Scorer(scores, clock), clock, stream, v, n_positions, tuple(edges), seed)
-    problems = run(session, scores, probs_fn, stepper)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the scorer: odd streams may well make it warn
+        problems = run(session, scores, probs_fn, stepper)
     return AuditReport(
         name_of(score_fn or stepper),
         tuple(session.findings),

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -209,6 +210,15 @@ SHAPE = (
     "score_fn must return one score in nats a token, a row of numbers, got {} of shape () and "
     "dtype {} for 64 tokens; return the costs of all tokens in their order"
 )
+
+
+@pytest.mark.filterwarnings("error")
+def test_warnings_of_a_scorer_are_no_errors():
+    def warns(tokens):
+        warnings.warn("an odd stream", UserWarning, stacklevel=1)
+        return unigram(tokens)
+
+    assert ngrammix.audit(warns, **QUICK).verdict == "legal"
 
 
 def test_one_score_too_many():
