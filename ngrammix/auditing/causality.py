@@ -8,6 +8,7 @@ import numpy as np
 
 from ngrammix.auditing.report import Check, smallest_share
 from ngrammix.auditing.rounding import moved
+from ngrammix.auditing.scorer import StoppedError
 from ngrammix.auditing.session import Session, shortest, shown
 from ngrammix.auditing.single_pass import is_constant, is_same
 from ngrammix.auditing.streams import N_KINDS, changed
@@ -81,11 +82,24 @@ def long_futures(session: Session) -> Iterator[Future]:
     tokens, n = session.tokens, len(session.tokens)
     nats = session.score(tokens)
     ends = tuple(int(tokens[find(nats)]) for find in (np.argmin, np.argmax))
-    longer = tokens if session.rounding.length else np.resize(tokens, n + min(3 * n, MUCH))
+    longer = np.resize(tokens, n + min(3 * n, MUCH))
+    if session.rounding.length or not takes(session, longer):
+        longer = tokens
     for kind in WHOLE:
         for t in dict.fromkeys(n * i // 4 for i in (1, 2, 3)):
             if t > 0:
                 yield t, longer, kind, ends
+
+
+def takes(session: Session, tokens: Tokens) -> bool:
+    """Whether the scorer takes a stream that is longer than the one that was given."""
+    try:
+        session.score(tokens)
+    except StoppedError:
+        if session.clock.left() < 0:
+            raise
+        return False
+    return True
 
 
 def short_futures(session: Session) -> Iterator[Future]:

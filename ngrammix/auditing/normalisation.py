@@ -27,7 +27,7 @@ def check_bets(session: Session) -> None:
     clock, rng = session.clock, session.rng("bets")
     seconds = OF_BETS * clock.left()
     drawing, until = clock.used() + seconds / 2, clock.used() + seconds
-    length = min(LENGTH, max(64, len(session.tokens)))
+    length = min(LENGTH, len(session.tokens))
     bets = Bets(length, session.rounding.of_sum(np.zeros(0)))
     n_streams = min(STREAMS, max(FEWEST, session.n_positions // 8))
     drawn = proposals(session.vocab_size, n_streams, rng)
@@ -112,6 +112,7 @@ def check_few_sums(session: Session) -> None:
     until = session.clock.used() + OF_FEW * session.clock.left()
     a, b, c = np.resize(np.unique(session.tokens)[::-1], 3)
     for prefix in ([a, b, a], [], [a, a, a], [a, b, c, a, b]):
+        prefix = prefix[: len(session.tokens) - 1]  # no stream is longer than the one given
         if not try_sum(session, np.array(prefix, np.int64), until):
             break
 
@@ -190,7 +191,7 @@ def prefixes(session: Session) -> Iterator[Tokens]:
         if i % 4 > 1:  # its end has stood in it before
             start = int(rng.integers(max(1, length)))
             prefix = np.append(prefix, prefix[start : start + int(rng.integers(1, 9))])
-        yield prefix
+        yield prefix[max(0, len(prefix) - n + 1) :]  # no stream is longer than the one given
 
 
 def tell_whole(session: Session, prefix: Tokens, nats: Floats) -> None:

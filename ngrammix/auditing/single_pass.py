@@ -17,7 +17,7 @@ from ngrammix.auditing.witness import Witness
 from ngrammix.types import Floats, Tokens
 
 WIDE = 0.1  # share of a prefix whose scores move, from which on the whole was read before
-LOGITS = 64  # tokens of one row that show the dtype of its logits
+ROW = 64  # tokens at one place whose scores show the dtype of the logits
 SAMPLE = 256  # random tokens whose scores show their dtype
 SHARE = 0.15  # of the time that is left, for prefixes
 MANY = 24  # prefixes
@@ -33,12 +33,14 @@ def check_repeats(session: Session, heads: tuple[Floats, Floats]) -> Floats | No
     tokens by the first two calls of all.
     """
     tokens = session.tokens
-    random = session.rng("rounding").integers(session.vocab_size, size=SAMPLE)
+    n_random = min(SAMPLE, len(tokens))
+    random = session.rng("rounding").integers(session.vocab_size, size=n_random)
     runs = session.score_each([tokens, tokens, random, random])
-    unit, of_p = measure_unit(runs)
+    row = row_of_scores(session)
+    unit, of_p = measure_unit([*runs, row])
     session.rounding.unit, session.rounding.probability_unit = unit, of_p
-    session.rounding.step = step_of(np.concatenate(runs))
-    measure_logits(session)
+    session.rounding.step = step_of(np.concatenate([*runs, row]))
+    measure_logits(session, row)
     first, second = runs[:2]
     measure_repeats(session, np.concatenate(runs[::2]), np.concatenate(runs[1::2]))
     head = tokens[: len(heads[0])]
@@ -55,13 +57,18 @@ def check_repeats(session: Session, heads: tuple[Floats, Floats]) -> Floats | No
     return first
 
 
-def measure_logits(session: Session) -> None:
-    """Note the dtype of the logits, by the scores of many tokens after one."""
-    tokens = session.rng("logits").permutation(session.vocab_size)[:LOGITS]
-    streams = (np.append(session.tokens[:1], token) for token in tokens)
+def row_of_scores(session: Session) -> Floats:
+    """Scores of many tokens at one place."""
+    tokens = session.rng("row").permutation(session.vocab_size)[:ROW]
+    prefix = session.tokens[: min(1, len(session.tokens) - 1)]
+    streams = (np.append(prefix, token) for token in tokens)
     until = session.clock.used() + OF_RUNS * session.clock.left()
-    nats = np.array([nats[-1] for _, nats in session.score_until(streams, until)])
-    session.rounding.logit_unit = spacing_of_logits(nats)
+    return np.array([nats[-1] for _, nats in session.score_until(streams, until)])
+
+
+def measure_logits(session: Session, row: Floats) -> None:
+    """Note the dtype of the logits, by the scores of many tokens at one place."""
+    session.rounding.logit_unit = spacing_of_logits(row)
     if session.rounding.logit_unit:
         session.remarks.append(
             "the logits are numbers of 16 bits; differences that their rounding makes are no leaks"

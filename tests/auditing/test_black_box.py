@@ -139,6 +139,15 @@ def test_probability_that_goes_to_no_token():
     )
 
 
+def test_a_scorer_may_take_no_longer_streams_than_the_one_that_is_given():
+    def limited(tokens):
+        if len(tokens) > 200:
+            raise IndexError("position embeddings end here")
+        return unigram(tokens)
+
+    assert ngrammix.audit(limited, **QUICK).verdict == "legal"
+
+
 def test_bits_for_nats():
     (found,) = ngrammix.audit(lambda tokens: unigram(tokens) / np.log(2), **QUICK).findings
     assert (found.condition, found.position) == ("C2", 0)
