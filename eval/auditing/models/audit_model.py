@@ -98,8 +98,8 @@ def audit_model(
     >>> def shifted(tokens):  # its logits are the next token itself
     ...     return torch.nn.functional.one_hot(tokens.roll(-1, 1), 50).float()
     >>> report = audit_model(shifted, context=16, budget_seconds=2)
-    >>> report.verdict, report.findings[0].condition, report.findings[0].witness.stream
-    ('guilty', 'C1', (44, 49))
+    >>> report.verdict, report.findings[0].condition
+    ('guilty', 'C1')
     """
     clock = Clock(check_budget(budget_seconds))
     batch = check_int(batch, "batch", 1, MAX_BATCH)
