@@ -164,7 +164,7 @@ def run(
             check_probs_fn(session, probs_fn, first)
         if stepper is not None:
             check_stepper(session, stepper, first)
-        check_causality(session)
+        check_causality(session, first)
         check_bets(session)
         if takes_table_size(score_fn):
             check_table_sizes(session, score_fn)

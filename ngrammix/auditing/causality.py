@@ -26,50 +26,50 @@ TAILS = (1, 2, 8, 64)  # tokens after a cut
 TELLING = (1, 2, 3, 10, 100, 1000, *(2**k for k in range(2, 11)))  # cuts that come first
 
 
-def check_causality(session: Session) -> None:
+def check_causality(session: Session, whole: Floats) -> None:
     """A finding if scores before a cut move when the tokens after it are changed.
 
     The stream is cut at each of its first 1,100 positions, and at random ones after them; then
     again with other changes, until the time is used.
     """
-    n, until = len(session.tokens), session.clock.used() + SHARE * session.clock.left()
-    bases: dict[int, Floats] = {}
+    n, until, began = len(session.tokens), session.clock.until(SHARE), session.clock.calls
+    bases = {n: whole}  # scores of the stream and of its prefixes, by length
     asked: deque[int] = deque()  # the cuts of streams whose scores have not come yet
 
     def streams() -> Iterator[Tokens]:
         rng = session.rng("changes")
         short = short_futures(session)
         first = islice(short, ENOUGH)
-        for t, longer, kind, ends in chain(first, long_futures(session), short):
+        for t, longer, kind, ends in chain(first, long_futures(session, whole), short):
             asked.append(t)
             yield changed(longer, t, len(longer), session.vocab_size, kind, rng, ends)
 
     tried: set[int] = set()
-    n_calls = 0
+    n_cuts = 0
     for stream, nats in session.score_until(streams(), until):
         t = asked.popleft()
         tried.add(t)
-        n_calls += 1
+        n_cuts += 1
         n_base = base_of(len(stream), n, session)
         if n_base not in bases:
             bases[n_base] = session.score(session.tokens[:n_base])
-        whole = bases[n_base]
-        if np.exp(-whole[t]) + np.exp(-nats[t]) > 1 + session.rounding.of_sum(whole[t : t + 1]):
+        base = bases[n_base]
+        if np.exp(-base[t]) + np.exp(-nats[t]) > 1 + session.rounding.of_sum(base[t : t + 1]):
             session.suspects.append(t)
-        is_moved = (moved(whole[:t], nats[:t]) > session.rounding.between(whole[:t])).any()
+        is_moved = (moved(base[:t], nats[:t]) > session.rounding.between(base[:t])).any()
         if is_moved and confirm(session, np.resize(session.tokens, len(stream)), stream, t):
             break
-    add_check(session, tried, n_calls)
+    add_check(session, tried, n_cuts, session.clock.calls - began)
 
 
-def add_check(session: Session, tried: set[int], n_calls: int) -> None:
+def add_check(session: Session, tried: set[int], n_cuts: int, n_calls: int) -> None:
     """Say how many positions were cut."""
     n = len(session.tokens) - 1
     first = next((t for t in range(1, n + 2) if t not in tried), n + 1) - 1
     note = f"each of the first {first:,} positions" if first < n else "every position"
     session.checks.append(
         Check("C1", "tokens from a position on changed", len(tried), "positions", n_calls,
-              smallest_share(len(tried), n), f"{note}, {n_calls / max(1, len(tried)):.1f} times",
+              smallest_share(len(tried), n), f"{note}, {n_cuts / max(1, len(tried)):.1f} times",
               is_enough=session.has("C1") or len(tried) >= min(ENOUGH, n))
     )  # fmt: skip
 
@@ -77,10 +77,9 @@ def add_check(session: Session, tried: set[int], n_calls: int) -> None:
 Future = tuple[int, Tokens, int, tuple[int, ...]]  # cut, whole stream, kind of change, its tokens
 
 
-def long_futures(session: Session) -> Iterator[Future]:
+def long_futures(session: Session, nats: Floats) -> Iterator[Future]:
     """Futures that outweigh what stands before them: what was chosen in hindsight changes."""
     tokens, n = session.tokens, len(session.tokens)
-    nats = session.score(tokens)
     ends = tuple(int(tokens[find(nats)]) for find in (np.argmin, np.argmax))
     longer = np.resize(tokens, n + min(3 * n, MUCH))
     if session.rounding.length or not takes(session, longer):
@@ -161,8 +160,7 @@ def confirm(session: Session, base: Tokens, other: Tokens, cut: int) -> bool:
         n = len(ending)
         return difference(session, base[-n:], other[-n:], n - tail) is not None
 
-    seconds = 0.1 * max(session.clock.left(), 0.0)
-    n = len(shortest(base, tail + 1, shows, session.clock, seconds))
+    n = len(shortest(base, tail + 1, shows, session.clock))
     base, other, cut = base[-n:], other[-n:], n - tail
     gap = difference(session, base, other, cut) or gap
     t, (before, after) = gap

@@ -17,16 +17,15 @@ LENGTH = 1100  # tokens of a random stream: each chunk of up to 1,024 tokens has
 STREAMS, FEWEST = 400, 16  # random streams, at most and at least
 SUSPECTS = 40  # places where a sum is tried, after the bets
 LOWEST = 24  # places of the stream whose scores are lowest, where a sum is tried
-SUBSET = 64  # tokens of a sum over a subset
+SUBSET, OF_SUBSET = 64, 0.05  # tokens of a sum over a subset, if they take less of the time left
 OF_BITS = 1e-6  # what 2^-score may miss a sum of 1 by
 ENOUGH = 2  # whole sums without which no verdict is given
 
 
 def check_bets(session: Session) -> None:
     """A finding if random streams show a distribution that sums to more than 1."""
-    clock, rng = session.clock, session.rng("bets")
-    seconds = OF_BETS * clock.left()
-    drawing, until = clock.used() + seconds / 2, clock.used() + seconds
+    clock, rng, began = session.clock, session.rng("bets"), session.clock.calls
+    drawing, until = clock.until(OF_BETS / 2), clock.until(OF_BETS)
     length = min(LENGTH, len(session.tokens))
     bets = Bets(length, session.rounding.of_sum(np.zeros(0)))
     n_streams = min(STREAMS, max(FEWEST, session.n_positions // 8))
@@ -43,7 +42,7 @@ def check_bets(session: Session) -> None:
         tell_bets(session, bets)
     session.checks.append(
         Check("C2", "bets on random streams against a sum above 1", len(bets) * length,
-              calls=len(bets), note=f"{len(bets):,} streams of {length:,} tokens")
+              calls=clock.calls - began, note=f"{len(bets):,} streams of {length:,} tokens")
     )  # fmt: skip
 
 
@@ -57,7 +56,7 @@ def try_suspect(session: Session, suspect: Suspect) -> None:
 def check_lowest(session: Session, nats: Floats) -> None:
     """A finding where the stream is cheapest, if other tokens would have been as cheap."""
     common = np.argsort(-np.bincount(session.tokens, minlength=1))[:SUBSET]
-    tried, rng = 0, session.rng("lowest")
+    tried, rng, began = 0, session.rng("lowest"), session.clock.calls
     lowest = map(int, np.argsort(nats, kind="stable")[:LOWEST])
     for t in dict.fromkeys([*session.suspects[:LOWEST], *lowest]):
         if session.has("C2", "sum") or session.clock.left() <= 0:
@@ -67,13 +66,15 @@ def check_lowest(session: Session, nats: Floats) -> None:
         tokens = list(dict.fromkeys([*near, *map(int, others), *map(int, common)]))
         try_subset(session, session.tokens[:t], tokens[:SUBSET])
         tried += 1
-    session.checks.append(Check("C2", "other tokens where the stream is cheapest", tried, calls=0))
+    calls = session.clock.calls - began
+    name = "other tokens where the stream is cheapest"
+    session.checks.append(Check("C2", name, tried, calls=calls))
 
 
 def try_subset(session: Session, prefix: Tokens, tokens: Sequence[int]) -> bool:
     """Whether some of the tokens have more than all of the probability; then there is a finding."""
     cost = session.clock.cost(len(prefix) + 1)
-    n = len(tokens) if cost * len(tokens) < 0.05 * session.clock.left() else 8
+    n = len(tokens) if cost * len(tokens) < session.clock.share(OF_SUBSET) else 8
     nats = charges(session, prefix, tokens[:n])
     few = fewest(session, nats)
     if few is None:
@@ -85,7 +86,7 @@ def try_subset(session: Session, prefix: Tokens, tokens: Sequence[int]) -> bool:
     def shows(ending: Tokens) -> bool:
         return fewest(session, charges(session, ending, chosen)) is not None
 
-    short = shortest(prefix, 0, shows, session.clock, 0.1 * max(session.clock.left(), 0.0))
+    short = shortest(prefix, 0, shows, session.clock)
     nats = charges(session, short, chosen)
     if fewest(session, nats) is None:  # of the whole prefix alone
         short, nats = prefix, charges(session, prefix, chosen)
@@ -103,13 +104,13 @@ def fewest(session: Session, nats: Floats) -> list[int] | None:
 def charges(session: Session, prefix: Tokens, tokens: Sequence[int]) -> Floats:
     """(n,) nats: what each token costs after the prefix; fewer if the time is up."""
     streams = (np.append(prefix, token) for token in tokens)
-    until = max(session.clock.budget, session.clock.used() + 1e-3)
+    until = max(session.clock.end, session.clock.used() + 1e-3)
     return np.array([nats[-1] for _, nats in session.score_until(streams, until)])
 
 
 def check_few_sums(session: Session) -> None:
     """Short prefixes summed, before anything takes the time for it: three where contexts repeat."""
-    until = session.clock.used() + OF_FEW * session.clock.left()
+    until = session.clock.until(OF_FEW)
     a, b, c = np.resize(np.unique(session.tokens)[::-1], 3)
     for prefix in ([a, b, a], [], [a, a, a], [a, b, c, a, b]):
         prefix = prefix[: len(session.tokens) - 1]  # no stream is longer than the one given
@@ -119,7 +120,7 @@ def check_few_sums(session: Session) -> None:
 
 def check_sums(session: Session) -> None:
     """A finding if all probabilities after a prefix do not sum to 1."""
-    until = session.clock.used() + OF_SUMS * session.clock.left()
+    until = session.clock.until(OF_SUMS)
     for prefix in prefixes(session):
         if session.has("C2") or session.clock.used() > until:
             break
@@ -205,7 +206,7 @@ def tell_whole(session: Session, prefix: Tokens, nats: Floats) -> None:
             wrong[len(ending)] = each
         return is_wrong
 
-    short = shortest(prefix, 0, shows, session.clock, 0.1 * max(session.clock.left(), 0.0))
+    short = shortest(prefix, 0, shows, session.clock)
     tell_sum(session, short, (), wrong.get(len(short), nats))
 
 

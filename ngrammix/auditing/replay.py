@@ -7,17 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from ngrammix.auditing.black_box import as_stream, check_budget, check_callables
+from ngrammix.auditing.black_box import (
+    MAX_TOKENS,
+    N_TOKENS,
+    as_stream,
+    check_budget,
+    check_callables,
+)
 from ngrammix.auditing.normalisation import charges, check_bets
 from ngrammix.auditing.report import AuditReport, Finding
-from ngrammix.auditing.rounding import measure_unit, moved
-from ngrammix.auditing.scorer import Clock, CountError, ScoreFn, Scorer, StoppedError, total
+from ngrammix.auditing.rounding import moved
+from ngrammix.auditing.scorer import Clock, CountError, ScoreFn, Scorer, StoppedError
 from ngrammix.auditing.session import Session
-from ngrammix.auditing.stepwise import called, row_after
-from ngrammix.auditing.table_sizes import NAME
+from ngrammix.auditing.stepwise import called, check_charge, check_row, row_after
+from ngrammix.auditing.table_sizes import NAME, cost_of, improves
 from ngrammix.auditing.witness import Witness
 from ngrammix.checks import check_int, check_vocab_size
-from ngrammix.types import Tokens
+from ngrammix.types import Floats, Tokens
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,19 @@ def replay(
     check_callables(score_fn=score_fn, probs_fn=probs_fn)
     v = check_vocab_size(report.conditions.get("vocab_size"))
     seed = check_int(report.conditions.get("seed", 0), "seed", 0, 2**63 - 1)
+    # Bets are on random streams: as many, and as long, as those of the audit.
+    n_tokens, n_positions = (
+        check_int(report.conditions.get(name, N_TOKENS), name, 1, MAX_TOKENS)
+        for name in ("tokens_audited", "n_positions")
+    )
     clock = Clock(check_budget(budget_seconds))
     for finding in report.findings:
         check_witness(finding.witness, v)
     results = []
     for finding in report.findings:
         session = Session(
-            Scorer(score_fn, clock), clock, np.array(finding.witness.stream or (0,)), v,
-            n_positions=1, edges=(), seed=seed,
+            Scorer(score_fn, clock), clock, np.zeros(n_tokens, np.int64), v,
+            n_positions, edges=(), seed=seed,
         )  # fmt: skip
         try:
             results.append(shown_again(session, finding, score_fn, probs_fn))
@@ -120,12 +131,11 @@ def shown_again(
     witness, t = finding.witness, finding.witness.position or 0
     stream, other = np.array(witness.stream, np.int64), np.array(witness.other, np.int64)
     if witness.kind == "future":
-        first, second = session.score_each([stream, other])
-        return two(session, finding, first[t], second[t])
+        return two(session, finding, *session.score_each([stream, other]))
     if witness.kind == "repeat":
         between = [other] if len(other) else []
         first, *_, second = session.score_each([stream, *between, stream])
-        return two(session, finding, first[t], second[t])
+        return two(session, finding, first, second)
     if witness.kind == "range":
         score = float(session.score(stream)[t])
         return Replayed(finding, bool(session.findings), (0.0, score))
@@ -134,7 +144,7 @@ def shown_again(
     if witness.kind == "sum":
         tokens = witness.tokens or range(session.vocab_size)
         nats = charges(session, stream, tokens)
-        session.rounding.unit, session.rounding.probability_unit = measure_unit([nats])
+        session.rounding.measure([nats])
         sum_of = float(np.exp(-nats).sum())
         if len(nats) < len(tokens) and sum_of <= 1:
             note = f"the budget ended after {len(nats):,} of {len(tokens):,} tokens"
@@ -145,28 +155,32 @@ def shown_again(
         check_bets(session)
         return Replayed(finding, session.has("C2"))
     if witness.kind == "table":
-        costs = [
-            total(Scorer(score_fn, session.clock, {NAME: size})(stream)) for size in witness.tokens
-        ]
-        return Replayed(finding, costs[1] < costs[0], (costs[0], costs[1]))
+        larger, smaller = (
+            cost_of(Scorer(score_fn, session.clock, {NAME: size}), stream)
+            for size in witness.tokens
+        )
+        return Replayed(finding, improves(smaller, larger), (larger, smaller))
     if witness.kind == "shown" and probs_fn is not None:
         row = called(session, partial(row_after, probs_fn, stream))
         if len(row) != session.vocab_size:
             return Replayed(finding, None, note=f"probs_fn shows {len(row)} probabilities")
         if not witness.tokens:
-            return Replayed(finding, abs(row.sum() - 1) > 1e-4, (1.0, float(row.sum())))
-        nats = charges(session, stream, witness.tokens[:1])
+            is_right = check_row(session, row, stream)
+            return Replayed(finding, not is_right, (1.0, float(row.sum())))
+        token = witness.tokens[0]
+        nats = charges(session, stream, [token])
         if not len(nats):
             return Replayed(finding, None, note="the budget ended before the token was scored")
-        charged = float(np.exp(-nats[0]))
-        showed = float(row[witness.tokens[0]])
-        is_shown = abs(charged - showed) > 1e-4 * max(charged, showed)
-        return Replayed(finding, is_shown, (showed, charged))
+        session.rounding.measure([nats])
+        check_charge(session, stream, token, float(row[token]), float(nats[0]))
+        return Replayed(finding, session.has("C3"), (float(row[token]), float(np.exp(-nats[0]))))
     return Replayed(finding, None, note="it takes more than score_fn to show this witness")
 
 
-def two(session: Session, finding: Finding, first: float, second: float) -> Replayed:
-    """The verdict on two scores of one token."""
-    a, b = np.array([first]), np.array([second])
+def two(session: Session, finding: Finding, first: Floats, second: Floats) -> Replayed:
+    """The verdict on the scores of two streams, at the position of the witness."""
+    session.rounding.measure([first, second])
+    t = finding.witness.position or 0
+    a, b = first[t : t + 1], second[t : t + 1]
     is_shown = bool((moved(a, b) > session.rounding.between(a)).any())
-    return Replayed(finding, is_shown, (float(first), float(second)))
+    return Replayed(finding, is_shown, (float(a[0]), float(b[0])))

@@ -58,6 +58,11 @@ class Rounding:
     repeat: float = 0.0
     logit_unit: float = 0.0
 
+    def measure(self, scores: Sequence[Floats]) -> None:
+        """Note the spacing of scores, of their probabilities, and of their printed decimals."""
+        self.unit, self.probability_unit = measure_unit(scores)
+        self.step = step_of(np.concatenate(scores))
+
     @property
     def dtype(self) -> str:
         """``float64``, or ``float32`` for what has its precision or less."""

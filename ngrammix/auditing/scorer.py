@@ -1,9 +1,9 @@
 """Scorer: somebody's function under audit, called within a budget, its answers checked."""
 
 import atexit
-import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -40,28 +40,42 @@ class Clock:
     Attributes
     ----------
     budget : float
-        Seconds from the start.
+        Seconds that were given.
+    end : float
+        Seconds after which the search ends; fewer than the budget once there is a finding.
     calls, tokens : int
         Calls of the scorer, and tokens that they scored together.
     """
 
     budget: float
+    end: float = field(init=False)
     began: float = field(default_factory=perf_counter)
     calls: int = 0
     tokens: int = 0
     _costs: dict[int, tuple[int, float]] = field(default_factory=dict)
 
-    def left(self) -> float:
-        """Seconds that are left; negative after the end."""
-        return self.budget - (perf_counter() - self.began)
+    def __post_init__(self) -> None:
+        self.end = self.budget
 
     def used(self) -> float:
         """Seconds since the start."""
         return perf_counter() - self.began
 
-    def shorten(self, share: float) -> None:
-        """Keep this share of the time that is left."""
-        self.budget -= (1 - share) * max(0.0, self.left())
+    def left(self) -> float:
+        """Seconds that are left; negative after the end."""
+        return self.end - self.used()
+
+    def share(self, of_left: float) -> float:
+        """Seconds: a share of those that are left; 0 after the end."""
+        return of_left * max(0.0, self.left())
+
+    def until(self, of_left: float) -> float:
+        """Seconds since the start at which a share of those that are left will have been used."""
+        return self.used() + self.share(of_left)
+
+    def shorten(self, of_left: float) -> None:
+        """Keep a share of the time that is left."""
+        self.end = min(self.end, self.until(of_left))
 
     def add(self, n_tokens: int, seconds: float) -> None:
         """Note the cost of a call."""
@@ -134,20 +148,13 @@ class Scorer:
         return list(answers)
 
     def _answers(self, streams: Sequence[Tokens]) -> list[Floats]:
-        results, process = [], os.getpid()
+        results = []
         for tokens in streams:
             began = perf_counter()
-            try:
+            with calling(
+                f", for {len(tokens)} tokens; it must score any stream of ids below vocab_size"
+            ):
                 result = self._score_fn(tokens.copy(), **self._options)
-            except BaseException as error:
-                if os.getpid() != process:
-                    os._exit(1)
-                raise StoppedError(
-                    f"the scorer raised {described(error)}, for {len(tokens)} tokens; it must "
-                    "score any stream of ids below vocab_size"
-                ) from error
-            if os.getpid() != process:  # the function has forked: one process goes on
-                os._exit(0)
             self._clock.add(len(tokens), perf_counter() - began)
             results.append(self._row(tokens, result))
         return results
@@ -165,6 +172,27 @@ class Scorer:
                 f"{len(tokens)} tokens; return the costs of all tokens in their order"
             )
         return scores.astype(np.float64) + 0.0  # no -0
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Context of a call of foreign code: a process that it forks ends here."""
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(0)
+
+
+@contextmanager
+def calling(place: str = "") -> Iterator[None]:
+    """Context of a call of the scorer: what it raises becomes a StoppedError."""
+    with one_process():
+        try:
+            yield
+        except BaseException as error:  # of any kind, SystemExit too
+            raise StoppedError(f"the scorer raised {described(error)}{place}") from error
 
 
 def run_within(seconds: float, function: Callable[[], Any]) -> Any:
@@ -193,8 +221,3 @@ def described(error: BaseException) -> str:
     """Type and text of an error in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
-def total(nats: Iterable[float]) -> float:
-    """The exact sum of scores, rounded once."""
-    return math.fsum(nats)

@@ -29,13 +29,10 @@ class Suspect:
         The prefix, and the token whose probability was too high.
     alphabet : tuple of int
         The tokens that the stream is made of.
-    log_ratio : float
-        Logarithm of p / q.
     """
 
     stream: Tokens
     alphabet: tuple[int, ...]
-    log_ratio: float
 
 
 class Bets:
@@ -94,7 +91,7 @@ class Bets:
             found[row, int(t)] = float(ratios[row, t] + max(each[t], 0.0))
         order = sorted(found, key=lambda place: -found[place])
         return [
-            Suspect(self._streams[row][0][: t + 1], self._streams[row][1], float(ratios[row, t]))
+            Suspect(self._streams[row][0][: t + 1], self._streams[row][1])
             for row, t in order
             if ratios[row, t] > 0
         ]

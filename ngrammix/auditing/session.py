@@ -14,6 +14,7 @@ from ngrammix.types import Floats, Tokens
 
 BATCH = 32  # calls between two looks at the clock, at most,
 SLICE = 0.01  # and as many as take this share of the budget
+OF_SHORTEST = 0.1  # of the time that is left, to make a witness short
 AFTER_PROOF = 0.25  # of the positions and of the time, once there is a finding
 
 
@@ -119,22 +120,19 @@ def shown(tokens: Tokens) -> tuple[int, ...]:
     return tuple(map(int, tokens))
 
 
-def shortest(
-    tokens: Tokens, keep: int, shows: Callable[[Tokens], bool], clock: Clock, seconds: float
-) -> Tokens:
+def shortest(tokens: Tokens, keep: int, shows: Callable[[Tokens], bool], clock: Clock) -> Tokens:
     """The shortest end of a stream, of at least `keep` tokens, that still shows something.
 
-    Lengths double from `keep` on, then the gap to the last one that failed is halved; at most
-    `seconds` are spent.
+    Lengths double from `keep` on, then the gap to the last one that failed is halved.
     """
-    end = clock.used() + seconds
+    end = clock.until(OF_SHORTEST)
     failed, length, best = keep - 1, keep, len(tokens)
-    while length < best and clock.used() < end and clock.left() > 0:
+    while length < best and clock.used() < end:
         if shows(tokens[len(tokens) - length :]):
             best = length
         else:
             failed, length = length, max(2 * length, 1)
-    while best - failed > 1 and clock.used() < end and clock.left() > 0:
+    while best - failed > 1 and clock.used() < end:
         middle = (best + failed) // 2
         if shows(tokens[len(tokens) - middle :]):
             best = middle

@@ -4,12 +4,10 @@ import numpy as np
 
 from ngrammix.auditing.report import Check
 from ngrammix.auditing.rounding import (
-    measure_unit,
     moved,
     rounding_of_length,
     rounding_of_repeats,
     spacing_of_logits,
-    step_of,
 )
 from ngrammix.auditing.session import Session, shown
 from ngrammix.auditing.streams import N_KINDS, changed
@@ -21,7 +19,7 @@ ROW = 64  # tokens at one place whose scores show the dtype of the logits
 SAMPLE = 256  # random tokens whose scores show their dtype
 SHARE = 0.15  # of the time that is left, for prefixes
 MANY = 24  # prefixes
-FEW = 0.02  # share of scores up to which a leak moves them, and rounding of a batch does not
+FEW = 0.02  # share of scores: a leak at single places moves fewer, rounding of a batch more
 RUNS, OF_RUNS = 24, 0.05  # runs before a finding, and the share of the time left for them
 WORST = 3  # prefixes that are looked at once more
 
@@ -37,9 +35,7 @@ def check_repeats(session: Session, heads: tuple[Floats, Floats]) -> Floats | No
     random = session.rng("rounding").integers(session.vocab_size, size=n_random)
     runs = session.score_each([tokens, tokens, random, random])
     row = row_of_scores(session)
-    unit, of_p = measure_unit([*runs, row])
-    session.rounding.unit, session.rounding.probability_unit = unit, of_p
-    session.rounding.step = step_of(np.concatenate([*runs, row]))
+    session.rounding.measure([*runs, row])
     measure_logits(session, row)
     first, second = runs[:2]
     measure_repeats(session, np.concatenate(runs[::2]), np.concatenate(runs[1::2]))
@@ -51,8 +47,8 @@ def check_repeats(session: Session, heads: tuple[Floats, Floats]) -> Floats | No
     if not is_same(session, tokens, first, third, other):
         return None
     session.checks.append(
-        Check("C4", "scored again, and again after another stream", len(tokens), calls=6,
-              smallest_share=0.0)
+        Check("C4", "scored again, and again after another stream", len(tokens),
+              calls=session.clock.calls, smallest_share=0.0)
     )  # fmt: skip
     return first
 
@@ -62,7 +58,7 @@ def row_of_scores(session: Session) -> Floats:
     tokens = session.rng("row").permutation(session.vocab_size)[:ROW]
     prefix = session.tokens[: min(1, len(session.tokens) - 1)]
     streams = (np.append(prefix, token) for token in tokens)
-    until = session.clock.used() + OF_RUNS * session.clock.left()
+    until = session.clock.until(OF_RUNS)
     return np.array([nats[-1] for _, nats in session.score_until(streams, until)])
 
 
@@ -127,7 +123,7 @@ def is_same(
 def check_prefixes(session: Session, whole: Floats) -> None:
     """Findings if the scores of prefixes differ from those of the whole stream (C1, C4)."""
     tokens, n = session.tokens, len(session.tokens)
-    until = session.clock.used() + SHARE * session.clock.left()
+    until, began = session.clock.until(SHARE), session.clock.calls
     prefixes = (tokens[:length] for length in prefix_lengths(n, session))
     scores = {len(prefix): nats for prefix, nats in session.score_until(prefixes, until)}
     apart = {length: moved(nats, whole[:length]) for length, nats in scores.items()}
@@ -152,7 +148,7 @@ def check_prefixes(session: Session, whole: Floats) -> None:
             )
     session.checks.append(
         Check("C4", "prefixes scored alone, against the whole", len(scores), "prefixes",
-              len(scores))
+              session.clock.calls - began)
     )  # fmt: skip
 
 
@@ -172,7 +168,7 @@ def is_steady(session: Session, whole: Floats, scores: dict[int, Floats]) -> boo
 
 def is_constant(session: Session, tokens: Tokens) -> bool:
     """Whether a stream has the same scores in many runs; else there is a finding."""
-    until = session.clock.used() + OF_RUNS * max(session.clock.left(), 0.0)
+    until = session.clock.until(OF_RUNS)
     runs = [nats for _, nats in session.score_until([tokens] * RUNS, until)]
     return all(is_same(session, tokens, runs[0], nats) for nats in runs[1:])
 

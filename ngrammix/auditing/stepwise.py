@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ngrammix.auditing.report import Check, smallest_share
-from ngrammix.auditing.scorer import GRACE, StoppedError, described, run_within
+from ngrammix.auditing.scorer import GRACE, StoppedError, calling, run_within
 from ngrammix.auditing.session import Session, shown
 from ngrammix.auditing.witness import Witness
 from ngrammix.logits import to_numpy
@@ -59,7 +59,7 @@ def row_after(probs_fn: Callable[[Tokens], Any], prefix: Tokens) -> Floats:
 
 def check_probs_fn(session: Session, probs_fn: Callable[[Tokens], Any], nats: Floats) -> None:
     """Findings if ``probs_fn(prefix)`` does not sum to 1, or is not what the scores charge."""
-    until = session.clock.used() + SHARE * session.clock.left()
+    until, began = session.clock.until(SHARE), session.clock.calls
     n, tried, rng = len(session.tokens), 0, session.rng("probs_fn")
     order = dict.fromkeys([0, 1, n - 1, n // 2, *session.edges, *rng.permutation(n)])
     for t in [int(t) for t in order if t < n][: session.n_positions]:
@@ -76,7 +76,7 @@ def check_probs_fn(session: Session, probs_fn: Callable[[Tokens], Any], nats: Fl
             break
     session.checks.append(
         Check("C3", "probs_fn against the charges of score_fn", tried, "positions",
-              tried * (1 + OTHERS), smallest_share(tried), is_enough=tried >= min(ENOUGH, n))
+              session.clock.calls - began, smallest_share(tried), is_enough=tried >= min(ENOUGH, n))
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def charges_at(session: Session, t: int, tokens: list[int], nats: Floats) -> Flo
 
 def check_stepper(session: Session, make: Callable[[], Stepper], nats: Floats) -> None:
     """Findings if what ``probs()`` shows is not a distribution, or not what is charged."""
-    until = session.clock.used() + SHARE * session.clock.left()
+    until, began = session.clock.until(SHARE), session.clock.calls
     stepper, n = called(session, make), len(session.tokens)
     tried = 0
     for t, token in enumerate(session.tokens.tolist()):
@@ -112,7 +112,8 @@ def check_stepper(session: Session, make: Callable[[], Stepper], nats: Floats) -
             break
     session.checks.append(
         Check("C3", "probs() before commit(token), against the charge", tried, "positions",
-              0, smallest_share(tried, n), is_enough=tried >= min(ENOUGH, n))
+              session.clock.calls - began, smallest_share(tried, n),
+              is_enough=tried >= min(ENOUGH, n))
     )  # fmt: skip
 
 
@@ -166,10 +167,8 @@ def called(session: Session, function: Callable[[], Any]) -> Any:
     """What a function of the scorer's returns, within the budget; StoppedError if it fails."""
 
     def guarded() -> tuple[Any]:
-        try:
+        with calling():
             return (function(),)
-        except BaseException as error:
-            raise StoppedError(f"the scorer raised {described(error)}") from error
 
     answer = run_within(session.clock.left() + GRACE, guarded)
     if answer is None:

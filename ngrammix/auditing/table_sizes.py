@@ -1,6 +1,7 @@
 """Table size: a score must not improve as the table shrinks, for a smaller table knows less."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,10 @@ import numpy as np
 
 from ngrammix.auditing.normalisation import check_bets
 from ngrammix.auditing.report import Check
-from ngrammix.auditing.scorer import Scorer, total
+from ngrammix.auditing.scorer import Scorer
 from ngrammix.auditing.session import Session, shown
 from ngrammix.auditing.witness import Witness
+from ngrammix.types import Tokens
 
 NAME = "table_size"
 SIZES = (2**6, 2**10, 2**14, 2**18)
@@ -26,6 +28,16 @@ def takes_table_size(score_fn: Callable[..., Any]) -> bool:
         return False
 
 
+def cost_of(scorer: Scorer, tokens: Tokens) -> float:
+    """Nats of a stream, rounded once; a score that is no number counts as 0."""
+    return math.fsum(np.nan_to_num(scorer(tokens)))
+
+
+def improves(smaller: float, larger: float) -> bool:
+    """Whether the cost with the smaller table is lower than forgetting can explain."""
+    return smaller < (1 - GAIN) * larger
+
+
 def check_table_sizes(
     session: Session, score_fn: Callable[..., Any], sizes: Sequence[int] = SIZES
 ) -> None:
@@ -33,11 +45,11 @@ def check_table_sizes(
     costs = []
     for size in sorted(sizes):
         scorer = Scorer(score_fn, session.clock, {NAME: size})
-        costs.append(total(np.nan_to_num(scorer(session.tokens)).tolist()))
+        costs.append(cost_of(scorer, session.tokens))
         if size == min(sizes):
             smallest = replace(session, scorer=scorer)  # the lists of findings are shared
     best = max(costs[1:], default=costs[0])
-    if costs[0] < (1 - GAIN) * best:
+    if improves(costs[0], best):
         worst = sorted(sizes)[costs.index(best)]
         session.find(
             "C2",

@@ -342,6 +342,19 @@ def test_a_slow_scorer_is_audited_on_the_first_tokens():
     assert "tokens were audited: a call on all of them would take about 0." in report.remarks[0]
 
 
+def test_calls_are_counted_by_the_check_that_makes_them():
+    calls = []
+
+    def counted(tokens):
+        calls.append(len(tokens))
+        return unigram(tokens)
+
+    report = ngrammix.audit(counted, **QUICK)
+    assert (report.calls, report.tokens_scored) == (len(calls), sum(calls))
+    assert all(check.calls > 0 for check in report.checks)
+    assert 0.9 * len(calls) < sum(check.calls for check in report.checks) <= len(calls)
+
+
 def test_the_first_call_counts():
     calls = []
 

@@ -110,3 +110,34 @@ def test_any_witness_is_an_error_or_a_result(witness):
     with suppress(ValueError):
         result = shown(witness, probs_fn=lambda prefix: np.full(V, 1 / V))
         assert result.is_shown in (True, False, None)
+
+
+def test_bets_are_made_again_on_the_same_streams():
+    witness = Witness("bets", (1.0, 1e12), "probability", (1, 2), position=1, tokens=(1, 2))
+    report = report_of(witness, seed=0, tokens_audited=300, n_positions=200)
+    calls = []
+
+    def learns_first(tokens):
+        calls.append(len(tokens))
+        counts, nats = np.ones(V), np.empty(len(tokens))
+        for i, token in enumerate(tokens.tolist()):
+            counts[token] += 1
+            nats[i] = -np.log(counts[token] / (V + i + 1))
+        return nats
+
+    (again,) = replay(report, learns_first)
+    assert again.is_shown
+    assert calls[:25] == [300] * 25
+    (fair,) = replay(report, uniform)
+    assert fair.is_shown is False
+
+
+def test_a_smaller_table_must_win_more_than_forgetting_explains():
+    witness = Witness("table", (100.0, 50.0), "nats", tuple(range(4)) * 10, tokens=(1024, 64))
+
+    def gains(share):
+        return lambda tokens, table_size: np.full(len(tokens), 1.0 - share * (table_size == 64))
+
+    assert [shown(witness, gains(share)).is_shown for share in (0.0, 0.02, 0.5)] == [
+        False, False, True,
+    ]  # fmt: skip

@@ -111,11 +111,11 @@ class ModelAudit:
                                 "windows", 5, 0.0))  # fmt: skip
         if self._found(self._quick(long)) or self._check_shapes(short, long):
             return
-        budget, self.clock.budget = self.clock.budget, (1 - RESERVE) * self.clock.budget
+        end, self.clock.end = self.clock.end, (1 - RESERVE) * self.clock.budget
         try:
             found = search(self._streams, probe, self._windows, self.clock)
         finally:
-            self.clock.budget = budget
+            self.clock.end = end
         if self._found(found):
             return
         self._check_enough()
