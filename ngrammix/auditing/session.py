@@ -10,7 +10,7 @@ from ngrammix.auditing.report import Check, Condition, Finding
 from ngrammix.auditing.rounding import Rounding
 from ngrammix.auditing.scorer import Clock, Scorer
 from ngrammix.auditing.witness import Witness
-from ngrammix.types import Floats, Tokens
+from ngrammix.types import Flags, Floats, Tokens
 
 BATCH = 32  # calls between two looks at the clock, at most,
 SLICE = 0.01  # and as many as take this share of the budget
@@ -68,8 +68,10 @@ class Session:
     def score_each(self, streams: Sequence[Tokens]) -> list[Floats]:
         """Scores of several streams."""
         scores = self.scorer.each(streams)
+        lowest = -self.rounding.between(np.zeros(1))[0]
         for tokens, nats in zip(streams, scores, strict=True):
-            self._check_range(tokens, nats)
+            if not (nats >= lowest).all():  # NaN is not
+                self._tell_range(tokens, nats, ~(nats >= lowest))
         return scores
 
     def score_until(
@@ -99,20 +101,18 @@ class Session:
             for found in self.findings
         )
 
-    def _check_range(self, tokens: Tokens, nats: Floats) -> None:
-        lowest = -self.rounding.between(np.zeros(1))[0]
-        wrong = np.isnan(nats) | (nats < lowest)
-        if wrong.any() and not self.has("C2", "range"):
-            t = int(np.argmax(wrong))
-            is_nan = bool(np.isnan(nats[t]))
-            what = "no number" if is_nan else f"{nats[t]:.6g}: a probability above 1"
-            self.find(
-                "C2",
-                t,
-                Witness("range", (0.0, float(nats[t])), "nats", shown(tokens), position=t),
-                f"a score must be a cost in nats, 0 or more, got {what}, at position {t} of "
-                f"{len(tokens)}",
-            )
+    def _tell_range(self, tokens: Tokens, nats: Floats, wrong: Flags) -> None:
+        """The finding of scores that are no costs."""
+        t = int(np.argmax(wrong))
+        is_nan = bool(np.isnan(nats[t]))
+        what = "no number" if is_nan else f"{nats[t]:.6g}: a probability above 1"
+        self.find(
+            "C2",
+            t,
+            Witness("range", (0.0, float(nats[t])), "nats", shown(tokens), position=t),
+            f"a score must be a cost in nats, 0 or more, got {what}, at position {t} of "
+            f"{len(tokens)}",
+        )
 
 
 def shown(tokens: Tokens) -> tuple[int, ...]:
