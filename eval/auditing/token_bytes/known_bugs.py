@@ -218,8 +218,8 @@ class Recogniser:
             bug, explained = max(named, key=lambda pair: (len(pair[1]), shown.get(pair[0], 0)))
             if not explained:
                 break
-            found[bug] = explained
-            left = [one for one in left if one not in explained]
+            found[bug], known = explained, set(explained)
+            left = [one for one in left if one not in known]
         return found | ({OTHER: left} if left else {})
 
     def _fits(self, bug: Bug, one: Wrong) -> bool:
