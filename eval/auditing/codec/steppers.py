@@ -5,7 +5,6 @@ token come from a forward pass of a batch of one window that ends before the tok
 in the encoder and in the decoder, so their logits are the same bits.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from eval.models.base import Model
 from eval.models.logits_memory import last_logits
 from eval.scoring.forward import naming
 from eval.scoring.windows import CACHE_WINDOW, WindowShape
-from eval.types import Floats, Tokens
+from eval.types import Floats
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.logits import probabilities, read_logits
 from ngrammix.mixer import Mixer
@@ -89,19 +88,3 @@ class CacheStepper:
         tokens, position = np.array([token]), self._cache.position
         observed = Observed(position, tokens, self._cache.observe(tokens), None)
         return float(observed.nats_cache(self._cache.vocab_size)[0])
-
-
-class PrefixStepper:
-    """A function of the prefix, (T,) int64 -> (V,) probabilities of the next token."""
-
-    def __init__(self, probs_fn: Callable[[Tokens], Any]) -> None:
-        self._probs_fn = probs_fn
-        self._prefix: list[int] = []
-
-    def probs(self) -> Any:
-        """See `ngrammix.auditing.stepwise.Stepper`."""
-        return self._probs_fn(np.array(self._prefix, np.int64))
-
-    def commit(self, token: int) -> None:
-        """See `ngrammix.auditing.stepwise.Stepper`."""
-        self._prefix.append(token)
