@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.kneser_ney import log_target_probability
+from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.candidates.proposer import Hints
 from ngrammix.types import Flags, Floats, Tokens
 
@@ -50,6 +51,12 @@ class Observed:
     def nats_cache(self, vocab_size: int) -> Floats:
         """(T,) float64, nats: cost of each token under the cache alone."""
         return 0.0 - log_target_probability(self.evidence, vocab_size)
+
+
+def observed_by(cache: NgramCache, tokens: Tokens) -> Observed:
+    """The next tokens (T,) and what the cache alone predicted before each; it learns them."""
+    position = cache.position
+    return Observed(position, tokens, cache.observe(tokens), None)
 
 
 def check_all_scored(n_scored: int, position: int) -> None:

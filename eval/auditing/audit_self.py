@@ -17,7 +17,7 @@ from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.checks import check_vocab_size
 from ngrammix.experts.choices import CHOICES
 from ngrammix.mixer import Mixer
-from ngrammix.observed import Observed
+from ngrammix.observed import observed_by
 
 VOCAB_SIZE, N_TOKENS = 64, 512
 SPREAD = 2.0  # of the logits of the model, nats
@@ -107,9 +107,7 @@ class CacheAlone:
 
     def score(self, tokens: Tokens) -> Floats:
         """(n,) nats of the next tokens."""
-        position = self._cache.position
-        observed = Observed(position, tokens, self._cache.observe(tokens), None)
-        return observed.nats_cache(self._cache.vocab_size)
+        return observed_by(self._cache, tokens).nats_cache(self._cache.vocab_size)
 
 
 class MixerWithModel:

@@ -15,7 +15,7 @@ from eval.types import Tokens
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.mixer import Mixer
 from ngrammix.model_logprobs import ModelLogprobs
-from ngrammix.observed import Observed
+from ngrammix.observed import Observed, observed_by
 
 
 class Scorer(Protocol):
@@ -112,10 +112,7 @@ class CacheScorer:
 
     def observe(self, batch: Batch) -> list[Observed]:
         """Evidence for each target."""
-        return [
-            Observed(self.cache.position, tokens, self.cache.observe(tokens), None)
-            for tokens in document_tokens(batch, self.cache)
-        ]
+        return [observed_by(self.cache, tokens) for tokens in document_tokens(batch, self.cache)]
 
     def score(
         self, batch: Batch, observed: Sequence[Observed], model: ModelLogprobs | None

@@ -18,7 +18,7 @@ from eval.types import Floats
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.logits import probabilities, read_logits
 from ngrammix.mixer import Mixer
-from ngrammix.observed import Observed
+from ngrammix.observed import observed_by
 
 FIRST = np.zeros(1, np.int64)  # the place of the only row of logits
 
@@ -85,6 +85,5 @@ class CacheStepper:
 
     def commit(self, token: int) -> float:
         """See `ngrammix.auditing.stepwise.Stepper`; the nats are those of the evidence."""
-        tokens, position = np.array([token]), self._cache.position
-        observed = Observed(position, tokens, self._cache.observe(tokens), None)
+        observed = observed_by(self._cache, np.array([token]))
         return float(observed.nats_cache(self._cache.vocab_size)[0])

@@ -11,7 +11,7 @@ from eval.types import Floats
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.logits import read_logits
 from ngrammix.mixer import Mixer
-from ngrammix.observed import Observed
+from ngrammix.observed import observed_by
 
 
 def charge_of_cache(cache: NgramCache, stream: TokenStream, n_tokens: int) -> Floats:
@@ -20,8 +20,7 @@ def charge_of_cache(cache: NgramCache, stream: TokenStream, n_tokens: int) -> Fl
     for document in np.split(stream.tokens[:n_tokens], np.cumsum(stream.layout.lengths)[:-1]):
         if len(document):
             cache.boundary()
-            observed = Observed(cache.position, document, cache.observe(document), None)
-            parts.append(observed.nats_cache(cache.vocab_size))
+            parts.append(observed_by(cache, document).nats_cache(cache.vocab_size))
     return np.concatenate(parts)
 
 
