@@ -5,19 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from eval.auditing.models.reader import NoDistributionError, TimeUpError
+from eval.auditing.models.reader import STOPPERS
 from eval.models.movement import as_tensor, is_beyond, movement, recorded, spread
-from eval.models.probe import ROUNDING, Leak, farthest
+from eval.models.probe import ROUNDING, Leak, Logits, farthest
 from eval.models.tensors import is_module
 from eval.models.wrap import has_parameter
 from eval.types import Floats, Tokens
-from ngrammix.auditing.scorer import StoppedError
 
-Logits = Callable[[Tokens], Any]
 OTHER_SHAPE = 4.0  # times the rounding of one pass: other shapes are computed by other kernels
 FEW = 4  # windows; a position that moves in so many of them is no router at a tie
 CACHES = ("past_key_values", "cache")  # the argument of transformers, before and since version 5
-STOPPERS = (TimeUpError, NoDistributionError, StoppedError)
 
 
 class Shapes:

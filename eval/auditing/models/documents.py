@@ -1,21 +1,18 @@
 """Documents: whether a model that reads several in one window keeps them apart."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from eval.auditing.models.windows import Windows
 from eval.models.movement import as_tensor, movement, recorded, spread
-from eval.models.probe import ROUNDING, Leak
-from eval.types import Floats, Tokens
+from eval.models.probe import ROUNDING, Leak, Logits
+from eval.types import Floats
 
 LENGTH = 64  # tokens of a window; a document begins in its middle
 TEXTS = 8  # that stand before it
 
 
 def look_across(
-    logits: Callable[[Tokens], Any], windows: Windows, longest: int, bos: int
+    logits: Logits, windows: Windows, longest: int, bos: int
 ) -> tuple[Leak | None, Floats]:
     """How the logits from token `bos` on move with the tokens before it.
 

@@ -37,6 +37,10 @@ class NoDistributionError(Exception):
         self.tokens, self.value = tokens, value
 
 
+# Errors that end an audit; any other one of a model is of the batch that it was raised for.
+STOPPERS = (TimeUpError, NoDistributionError, StoppedError)
+
+
 class Reader:
     """From tokens (B, T) to logits (B, T, V), each answer checked.
 
@@ -76,7 +80,7 @@ class Reader:
         if self.most is None:
             try:
                 return self._read(tokens)
-            except (TimeUpError, NoDistributionError, StoppedError):
+            except STOPPERS:
                 raise
             except Exception:  # of any kind: the model need not take each batch
                 if len(tokens) == self._batch:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from eval.auditing.models.checks import STOPPERS, Shapes, cache_reader
+from eval.auditing.models.checks import Shapes, cache_reader
 from eval.auditing.models.documents import describe, look_across
 from eval.auditing.models.findings import finding_of, no_distribution, probabilities_in
-from eval.auditing.models.reader import NoDistributionError, Reader, TimeUpError
+from eval.auditing.models.reader import STOPPERS, NoDistributionError, Reader, TimeUpError
 from eval.auditing.models.search import search
 from eval.auditing.models.streams import Cuts, Long, Pairs, Places, Stream, Texts
 from eval.auditing.models.windows import Windows

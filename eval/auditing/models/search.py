@@ -5,8 +5,7 @@ from time import perf_counter
 
 import numpy as np
 
-from eval.auditing.models.checks import STOPPERS
-from eval.auditing.models.reader import TimeUpError
+from eval.auditing.models.reader import STOPPERS, TimeUpError
 from eval.auditing.models.streams import Stream
 from eval.auditing.models.windows import Windows
 from eval.models.probe import Leak, Probe, Variant

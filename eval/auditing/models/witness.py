@@ -1,17 +1,16 @@
 """Witness of a model: the smallest windows that show a leak, and the two numbers that differ."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from eval.models.movement import as_tensor, log_softmax, movement
-from eval.models.probe import Leak, farthest
+from eval.models.probe import Leak, Logits, farthest
 from eval.types import Tokens
 from ngrammix.auditing.scorer import Clock
 from ngrammix.auditing.witness import Witness
 
-Logits = Callable[[Tokens], Any]
 SHARE = 0.25  # of the movement that was found must be left in the smaller windows
 SECONDS = 0.1  # share of the budget that is spent on smaller windows
 
