@@ -120,15 +120,15 @@ def audit_model(
         audit = prepare(
             known, tokens, context, vocab_size, batch, bos, documents_apart, seed, clock
         )
-        problems = run(audit, clock)
+        problems = run(audit)
     return AuditReport(
-        known_name(known),
+        audit.name,
         tuple(audit.findings),
         tuple(audit.checks()),
         problems,
         tuple(audit.remarks),
         NOT_CHECKED,
-        conditions_of(audit, known, seed, clock),
+        conditions_of(audit),
         clock.calls,
         clock.tokens,
         clock.used(),
@@ -147,12 +147,12 @@ def prepare(
     clock: Clock,
 ) -> ModelAudit:
     """The audit of a model, with windows that fit in memory; ValueError for a wrong argument."""
-    v = model.vocab_size
+    v, name = model.vocab_size, known_name(model)
     if vocab_size is not None:
         v = check_int(vocab_size, "vocab_size", 1, model.vocab_size)
     elif (tokenizer := getattr(model, "tokenizer", None)) is not None:
         v = min(v, tokenizer.vocab_size)
-    limit = check_context(getattr(model, "context", context), known_name(model))
+    limit = check_context(getattr(model, "context", context), name)
     text = None if tokens is None else as_text(tokens, v)
     longest = min(limit if context is None else context, limit, LONGEST)
     bytes_each = bytes_a_row(model)
@@ -164,8 +164,8 @@ def prepare(
     longest = max(1, min(longest, logits_memory(None, model) // bytes_each // 2))
     positions = max(2 * longest, min(POSITIONS, MEMORY // bytes_each))
     return ModelAudit(
-        model=model, text=text, vocab_size=v, longest=longest, batch=batch, positions=positions,
-        bos=bos, documents_apart=documents_apart, seed=seed, clock=clock,
+        model=model, name=name, text=text, vocab_size=v, longest=longest, batch=batch,
+        positions=positions, bos=bos, documents_apart=documents_apart, seed=seed, clock=clock,
     )  # fmt: skip
 
 
@@ -190,8 +190,9 @@ def as_text(tokens: ArrayLike, vocab_size: int) -> Tokens:
     return text
 
 
-def run(audit: ModelAudit, clock: Clock) -> tuple[str, ...]:
+def run(audit: ModelAudit) -> tuple[str, ...]:
     """Run the audit in a thread of its own; returns why there can be no verdict, if so."""
+    clock = audit.clock
     if run_within(GRACE + (1 + SLACK) * clock.budget - clock.used(), audit.run) is None:
         return (
             f"the model did not return within the budget of {clock.budget:g} s, in pass "
@@ -213,16 +214,16 @@ def unknown(model: Any, problem: str, clock: Clock, seed: int) -> AuditReport:
     )  # fmt: skip
 
 
-def conditions_of(audit: ModelAudit, model: Model, seed: int, clock: Clock) -> dict[str, Any]:
+def conditions_of(audit: ModelAudit) -> dict[str, Any]:
     """What the audit ran on."""
     return {
         "tokens": 0 if audit.text is None else len(audit.text),
         "vocab_size": audit.vocab_size,
-        "context": getattr(model, "context", audit.longest),
+        "context": getattr(audit.model, "context", audit.longest),
         "longest_window": audit.longest,
         "batch": audit.batch,
-        "seed": seed,
-        "budget_seconds": clock.budget,
-        "dtype": dtype_of(model) or "of no weights",
+        "seed": audit.seed,
+        "budget_seconds": audit.clock.budget,
+        "dtype": dtype_of(audit.model) or "of no weights",
         **environment(),
     }

@@ -16,7 +16,6 @@ from eval.auditing.models.streams import Cuts, Long, Pairs, Places, Stream, Text
 from eval.auditing.models.windows import Windows
 from eval.auditing.models.witness import shrunk, witness_of
 from eval.models.base import Model
-from eval.models.behaviour import name_of
 from eval.models.causality import find_leak
 from eval.models.probe import Leak, Probe
 from eval.types import Tokens
@@ -36,6 +35,8 @@ class ModelAudit:
     Attributes
     ----------
     model : Model
+    name : str
+        Of the model, as the report and its findings call it.
     text : (N,) int64 or None
         Tokens such as the model will read.
     vocab_size, longest, batch, positions : int
@@ -52,6 +53,7 @@ class ModelAudit:
     """
 
     model: Model
+    name: str
     text: Tokens | None
     vocab_size: int
     longest: int
@@ -67,7 +69,6 @@ class ModelAudit:
     _done: list[Check] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._name = str(getattr(self.model, "name", None) or name_of(self.model))
         self._reader = Reader(self.model, self.clock, self.batch)
         rng = np.random.default_rng(self.seed)
         specials = specials_of(self.model, self.bos, self.vocab_size)
@@ -92,7 +93,7 @@ class ModelAudit:
                 f"passes of {self.clock.tokens:,} tokens; raise budget_seconds"
             ]
         except NoDistributionError as error:
-            self.findings.append(no_distribution(error, self._name))
+            self.findings.append(no_distribution(error, self.name))
         except StoppedError as error:
             self.problems.append(str(error))
         except Exception as error:  # of any kind: the model may raise anything
@@ -252,7 +253,7 @@ class ModelAudit:
         if found is None:
             return False
         found = shrunk(self._reader, found, self.clock)
-        self.findings.append(finding_of(found, witness_of(self._reader, found), self._name))
+        self.findings.append(finding_of(found, witness_of(self._reader, found), self.name))
         return True
 
 
