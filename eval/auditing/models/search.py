@@ -10,12 +10,12 @@ from eval.auditing.models.streams import Stream
 from eval.auditing.models.windows import Windows
 from eval.models.probe import Leak, Probe, Variant
 from eval.types import Tokens
-from ngrammix.auditing.scorer import Clock, described
+from ngrammix.auditing.scorer import described
 
 TRIALS = 3  # times that a leak which may be rounding must show again
 
 
-def search(streams: Sequence[Stream], probe: Probe, windows: Windows, clock: Clock) -> Leak | None:
+def search(streams: Sequence[Stream], probe: Probe, windows: Windows) -> Leak | None:
     """The first leak that a batch of the streams shows; None once all are read, or time is up."""
     batches = {id(stream): stream.batches() for stream in streams}
     active = list(streams)

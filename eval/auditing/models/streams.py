@@ -46,7 +46,7 @@ class Stream:
     windows: Windows
     longest: int
     positions: int
-    weight: float = 1.0
+    weight: float
     seconds: float = 0.0
     calls: int = 0
     refused: str = ""
@@ -131,7 +131,7 @@ class Cuts(Stream):
 class Long(Stream):
     """Windows of the longest length, cut at telling places, then at random ones."""
 
-    batch: int = 8
+    batch: int
     tried: int = 0
 
     def batches(self) -> Iterator[Batch]:
