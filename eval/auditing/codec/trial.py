@@ -18,7 +18,7 @@ from eval.auditing.codec.subject import Subject
 from eval.auditing.codec.token_stream import TokenStream
 from eval.types import Floats, Tokens
 from ngrammix.auditing.report import AuditReport, Check, Condition, Finding, smallest_share
-from ngrammix.auditing.scorer import GRACE, StoppedError, described, run_within
+from ngrammix.auditing.scorer import GRACE, StoppedError, described, one_process, run_within
 
 SHARE = 0.45  # of the budget, for encoding; to decode takes as long
 ENOUGH = 128  # tokens: of fewer a code says little, as its end alone may have 64 bits
@@ -97,14 +97,11 @@ class Trial:
         A `ScorerError` comes through. A scorer that raises, or does not come back from a call, is a
         `StoppedError`.
         """
-        process = os.getpid()
 
         def guarded() -> tuple[Any]:
             try:
-                answer = function()
-                if os.getpid() != process:  # the scorer has forked: one process goes on
-                    os._exit(0)
-                return (answer,)
+                with one_process():
+                    return (function(),)
             except (ScorerError, StoppedError):
                 raise
             except BaseException as error:  # whatever a scorer raises

@@ -1,6 +1,5 @@
 """Reader: somebody's model under audit, called within a budget, its logits checked."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
@@ -12,7 +11,7 @@ from eval.models.base import Model
 from eval.models.movement import as_tensor
 from eval.models.wrap import describe, shape_of
 from eval.types import Tokens
-from ngrammix.auditing.scorer import Clock, StoppedError, described
+from ngrammix.auditing.scorer import Clock, StoppedError, described, one_process
 
 MARGIN = 1.5  # times the expected time of a pass that must be left
 
@@ -101,17 +100,14 @@ class Reader:
     def _read(self, tokens: Tokens) -> Any:
         if self._clock.calls and MARGIN * self._clock.cost(tokens.size) > self._clock.left():
             raise TimeUpError
-        began, process = perf_counter(), os.getpid()
+        began = perf_counter()
         try:
-            with entered(self._surroundings):
+            with one_process(), entered(self._surroundings):
                 logits = self._model.logits(tokens.copy())
         except Exception:
             raise
         except BaseException as error:  # such as SystemExit
             raise StoppedError(f"the model raised {described(error)}") from error
-        finally:
-            if os.getpid() != process:  # the model has forked: one process goes on
-                os._exit(0)
         self._clock.add(tokens.size, perf_counter() - began)
         return self._checked(tokens, logits)
 
