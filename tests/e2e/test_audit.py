@@ -19,6 +19,7 @@ from eval.commands.options import add_arguments
 from eval.commands.parser import Parser
 from ngrammix.auditing.report import AuditReport
 from ngrammix.auditing.report_json import from_json
+from tests.toy import heed_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORERS = """
@@ -561,7 +562,7 @@ def test_ctrl_c_ends_the_scorer_too(run, tmp_path):
     words = ("audit", "--scorer", "mine:score", "--vocab-size", "8")
     process = subprocess.Popen(
         [sys.executable, "-m", "eval", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, preexec_fn=heed_signals,
     )  # fmt: skip
     end = time.monotonic() + 60
     while not Path("pid").exists() and time.monotonic() < end:
