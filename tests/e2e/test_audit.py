@@ -71,10 +71,6 @@ def prints(tokens):
     print("a scorer prints")
     return uniform(tokens)
 
-def interrupts(tokens):
-    os.kill(os.getppid(), signal.SIGINT)
-    time.sleep(600)
-
 def probs(prefix):
     return np.full(V, 1 / V)
 
