@@ -1,6 +1,5 @@
 """The stream of an audit: the first tokens of a file of ids, or of a text."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eval.config import AUTO
+from eval.data.data_hash import tokens_sha256
 from eval.data.document import Opening
 from eval.data.open_data import has_tokens, open_data
 from eval.data.token_formats import open_integers
@@ -76,7 +76,6 @@ def read_stream(
     if has_tokens([path], AUTO, job.get("token_dtype")):
         ids = open_integers(path, "tokens", job.get("token_dtype"))
         conditions["tokens_in_file"] = len(ids)
-        highest = int(ids.max())
         tokens = np.asarray(ids[:limit], np.int64)
     elif tokenizer is None:
         raise ValueError(
@@ -87,11 +86,10 @@ def read_stream(
         tokens, edges = encode_text(path, job.get("column"), tokenizer, limit)
         conditions["tokenizer"] = tokenizer.name
     is_guess = size is None
-    if size is None:
-        size = check_vocab_size(highest + 1)
+    if size is None:  # of ids: text has a tokenizer, and its size
+        size = check_vocab_size(int(ids.max()) + 1)
         conditions["vocab_size_from"] = "the highest id in the file"
-    digest = hashlib.sha256(np.ascontiguousarray(tokens, "<i8").data).hexdigest()
-    conditions["tokens_sha256"] = digest[:16]
+    conditions["tokens_sha256"] = tokens_sha256(tokens)[:16]
     return Stream(tokens, size, tuple(edges), conditions, is_guess)
 
 
