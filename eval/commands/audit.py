@@ -9,8 +9,6 @@ from eval.commands.audit_watch import run_watched
 from eval.files.lock import hold
 from eval.files.results import check_results, write_report
 from eval.terminal import show
-from ngrammix.auditing.card import texts_of
-from ngrammix.auditing.report import AuditReport
 
 BUDGET = 50.0  # seconds
 SUFFIXES = {Path(name).suffix: format_ for format_, name in FORMATS.items()}
@@ -31,8 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     with hold(out=folder):
         check_results(folder, names, overwrite=options.get("overwrite", False))
         outcome = run_watched({**job, "kind": kind}, budget)
-        if isinstance(outcome, AuditReport):
-            outcome = {"texts": texts_of(outcome), "status": outcome.exit_code}
         try:
             show(outcome["texts"][options.get("format", "text")])
         finally:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from eval.auditing.codec.audit_codec import N_TOKENS, audit_codec, decode_file
-from eval.commands.audit_named import Task, config_of, function_of, outcome_of, search
+from eval.commands.audit_named import Task, config_of, function_of, search
 from eval.commands.audit_stream import read_stream
+from eval.commands.audit_watch import outcome_of
 from eval.commands.from_config import load_data, load_model_of, tokenizer_of
 from eval.data.document import Document, Documents
 from eval.demo.reference_text import reference_text

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from eval.commands.audit_named import ROLES, Task, config_of, function_of, outcome_of, search
+from eval.commands.audit_named import ROLES, Task, config_of, function_of, search
 from eval.commands.audit_replay import replayed
 from eval.commands.audit_stream import read_stream
-from eval.commands.audit_watch import BEGUN, JOB, OUTCOME
+from eval.commands.audit_watch import BEGUN, JOB, OUTCOME, outcome_of
 from eval.commands.from_config import check_data, load_data, load_model_of, tokenizer_of
 from eval.ending import describe_unexpected
 from eval.notes import note

@@ -1,12 +1,10 @@
-"""What the jobs of an audit share: functions that options name, further options, the outcome."""
+"""What the jobs of an audit share: functions that options name, and further options."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from eval.config import RunConfig, make_config
 from eval.models.named import Role, find_named
-from ngrammix.auditing.card import texts_of
-from ngrammix.auditing.report import AuditReport
 
 Task = Callable[[], dict[str, Any]]  # what a job does once all is loaded; returns its outcome
 ROLES = {
@@ -38,8 +36,3 @@ def config_of(job: Mapping[str, Any]) -> RunConfig:
     """The options of ``score`` that a job has; its own have other meanings for some names."""
     own = ("tokens", "format", "out", "overwrite", "log", "limit")
     return make_config(RunConfig, {k: v for k, v in job.items() if k not in own})
-
-
-def outcome_of(report: AuditReport) -> dict[str, Any]:
-    """A report in all formats, and the exit status."""
-    return {"texts": texts_of(report), "status": report.exit_code}

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from ngrammix.auditing.card import texts_of
 from ngrammix.auditing.environment import environment
 from ngrammix.auditing.report import AuditReport
 
@@ -29,13 +30,11 @@ main(sys.argv[2])
 """
 POLL = 0.05  # seconds between two looks
 LOADING = 60.0  # seconds for imports, beside twice the budget
-GRACE = (
-    5.0  # seconds to end an audit, beside twice the budget: it ends itself, if the scorer lets it
-)
+GRACE = 5.0  # seconds to end by itself, if the scorer lets it, beside twice the budget
 
 
-def run_watched(job: Mapping[str, Any], budget: float | None) -> dict[str, Any] | AuditReport:
-    """What the job says of itself; or the report that its process ended, or hung.
+def run_watched(job: Mapping[str, Any], budget: float | None) -> dict[str, Any]:
+    """The outcome that the job leaves; or one that says that its process ended, or hung.
 
     Parameters
     ----------
@@ -65,12 +64,18 @@ def run_watched(job: Mapping[str, Any], budget: float | None) -> dict[str, Any] 
                 return outcome
             problem = f"the audit itself failed: {outcome['failed']}"
         conditions = {key: job[key] for key in ("tokens", "vocab_size", "seed") if key in job}
-        return AuditReport(
+        report = AuditReport(
             str(job.get("scorer") or job.get("stepper") or job.get("model") or job["kind"]),
             problems=(problem,),
             conditions={**conditions, "budget_seconds": budget, **environment()},
             seconds=monotonic() - began,
         )
+        return outcome_of(report)
+
+
+def outcome_of(report: AuditReport) -> dict[str, Any]:
+    """The outcome of an audit: its report in all formats, and the exit status."""
+    return {"texts": texts_of(report), "status": report.exit_code}
 
 
 def start(folder: Path, *, with_input: bool) -> subprocess.Popen[bytes]:
