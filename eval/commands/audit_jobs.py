@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,16 +171,21 @@ def model_rows(job: Mapping[str, Any]) -> Task:
     return task
 
 
-def coding(name: str, job: Mapping[str, Any]) -> Task:
-    """The audit of --codec, or what --decode does."""
-    from eval.commands import audit_coding
+def round_trip(job: Mapping[str, Any]) -> Task:
+    """The audit of --codec."""
+    from eval.commands.audit_coding import coded
 
-    task: Task = getattr(audit_coding, name)(job)
-    return task
+    return coded(job)
+
+
+def decode(job: Mapping[str, Any]) -> Task:
+    """What --decode does."""
+    from eval.commands.audit_coding import decoded
+
+    return decoded(job)
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any]], Task]] = {
     "scorer": scorer, "model": model_rows, "self": ourselves, "log": log_lines,
-    "bytes": text_bytes, "codec": partial(coding, "coded"), "decode": partial(coding, "decoded"),
-    "replay": replayed,
+    "bytes": text_bytes, "codec": round_trip, "decode": decode, "replay": replayed,
 }  # fmt: skip
