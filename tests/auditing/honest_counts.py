@@ -2,16 +2,21 @@
 
 import numpy as np
 
-from tests.auditing.parts import BOS, Bigram, backoff, contexts, count, last_place, sum_before
+from tests.auditing.parts import (
+    BOS,
+    Bigram,
+    cached,
+    contexts,
+    count,
+    last_place,
+    mixed,
+    sum_before,
+)
 from tests.auditing.registry import honest, honest_formula
 
 
 def uniform_p(lm, tokens):
     return np.full(len(tokens), 1 / lm.vocab_size)
-
-
-def cached(lm, tokens, **options):
-    return backoff(tokens, lm.vocab_size, lm.of(tokens), **options)
 
 
 def places(tokens):
@@ -116,14 +121,14 @@ def ppm(seed, vocab_size):
 def gated_by_entropy(lm, tokens):
     """The weight of the cache follows the model's entropy of the next token."""
     alpha = log_odds_gate(2 * (lm.entropy[lm.rows(tokens)] - 2))
-    return (1 - alpha) * lm.of(tokens) + alpha * cached(lm, tokens)
+    return mixed(lm.of(tokens), cached(lm, tokens), alpha)
 
 
 @honest_formula
 def gated_by_the_last_token(lm, tokens):
     """The weight is the class of the token before, and where in the chunk we are."""
     alpha = np.where(lm.rows(tokens) % 4 == 0, 0.8, 0.2) * np.where(places(tokens) % 100, 1, 0.1)
-    return (1 - alpha) * lm.of(tokens) + alpha * cached(lm, tokens)
+    return mixed(lm.of(tokens), cached(lm, tokens), alpha)
 
 
 @honest_formula
@@ -234,7 +239,7 @@ def biases_trained_after_each_chunk(seed, vocab_size):
 def gate_with_a_fixed_seed(lm, tokens):
     """Weights at random, but the same in each call."""
     alpha = np.random.default_rng(7).random(len(tokens))  # a longer stream has the same beginning
-    return (1 - alpha) * lm.of(tokens) + alpha * cached(lm, tokens)
+    return mixed(lm.of(tokens), cached(lm, tokens), alpha)
 
 
 # Other numbers

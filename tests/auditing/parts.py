@@ -97,6 +97,16 @@ class Bigram:
         return self.p[self.rows(tokens), tokens]
 
 
+def cached(lm, tokens, **options):
+    """Probability of each token, by an honest cache over the model; options as of `backoff`."""
+    return backoff(tokens, lm.vocab_size, lm.of(tokens), **options)
+
+
+def mixed(p, q, alpha):
+    """A mixture of two probabilities of each token, of which q has the weight alpha."""
+    return (1 - alpha) * p + alpha * q
+
+
 def text(seed, vocab_size, n_tokens):
     """A stream of documents: a bigram source, phrases that come again, and token 0 before each."""
     rng = np.random.default_rng([seed, 1])

@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from tests.auditing.parts import BOS, Bigram, backoff, contexts, count, hashed, last_place
+from tests.auditing.parts import (
+    BOS,
+    Bigram,
+    backoff,
+    cached,
+    contexts,
+    count,
+    hashed,
+    last_place,
+    mixed,
+)
 from tests.auditing.registry import plant, plant_formula
 
 PERIODS = (2, 3, 4, 5, 7, 8, 16, 31, 32, 64, 100, 127, 128, 256, 512, 777, 1000, 1024)
@@ -45,15 +55,6 @@ def document_end(tokens):
     """For each position, where its document ends."""
     starts = np.flatnonzero(np.append(tokens == BOS, True))
     return starts[np.searchsorted(starts, np.arange(len(tokens)), side="right")]
-
-
-def mixed(p, q, alpha):
-    return (1 - alpha) * p + alpha * q
-
-
-def cached(lm, tokens, **options):
-    """What an honest cache over the model says."""
-    return backoff(tokens, lm.vocab_size, lm.of(tokens), **options)
 
 
 # Counts of later tokens

@@ -6,13 +6,15 @@ from tests.auditing.parts import (
     BOS,
     Bigram,
     backoff,
+    cached,
     contexts,
     count,
     hashed,
     last_place,
+    mixed,
     sum_before,
 )
-from tests.auditing.planted_causality import cached, mixed, tempered
+from tests.auditing.planted_causality import tempered
 from tests.auditing.registry import plant, plant_formula
 
 C2, LEARNS = "C2", "C3"

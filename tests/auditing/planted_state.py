@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from tests.auditing.parts import Bigram, backoff
-from tests.auditing.planted_causality import cached, mixed
+from tests.auditing.parts import Bigram, backoff, cached, mixed
 from tests.auditing.registry import plant
 
 C4 = "C4"
