@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ngrammix.snapshot import SnapshotError
     from ngrammix.token_scores import TokenScores
 
-__version__ = "0.1.0"
+from ngrammix.version import __version__
 
 __all__ = [
     "AuditReport",

@@ -1,4 +1,4 @@
-"""Read the log-probabilities that the mixer needs from logits; the only file here with torch."""
+"""Read the log-probabilities that the mixer needs from logits, arrays or tensors of torch."""
 
 import math
 import sys
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ngrammix import device_rows
 from ngrammix.checks import MAX_NATS, as_integers
 from ngrammix.distributions import are_probabilities
 from ngrammix.kernels import softmax
@@ -16,7 +17,6 @@ from ngrammix.types import Floats, Tokens
 
 ALL = slice(None)
 HOST_BLOCK = 1 << 22  # logits that the host converts to float32 at once: 16 MiB
-DEVICE_BLOCK = 1 << 24  # logits that the device converts to float64 at once: 128 MiB
 N_FIRST = 64  # logits of a row that are looked at first
 
 
@@ -260,13 +260,7 @@ class _DeviceReader:
         import torch
 
         self._logits = logits.detach()
-        on_device = torch.from_numpy(targets).to(logits.device)
-        step = max(1, DEVICE_BLOCK // logits.shape[1])
-        blocks = [
-            _read_rows(self._logits[start : start + step], on_device[start : start + step])
-            for start in range(0, max(1, len(logits)), step)
-        ]
-        self._rows = torch.cat(blocks)
+        self._rows = device_rows.read(self._logits, torch.from_numpy(targets).to(logits.device))
         largest, _, log_p = self._rows.T[:3]
         if not bool(((largest < torch.inf) & (log_p > -MAX_NATS)).all()):  # transfers one number
             check_rows(largest.cpu().numpy(), log_p.cpu().numpy(), targets, positions)
@@ -312,23 +306,6 @@ class SavedReader:
 def no_hints(n_rows: int) -> Tokens:
     """(n_rows, 0) int64: no hints."""
     return np.empty((n_rows, 0), np.int64)
-
-
-def _read_rows(logits: Any, targets: Any) -> Any:
-    """(N, 5) float64 tensor: largest logit, log-sum-exp minus it, log p, entropy, top token.
-
-    logits (N, V) and targets (N,) are tensors on one device. Token ids are exact in float64.
-    """
-    import torch
-
-    logits = logits.to(torch.float64)
-    largest, top = logits.max(dim=1)
-    shifted = logits - largest[:, None]
-    log_total = shifted.logsumexp(dim=1)
-    log_p = shifted.gather(1, targets[:, None])[:, 0] - log_total
-    weights = (shifted - log_total[:, None]).exp()
-    entropy = log_total - (weights * shifted.clamp(min=-1e4)).sum(dim=1)  # 0 * -inf is 0 here
-    return torch.stack([largest, log_total, log_p, entropy, top.to(torch.float64)], dim=1)
 
 
 def check_rows(largest: Floats, log_p: Floats, targets: Tokens, positions: Tokens) -> None:

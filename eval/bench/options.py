@@ -83,6 +83,15 @@ OPTIONS: dict[str, Sequence[Option]] = {
         Option("rows", 4096, f"rows of {CODEBOOK_COLUMNS} normal weights"),
         RUNS,
     ),
+    "device": (
+        Option("device", None, "device of torch (cuda if torch can use it, else cpu)", "NAME"),
+        Option("vocab", [1024, 50_304], "vocabulary sizes of the logits that are read", "V"),
+        Option("rows", 8192, "rows of logits that are read at once"),
+        Option("models", ["11 M", "124 M"], "models that are scored", "NAME", ["11 M", "124 M"]),
+        Option("windows", 256, "windows of 1,024 tokens that a model reads"),
+        Option("batch", 32, "windows in one forward pass"),
+        RUNS._replace(default=3),
+    ),
     "findings": (Option("quantizers", QUANTIZERS, "what to measure", "NAME", choices=QUANTIZERS),),
     "gptq": (
         Option("shapes", ["2048x512", "512x512", "512x2048"], "outputs by inputs", "RxC"),

@@ -10,6 +10,7 @@ BENCHES = {  # name of the bench and of its module in eval.bench: line of help
     "memory": "the bits that a memory limit costs",
     "mix": "what the mixer costs beside a model, stage by stage",
     "match": "speed and accuracy of the match model",
+    "device": "what mixing adds to a model on a GPU, and to reading its logits",
     "overlap": "what the cache adds to the wall time of the model",
     "read": "how fast text becomes batches, by format and tokenizer",
     "score": "what scoring adds to the wall time of the model",

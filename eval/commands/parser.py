@@ -3,10 +3,10 @@
 import argparse
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 from ngrammix.escaping import escaped
+from ngrammix.version import __version__
 
 COMMANDS = {  # name of the command and of its module in eval.commands: line of help
     "demo": "score the embedded text with the embedded model",
@@ -70,7 +70,7 @@ def command_parsers() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]
         prog="ngrammix",
         description="Bits per byte of text: a language model with a score-first n-gram cache.",
     )
-    whole.add_argument("--version", action="version", version=f"ngrammix {version('ngrammix')}")
+    whole.add_argument("--version", action="version", version=f"ngrammix {__version__}")
     commands = whole.add_subparsers(
         required=True, dest="command", metavar="COMMAND", parser_class=CommandParser
     )

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from eval.config import ERROR, MIXER_NONE, RunConfig, ScoreConfig
@@ -20,6 +19,7 @@ from eval.scoring.windows import WindowShape
 from eval.tokenizers.base import Tokenizer
 from ngrammix.auditing.environment import versions
 from ngrammix.checks import as_bytes
+from ngrammix.version import __version__
 
 # Conditions that a signature shows: the model, and how the text is cut for it.
 OF_SOURCE = (
@@ -109,7 +109,7 @@ def end_of_signature(conditions: Mapping[str, Any]) -> dict[str, Any]:
         "probabilities": "allowed" if conditions["allow_probabilities"] else None,
         "token-check": "off" if conditions.get("token_check") is False else None,
         "causality": "unchecked" if conditions.get("causality_check") is False else None,
-        "version": version("ngrammix"),
+        "version": __version__,
         "conditions": hash_conditions(conditions),
     }
 

@@ -8,9 +8,11 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ngrammix.version import __version__
+
 # Packages that can change a figure; some of them need not be installed.
 PACKAGES = (
-    "ngrammix", "numpy", "numba", "llvmlite", "torch", "transformers", "safetensors", "tokenizers",
+    "numpy", "numba", "llvmlite", "torch", "triton", "transformers", "safetensors", "tokenizers",
     "sentencepiece", "tiktoken", "datasets", "pyarrow",
 )  # fmt: skip
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux, where `platform` does not know the processor's name
@@ -20,7 +22,7 @@ NAME = re.compile(r"^model name\s*:\s*(.+?)\s*$", re.MULTILINE)
 @cache
 def versions() -> str:
     """The versions of Python and of the installed `PACKAGES`, in one line, read once."""
-    parts = []
+    parts = [f"ngrammix {__version__}"]  # also where it was not installed
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             parts.append(f"{package} {version(package)}")

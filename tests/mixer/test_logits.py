@@ -60,7 +60,7 @@ def test_hints_change_nothing_else(rng, pack):
 @pytest.mark.parametrize("n", [0, 1, 50])
 @pytest.mark.parametrize("block", [1, 100, 1 << 26])
 def test_the_path_of_a_device_agrees_with_the_path_of_the_host(rng, monkeypatch, n, block):
-    monkeypatch.setattr("ngrammix.logits.DEVICE_BLOCK", block)
+    monkeypatch.setattr("ngrammix.device_rows.BLOCK", block)
     logits, targets = logits_and_targets(rng, n, 33)
     hints = rng.integers(-1, 33, (n, 2))
     host = _HostReader(logits, targets, np.arange(n))
