@@ -38,15 +38,23 @@ def decompress(file: Any, kind: str, name: str) -> io.RawIOBase:
     ValueError
         While reading, if the file is damaged or cut short, or needs too much memory.
     """
+    chunks: Iterator[bytes | memoryview]
     if kind == "gzip":
         chunks = iter(partial(gzip.GzipFile(fileobj=file).read1, BUFFER), b"")
     elif kind == "xz":
         chunks = xz_chunks(file)
     else:
-        import pyarrow  # detects a file that is cut short, unlike the reader of zstandard
-
-        chunks = iter(partial(pyarrow.CompressedInputStream(file, kind).read, BUFFER), b"")
+        chunks = arrow_chunks(file, kind)
     return _Checked(chunks, kind, name)
+
+
+def arrow_chunks(file: BinaryIO, kind: str) -> Iterator[memoryview]:
+    """The decompressed bytes of a file in parts, each valid until the next is asked for."""
+    import pyarrow  # detects a file that is cut short, unlike the reader of zstandard
+
+    stream, part = pyarrow.CompressedInputStream(file, kind), bytearray(BUFFER)
+    while n := stream.readinto(part):  # after an error, `read` never frees what it was to return
+        yield memoryview(part)[:n]
 
 
 def xz_chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -68,7 +76,7 @@ def xz_chunks(file: BinaryIO) -> Iterator[bytes]:
 class _Checked(io.RawIOBase):
     """A stream of chunks of bytes; its errors become one ValueError that names the file."""
 
-    def __init__(self, chunks: Iterator[bytes], kind: str, name: str) -> None:
+    def __init__(self, chunks: Iterator[bytes | memoryview], kind: str, name: str) -> None:
         self._chunks, self._kind, self._name = chunks, kind, name
         self._rest = memoryview(b"")
         self._n_read = 0

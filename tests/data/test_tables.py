@@ -1,6 +1,7 @@
 """Tables: a document a row, its bytes those of UTF-8, in order, whatever holds the rows."""
 
 import bz2
+import gc
 import gzip
 import json
 import lzma
@@ -188,6 +189,27 @@ def test_damaged_compressed_files_are_refused(tmp_path, kind, name):
     n_bytes, why = str(error.value).removeprefix(start).split(" bytes of its content ")
     assert sum(len(d.raw) for d in seen) <= int(n_bytes) <= len(content)
     assert why == f"({error.value.__cause__}); download or compress it again"
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_damaged_compressed_files_leave_no_memory_behind(tmp_path, kind):
+    raw = COMPRESSORS[kind](json_lines([str(i) * 50 for i in range(1000)]))
+    path = write(tmp_path / "t.jsonl", raw[:-1])
+
+    def read(times):
+        for _ in range(times):
+            with pytest.raises(ValueError):
+                list(open_data(path))
+
+    read(2)
+    tracemalloc.start()
+    try:
+        read(30)
+        gc.collect()
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 300_000
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
