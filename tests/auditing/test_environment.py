@@ -1,9 +1,11 @@
 """What an audit says of the machine that it ran on."""
 
 import platform
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
+import ngrammix
 from ngrammix.auditing import environment as module
 from ngrammix.auditing.environment import environment, hardware, processor, versions
 
@@ -15,6 +17,18 @@ def test_a_report_names_the_packages_and_the_machine():
     assert "numpy " in found["versions"]
     assert found["hardware"].startswith(platform.machine())
     assert found["hardware"].endswith(("core", "cores"))
+
+
+def test_a_package_that_was_not_installed_has_a_version(monkeypatch):
+    assert ngrammix.__version__ == version("ngrammix")
+
+    def missing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(module, "version", missing)
+    assert versions.__wrapped__() == (
+        f"ngrammix {ngrammix.__version__}, python {platform.python_version()}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,23 @@ ARGUMENTS = {
     "mix": ["--order", "4", "--runs", "1"],
     "match": ["--runs", "1"],
     "overlap": ["--runs", "1", "--tokens", "600"],
+    "device": [
+        "--device",
+        "cpu",
+        "--rows",
+        "9",
+        "--vocab",
+        "40",
+        "300",
+        "--models",
+        "11 M",
+        "--windows",
+        "1",
+        "--batch",
+        "1",
+        "--runs",
+        "1",
+    ],
     "read": ["--runs", "1", "--tokenizer", "bytes"],
     "score": ["--tokens", "600", "--runs", "1", "--milliseconds", "0.02"],
     "scalar": ["--rows", "4", "--columns", "128", "--runs", "1"],
@@ -105,6 +122,19 @@ def check_overlap(figures):
         assert figures[f"seconds_{way}"] > 0
     assert figures["added_percent_model_alone"] == 0
     assert figures["tokens"] == 600
+
+
+def check_device(figures):
+    assert [row["vocab_size"] for row in figures["reading"]] == [40, 300]
+    for row in figures["reading"]:
+        for way in ("cross_entropy", "five_numbers", "five_numbers_by_torch", "read", "copied"):
+            assert row[f"rows_per_second_{way}"] > 0
+    (model,) = figures["mixing"]
+    assert 10e6 < model["parameters"] < 12e6
+    assert model["tokens"] == 1024
+    assert 0 < model["nats"] < 1024 * 2 * np.log(1024)
+    for way in ("alone", "mixer", "ahead"):
+        assert model[f"tokens_per_second_{way}"] > 0
 
 
 def check_read(figures):

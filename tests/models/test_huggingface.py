@@ -44,7 +44,7 @@ def test_a_folder_is_a_model(folder):
 
 
 def test_logits_see_neither_what_they_predict_nor_what_stands_behind(folder, rng):
-    model = load_model(str(folder))
+    model = load_model(str(folder), device="cpu")
     tokens = rng.integers(4, 1024, (3, 40))
     alone = model.logits(tokens).numpy()
     changed = tokens.copy()

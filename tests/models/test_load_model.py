@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from eval.data.document import Document
 from eval.demo import model as demo
+from eval.models.device import find_devices
 from eval.models.load_model import load_demo, load_model
 from eval.models.wrap import wrap
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
@@ -188,8 +189,8 @@ def test_options_take_the_place_of_attributes(factories):
          "tokenizer "
          "that the model was trained with"),
         ("{f}:whole", {"device": "cuda:99"},
-         "device must be one of those that torch can use here (cpu), got 'cuda:99'; leave it out "
-         "for the default"),
+         "device must be one of those that torch can use here ({devices}), got 'cuda:99'; leave it "
+         "out for the default"),
         ("{f}:function", {"context": 9, "device": "cpu"},
          "device and dtype need a torch module, got function from {f}:function; leave them "
          "out"),
@@ -205,7 +206,7 @@ def test_options_take_the_place_of_attributes(factories):
 def test_refused_models(factories, spec, options, text):
     with pytest.raises(ValueError) as error:
         load_model(spec.format(f=factories), **options)
-    assert str(error.value) == text.format(f=factories)
+    assert str(error.value) == text.format(f=factories, devices=", ".join(find_devices()))
 
 
 def zeros(*shape):

@@ -92,7 +92,7 @@ def test_roles_of_a_llama(shared):
     pytest.importorskip("transformers")
     from eval.models.load_model import load_model
 
-    roles = roles_of(load_model(str(shared("models/llama-sp1024-1m4"))).network)
+    roles = roles_of(load_model(str(shared("models/llama-sp1024-1m4")), device="cpu").network)
     assert roles["model.embed_tokens.weight"] == "embedding"
     assert "lm_head.weight" not in roles
     assert sum(role == "matrix" for role in roles.values()) == 28
@@ -353,7 +353,7 @@ def test_the_llama_hardly_changes(shared):
     pytest.importorskip("transformers")
     from eval.models.load_model import load_model
 
-    divergence, q = change(load_model(str(shared("models/llama-sp1024-1m4"))).network)
+    divergence, q = change(load_model(str(shared("models/llama-sp1024-1m4")), device="cpu").network)
     foretold = sum(report.error or 0 for report in q.report) / 2
     assert divergence == pytest.approx(foretold, rel=0.5)
     assert len(q.tensors) == 38

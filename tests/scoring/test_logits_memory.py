@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -204,8 +205,9 @@ def run_limited(gib, code, cwd):
     """Run Python code in a process that may take so much address space."""
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, 2 * ({gib << 30},))\n"
     return subprocess.run(
-        [sys.executable, "-c", limit + code], capture_output=True, text=True, cwd=cwd, timeout=300
-    )
+        [sys.executable, "-c", limit + code], capture_output=True, text=True, cwd=cwd, timeout=300,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},  # CUDA needs more addresses than that
+    )  # fmt: skip
 
 
 def test_the_memory_of_the_process_bounds_the_default(tmp_path):
@@ -252,7 +254,7 @@ def nats_of_every_token(network, raw, bos, context, stride):
      ScoreConfig(logits_memory="20MB", context=200, stride=80)],
 )  # fmt: skip
 def test_a_vocabulary_of_qwen_is_scored_as_in_float64(qwen, rng, config):
-    model = load_model(str(qwen / "qwen"), tokenizer="bytes")
+    model = load_model(str(qwen / "qwen"), tokenizer="bytes", device="cpu")
     raw = rng.integers(97, 123, 600, np.uint8).tobytes()
     result = score(model, Documents([Document("a", raw)]), config, tokenizer=ByteTokenizer(300))
     network = copy.deepcopy(model.network).double()
@@ -267,7 +269,7 @@ def test_a_process_with_little_memory_scores_by_default(qwen, option):
     """9,000 rows of logits take 5.1 GiB: more than the process may have."""
     (qwen / "a.txt").write_bytes(b"ab" * 4500)
     arguments = ["score", "--model", "qwen", "--tokenizer", "bytes", "--bos", "300"]
-    arguments += ["--data", "a.txt", "--json", "--mixer", "none", *option]
+    arguments += ["--data", "a.txt", "--json", "--mixer", "none", "--device", "cpu", *option]
     code = f"import sys\nfrom eval.cli import main\nsys.exit(main({arguments}))"
     run = run_limited(5, code, qwen)
     if option:
