@@ -23,7 +23,7 @@ from eval.auditing.codec.token_stream import Layout
 from eval.types import Tokens
 from ngrammix.atomic import replaced, target_of
 from ngrammix.checks import MAX_POSITION
-from ngrammix.reading import read_errors
+from ngrammix.reading import read_start
 
 MAGIC = b"NGRCODED"
 VERSION = 1
@@ -133,8 +133,7 @@ def _read_bytes(path: Path) -> bytes:
     """All bytes of a file of at most `MAX_FILE`."""
     if not path.is_file():
         raise ValueError(f"coded tokens must be a file, got {path}; check the path")
-    with read_errors(path), path.open("rb") as file:
-        raw = file.read(MAX_FILE + 1)
+    raw = read_start(path, MAX_FILE + 1)
     if len(raw) > MAX_FILE:
         raise ValueError(
             f"coded tokens must have at most {MAX_FILE} bytes, got more in {path}; "
