@@ -138,7 +138,7 @@ def of_identity(numbers: Mapping[Kind, Printed], record: Record) -> Checked:
         (loss / LN2 / LN2 * share, "the loss is divided by ln 2 twice"),
         (loss / exact(math.log(10)) * share, "the logarithm is to base 10"),
     )
-    needed = loss / LN2 * numbers["tokens"] / bpb
+    needed = derived(numbers, "bytes")
     ratio = needed / numbers["bytes"]
     near = [(abs(other.value / bpb.value - 1), why) for other, why in others if other.fits(bpb)]
     why = next((why for off, why in sorted(near) if off < MAX_OFF), None)
@@ -158,7 +158,7 @@ def bytes_of(numbers: Mapping[Kind, Printed]) -> Printed | None:
         return numbers["bytes"]
     if not {"loss", "tokens", "bpb"} <= numbers.keys():
         return None
-    return numbers["loss"] / LN2 * numbers["tokens"] / numbers["bpb"]
+    return derived(numbers, "bytes")
 
 
 def of_known(numbers: Mapping[Kind, Printed], record: Record) -> Checked:
@@ -195,14 +195,20 @@ def size_of_token(numbers: Mapping[Kind, Printed]) -> Printed | None:
     return None
 
 
+def can_be_of_text(size: Printed) -> bool:
+    """Whether a text can have so many bytes a token."""
+    lowest, highest = BYTES_A_TOKEN
+    return size.high >= lowest and size.low <= highest
+
+
 def of_size(numbers: Mapping[Kind, Printed], record: Record) -> Checked:
     """A token has not less than a part of a byte, and not a line of text."""
     size = size_of_token(numbers)
     if size is None:
         return "", None
-    lowest, highest = BYTES_A_TOKEN
-    if size.high >= lowest and size.low <= highest:
+    if can_be_of_text(size):
         return "tokens", None
+    lowest, highest = BYTES_A_TOKEN
     nearest = lowest if size.value < lowest else highest
     return "tokens", finding_of(
         record, nearest, size.value, "bytes a token",
@@ -215,8 +221,8 @@ def drop_bytes(numbers: dict[Kind, Printed], record: Record) -> str:
     """Remove bytes that can be none of the text, such as the size of a model; why, or empty."""
     if "bytes" not in numbers or "tokens" not in numbers or "loss" not in numbers:
         return ""
-    size, (lowest, highest) = numbers["bytes"] / numbers["tokens"], BYTES_A_TOKEN
-    if size.high >= lowest and size.low <= highest:
+    size = numbers["bytes"] / numbers["tokens"]
+    if can_be_of_text(size):
         return ""
     n_bytes = numbers.pop("bytes")
     return (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eval.auditing.logs.printed import Printed, exact
+from eval.auditing.logs.printed import Printed, about, exact
 
 # The validation set of FineWeb in Parameter Golf: 50,000 documents.
 RIGHT = 151_080_891  # bytes, whatever the tokenizer
@@ -46,26 +46,25 @@ BUGS = (
     Inflated(1.25, 0.02,
              "the tokenizer has no token for U+2581 alone, so that a space counts three bytes"),
 )  # fmt: skip
+EXACT = BUGS[:3]  # of which the total is known, not the ratio alone
 
 
 def is_right(n_bytes: Printed) -> bool:
     """Whether a number of bytes may be that of the validation set."""
-    return n_bytes.fits(Printed(RIGHT, RIGHT * (1 - WIDTH), RIGHT * (1 + WIDTH)))
+    return n_bytes.fits(about(RIGHT, WIDTH))
 
 
 def bug_of(ratio: Printed) -> str | None:
     """The known bug that makes so many bytes of one; None if there is none, or digits lack."""
     if ratio.high - ratio.low > MAX_OPEN * ratio.value:
         return None
-    near = [bug for bug in BUGS
-            if ratio.fits(Printed(bug.ratio, bug.ratio * (1 - bug.width),
-                                  bug.ratio * (1 + bug.width)))]  # fmt: skip
+    near = [bug for bug in BUGS if ratio.fits(about(bug.ratio, bug.width))]
     return min(near, key=lambda bug: abs(bug.ratio - ratio.value)).name if near else None
 
 
 def bug_of_total(n_bytes: Printed) -> str | None:
     """The known bug that counts exactly so many bytes for the validation set."""
-    for bug in BUGS[:3]:
+    for bug in EXACT:
         if n_bytes.low == n_bytes.high == round(bug.ratio * RIGHT):
             return bug.name
     return None
@@ -77,11 +76,10 @@ def bug_of_share(tokens_a_byte: Printed) -> str | None:
     A share is no proof: another tokenizer may have it by right.
     """
     for n_tokens, tokenizer in TOKENS.items():
-        right = Printed(n_tokens / RIGHT, n_tokens / RIGHT * (1 - WIDTH),
-                        n_tokens / RIGHT * (1 + WIDTH))  # fmt: skip
+        right = about(n_tokens / RIGHT, WIDTH)
         if tokens_a_byte.fits(right):
             return None
-        for bug in BUGS[:3]:
+        for bug in EXACT:
             if tokens_a_byte.fits(right / exact(bug.ratio)):
                 return f"{bug.name}, with {n_tokens:,} tokens of {tokenizer}"
     return None

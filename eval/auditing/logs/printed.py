@@ -61,6 +61,11 @@ def exact(value: float) -> Printed:
     return Printed(value, value, value)
 
 
+def about(value: float, width: float) -> Printed:
+    """A number that is known but for a relative error of `width`."""
+    return Printed(value, value * (1 - width), value * (1 + width))
+
+
 def read_printed(text: str, *, is_count: bool) -> Printed | None:
     """The number of a text such as ``1.0069``, ``62,021,632`` or ``40.5M``; None if it is none.
 
