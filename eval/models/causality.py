@@ -206,14 +206,21 @@ def check_causality(
         if tokens is None:
             text = np.random.default_rng(0).integers(v, size=min(longest, LONGEST))
         else:
-            text = as_integers(tokens, "tokens").ravel()
-            if len(text) == 0:
-                raise ValueError(
-                    "tokens must hold at least one id, got none; leave them out for random ones"
-                )
-            check_ids(text, v, "tokens")
+            text = as_text(tokens, v, "leave them out for random ones")
         max_rows = logits_memory(None, known) // bytes_a_row(known)
         check_model(known, text, vocab_size=v, longest=longest, batch=batch, max_rows=max_rows)
+
+
+def as_text(tokens: ArrayLike, vocab_size: int, mend: str) -> Tokens:
+    """Tokens (N,) int64 of any shape, N >= 1, in [0, V); ValueError otherwise.
+
+    `mend`: what to do in place of an empty array, for the error.
+    """
+    text = as_integers(tokens, "tokens").ravel()
+    if len(text) == 0:
+        raise ValueError(f"tokens must hold at least one id, got none; {mend}")
+    check_ids(text, vocab_size, "tokens")
+    return text
 
 
 def as_model(model: Any, context: int | None) -> Model:

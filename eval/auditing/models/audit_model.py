@@ -4,23 +4,28 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from eval.auditing.models.run import ModelAudit
 from eval.models.base import Model
 from eval.models.behaviour import name_of
-from eval.models.causality import LONGEST, as_model, check_callable, is_whole, training_mode_of
+from eval.models.causality import (
+    LONGEST,
+    as_model,
+    as_text,
+    check_callable,
+    is_whole,
+    training_mode_of,
+)
 from eval.models.load_model import load_model
 from eval.models.logits_memory import bytes_a_row, logits_memory
 from eval.models.numerics import dtype_of
 from eval.models.wrap import check_context
-from eval.types import Tokens
 from ngrammix.auditing.black_box import check_budget
 from ngrammix.auditing.environment import environment
 from ngrammix.auditing.report import AuditReport
 from ngrammix.auditing.scorer import GRACE, Clock, described, run_within
-from ngrammix.checks import as_integers, check_ids, check_int
+from ngrammix.checks import check_int
 
 POSITIONS = 8192  # rows times tokens of a pass
 MEMORY = 1 << 28  # bytes of the logits of a pass
@@ -153,7 +158,7 @@ def prepare(
     elif (tokenizer := getattr(model, "tokenizer", None)) is not None:
         v = min(v, tokenizer.vocab_size)
     limit = check_context(getattr(model, "context", context), name)
-    text = None if tokens is None else as_text(tokens, v)
+    text = None if tokens is None else as_text(tokens, v, "leave them out")
     longest = min(limit if context is None else context, limit, LONGEST)
     bytes_each = bytes_a_row(model)
     bos = bos_of(model, v) if bos is None else check_int(bos, "bos", 0, v - 1)
@@ -179,15 +184,6 @@ def bos_of(model: Model, vocab_size: int) -> int | None:
         if isinstance(bos, int) and 0 <= bos < vocab_size:
             return bos
     return None
-
-
-def as_text(tokens: ArrayLike, vocab_size: int) -> Tokens:
-    """Tokens (N,) int64, N >= 1, each below the size of the vocabulary; ValueError otherwise."""
-    text = as_integers(tokens, "tokens").ravel().astype(np.int64)
-    if len(text) == 0:
-        raise ValueError("tokens must hold at least one id, got none; leave them out")
-    check_ids(text, vocab_size, "tokens")
-    return text
 
 
 def run(audit: ModelAudit) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+from eval.auditing.token_bytes.known_bugs import FIRST, PREFIX
 from eval.tokenizers.byte_checks import BROKEN, MARK, likely_cause
 
 PRIVATE = re.compile("[\ue000-\uf8ff]")  # characters for private use: no text has them
@@ -15,6 +16,7 @@ REPLACED = (
     "the tokenizer's normaliser is lossy: line ends, tabs or other white space become spaces or "
     "are dropped"
 )
+DROPPED = "line ends are dropped, as by a loader of text that reads line by line"
 NFKC = "the tokenizer's normaliser is lossy: Unicode normalisation such as NFKC"
 
 
@@ -66,9 +68,9 @@ def change_of_space(new: str, old: str) -> str:
     if BREAKS.sub("", old) == BREAKS.sub("", new):
         return line_ends(new, old)
     if new == f" {old}":
-        return "the space that the tokenizer puts before each document is counted"
+        return PREFIX.name
     if old == f" {new}":
-        return "the space at the start of a document is not counted"
+        return FIRST.name
     if re.sub(" +", " ", old).strip(" ") == new.strip(" "):
         return MERGED
     return REPLACED
@@ -78,7 +80,7 @@ def line_ends(new: str, old: str) -> str:
     """How the line ends of a text changed, where all else is the same."""
     if len(BREAKS.findall(new)) >= len(BREAKS.findall(old)):
         return "line ends are rewritten: CR LF becomes LF, or the other way round"
-    return "line ends are dropped, as by a loader of text that reads line by line"
+    return DROPPED
 
 
 def spaceless(text: str) -> str:

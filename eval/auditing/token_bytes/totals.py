@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from eval.auditing.token_bytes.known_bugs import BUGS, Token
+from eval.auditing.token_bytes.text_changes import DROPPED
 
 # Of FineWeb with tokenizers of Parameter Golf: another text has another ratio, but not by much.
 RATIOS = (
@@ -73,10 +74,7 @@ def candidates(
         )
     yield "<s> and </s> of each document are counted by their names", right + 7 * n
     yield "the leading space of each document is not counted", right - n
-    lines = (
-        "line ends are dropped, as by a loader of text that reads line by line",
-        lambda text: re.sub("[\r\n]", "", text),
-    )
+    lines = (DROPPED, lambda text: re.sub("[\r\n]", "", text))
     crlf = ("CR LF is read as LF", lambda text: text.replace("\r\n", "\n"))
     strip = (
         "white space at the ends of lines or documents is dropped",
