@@ -63,7 +63,7 @@ def test_arrows_point_down(path):
 def test_libraries_stay_in_their_rooms(path):
     roots = {module.partition(".")[0] for module in imported(ROOT, path)}
     here = module_name(ROOT, path)
-    if "numba" in roots:
+    if roots & {"numba", "triton"}:
         assert room_of(here) in {"ngrammix.kernels", "quant.kernels"}
     if here.startswith("ngrammix"):
         assert "torch" not in roots or here in OF_TORCH

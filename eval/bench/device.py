@@ -16,6 +16,7 @@ from eval.bench.peers.random_gpt import RandomGPT, Shape
 from eval.bench.rounds import race
 from eval.bench.stream import load_tokens
 from eval.models.device import default_device, read_device
+from eval.models.numerics import hardware_of
 from eval.scoring.score import warm_up
 from ngrammix import device_rows
 from ngrammix.logits import read_logits
@@ -38,7 +39,7 @@ def measure(arguments: argparse.Namespace) -> Figures:
     warm_up()
     reading = [measure_reading(v, arguments.rows, device, arguments.runs) for v in arguments.vocab]
     models = [measure_model(name, MODELS[name], arguments, device) for name in arguments.models]
-    return {"hardware": describe(device), "reading": reading, "mixing": models}
+    return {"hardware": hardware_of(device), "reading": reading, "mixing": models}
 
 
 def measure_reading(vocab_size: int, n_rows: int, device: str, runs: int) -> Figures:
@@ -122,10 +123,7 @@ def alone(network: RandomGPT, inputs: Tensor, targets: Tensor, batches: Batches)
 def mixed(
     network: RandomGPT, inputs: Tensor, targets: Tensor, batches: Batches, mixer: Mixer
 ) -> float:
-    """Nats of the mixture, by `Mixer.cross_entropy` in the place of torch's: device and host wait.
-
-    Its sum is rounded to bfloat16, so each token comes back.
-    """
+    """Nats of the mixture: the device waits while the host mixes."""
     nats = 0.0
     for batch in batches:
         logits, y = network(inputs[batch]).flatten(0, 1), targets[batch].flatten()
@@ -149,11 +147,6 @@ def mixed_ahead(
             logits = network(inputs[following])  # returns at once
         nats += float(mixer.score_observed(seen, logprobs).nats.sum())
     return nats
-
-
-def describe(device: str) -> str:
-    """The name of the GPU, or ``cpu``."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 BENCH = Bench(

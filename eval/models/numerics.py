@@ -53,7 +53,7 @@ def numerics_of(model: Model | None) -> dict[str, Any]:
     return {
         "dtype": dtype_of(model),
         "device": device,
-        "hardware": hardware_of(model, device),
+        "hardware": hardware_of(getattr(model, "device", None)),
         "torch_threads": torch.get_num_threads() if device in (None, "cpu") else None,
         "torch_settings": describe_settings(device),
     }
@@ -74,12 +74,12 @@ def device_kind(model: Model) -> str | None:
     return None if device is None else str(device).partition(":")[0]
 
 
-def hardware_of(model: Model, device: str | None) -> str:
-    """The name of the GPU of a model, or the architecture and the instructions of the CPU."""
+def hardware_of(device: Any) -> str:
+    """The name of a GPU, a device of torch; else the architecture and instructions of the CPU."""
     import torch
 
-    if device == "cuda":
-        return torch.cuda.get_device_name(model.device)  # type: ignore[attr-defined]
+    if str(device).partition(":")[0] == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -15,20 +15,23 @@ MIN_BLOCK = 16
 
 
 @triton.jit
+def _block(row, start, column_stride, vocab_size, BLOCK: tl.constexpr):
+    """BLOCK logits of a row from `start` on, as float64; -inf beyond the vocabulary."""
+    at = start + tl.arange(0, BLOCK)
+    places = row + at.to(tl.int64) * column_stride
+    return tl.load(places, mask=at < vocab_size, other=-float("inf")).to(tl.float64)
+
+
+@triton.jit
 def _read(logits, targets, out, row_stride, column_stride, vocab_size, BLOCK: tl.constexpr):
     """Read row `program_id` of logits (N, V) twice, and write its five numbers into out (N, 5)."""
-    minus_inf = -float("inf")
     row = tl.program_id(0).to(tl.int64)
     logits += row * row_stride
-    columns = tl.arange(0, BLOCK)
-    largest = tl.full((), minus_inf, tl.float64)
+    largest = tl.full((), -float("inf"), tl.float64)
     top = tl.full((), 0, tl.int32)
     n_nan = tl.full((), 0, tl.int32)
     for start in range(0, vocab_size, BLOCK):
-        at = start + columns
-        z = tl.load(
-            logits + at.to(tl.int64) * column_stride, mask=at < vocab_size, other=minus_inf
-        ).to(tl.float64)
+        z = _block(logits, start, column_stride, vocab_size, BLOCK)
         n_nan += tl.sum((z != z).to(tl.int32), 0)
         block_largest, block_top = tl.max(z, 0, return_indices=True)
         is_larger = block_largest > largest  # the first of equal ones stays
@@ -37,11 +40,7 @@ def _read(logits, targets, out, row_stride, column_stride, vocab_size, BLOCK: tl
     total = tl.full((), 0.0, tl.float64)
     weighted = tl.full((), 0.0, tl.float64)
     for start in range(0, vocab_size, BLOCK):
-        at = start + columns
-        z = tl.load(
-            logits + at.to(tl.int64) * column_stride, mask=at < vocab_size, other=minus_inf
-        ).to(tl.float64)
-        z -= largest
+        z = _block(logits, start, column_stride, vocab_size, BLOCK) - largest
         weight = tl.exp(z)
         total += tl.sum(weight, 0)
         weighted += tl.sum(weight * tl.maximum(z, -1e4), 0)  # 0 * -inf is 0 here

@@ -17,6 +17,19 @@ def network(dtype=torch.float32, device="cuda", **shape):
     return RandomGPT(Shape(**shape)).to(device, dtype).eval()
 
 
+def changed(model, change):
+    """The model, with logits that `change(logits, tokens)` changes in place."""
+    forward = model.network.forward
+
+    def run(tokens):
+        logits = forward(tokens).clone()
+        change(logits, tokens)
+        return logits
+
+    model.network.forward = run
+    return model
+
+
 def byte_model(dtype=torch.float32, device="cuda", **shape):
     """The network as a model of the workbench."""
     net = network(dtype, device, **shape)

@@ -14,7 +14,7 @@ from eval.models.device import find_devices
 from eval.models.load_model import load_model
 from eval.models.logits_memory import last_logits, logits_memory
 from eval.scoring.score import score
-from tests.cuda.networks import byte_model, needs_gpu
+from tests.cuda.networks import byte_model, changed, needs_gpu
 
 pytestmark = needs_gpu
 TEXT = b"the cat sat on the mat, and the dog sat on the log; " * 40
@@ -49,19 +49,12 @@ def test_two_runs_give_the_same_figures():
 
 
 def test_a_model_that_sees_the_future_is_refused():
-    model = byte_model()
-    forward = model.network.forward
+    def leak(logits, tokens):
+        following = tokens[:, 1:, None]
+        logits[:, :-1].scatter_add_(2, following, torch.full_like(following, 3, dtype=logits.dtype))
 
-    def leaky(tokens):
-        logits = forward(tokens).clone()
-        logits[:, :-1].scatter_add_(
-            2, tokens[:, 1:, None], torch.full_like(tokens[:, 1:, None], 3, dtype=logits.dtype)
-        )
-        return logits
-
-    model.network.forward = leaky
     with pytest.raises(ValueError, match="must predict each token from the tokens before it"):
-        score(model, DATA, CONFIG)
+        score(changed(byte_model(), leak), DATA, CONFIG)
 
 
 def test_the_demo_runs_on_the_gpu_by_each_of_its_names():
@@ -107,13 +100,10 @@ def test_an_honest_model_on_the_gpu_is_legal_and_a_leak_is_found():
     assert report.verdict == "legal", report
     report = workbench.audit_model(byte_model(torch.bfloat16), budget_seconds=20)
     assert report.verdict == "legal", report
-    model = byte_model()
-    forward = model.network.forward
 
-    def leaky(tokens):
-        logits = forward(tokens).clone()
-        logits[:, 30] += 0.5 * logits[:, 31 if tokens.shape[1] > 31 else 30]
-        return logits
+    def leak(logits, tokens):
+        if tokens.shape[1] > 31:
+            logits[:, 30] += 0.5 * logits[:, 31]
 
-    model.network.forward = leaky
-    assert workbench.audit_model(model, budget_seconds=20).verdict == "guilty"
+    report = workbench.audit_model(changed(byte_model(), leak), budget_seconds=20)
+    assert report.verdict == "guilty", report
