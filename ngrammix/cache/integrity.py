@@ -97,7 +97,8 @@ def check_state(
         is_node = node == find.NONE or node < len(rows)
         if not is_node or last_seen > latest or (k == 0 and node != 0):
             raise ValueError(f"the context of {k} tokens has an invalid node or position")
-        if not bits_for(len(rows), FIRST_BITS) <= bits <= bits_for(len(rows) + MAX_SPARE_ROWS):
+        n_spare = MAX_SPARE_ROWS if k > 0 else 0  # the empty context has one row for good
+        if not bits_for(len(rows), FIRST_BITS) <= bits <= bits_for(len(rows) + n_spare):
             raise ValueError(f"2**{bits} slots do not fit {len(rows)} rows")
         limits: dict[int, int] = {}
         if k > 0:  # a token raises one count of each length by 1

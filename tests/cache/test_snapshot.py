@@ -135,6 +135,10 @@ def with_cell(row, column, value):
         (forge(rows_3=with_cell(0, find.LAST_SEEN, 42)), "rows 3 have an invalid value"),
         (forge(bits=lambda bits: bits + 16), "2**20 slots do not fit 1 rows"),
         (forge(bits=lambda bits: bits - 1), "2**3 slots do not fit 1 rows"),
+        (
+            forge(bits=lambda bits: bits + np.array([2, 0, 0, 0], np.uint32)),
+            "2**6 slots do not fit 1 rows",
+        ),
         (forge(sweeps=lambda sweeps: sweeps - 1), "sweeps must be >= 0"),
         (forge({"memory_limit": 5}), "memory_limit must be at least "),
         (forge({"memory_limit": "much"}), "memory_limit must be a number of bytes > 0, got 'much'"),
