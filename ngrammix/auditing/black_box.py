@@ -165,6 +165,9 @@ def run(
         if stepper is not None:
             check_stepper(session, stepper, first)
         check_causality(session, first)
+        if session.has("C4", "repeat"):
+            session.remarks.append(UNSTEADY)
+            return ()
         check_bets(session)
         if takes_table_size(score_fn):
             check_table_sizes(session, score_fn)

@@ -1,6 +1,7 @@
 """Normalisation (C2): after a prefix, the probabilities of all tokens sum to 1."""
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def is_steady(session: Session, prefix: Tokens, tokens: Sequence[int], nats: Flo
     return all(
         is_same(session, stream, np.array([first]), np.array([second]))
         for stream, first, second in zip(streams, nats, again, strict=False)
-    ) and is_constant(session, streams[int(np.argmin(nats))])
+    ) and is_constant(session, streams[best := int(np.argmin(nats))], nats[best : best + 1])
 
 
 def sum_of(nats: Floats) -> float:
@@ -180,6 +181,7 @@ def prefixes(session: Session) -> Iterator[Tokens]:
     fixed = [*(e for e in session.edges if e < n), min(64, n - 1), n - 1, n // 2]
     yield from (tokens[:t] for t in dict.fromkeys(fixed))
     alphabets = proposals(session.vocab_size, session.n_positions, rng)
+    ends = last_tokens(session)
     for i in range(session.n_positions):
         length = int(min(n - 1, 2.0 ** rng.uniform(1, 7)))
         if i % 16 == 15:
@@ -189,10 +191,21 @@ def prefixes(session: Session) -> Iterator[Tokens]:
             prefix = tokens[start : start + length]
         else:
             prefix = alphabets[i // 2].draw(max(length, 1), rng)
-        if i % 4 > 1:  # its end has stood in it before
+        if i % 8 == 0:
+            prefix = np.append(prefix, next(ends))
+        elif i % 4 > 1:  # its end has stood in it before
             start = int(rng.integers(max(1, length)))
             prefix = np.append(prefix, prefix[start : start + int(rng.integers(1, 9))])
         yield prefix[max(0, len(prefix) - n + 1) :]  # no stream is longer than the one given
+
+
+def last_tokens(session: Session) -> Iterator[int]:
+    """The token before a sum: ids that often mark a start or an end, then common and rare ones."""
+    v = session.vocab_size
+    count = np.bincount(session.tokens, minlength=v)
+    common, rare = np.argsort(-count, kind="stable"), np.argsort(count, kind="stable")
+    mixed = np.stack([common, rare], axis=1).ravel().tolist()
+    return cycle(dict.fromkeys([0, v - 1, 1, 2, 3 % v, *mixed]))
 
 
 def tell_whole(session: Session, prefix: Tokens, nats: Floats) -> None:

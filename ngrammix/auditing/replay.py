@@ -178,9 +178,15 @@ def shown_again(
 
 
 def two(session: Session, finding: Finding, first: Floats, second: Floats) -> Replayed:
-    """The verdict on the scores of two streams, at the position of the witness."""
+    """The verdict on the scores of two streams, at the position of the witness.
+
+    A difference that was found though rounding could have made one as large, by where it stands,
+    is shown again if half of it is.
+    """
     session.rounding.measure([first, second])
     t = finding.witness.position or 0
     a, b = first[t : t + 1], second[t : t + 1]
-    is_shown = bool((moved(a, b) > session.rounding.between(a)).any())
+    least = float(session.rounding.between(a)[0])
+    found = abs(finding.witness.numbers[0] - finding.witness.numbers[1])
+    is_shown = float(moved(a, b)[0]) > (least if not found < least else found / 2)
     return Replayed(finding, is_shown, (float(a[0]), float(b[0])))

@@ -1,6 +1,7 @@
 """Rounding: how far the scores of an honest scorer can move without a reason."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ OF_LOGITS = 4.0  # spacings of a logit and of 1 nat that batches of another shap
 OF_SCORE = 2.0**-5  # of a score and 1 nat that a second run moves it, by at most four times this
 FAR = 0.05  # of the scores that it moves further than this, at most
 LEAST = 2e-5  # nats that a change moves scores by, to be compared with those of another
+LAST, BY_CHANCE = 2, 1e9  # last tokens; where the others do not move, once in so many audits
 NARROW = UNITS["float32"]
 SMOOTH = 0.1  # a shorter change that moves scores less than this share is no rounding
 
@@ -189,6 +191,28 @@ def rounding_of_length(by_many: Sequence[Floats], by_one: Floats) -> float | Non
         return None
     one = float(by_one.max(initial=0.0))
     return None if LEAST < one < SMOOTH * largest else largest
+
+
+def is_of_the_end(apart: Mapping[int, Floats]) -> bool:
+    """Whether prefixes differ from the whole at their last tokens alone, which no rounding does.
+
+    Parameters
+    ----------
+    apart : mapping of int to (L,) float, nats
+        By the length L of each prefix, how far its scores are from those of the whole.
+
+    Notes
+    -----
+    A token that is seen by its own row, or by the one before, once the stream goes on, moves the
+    scores at the end of each prefix: by less than rounding does, but there alone. Sums that are
+    rounded in another way differ at any token, so that all of the prefixes do it by chance with a
+    probability of the product of (last tokens) / L.
+    """
+    where = {n: np.flatnonzero(moves > LEAST) for n, moves in apart.items() if n > LAST}
+    where = {n: at for n, at in where.items() if len(at)}
+    if any(at[0] < n - LAST for n, at in where.items()):
+        return False
+    return math.prod(n / LAST for n in where) > BY_CHANCE
 
 
 def rounding_of_repeats(apart: Floats, nats: Floats, unit: float) -> float | None:

@@ -365,7 +365,7 @@ def quantized_by_the_largest_of_the_stream(lm, tokens):
     logits = lm.table("logits", lambda p: np.log(p) - np.log(p).mean(1, keepdims=True))
     sizes = lm.table("sizes", lambda p: np.abs(logits).max(1))
     rows = lm.rows(tokens)
-    scale = sizes[rows].max(initial=0.0) / 127 or 1.0
+    scale = sizes[rows[1:]].max(initial=sizes.min()) / 127  # all streams have the first row
     quantized = np.exp(np.round(logits[rows] / scale) * scale)
     return quantized[np.arange(len(tokens)), tokens] / quantized.sum(1)
 

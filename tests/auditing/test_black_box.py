@@ -3,12 +3,14 @@
 import os
 import time
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
 
 import ngrammix
 from ngrammix.auditing.replay import replay
+from ngrammix.auditing.single_pass import FOLLOWS
 from ngrammix.auditing.streams import adversarial
 
 V = 32
@@ -189,6 +191,76 @@ def test_a_scorer_with_a_memory_and_one_with_chance():
     assert report.remarks == (
         "nothing else was checked: the same stream has other scores in other runs",
     )
+
+
+@pytest.mark.parametrize("one_in", [4, 20])
+def test_a_run_that_differs_now_and_then_is_no_knowledge_of_the_future(one_in):
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+
+        def score(tokens, rng=rng):
+            return unigram(tokens) + 0.3 * (rng.random() < 1 / one_in)
+
+        report = ngrammix.audit(score, **QUICK)
+        assert conditions(report) == ["C4"], str(report)
+
+
+def test_a_difference_that_goes_away_is_no_knowledge_of_the_future():
+    """The first two runs of an altered stream are wrong, and all later ones right."""
+    stream, times = QUICK["tokens"], Counter()
+
+    def score(tokens):
+        times[key := tokens.tobytes()] += 1
+        is_altered = np.array_equal(tokens[:10], stream[:10]) and not np.array_equal(
+            tokens, stream[: len(tokens)]
+        )
+        return unigram(tokens) + 0.3 * (is_altered and times[key] <= 2)
+
+    report = ngrammix.audit(score, **QUICK)
+    assert conditions(report) == ["C4"], str(report)
+    assert report.remarks[-1].startswith("nothing else was checked")
+
+
+def test_a_small_leak_at_the_last_token_of_each_prefix_is_no_rounding():
+    """In float32, a score that falls once the stream goes on: by less than 16 bits round it."""
+
+    def score(tokens):
+        nats = unigram(tokens).astype(np.float32)
+        nats[:-1] -= 0.01 * np.sin(tokens[:-1] + 1).astype(np.float32) ** 2
+        return nats
+
+    report = ngrammix.audit(score, **QUICK)
+    assert "C1" in conditions(report), str(report)
+    before, after = report.findings[0].witness.numbers
+    assert 1e-3 < abs(before - after) < 0.011
+    assert replay(report, score)[0].is_shown
+    assert not replay(report, lambda tokens: unigram(tokens).astype(np.float32))[0].is_shown
+
+
+def test_no_verdict_where_the_length_moves_scores_further_than_rounding_often_does():
+    """In float32, at all positions and for all tokens, and by another amount for each length."""
+
+    def score(tokens):
+        n = len(tokens)
+        moves = np.random.default_rng(n).uniform(-0.082, 0.082, (200, V))[np.arange(n), tokens]
+        return (unigram(tokens) + moves).astype(np.float32)
+
+    report = ngrammix.audit(score, **QUICK)
+    assert (report.verdict, report.findings) == ("unknown", ()), str(report)
+    assert FOLLOWS in [check.note for check in report.checks]
+
+
+def test_a_token_after_which_mass_is_lost_is_found():
+    """A sum after each of the ids that often mark a start or an end."""
+    rows = np.random.default_rng(0).dirichlet(np.ones(V), V)
+
+    def score(tokens, after):
+        before = np.concatenate([[7], tokens[:-1]])
+        return 0.1 * (before == after) - np.log(rows[before, tokens])
+
+    for after in (0, 1, 2, 3, V - 1):
+        report = ngrammix.audit(lambda tokens, after=after: score(tokens, after), **QUICK)
+        assert conditions(report) == ["C2"], str(report)
 
 
 def test_a_scorer_that_remembers_other_streams():

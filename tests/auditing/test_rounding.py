@@ -6,6 +6,7 @@ import pytest
 from ngrammix.auditing.rounding import (
     UNITS,
     Rounding,
+    is_of_the_end,
     measure_unit,
     moved,
     rounded,
@@ -103,3 +104,26 @@ def test_sums_are_held_to_what_the_scores_allow():
     assert Rounding(unit=UNITS["bfloat16"]).of_sum(nats) > 0.01
     assert np.isfinite(Rounding().of_sum(np.array([0.0, np.inf])))
     assert np.isfinite(Rounding().between(np.array([0.0, np.inf]))).all()
+
+
+def at(length, *positions):
+    """Moves of the scores of a prefix: 0.01 nats at these positions, counted from its end."""
+    moves = np.zeros(length)
+    moves[[length - 1 - k for k in positions]] = 0.01
+    return length, moves
+
+
+def test_moves_at_the_end_of_each_prefix_are_no_rounding():
+    lengths = (16, 23, 37, 41, 64, 70, 90)
+    assert is_of_the_end(dict(at(n, 0) for n in lengths))
+    assert is_of_the_end(dict(at(n, 0, 1) for n in lengths))
+    assert not is_of_the_end(dict(at(n, 2) for n in lengths))
+    assert not is_of_the_end(dict(at(n, 0) for n in lengths) | dict([at(50, 7)]))
+    # One token that rounds in another way stands at the end of few prefixes.
+    assert not is_of_the_end(dict([at(40, 0), at(41, 1), at(60, 20), at(90, 50)]))
+
+
+def test_a_few_moves_at_the_end_may_be_chance():
+    assert not is_of_the_end(dict(at(n, 0) for n in (2, 3, 4, 8, 16)))
+    assert not is_of_the_end({n: np.full(n, 1e-6) for n in (16, 32, 64, 128, 256, 512)})
+    assert not is_of_the_end({})
