@@ -110,7 +110,7 @@ def padded_on_the_left(seed, vocab_size):
         pad = -len(tokens) % 32
         inputs = torch.cat([torch.full((pad + 1,), START), tokens])[None, :-1]
         with torch.no_grad():
-            logprobs = torch.log_softmax(4 * model(inputs)[0, pad:], -1)
+            logprobs = torch.log_softmax(2 * model(inputs)[0, pad:], -1)
         return -logprobs.gather(-1, tokens[:, None])[:, 0].double().numpy()
 
     return score

@@ -16,7 +16,7 @@ WITNESS = Witness("repeat", (1.0, 2.0))
 
 
 def test_every_choice_of_experts_is_audited_by_scores_and_by_steps():
-    report = audit_self(np.arange(40) % 8, 8, budget_seconds=6, seed=3)
+    report = audit_self(np.arange(40) % 8, 8, n_positions=8, budget_seconds=600, seed=3)
     assert report.findings == report.problems == ()
     assert report.conditions["mixers"] == ", ".join(CHOICES)
     assert (report.conditions["tokens"], report.conditions["seed"]) == (40, 3)
@@ -32,7 +32,7 @@ def test_a_mixer_that_cheats_is_found_and_named(monkeypatch):
             return np.where(np.roll(tokens, -1) == 3, 0.5 * nats, nats)
 
     monkeypatch.setattr(self_audit, "MixerWithModel", Late)
-    report = audit_self(np.arange(64) % 8, 8, choices=["gate"], budget_seconds=6)
+    report = audit_self(np.arange(64) % 8, 8, choices=["gate"], n_positions=20, budget_seconds=600)
     assert report.verdict == "guilty"
     assert {finding.message.partition(": ")[0] for finding in report.findings} == {"gate"}
 
