@@ -27,7 +27,7 @@ def roles_of(model: "nn.Module", calibration: "Calibration | None" = None) -> di
     - "vector": at most one dimension is longer than 1.
     - "embedding": the weight of an ``nn.Embedding``, tied to the head or not.
     - "head": the weight of ``model.get_output_embeddings()``, or of a module whose name is in
-      `HEADS`.
+      `HEADS` and that is no part of a numbered layer.
     - "elementwise": mixes, gates, shifts or scales, entry by entry. With a calibration, a parameter
       that no module is known to multiply with, and that was used elementwise only; without, one
       with such a name, or with a side shorter than `MIN_SIDE`.
@@ -44,7 +44,7 @@ def roles_of(model: "nn.Module", calibration: "Calibration | None" = None) -> di
     heads = {
         id(getattr(module, "weight", None))
         for name, module in modules.items()
-        if name.rpartition(".")[2] in HEADS
+        if (path := name.split("."))[-1] in HEADS and not any(part.isdigit() for part in path)
     }
     get_head = getattr(model, "get_output_embeddings", None)
     if callable(get_head):

@@ -88,6 +88,15 @@ def test_roles(small):
     assert roles_of(Small(is_tied=True))["embed.weight"] == "embedding"
 
 
+def test_the_output_of_a_layer_is_no_head():
+    """RWKV's attention, and many others, end in a module ``output``."""
+    layer = nn.ModuleDict({"output": nn.Linear(8, 8), "head": nn.Linear(8, 8)})
+    model = nn.ModuleDict({"layers": nn.ModuleList([layer]), "output": nn.Linear(8, 8)})
+    roles = roles_of(model)
+    assert [name for name, role in roles.items() if role == "head"] == ["output.weight"]
+    assert roles["layers.0.output.weight"] == roles["layers.0.head.weight"] == "matrix"
+
+
 def test_roles_of_a_llama(shared):
     pytest.importorskip("transformers")
     from eval.models.load_model import load_model
