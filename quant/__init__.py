@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from quant.io.container import compress, decompress
     from quant.io.file import load, save
     from quant.io.packing import pack, unpack
+    from quant.models.named_recipes import RECIPES
     from quant.models.quantize_model import quantize_model
     from quant.models.quantized_model import QuantizedModel
-    from quant.models.recipe import RECIPES, Recipe, Rule
+    from quant.models.recipe import Recipe, Rule
+    from quant.models.recipe_file import load_recipe, save_recipe
     from quant.models.report import TensorReport
     from quant.numerics.hessian import DampingWarning, Hessian
     from quant.numerics.kmeans import kmeans
@@ -58,6 +60,7 @@ __all__ = [
     "kmeans",
     "lloyd_max",
     "load",
+    "load_recipe",
     "pack",
     "quantize",
     "quantize_int6_symmetric",
@@ -65,6 +68,7 @@ __all__ = [
     "quantize_model",
     "rtn",
     "save",
+    "save_recipe",
     "self_generate",
     "unpack",
 ]
@@ -84,6 +88,7 @@ _MODULES = {
     "lloyd_max": "quant.numerics.lloyd_max_1d",
     "LloydMaxConfig": "quant.quantizers.lloyd_max",
     "load": "quant.io.file",
+    "load_recipe": "quant.models.recipe_file",
     "NF4": "quant.numerics.lloyd_max_1d",
     "pack": "quant.io.packing",
     "ProductConfig": "quant.quantizers.product",
@@ -94,11 +99,12 @@ _MODULES = {
     "QuantizedModel": "quant.models.quantized_model",
     "QuantizedTensor": "quant.base.config",
     "Recipe": "quant.models.recipe",
-    "RECIPES": "quant.models.recipe",
+    "RECIPES": "quant.models.named_recipes",
     "ResidualConfig": "quant.quantizers.residual",
     "rtn": "quant.quantizers.scalar",
     "Rule": "quant.models.recipe",
     "save": "quant.io.file",
+    "save_recipe": "quant.models.recipe_file",
     "ScalarConfig": "quant.quantizers.scalar",
     "self_generate": "quant.calibration.self_generate",
     "TensorReport": "quant.models.report",

@@ -32,10 +32,18 @@ from eval.tokenizers.base import Tokenizer
 from quant import QuantizedModel, QuantizedTensor, quantize_model
 from quant.base.config import Config
 from quant.io.codecs import CODECS
-from quant.models import recipe
 from quant.models.loading import dequantized
+from quant.models.named_quantizers import (
+    INT4,
+    INT4_GROUP,
+    INT6,
+    INT8,
+    NF4,
+    PRODUCT4,
+    sequential_gptq,
+)
+from quant.models.named_recipes import make_recipe
 from quant.models.parameters import state_of
-from quant.models.recipe import INT4, INT4_GROUP, INT6, INT8, NF4, PRODUCT4
 from quant.quantizers.gptq import GptqConfig
 from quant.quantizers.lloyd_max import LloydMaxConfig
 from quant.quantizers.product import ProductConfig
@@ -45,8 +53,8 @@ from quant.quantizers.scalar import ScalarConfig
 
 # As in the recipes: sequential calibration, and coordinate descent after GPTQ.
 SEQUENTIAL: dict[str, Config] = {
-    "gptq int6 sd sequential": recipe.sequential_gptq(INT6),
-    "gptq int4 sequential": recipe.sequential_gptq(INT4),
+    "gptq int6 sd sequential": sequential_gptq(INT6),
+    "gptq int4 sequential": sequential_gptq(INT4),
 }
 QUANTIZERS: dict[str, Config] = SEQUENTIAL | {
     "int8": INT8,
@@ -92,8 +100,7 @@ def measure(arguments: argparse.Namespace) -> Figures:
     curves = {way: [make(point) for point in CURVE] for way, make in CURVES.items()}
     uses = [*quantizers.values(), *curves["rtn"], *curves["gptq"]]
     recipes = {
-        use: recipe.make_recipe(label(use), use, sequential=use in SEQUENTIAL.values())
-        for use in uses
+        use: make_recipe(label(use), use, sequential=use in SEQUENTIAL.values()) for use in uses
     }
     calibration, _ = calibrate_for(config, model, tokenizer, list(recipes.values()))
 

@@ -21,7 +21,10 @@ GROUPS = {
     ),
     "windows": ("windows", "context", "stride", "batch", "logits_memory", "limit"),
     "cache and mixer": ("mixer", "order", "memory_limit", "threads"),
-    "quantizer": ("recipe", "calibrate", "calibration_tokens", "seed", "codec"),
+    "quantizer": (
+        "recipe", "keep", "rule", "strict", "calibrate", "calibration_tokens", "calibration_batch",
+        "seed", "codec",
+    ),
     "output": ("out", "tokens", "overwrite", "log"),
     "run": ("checkpoint", "checkpoint_every"),
 }  # fmt: skip

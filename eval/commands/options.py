@@ -29,8 +29,8 @@ WITH_DATA = (
 OF_QUANTIZE = (
     "model", "tokenizer", "pre_tokenizer", "bos", "context", "format", "column", "split",
     "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code",
-    "causality_check", "recipe", "calibrate", "calibration_tokens", "seed", "codec",
-    "logits_memory", "out", "overwrite",
+    "causality_check", "recipe", "keep", "rule", "strict", "calibrate", "calibration_tokens",
+    "calibration_batch", "seed", "codec", "logits_memory", "out", "overwrite",
 )  # fmt: skip
 NOT_OF_PIPELINE = (
     "quantized", "out", "tokens", "overwrite", "checkpoint", "checkpoint_every", "log",
@@ -69,6 +69,7 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
     """Options of ``ngrammix quantize``."""
     groups = add_options(parser, QuantizeConfig, OF_QUANTIZE)
     add_json(groups["output"])
+    add_config(groups["run"])
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +165,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], tuple[str, 
         (
             "--recipe int6 --out small",
             "--model ./llama --calibrate train.txt --out small",
-            "--model train:make --context 1024 --recipe gptq-int4 --out small",
+            "--recipe gptq-int4 --keep 'blocks.0' --rule 'embedding=int8' --out small",
         ),
     ),
     "pipeline": (

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from eval.commands.from_config import check_data, load_data, network_of, with_weights
-from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
+from eval.commands.quantize import calibrate_for, describe_recipe, load_model_and_tokenizer
+from eval.commands.recipes import recipes_of
 from eval.config import QuantizeConfig, make_config
 from eval.files.lock import hold
 from eval.files.results import check_results, part_of, put_in_place, write_report
@@ -20,8 +21,7 @@ from eval.scoring.score import score
 from eval.tables import align
 from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
-from quant import QuantizedModel, quantize_model
-from quant.models.recipe import find_recipe
+from quant import QuantizedModel, TensorReport, quantize_model
 
 REPORT = "pipeline.json"
 AS_IT_IS = "as it is"
@@ -47,6 +47,10 @@ class Row:
         Share of `bpb_increase_model` that the cache recovers; None where it is not positive.
     error : float or None
         Sum of `TensorReport.error` over all tensors.
+    uncalibrated : int
+        Tensors that were rounded to nearest because calibration did not reach them.
+    notes : tuple of str
+        Notes on the tensors, each after the name of its tensor.
     model : str
         Name of the model, with the hash of its weights.
     signature : str
@@ -62,6 +66,8 @@ class Row:
     bpb_increase: float = 0.0
     recovered: float | None = None
     error: float | None = None
+    uncalibrated: int = 0
+    notes: tuple[str, ...] = ()
     model: str = ""
     signature: str = ""
 
@@ -70,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Score the model and each quantization of it, and print the differences."""
     options = {name: value for name, value in vars(arguments).items() if name != "out"}
     config = make_config(QuantizeConfig, options, arguments.config)
-    recipes = [find_recipe(name) for name in config.recipe]
+    recipes = recipes_of(config)
     check_data(config, *config.calibrate)
     names = [f"{recipe.name}.ngq" for recipe in recipes]
     with hold(out=arguments.out), folder_of(arguments.out) as folder:
@@ -86,26 +92,32 @@ def run(arguments: argparse.Namespace) -> None:
         try:
             for recipe, name in zip(recipes, names, strict=True):
                 path = part_of(folder / name)
-                quantized = quantize_model(network_of(model), recipe, calibration, progress=True)
+                quantized = quantize_model(
+                    network_of(model), recipe, calibration, strict=config.strict, progress=True
+                )
                 quantized.save(path, codec=config.codec, progress=True)
                 size = path.stat().st_size
-                errors = [report.error for report in quantized.report if report.error is not None]
                 changed = with_weights(model, QuantizedModel.load(path), path)
                 after = evaluate(changed, tokenizer, config)
                 rows.append(
                     make_row(
                         recipe.name, size, 8 * size / quantized.n_weights, after, before,
-                        sum(errors) if errors else None,
+                        quantized.report,
                     )
                 )  # fmt: skip
         except (ValueError, OSError):
             show(table(rows, before))  # what is scored is not lost
             raise
-        conditions = {name: getattr(before, name) for name in CONDITIONS} | calibrated
+        conditions = {name: getattr(before, name) for name in CONDITIONS} | calibrated | {
+            "recipes": [describe_recipe(recipe) for recipe in recipes],
+            "calibration_batch": config.calibration_batch,
+            "seed": config.seed,
+            "codec": config.codec,
+        }  # fmt: skip
         result = {
             "rows": [asdict(row) for row in rows],
             "signature": before.signature,
-            "conditions": conditions | {"seed": config.seed, "codec": config.codec},
+            "conditions": conditions,
             "versions": before.versions,
         }
         text = json.dumps(result, indent=2) + "\n"
@@ -134,15 +146,19 @@ def evaluate(model: Model, tokenizer: Tokenizer, config: QuantizeConfig) -> Resu
 
 def make_row(
     recipe: str, size: int, rate: float, after: Result, before: Result | None,
-    error: float | None = None,
+    reports: tuple[TensorReport, ...] = (),
 ) -> Row:  # fmt: skip
     """Row of one evaluation, with its increases over the model as it is (`before`)."""
     if after.bpb_model is None or after.bpb is None:
         raise ValueError(
             f"data must have at least one byte, got {after.bytes} in {after.data}; name other data"
         )
+    errors = [report.error for report in reports if report.error is not None]
     fields = {
-        "recipe": recipe, "file_bytes": size, "bits_per_weight": rate, "error": error,
+        "recipe": recipe, "file_bytes": size, "bits_per_weight": rate,
+        "error": sum(errors) if errors else None,
+        "uncalibrated": sum(report.is_uncalibrated for report in reports),
+        "notes": tuple(f"{report.name}: {note}" for report in reports for note in report.notes),
         "bpb_model": after.bpb_model, "bpb": after.bpb, "model": after.model,
         "signature": after.signature,
     }  # fmt: skip
@@ -175,4 +191,9 @@ def table(rows: list[Row], before: Result) -> str:
         )  # fmt: skip
     lines = align(cells)
     lines += ["", "recovered: share of the increase in BPB that the cache recovers"]
+    lines += [
+        f"{row.recipe}: {row.uncalibrated} tensors were not calibrated, and rounded to nearest"
+        for row in rows
+        if row.uncalibrated
+    ]
     return "\n".join([*lines, f"{before.signature} = {before.bpb:.4f}", ""])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from math import prod
+from reprlib import Repr
 from typing import Any, ClassVar
 
 from quant.base.matrix import Layout, as_matrix
@@ -19,6 +20,10 @@ MODULES = {
     "residual": "quant.quantizers.residual",
     "scalar": "quant.quantizers.scalar",
 }
+
+
+SHORT = Repr()
+SHORT.maxstring = SHORT.maxother = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,10 +270,17 @@ def encode_or_widen(
         return wide.encode_matrix(matrix, layout, hessian, **inputs)
 
 
+def short(value: object) -> str:
+    """The beginning of a value for an error text: it may be long or nested."""
+    return SHORT.repr(value)
+
+
 def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of the choices."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}; correct it")
+        raise ValueError(
+            f"{name} must be one of {', '.join(choices)}, got {short(value)}; correct it"
+        )
 
 
 def check_int(value: Any, name: str, least: int, most: int) -> int:
@@ -279,10 +291,12 @@ def check_int(value: Any, name: str, least: int, most: int) -> int:
         number = least - 1
     if least <= number <= most and not isinstance(value, bool):
         return number
-    raise ValueError(f"{name} must be an integer in {least}..{most}, got {value!r}; correct it")
+    raise ValueError(
+        f"{name} must be an integer in {least}..{most}, got {short(value)}; correct it"
+    )
 
 
 def check_bool(value: object, name: str) -> None:
     """Raise ValueError unless `value` is True or False."""
     if type(value) is not bool:
-        raise ValueError(f"{name} must be True or False, got {value!r}; correct it")
+        raise ValueError(f"{name} must be True or False, got {short(value)}; correct it")

@@ -124,17 +124,16 @@ def check_rules(
 
     tensors: (names, role) of each parameter. Without roles, only names are looked at.
     """
-    used = {id(recipe.rule_for(names, role)) for names, role in tensors}
+    base = replace(recipe, overrides=())  # whose rules overrides may leave without a tensor
+    used = {id(each.rule_for(*tensor)) for each in (recipe, base) for tensor in tensors}
     every = [name for names, _ in tensors for name in names]
-    for rule in recipe.rules:
+    for rule in (*recipe.overrides, *recipe.rules):
         if rule.names == EVERYTHING or id(rule) in used:
             continue
         matching = [(names, role) for names, role in tensors if rule.has_name(names)]
         taken = [names[0] for names, role in matching if rule.matches(names, role)]
         if not matching:
-            near = get_close_matches(rule.names.strip("*"), parts_of_names(every), 1, 0.0)
-            mend = f"did you mean {near[0]}?" if near else "the model has no parameters"
-            got = f"no parameter has that name; {mend}"
+            got = f"no parameter has that name; {nearest(rule.names, every)}"
         elif not has_roles:
             continue
         elif not taken:
@@ -142,6 +141,15 @@ def check_rules(
         else:
             got = f"rules before it take {taken[0]}; put it before them"
         raise ValueError(f"a rule must take a tensor, got {rule.names!r}, which takes none: {got}")
+
+
+def nearest(pattern: str, names: list[str]) -> str:
+    """The end of an error: a pattern that is near and takes some of the names."""
+    near = get_close_matches(pattern.strip("*"), parts_of_names(names), 1, 0.0)
+    if not near:
+        return "the model has no parameters"
+    is_start = any(f"{name}.".startswith(f"{near[0]}.") for name in names)
+    return f"did you mean {near[0] if is_start else f'*.{near[0]}'}?"
 
 
 def parts_of_names(names: Iterable[str]) -> list[str]:

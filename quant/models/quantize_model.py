@@ -1,8 +1,9 @@
 """Quantize a model in one call."""
 
+import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,8 @@ from quant.base.screen import progress_bar
 from quant.calibration.calibrate import Calibration, calibrate, check_model
 from quant.models.plan import BUFFER, NO_INPUTS, Job, plan, with_calibration, without_hessian
 from quant.models.quantized_model import QuantizedModel
-from quant.models.recipe import KEEP, Recipe, find_recipe
+from quant.models.recipe import KEEP, Recipe
+from quant.models.recipe_file import find_recipe
 from quant.models.report import TensorReport, relative_mse
 from quant.models.sequential import SequentialCalibration
 from quant.numerics.parts import PartHessian
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 def quantize_model(
     model: "nn.Module",
-    recipe: Recipe | str | Mapping[str, Any],
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     calibration: Calibration | Iterable[Any] | None = None,
     *,
     memory_limit: int | str | None = None,
@@ -45,15 +47,17 @@ def quantize_model(
     Parameters
     ----------
     model : torch.nn.Module
-    recipe : Recipe, str or dict
-        A name of `quant.RECIPES`, or what `Recipe.from_json` takes.
+    recipe : Recipe, str, path or dict
+        A name of `quant.RECIPES`, a file as `load_recipe` reads it, or what `Recipe.from_json`
+        takes.
     calibration : Calibration, or batches as `calibrate` takes them, optional
         Needed for GPTQ. With any quantizer, the report then has errors too. Batches are
         calibrated with Fisher information if the recipe uses it, for GPTQ of an embedding.
     memory_limit : int or str, optional
         As in `calibrate`; only together with batches.
     strict : bool
-        Whether a weight that needs a Hessian and has none is an error.
+        Whether a weight that needs a Hessian and has none is an error; and all else that the
+        report would note.
     progress : bool
         Whether to show a bar on stderr, if it is a terminal.
 
@@ -92,6 +96,8 @@ def quantize_model(
             sequential = SequentialCalibration(model, calibration)
     if strict:
         check_calibrated(jobs)
+        about = [note for note in (no_fisher, calibration.note if calibration else "") if note]
+        check_notes([("the model", about), *((job.name, job.notes) for job in jobs)])
     reports: dict[str, TensorReport] = {}
     tensors: dict[str, Any] = {}
     in_order = sorted(jobs, key=lambda job: job.step)
@@ -100,6 +106,8 @@ def quantize_model(
             done = quantize_tensor(job, calibration, sequential)
         except ValueError as error:
             raise ValueError(f"{job.name}: {error}") from error
+        if strict:
+            check_notes([(job.name, done.report.notes)])
         tensors[job.name], reports[job.name] = done.tensor, done.report
         if sequential is not None and job.role != BUFFER:
             sequential.commit(job.name, done.values)
@@ -150,6 +158,16 @@ def check_calibrated(jobs: Iterable[Job]) -> None:
             f"{names[0]}{more}; calibrate with batches that use it, or give it another rule in the "
             "recipe"
         )
+
+
+def check_notes(noted: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Raise ValueError if there is a note on one of the names."""
+    for name, notes in noted:
+        if notes:
+            raise ValueError(
+                f"strict needs each tensor quantized as the recipe says, got a note on {name}: "
+                f"{notes[0]}; give it another rule in the recipe, or leave strict out"
+            )
 
 
 class Done(NamedTuple):

@@ -1,13 +1,15 @@
-"""The names of the recipes in `RECIPES`; imports no quantizer, so that a parser may use it."""
+"""The names of the quantizers and of the recipes.
 
-RECIPE_NAMES = (
+It imports no quantizer, so that a parser may use it.
+"""
+
+QUANTIZER_NAMES = (
     "int8",
     "int6",
     "int4",
     "int4-group",
     "gptq-int8",
     "gptq-int6",
-    "gptq-int6+int8-embed",
     "gptq-int4",
     "gptq-int4-group",
     "lloyd-4bit",
@@ -15,3 +17,4 @@ RECIPE_NAMES = (
     "residual",
     "pq",
 )
+RECIPE_NAMES = (*QUANTIZER_NAMES, "gptq-int6+int8-embed")

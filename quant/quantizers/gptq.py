@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from quant.base.config import Config, QuantizedTensor, check_bool
+from quant.base.config import Config, QuantizedTensor, check_bool, short
 from quant.base.matrix import Layout
 from quant.numerics.coordinate_descent import damped_hessian, descend, dtype_of_scales
 from quant.numerics.gptq_solver import Fit, solve, solve_and_fit
@@ -111,7 +111,9 @@ class GptqConfig(Config, kind="gptq"):
         self.check_ints(block_size=(1, 65536), n_passes=(0, 64))
         is_number = isinstance(self.damp, Real) and not isinstance(self.damp, bool)
         if not is_number or not 0 <= self.damp <= 1:
-            raise ValueError(f"damp must be a number in [0, 1], got {self.damp!r}; 0.01 is usual")
+            raise ValueError(
+                f"damp must be a number in [0, 1], got {short(self.damp)}; 0.01 is usual"
+            )
         object.__setattr__(self, "damp", float(self.damp))
         if not self.static_groups and not (
             isinstance(self.inner, ScalarConfig) and self.inner.per == "group"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quant.base.config import Config, QuantizedTensor
+from quant.base.config import Config, QuantizedTensor, short
 from quant.base.matrix import Layout
 from quant.io.validation import check_reach
 from quant.quantizers.lloyd_max import LloydMaxConfig
@@ -48,8 +48,8 @@ class ResidualConfig(Config, kind="residual"):
         stages = self.stages
         if not isinstance(stages, list | tuple) or not 1 <= len(stages) <= MAX_STAGES:
             raise ValueError(
-                f"stages must be a list of 1..{MAX_STAGES} codebook configurations, got {stages!r}"
-                "; correct it"
+                f"stages must be a list of 1..{MAX_STAGES} codebook configurations, got "
+                f"{short(stages)}; correct it"
             )
         configs = tuple(
             Config.from_json(stage) if isinstance(stage, Mapping) else stage for stage in stages

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from quant.base.config import QuantizedTensor, check_bool, check_choice
+from quant.base.config import QuantizedTensor, check_bool, check_choice, short
 from quant.numerics.clipping import code_range, fit_uniform, parse_clip
 from quant.numerics.grid import UniformGrid
 from quant.numerics.hessian import check_hessian
@@ -61,8 +61,8 @@ class ScalarConfig(GridConfig, kind="scalar"):
             self.check_ints(group_size=(1, 2**31 - 1))
         elif self.group_size is not None:
             raise ValueError(
-                f"group_size goes with per='group', got {self.group_size!r} with per={self.per!r}; "
-                "leave it out"
+                f"group_size goes with per='group', got {short(self.group_size)} with "
+                f"per={self.per!r}; leave it out"
             )
         parse_clip(self.clip)
         check_choice(self.scale_dtype, "scale_dtype", ("float32", "float16"))

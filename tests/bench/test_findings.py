@@ -22,7 +22,7 @@ from eval.scoring.score import score
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from quant import RECIPES, QuantizedModel, ScalarConfig, quantize_model
 from quant.io.codecs import CODECS
-from quant.models.recipe import INT6
+from quant.models.named_quantizers import INT6
 
 numbers = st.lists(st.integers(-5, 5), min_size=2, max_size=20)
 

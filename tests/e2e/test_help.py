@@ -17,8 +17,9 @@ from eval.comparing import names
 from eval.comparing.comparison import MIXERS
 from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.config import QuantizeConfig
-from quant.models.recipe import RECIPES
-from quant.models.recipe_names import RECIPE_NAMES
+from quant.models import named_quantizers
+from quant.models.named_recipes import RECIPES
+from quant.models.recipe_names import QUANTIZER_NAMES, RECIPE_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("numba", "torch", "transformers", "pyarrow", "datasets", "tokenizers", "numpy", "tqdm")
@@ -107,6 +108,7 @@ def test_a_list_given_twice_counts_twice():
 
 def test_the_names_of_the_help_are_those_of_what_is_run():
     assert tuple(RECIPES) == RECIPE_NAMES
+    assert tuple(named_quantizers.QUANTIZERS) == QUANTIZER_NAMES
     assert tuple(MIXERS) == names.MIXER_NAMES
     assert tuple(PUBLISHED_RULES) == names.RULE_NAMES
     assert list(findings.QUANTIZERS) == QUANTIZERS

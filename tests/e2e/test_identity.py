@@ -114,7 +114,7 @@ def test_every_option_is_walked():
     own = {field.name: field.metadata["moves"] for field in fields(QuantizeConfig)}
     own = {name: kind for name, kind in own.items() if name not in moves}
     assert {name for name, kind in own.items() if kind == "weights"} == {*WEIGHTS}
-    assert {name for name, kind in own.items() if kind == "nothing"} == {"codec"}
+    assert {name for name, kind in own.items() if kind == "nothing"} == {"codec", "strict"}
 
 
 @pytest.fixture
@@ -170,8 +170,11 @@ def test_what_moves_nothing_leaves_every_figure_as_it_is(inside, run, name, monk
 
 WEIGHTS = {
     "recipe": ([], "int8", "int4"),
+    "keep": (["--recipe", "int4"], "lm_head", "model.embed_tokens"),
+    "rule": (["--recipe", "int4"], "lm_head=int8", "lm_head=int6"),
     "calibrate": (["--recipe", "gptq-int4"], "a.txt", "b.txt"),
     "calibration_tokens": (["--recipe", "gptq-int4", "--calibrate", "a.txt"], "100", "200"),
+    "calibration_batch": (["--recipe", "gptq-int4", "--calibrate", "a.txt"], "1", "2"),
     "seed": (["--recipe", "gptq-int4", "--calibration-tokens", "200"], "0", "1"),
 }
 
@@ -187,10 +190,11 @@ def test_what_moves_the_weights_is_in_the_report_and_in_the_name(inside, run, ca
         names.append(run(*HF, "--data", "a.txt", "--quantized", "q")["model"])
     assert names[0] != names[1]
     assert reports[0]["tensors"] != reports[1]["tensors"]
-    told = {"calibrate": "calibration_sha256"}.get(name, name)
+    told = {"calibrate": "calibration_sha256", "keep": "overrides", "rule": "overrides"}
+    told = told.get(name, name)
     assert reports[0][told] != reports[1][told]
     assert {"dtype", "device", "tokenizer", "bos", "codec", "seed", "versions"} <= {*reports[0]}
-    if name == "recipe":
+    if name in ("recipe", "keep", "rule"):
         assert reports[0]["calibration"] is None
     else:
         assert reports[0]["calibration_tokens"] > 0

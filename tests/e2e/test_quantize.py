@@ -113,8 +113,8 @@ def test_a_calibration_without_the_memory_is_one_line(folder, capsys, monkeypatc
     assert main([*arguments, "--context", "64", "--calibration-tokens", "192"]) == 2
     assert capsys.readouterr().err == (
         "ngrammix: error: a calibration batch must fit in memory, got up to 192 tokens in one, "
-        "with 1,024 logits each and their gradients; pass a smaller --context, --logits-memory or "
-        "--calibration-tokens\n"
+        "with 1,024 logits each and their gradients; pass a smaller --calibration-batch, "
+        "--context, --logits-memory or --calibration-tokens\n"
     )
 
 
@@ -124,7 +124,7 @@ def test_a_calibration_without_the_memory_is_one_line(folder, capsys, monkeypatc
         (["quantize", "--recipe", "int8"],
          "--out must name a folder for the file, got none; name one"),
         (["quantize", "--recipe", "int8", "int6", "--out", "o"],
-         "--recipe must be one name, got int8, int6; ngrammix pipeline takes several"),
+         "--recipe must be one recipe, got int8, int6; ngrammix pipeline takes several"),
         (["quantize", "--model", "none", "--recipe", "int8", "--out", "o"],
          "--model must name a model to quantize, got none; name one"),
         (["quantize", "--model", "plain_models:plain", "--recipe", "int8", "--out", "o"],
@@ -162,7 +162,7 @@ def test_an_unknown_recipe_is_named(folder, capsys):
     assert main(["quantize", "--recipe", "int9", "--out", "o"]) == 2
     text = capsys.readouterr().err
     assert text.startswith("ngrammix: error: recipe must be one of int8, int6, ")
-    assert text.endswith(", or a dict of rules, got 'int9'; correct it\n")
+    assert text.endswith(", or a dict of rules, got 'int9'; did you mean int8?\n")
 
 
 def test_a_column_of_the_data_is_none_of_calibration_text(folder):

@@ -16,6 +16,18 @@ from tests.fuzz.reader import CUT, unsigned_snapshot
 from tests.fuzz.registry import SEEDS
 
 ROWS = b'{"text": "one"}\n{"text": "two\\n", "x": [1, null]}\n{"text": "\\u00e9"}\n'
+RECIPE = b"""name = "mine"
+sequential = true
+[[overrides]]
+names = "lm_head"
+role = "every"
+use = "keep"
+[[rules]]
+names = "*.experts.*"
+use = {kind = "gptq", damp = 0.05, inner = {kind = "scalar", bits = 4, clip = "sd:12.85"}}
+[[rules]]
+use = "int8"
+"""
 Made = dict[str, dict[str, bytes]]
 
 
@@ -47,10 +59,10 @@ def snapshots(folder: Path) -> Made:
 
 
 def quantized(folder: Path) -> Made:
-    """Quantized files of every kind, containers of every codec, codes, recipes."""
+    """Quantized files of every kind, containers of every codec, codes, recipes and their files."""
     from quant.io.container import compress
     from quant.io.file import read_content, save
-    from quant.models.recipe import RECIPES
+    from quant.models.named_recipes import RECIPES
     from quant.quantizers.lloyd_max import LloydMaxConfig
     from quant.quantizers.product import ProductConfig
     from quant.quantizers.residual import ResidualConfig
@@ -82,6 +94,7 @@ def quantized(folder: Path) -> Made:
             for name in ("int4-group", "gptq-int6+int8-embed", "residual", "nf4")
         }
         | {"name": b"nf4"},
+        "recipe-file": {"mine": RECIPE, "json": json.dumps(RECIPES["residual"].to_json()).encode()},
     }
 
 

@@ -27,7 +27,7 @@ from eval.scoring.conditions import CONDITIONS
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
 from ngrammix import snapshot
 from quant import QuantizedModel, quantize_model
-from quant.models.recipe import find_recipe
+from quant.models.recipe_file import find_recipe
 
 FOLDER = Path(__file__).with_name("frozen")
 CHECKPOINT = "checkpoint.ngrammix"

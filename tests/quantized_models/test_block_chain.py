@@ -9,7 +9,7 @@ from eval.models.load_model import load_demo, load_model
 from quant import GptqConfig, QuantizedTensor, ScalarConfig, calibrate, quantize_model
 from quant.models import sequential
 from quant.models.block_chain import NotAChainError, find_blocks
-from quant.models.recipe import make_recipe
+from quant.models.named_recipes import make_recipe
 
 RECIPE = make_recipe("x", GptqConfig(inner=ScalarConfig(bits=3, clip="mse")), sequential=True)
 WHOLE = "sequential calibration ran the whole model for each input group: "

@@ -32,6 +32,7 @@ from quant import (
     rtn,
 )
 from quant.base.config import Config, kind_names
+from quant.models.named_quantizers import QUANTIZERS
 from quant.models.parameters import roles_of
 from quant.models.report import TensorReport, make_table
 
@@ -169,46 +170,79 @@ def test_nested_data():
     assert recipe.rules[1].use == GptqConfig()
 
 
-RULE = "{'name': 'x', 'rules': [%s]}"
+def deep(n):
+    """A quantizer within a quantizer, n times."""
+    use = {"kind": "lloyd-max"}
+    for _ in range(n - 1):
+        use = {"kind": "residual", "stages": [use]}
+    return use
 
 
 @pytest.mark.parametrize(
     ("recipe", "text"),
     [
-        ("int7", "recipe must be one of int8, int6, int4, int4-group, gptq-int8, gptq-int6, "
-         "gptq-int6+int8-embed, gptq-int4, gptq-int4-group, lloyd-4bit, nf4, residual, pq, or "
-         "a dict of rules, got 'int7'; correct it"),
-        (8, "recipe must be one of int8, int6, int4, int4-group, gptq-int8, gptq-int6, "
-         "gptq-int6+int8-embed, gptq-int4, gptq-int4-group, lloyd-4bit, nf4, residual, pq, or "
-         "a dict of rules, got 8; correct it"),
-        ({"rules": []}, "a recipe must have name, rules, and may have only name, rules, "
-         "sequential, got rules; correct it"),
-        ({"name": "x", "rules": "int8"}, "rules must be a list, got 'int8'; correct it"),
-        ({"name": "x", "rules": ["int8"]}, "a rule must have use, and may have only names, role, "
-         "use, got 'int8'; correct it"),
-        ({"name": "x", "rules": [{"use": "keep", "who": "*"}]}, "a rule must have use, and may "
-         "have only names, role, use, got use, who; correct it"),
-        ({"name": "x", "rules": [{"use": "int8"}]}, "use must be one of keep, float16, got 'int8'; "
+        ("int7", "recipe must be one of RECIPES, a file .toml or .json, or a dict of rules, got "
+         "'int7'; did you mean int8?"),
+        (8, "recipe must be one of RECIPES, a file .toml or .json, or a dict of rules, got 8; "
          "correct it"),
-        ({"name": "x", "rules": [{"use": "keep", "role": "norm"}]}, "role must be one of any, "
-         "matrix, embedding, head, vector, elementwise, got 'norm'; correct it"),
-        ({"name": "x", "rules": [{"use": "keep", "names": 3}]}, "names must be a pattern, got 3; "
-         "* matches all names"),
-        ({"name": "x", "rules": [{"use": {"kind": "int8"}}]}, "kind must be one of KINDS, got "
-         "'int8'; correct it"),
-        ({"name": "x", "rules": [{"use": {"kind": "scalar", "bit": 8}}]}, "a scalar configuration "
-         "must have kind, and may have only bits, clip, group_size, kind, per, scale_dtype, "
-         "symmetric, got bit, kind; correct it"),
-        ({"name": "x", "rules": [{"use": {"kind": "scalar", "bits": 9}}]}, "bits must be an "
-         "integer in 2..8, got 9; correct it"),
-        ({"name": "x", "rules": [{"use": {"kind": "scalar"}, "role": "vector"}]}, "use must be "
-         f"keep or float16 for vectors, got {ScalarConfig()}; only matrices are quantized"),
+        ({"rules": []}, "a recipe must have name, got rules; add it"),
+        ({"nam": "x", "rules": []}, "a recipe may have only name, overrides, rules, sequential, "
+         "got 'nam'; did you mean name?"),
+        ({"name": "x", "rules": "int8"}, "rules must be a list, got 'int8'; correct it"),
+        ({"name": "x", "rules": [], "overrides": 3}, "overrides must be a list, got 3; correct it"),
+        ({"name": "x", "rules": [{"use": "keep"}] * 10_001}, "a recipe must have at most 10000 "
+         "rules, got 10001; use patterns"),
+        ({"name": "x", "rules": [], "sequential": 1}, "sequential must be True or False, got 1; "
+         "correct it"),
+        *(
+            ({"name": name, "rules": []}, "the name of a recipe must be a text of 1..200 bytes "
+             f"without / that does not begin with a dot, got {name!r}; files are called after it")
+            for name in (3, "", "../up", "a\\b", ".hidden", "two\nlines", "\ud800")
+        ),
+        ({"name": "x", "rules": ["int8"]}, "rule 1: a rule must be a table with keys, got 'int8'; "
+         "correct it"),
+        ({"name": "x", "rules": [{"use": "keep"}, {}]}, "rule 2: a rule must have use, got "
+         "nothing; add it"),
+        ({"name": "x", "rules": [{"use": "keep"}, {"use": "keep", "nmaes": "*"}]}, "rule 2: a rule "
+         "may have only names, role, use, got 'nmaes'; did you mean names?"),
+        ({"name": "x", "rules": [], "overrides": [{"use": "int9"}]}, "override 1: use must be one "
+         "of keep, float16, QUANTIZERS, or the settings of a quantizer, got 'int9'; did you mean "
+         "int8?"),
+        ({"name": "x", "rules": [{"use": ["int8"]}]}, "rule 1: use must be one of keep, float16, "
+         "QUANTIZERS, or the settings of a quantizer, got ['int8']; did you mean int8?"),
+        ({"name": "x", "rules": [{"use": "keep", "role": "norm"}]}, "rule 1: role must be one of "
+         "any, every, matrix, embedding, head, vector, elementwise, got 'norm'; correct it"),
+        *(
+            ({"name": "x", "rules": [{"use": "keep", "names": names}]}, "rule 1: names must be a "
+             f"pattern of 1..1000 printable characters, got {names!r}; * matches all names")
+            for names in (3, "", "a\tb", "\ud800")
+        ),
+        ({"name": "x", "rules": [{"use": {"kind": "scaler"}}]}, "rule 1: kind must be one of "
+         "KINDS, got 'scaler'; did you mean scalar?"),
+        ({"name": "x", "rules": [{"use": {}}]}, "rule 1: kind must be one of KINDS, got None; "
+         "correct it"),
+        ({"name": "x", "rules": [{"use": {"kind": "scalar", "bit": 8}}]}, "rule 1: a scalar "
+         "configuration may have only bits, clip, group_size, kind, per, scale_dtype, symmetric, "
+         "got 'bit'; did you mean bits?"),
+        ({"name": "x", "rules": [{"use": {"kind": "scalar", "bits": 9}}]}, "rule 1: bits must be "
+         "an integer in 2..8, got 9; correct it"),
+        *(
+            ({"name": "x", "rules": [{"use": {"kind": "scalar"}, "role": role}]}, "rule 1: use "
+             f"must be keep or float16 for the role {role}, got {ScalarConfig()}; only matrices "
+             "are quantized")
+            for role in ("vector", "every")
+        ),
+        ({"name": "x", "rules": [{"use": deep(5)}]}, "rule 1: quantizers must be at most 4 deep in "
+         "each other, got more; correct it"),
     ],
 )  # fmt: skip
 def test_bad_recipes(small, recipe, text):
     with pytest.raises(ValueError) as error:
         quantize_model(small, recipe, progress=False)
-    assert str(error.value) == text.replace("KINDS", kind_names())
+    names = {"KINDS": kind_names(), "RECIPES": ", ".join(RECIPES)}
+    for word, listed in (names | {"QUANTIZERS": ", ".join(QUANTIZERS)}).items():
+        text = text.replace(word, listed)
+    assert str(error.value) == text
 
 
 def test_a_model_gets_what_the_quantizer_gives(small, batches):

@@ -19,7 +19,7 @@ from quant import (
     calibrate,
     quantize_model,
 )
-from quant.models.recipe import make_recipe
+from quant.models.named_recipes import make_recipe
 from quant.models.sequential import SequentialCalibration, compensated_target
 
 COARSE = GptqConfig(inner=ScalarConfig(bits=3, clip="mse"))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval import config as module
 from eval.commands.option_groups import add_options
 from eval.config import FORMATS, RunConfig, ScoreConfig, make_config
+from ngrammix import reading
 from ngrammix.experts.choices import ALL, CHOICES
 
 NAMES = [field.name for field in fields(RunConfig)]
@@ -317,11 +317,11 @@ def test_a_file_that_is_missing_or_too_large_is_refused(inside, monkeypatch):
         with pytest.raises(ValueError) as raised:
             make_config(RunConfig, {}, name)
         assert str(raised.value) == f"--config must be a file, got {name}; check the path"
-    monkeypatch.setattr(module, "MAX_FILE", 9)
+    monkeypatch.setattr(reading, "MAX_TABLE", 9)
     assert make_config(RunConfig, {}, write(inside / "c.toml", "order = 3")).order == 3
     write(inside / "c.toml", "order = 33")
     with pytest.raises(ValueError) as raised:
         make_config(RunConfig, {}, "c.toml")
     assert str(raised.value) == (
-        "--config must have at most 9 bytes, got 10 in c.toml; name a TOML file of options"
+        "--config must have at most 9 bytes, got more in c.toml; name another file"
     )

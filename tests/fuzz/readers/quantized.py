@@ -99,10 +99,22 @@ def read_recipe(data: bytes, folder: Path) -> None:
         raise WrongError("another recipe after a round trip")
 
 
+def read_recipe_file(data: bytes, folder: Path) -> None:
+    """A recipe of a file of TOML or of JSON is the same when it is saved as either."""
+    from quant.models.recipe_file import load_recipe, save_recipe
+
+    recipe = load_recipe(write(folder, data, ".json" if data.lstrip()[:1] == b"{" else ".toml"))
+    for suffix in (".toml", ".json"):
+        save_recipe(folder / f"again{suffix}", recipe)
+        if load_recipe(folder / f"again{suffix}") != recipe:
+            raise WrongError(f"another recipe after a round trip through {suffix}")
+
+
 READERS = {
     "quantized-file": json_reader(read_file),
     "quantized-model": json_reader(read_model),
     "container": Reader(read_container, named=None),
     "packed-codes": Reader(read_packed, named=None),
     "recipe": json_reader(read_recipe, named=None),
+    "recipe-file": json_reader(read_recipe_file),
 }
