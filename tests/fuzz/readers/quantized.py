@@ -88,7 +88,8 @@ def read_packed(data: bytes, folder: Path) -> None:
 
 def read_recipe(data: bytes, folder: Path) -> None:
     """A recipe of JSON, or of a name, is the same after a round trip through JSON."""
-    from quant.models.recipe import Recipe, find_recipe
+    from quant.models.recipe import Recipe
+    from quant.models.recipe_file import find_recipe
 
     text = data.decode("utf-8", "replace")
     try:
