@@ -131,7 +131,7 @@ def check_rules(
         if rule.names == EVERYTHING or id(rule) in used:
             continue
         matching = [(names, role) for names, role in tensors if rule.has_name(names)]
-        taken = [names[0] for names, role in matching if rule.matches(names, role)]
+        taken = [each for each in matching if rule.matches(*each)]
         if not matching:
             got = f"no parameter has that name; {nearest(rule.names, every)}"
         elif not has_roles:
@@ -139,7 +139,12 @@ def check_rules(
         elif not taken:
             got = f"{matching[0][0][0]} has the role {matching[0][1]}; give the rule that role"
         else:
-            got = f"rules before it take {taken[0]}; put it before them"
+            first = (recipe if rule in recipe.overrides else base).rule_for(*taken[0])
+            before = EVERYTHING if first is None else first.names
+            got = (
+                f"the rule {before!r} before it takes {taken[0][0][0]}; put it before that one, or "
+                "leave one out"
+            )
         raise ValueError(f"a rule must take a tensor, got {rule.names!r}, which takes none: {got}")
 
 

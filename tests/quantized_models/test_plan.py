@@ -217,8 +217,8 @@ def test_a_tied_head_answers_to_both_names(names):
         (rules({"names": "wte*", "role": "head", "use": "keep"}), "a rule must take a tensor, got "
          "'wte*', which takes none: wte.weight has the role embedding; give the rule that role"),
         (rules({"role": "matrix", "use": "keep"}, {"names": "blocks.0.*", "use": "keep"}), "a rule "
-         "must take a tensor, got 'blocks.0.*', which takes none: rules before it take "
-         "blocks.0.weight; put it before them"),
+         "must take a tensor, got 'blocks.0.*', which takes none: the rule '*' before it takes "
+         "blocks.0.weight; put it before that one, or leave one out"),
     ],
 )  # fmt: skip
 def test_a_rule_that_takes_nothing_is_refused(recipe, text):
