@@ -30,10 +30,10 @@ OF_QUANTIZE = (
     "model", "tokenizer", "pre_tokenizer", "bos", "context", "format", "column", "split",
     "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code",
     "causality_check", "recipe", "keep", "rule", "strict", "calibrate", "calibration_tokens",
-    "calibration_batch", "seed", "codec", "logits_memory", "out", "overwrite",
+    "calibration_batch", "seed", "codec", "logits_memory", "out", "overwrite", "checkpoint",
 )  # fmt: skip
 NOT_OF_PIPELINE = (
-    "quantized", "out", "tokens", "overwrite", "checkpoint", "checkpoint_every", "log",
+    "quantized", "out", "tokens", "overwrite", "checkpoint_every", "log",
 )  # fmt: skip
 
 

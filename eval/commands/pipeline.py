@@ -22,6 +22,7 @@ from eval.tables import align
 from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
 from quant import QuantizedModel, TensorReport, quantize_model
+from quant.models.checkpoint import has_checkpoint
 
 REPORT = "pipeline.json"
 AS_IT_IS = "as it is"
@@ -79,8 +80,11 @@ def run(arguments: argparse.Namespace) -> None:
     recipes = recipes_of(config)
     check_data(config, *config.calibrate)
     names = [f"{recipe.name}.ngq" for recipe in recipes]
-    with hold(out=arguments.out), folder_of(arguments.out) as folder:
-        check_results(arguments.out, (REPORT, *names), overwrite=config.overwrite)
+    kept = None if config.checkpoint is None else Path(config.checkpoint)
+    checkpoints = [None if kept is None else kept / recipe.name for recipe in recipes]
+    overwrite = config.overwrite or any(map(has_checkpoint, checkpoints))
+    with hold(out=arguments.out, checkpoint=kept), folder_of(arguments.out) as folder:
+        check_results(arguments.out, (REPORT, *names), overwrite=overwrite)
         model, tokenizer = load_model_and_tokenizer(config)
         calibration, calibrated = calibrate_for(config, model, tokenizer, recipes)
         before = evaluate(model, tokenizer, config)
@@ -90,10 +94,15 @@ def run(arguments: argparse.Namespace) -> None:
         n_weights = sum(weight.numel() for weight in weights)
         rows = [make_row(AS_IT_IS, n_bytes, 8 * n_bytes / n_weights, before, None)]
         try:
-            for recipe, name in zip(recipes, names, strict=True):
+            for recipe, name, checkpoint in zip(recipes, names, checkpoints, strict=True):
                 path = part_of(folder / name)
                 quantized = quantize_model(
-                    network_of(model), recipe, calibration, strict=config.strict, progress=True
+                    network_of(model),
+                    recipe,
+                    calibration,
+                    strict=config.strict,
+                    checkpoint=checkpoint,
+                    progress=True,
                 )
                 quantized.save(path, codec=config.codec, progress=True)
                 size = path.stat().st_size

@@ -67,6 +67,8 @@ class Calibration:
         What the report should say about the batches; empty unless logits are missing.
     changing : frozenset of str
         Parameters that a forward pass changes.
+    settings : dict
+        ``fisher``, ``seed`` and ``names`` as `calibrate` took them.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Calibration:
         _collect: Collect,
         _batches: list[Any],
         _changing: Collection[str],
+        _settings: dict[str, Any],
     ) -> None:
         self.names, self.passes = _names, _passes
         self.has_fisher = _first_pass.n_labels > 0
@@ -90,6 +93,7 @@ class Calibration:
         self.looked_up = frozenset(_first_pass.looked_up)
         self.note = note_of(_first_pass)
         self.changing = frozenset(_changing)
+        self.settings = _settings
         self._guard = Guard()
         self._collect = _collect
         self._first_pass = _first_pass
@@ -328,6 +332,7 @@ def calibrate(
         _collect=collect,
         _batches=kept,
         _changing=changing,
+        _settings={"fisher": fisher, "seed": seed, "names": None if names is None else chosen},
     )
 
 

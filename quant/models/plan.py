@@ -106,6 +106,11 @@ def plan(
     return jobs, aliases
 
 
+def needs_fisher(jobs: Iterable[Job]) -> bool:
+    """Whether a job uses Fisher information: GPTQ of an embedding, whose rows are looked up."""
+    return any(job.needs_hessian and job.role == "embedding" for job in jobs)
+
+
 def check_dtypes(state: "dict[str, Tensor]") -> None:
     """Raise ValueError if a tensor has a dtype or a layout that no file holds."""
     for name, tensor in state.items():

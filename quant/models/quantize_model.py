@@ -1,32 +1,26 @@
 """Quantize a model in one call."""
 
 import os
-import time
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from quant.base.config import Config
-from quant.base.matrix import as_matrix
+from quant.base.config import Config, QuantizedTensor
 from quant.base.screen import progress_bar
 from quant.calibration.calibrate import Calibration, calibrate, check_model
-from quant.models.plan import BUFFER, NO_INPUTS, Job, plan, with_calibration, without_hessian
+from quant.models.checkpoint import Checkpoint
+from quant.models.identity import conditions_of
+from quant.models.plan import BUFFER, Job, needs_fisher, plan, with_calibration
+from quant.models.quantize_tensor import Done, done_of, quantize_tensor
 from quant.models.quantized_model import QuantizedModel
-from quant.models.recipe import KEEP, Recipe
+from quant.models.recipe import Recipe
 from quant.models.recipe_file import find_recipe
-from quant.models.report import TensorReport, relative_mse
+from quant.models.report import TensorReport
 from quant.models.sequential import SequentialCalibration
-from quant.numerics.parts import PartHessian
-from quant.quantizers.gptq import GptqTensor
-from quant.quantizers.quantize import label, quantize_matrix
-from quant.types import Matrix
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 def quantize_model(
@@ -36,6 +30,7 @@ def quantize_model(
     *,
     memory_limit: int | str | None = None,
     strict: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> QuantizedModel:
     """Quantize the tensors of a model as a recipe says; the model itself is left as it was.
@@ -58,6 +53,9 @@ def quantize_model(
     strict : bool
         Whether a weight that needs a Hessian and has none is an error; and all else that the
         report would note.
+    checkpoint : path, optional
+        Folder that finished weights are stored in. A run that was killed goes on by it, after
+        calibration, and ends with the same bits. The folder stays; one process may use it.
     progress : bool
         Whether to show a bar on stderr, if it is a terminal.
 
@@ -65,12 +63,20 @@ def quantize_model(
     ------
     ValueError
         If the recipe is unknown, one of its rules names no tensor, a weight is not finite or not in
-        memory, or there is no calibration for a recipe that needs one.
+        memory, there is no calibration for a recipe that needs one, or the checkpoint belongs to
+        another run, is damaged or cannot be written.
     """
     recipe = find_recipe(recipe)
     check_model(model)
-    known = calibration if isinstance(calibration, Calibration) else None
-    has_batches = calibration is not None and known is None
+    known: Calibration | None = None
+    batches: list[Any] | None = None
+    if isinstance(calibration, Calibration):
+        known, batches = calibration, calibration.batches
+    elif calibration is not None:
+        from quant.calibration.batches import as_list
+
+        batches = as_list(calibration)  # read once
+    has_batches = known is None and batches is not None
     jobs, aliases = plan(model, recipe, known, is_final=not has_batches)
     hessian_names = [job.name for job in jobs if job.needs_hessian]
     if hessian_names and calibration is None:
@@ -84,36 +90,34 @@ def quantize_model(
             "pass it to calibrate"
         )
     sequential, no_fisher = None, ""
-    if calibration is not None:
-        if not isinstance(calibration, Calibration):
-            uses_fisher = any(job.needs_hessian and job.role == "embedding" for job in jobs)
-            calibration, no_fisher = calibrate_if_possible(
-                model, calibration, uses_fisher, memory_limit, progress
+    uses_fisher = needs_fisher(jobs)
+    store = None
+    if checkpoint is not None:
+        settings = {"fisher": uses_fisher} if known is None else known.settings
+        store = Checkpoint(checkpoint, conditions_of(model, recipe, batches, settings))
+    if batches is not None:
+        if known is None:
+            known, no_fisher = calibrate_if_possible(
+                model, batches, uses_fisher, memory_limit, progress
             )
-            jobs, _ = plan(model, recipe, calibration)
-        jobs = [with_calibration(job, calibration, recipe.sequential) for job in jobs]
+            jobs, _ = plan(model, recipe, known)
+        jobs = [with_calibration(job, known, recipe.sequential) for job in jobs]
         if recipe.sequential and any(job.input_group for job in jobs):
-            sequential = SequentialCalibration(model, calibration)
+            sequential = SequentialCalibration(model, known)
     if strict:
         check_calibrated(jobs)
-        about = [note for note in (no_fisher, calibration.note if calibration else "") if note]
+        about = [note for note in (no_fisher, known.note if known else "") if note]
         check_notes([("the model", about), *((job.name, job.notes) for job in jobs)])
     reports: dict[str, TensorReport] = {}
     tensors: dict[str, Any] = {}
     in_order = sorted(jobs, key=lambda job: job.step)
-    for job in progress_bar(in_order, is_shown=progress, desc="quantize", unit=" tensors"):
-        try:
-            done = quantize_tensor(job, calibration, sequential)
-        except ValueError as error:
-            raise ValueError(f"{job.name}: {error}") from error
+    for job, done in quantize_all(in_order, known, sequential, store, progress):
         if strict:
             check_notes([(job.name, done.report.notes)])
         tensors[job.name], reports[job.name] = done.tensor, done.report
-        if sequential is not None and job.role != BUFFER:
-            sequential.commit(job.name, done.values)
     notes = (
         no_fisher,
-        "" if calibration is None else calibration.note,
+        "" if known is None else known.note,
         "" if sequential is None else sequential.note,
     )
     for note in filter(None, notes):  # beside the first tensor that it is about
@@ -127,18 +131,52 @@ def quantize_model(
     )
 
 
+def quantize_all(
+    jobs: list[Job],
+    calibration: Calibration | None,
+    sequential: SequentialCalibration | None,
+    store: Checkpoint | None,
+    progress: bool,
+) -> Iterator[tuple[Job, Done]]:
+    """Each job with its tensor, in order; quantized, or as the checkpoint has it."""
+    finished = {job.name for job in jobs if store is not None and store.has(job)}
+    work = {job.name: job.weight.numel() for job in jobs if isinstance(job.config, Config)}
+    by_inputs = {job.name for job in jobs if job.needs_hessian and job.input_group}
+    with progress_bar(
+        is_shown=progress, total=sum(work.values()), desc="quantize", unit=" weights",
+        unit_scale=True, smoothing=0, initial=sum(work[name] for name in finished),
+    ) as bar:  # fmt: skip
+        for job in jobs:
+            bar.set_postfix_str(job.name)
+            if store is not None and job.name in finished:
+                if sequential is not None and job.name in by_inputs:
+                    is_whole = not (by_inputs & {*job.input_group}) - finished
+                    sequential.reach(job.input_group, is_whole=is_whole)
+                done = done_of(*store.load(job))
+            else:
+                try:
+                    done = quantize_tensor(job, calibration, sequential)
+                except ValueError as error:
+                    raise ValueError(f"{job.name}: {error}") from error
+                if store is not None and isinstance(done.tensor, QuantizedTensor):
+                    store.save(job, done.tensor, done.report)
+                bar.update(work.get(job.name, 0))
+            if sequential is not None and job.role != BUFFER:
+                sequential.commit(job.name, done.values)
+            yield job, done
+
+
 def calibrate_if_possible(
     model: "nn.Module",
-    batches: Iterable[Any],
+    batches: list[Any],
     uses_fisher: bool,
     memory_limit: int | str | None,
     progress: bool,
 ) -> tuple[Calibration, str]:
     """(calibration, why it has no Fisher information although it was asked for; or empty)."""
-    from quant.calibration.batches import as_list
     from quant.calibration.model_call import FisherError
 
-    batches, reason = as_list(batches), ""
+    reason = ""
     options: dict[str, Any] = {"memory_limit": memory_limit, "progress": progress}
     if uses_fisher:
         try:
@@ -168,114 +206,6 @@ def check_notes(noted: Iterable[tuple[str, Sequence[str]]]) -> None:
                 f"strict needs each tensor quantized as the recipe says, got a note on {name}: "
                 f"{notes[0]}; give it another rule in the recipe, or leave strict out"
             )
-
-
-class Done(NamedTuple):
-    """A tensor, quantized, kept or rounded; its dequantized values; and what was lost."""
-
-    tensor: Any
-    values: "Tensor"
-    report: TensorReport
-
-
-def quantize_tensor(
-    job: Job, calibration: Calibration | None, sequential: SequentialCalibration | None
-) -> Done:
-    """Quantize one tensor."""
-    start = time.perf_counter()
-    weight = job.weight.detach()
-    report = TensorReport(
-        name=job.name,
-        role=job.role,
-        shape=tuple(weight.shape),
-        quantizer=label(job.config) if isinstance(job.config, Config) else job.config,
-        bits_per_weight=8.0 * weight.element_size(),
-        is_uncalibrated=job.is_uncalibrated,
-        notes=job.notes,
-    )
-    if job.config == KEEP:
-        return Done(weight.cpu().clone(), weight, report)
-    if isinstance(job.config, Config):
-        return quantize_matrix_of(job, job.config, report, calibration, sequential)
-    half = weight.half().cpu()
-    if not half.isfinite().all():
-        raise ValueError("weights must be finite as float16, got an overflow; use another rule")
-    report = replace(report, bits_per_weight=16.0)
-    if job.role != "vector":
-        matrix, rounded = (as_matrix(tensor, axes=job.axes)[0] for tensor in (weight, half))
-        report = with_errors(report, calibration, matrix, rounded)
-    else:
-        exact, rounded = (tensor.cpu().double().numpy() for tensor in (weight, half))
-        report = replace(report, relative_mse=relative_mse(exact, rounded))
-    return Done(half, half, replace(report, seconds=time.perf_counter() - start))
-
-
-def quantize_matrix_of(
-    job: Job,
-    config: Config,
-    report: TensorReport,
-    calibration: Calibration | None,
-    sequential: SequentialCalibration | None,
-) -> Done:
-    """Quantize a tensor by a configuration; the report is that of the tensor as it was."""
-    start = time.perf_counter()
-    matrix, layout = as_matrix(job.weight.detach(), axes=job.axes)
-    target, hessian, notes = matrix, None, job.notes
-    if config.needs_hessian:
-        if sequential is not None and job.input_group:
-            target, hessian, more = sequential.target(job.name, job.input_group, matrix)
-            notes = (*notes, *more)
-        else:
-            hessian = cost_of(job, calibration)
-        n_dead = len(matrix) - n_live(hessian, len(matrix))
-        if n_dead == len(matrix):
-            target, config = matrix, without_hessian(config)
-            notes = (*notes, NO_INPUTS)
-            report = replace(report, quantizer=label(config), is_uncalibrated=True)
-        elif n_dead:
-            notes = (*notes, f"{n_dead} of {len(matrix)} rows have no inputs: rounded to nearest")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        q = quantize_matrix(target, layout, config, hessian)
-    for warning in caught:
-        warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=4)
-    decoded = q.matrix()
-    report = replace(
-        with_errors(report, calibration, matrix, decoded),
-        bits_per_weight=q.bits_per_weight,
-        clipped=q.config.clipped(matrix, q.arrays),
-        damp=q.report.damp if isinstance(q, GptqTensor) else None,
-        notes=(*notes, *(str(warning.message) for warning in caught)),
-        seconds=time.perf_counter() - start,
-    )
-    return Done(q, layout.restore(decoded), report)
-
-
-def cost_of(job: Job, calibration: Calibration | None) -> Any:
-    """`Calibration.cost` of the weight, or None if calibration did not reach it."""
-    if calibration is None or job.name not in calibration:
-        return None
-    return calibration.cost(job.name)
-
-
-def n_live(hessian: Any, n_rows: int) -> int:
-    """Number of rows that have a Hessian other than 0."""
-    if isinstance(hessian, PartHessian):
-        return sum(len(part.rows) for part in hessian.parts if np.diagonal(part.matrix).any())
-    return n_rows if hessian is not None and np.diagonal(hessian).any() else 0
-
-
-def with_errors(
-    report: TensorReport,
-    calibration: Calibration | None,
-    matrix: Matrix,
-    decoded: Matrix,
-) -> TensorReport:
-    """The report with the errors of the decoded matrix (R, C)."""
-    error = None
-    if calibration is not None and report.name in calibration:
-        error = calibration.error(report.name, matrix.astype(np.float64) - decoded)
-    return replace(report, relative_mse=relative_mse(matrix, decoded), error=error)
 
 
 def with_error_share(report: TensorReport, total: float) -> TensorReport:

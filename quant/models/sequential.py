@@ -140,6 +140,18 @@ class SequentialCalibration:
             self._group, self._inputs = group, self._collect(group[0])
         return self._inputs
 
+    def reach(self, group: tuple[str, ...], *, is_whole: bool) -> None:
+        """Pass a weight that is quantized already, as if its inputs were collected.
+
+        The blocks before it run now, by the same weights as in a run that was not killed. Unless
+        all weights of its group are quantized, the inputs are collected too: those that are not
+        need them as they are before the first weight of the group is replaced.
+        """
+        if is_whole:
+            self._chains_at(group[0])
+        else:
+            self.inputs_of(group)
+
     def _parts_without_inputs(self, name: str, parts: list[Part], n_rows: int) -> list[HessianPart]:
         """Parts of a weight that have inputs in the original model, and none in the copy."""
         if sum(len(part.rows) for part in parts) == n_rows:

@@ -96,6 +96,16 @@ def quantize(folder: Path) -> None:
     )  # fmt: skip
 
 
+def quantize_gptq(folder: Path) -> None:
+    """Quantize a tiny network by GPTQ, with a checkpoint."""
+    command(
+        "quantize", "--model", "tests.faults.scenes:tiny_network", "--tokenizer", "bytes",
+        "--bos", 256, "--context", 16, "--recipe", "gptq-int4", "--calibrate", folder / "text.txt",
+        "--calibration-tokens", 64, "--codec", "zstd", "--out", folder / "out",
+        "--checkpoint", folder / "kept",
+    )  # fmt: skip
+
+
 def tiny_network() -> Any:
     """A torch module over bytes."""
     import torch
@@ -182,6 +192,7 @@ SCENES = {
     "score": Scene(prepare_text, score, RESULTS, ("kept/checkpoint.ngrammix",)),
     "score-again": Scene(prepare_scored, score_again, RESULTS),
     "quantize": Scene(lambda folder: None, quantize, ("out/model.ngq", "out/quantize.json")),
+    "quantize-gptq": Scene(prepare_text, quantize_gptq, ("out/model.ngq", "out/quantize.json")),
 } | {
     f"save-{kind}": Scene(saver(kind, 30), saver(kind, 40), ("file",))
     for kind in ("cache", "mixer", "quant")

@@ -17,7 +17,9 @@ def test_saves_survive_a_kill_at_every_operation(tmp_path, name, halves):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "step"), [("score", 3), ("score-again", 3), ("quantize", 3)])
+@pytest.mark.parametrize(
+    ("name", "step"), [("score", 3), ("score-again", 3), ("quantize", 3), ("quantize-gptq", 2)]
+)
 def test_runs_survive_a_kill_at_every_third_operation(tmp_path, name, step):
     kills, wrong = kill_at_each(name, tmp_path / "scene", halves=True, step=step)
     assert kills >= 6
