@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from eval.cli import main
+from eval.commands import quantize
+from quant import calibrate
 from quant.models import checkpoint as checkpoints
 
 TEXT = "def f(x):\n    return x + 1\n\n" * 60
@@ -79,3 +81,17 @@ def test_a_pipeline_keeps_the_weights_of_each_recipe(capsys):
     assert main(arguments) == 0
     assert capsys.readouterr().out == first
     assert {path: path.read_bytes() for path in Path("out").glob("*.ngq")} == files
+
+
+@pytest.mark.parametrize(("recipe", "fisher"), [("int8", False), ("gptq-int8", True)])
+def test_fisher_information_is_collected_where_a_recipe_uses_it(recipe, fisher, monkeypatch):
+    asked = []
+
+    def calibrated(*arguments, **options):
+        asked.append(options["fisher"])
+        return calibrate(*arguments, **options)
+
+    monkeypatch.setattr(quantize, "calibrate", calibrated)
+    options = [recipe if word == "gptq-int4" else word for word in QUANTIZE]
+    assert main([*options, "--out", "out"]) == 0
+    assert asked == [fisher]
