@@ -46,4 +46,11 @@ class QuantizerOptions:
         8, "weights", "windows of calibration data that are held in memory at once", "N", least=1
     )
     seed: int = option(0, "weights", "seed of the random numbers", "N", least=0)
+    export: str | None = option(
+        None,
+        "nothing",
+        "write the dequantized weights there, as a folder of Hugging Face if the model is one",
+        "DIR",
+        is_path=True,
+    )
     codec: str = option("best", "nothing", "compression of the file", choices=("best", *CODECS))

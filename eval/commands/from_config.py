@@ -114,9 +114,13 @@ def load_quantized(config: RunConfig, model: Model) -> Model:
     """The model with the weights of ``--quantized``, or unchanged without the option."""
     if config.quantized is None:
         return model
-    folder = Path(config.quantized)
-    path = folder / QUANTIZED if folder.is_dir() else folder
+    path = quantized_path(Path(config.quantized))
     return with_weights(model, QuantizedModel.load(path), path)
+
+
+def quantized_path(path: Path) -> Path:
+    """The quantized file itself, if a folder that ``ngrammix quantize`` made is named."""
+    return path / QUANTIZED if path.is_dir() else path
 
 
 def network_of(model: Model) -> Any:

@@ -30,10 +30,11 @@ OF_QUANTIZE = (
     "model", "tokenizer", "pre_tokenizer", "bos", "context", "format", "column", "split",
     "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code",
     "causality_check", "recipe", "keep", "rule", "strict", "calibrate", "calibration_tokens",
-    "calibration_batch", "seed", "codec", "logits_memory", "out", "overwrite", "checkpoint",
+    "calibration_batch", "seed", "codec", "logits_memory", "out", "export", "overwrite",
+    "checkpoint",
 )  # fmt: skip
 NOT_OF_PIPELINE = (
-    "quantized", "out", "tokens", "overwrite", "checkpoint_every", "log",
+    "quantized", "out", "export", "tokens", "overwrite", "checkpoint_every", "log",
 )  # fmt: skip
 
 
@@ -70,6 +71,28 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
     groups = add_options(parser, QuantizeConfig, OF_QUANTIZE)
     add_json(groups["output"])
     add_config(groups["run"])
+
+
+def add_dequantize(parser: argparse.ArgumentParser) -> None:
+    """Options of ``ngrammix dequantize``."""
+    parser.add_argument(
+        "file", type=user_path, metavar="FILE", help="what quantize --out wrote, or its folder"
+    )
+    parser.add_argument(
+        "--out", type=user_path, required=True, metavar="DIR", help="the folder that is written"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the model of Hugging Face that was quantized: its config and tokenizer go along "
+        "(none: model.safetensors alone)",
+    )
+    parser.add_argument(
+        "--dtype", metavar="NAME", help="dtype of the weights, such as bfloat16 (float32)"
+    )
+    add_flag(parser, "--overwrite", "replace an earlier export in --out")
+    add_flag(parser, "--download", "allow the model to be downloaded by name")
+    add_flag(parser, "--trust-remote-code", "let a Hugging Face model run its own code")
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +190,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], tuple[str, 
             "--model ./llama --calibrate train.txt --out small",
             "--recipe gptq-int4 --keep 'blocks.0' --rule 'embedding=int8' --out small",
         ),
+    ),
+    "dequantize": (
+        add_dequantize,
+        ("small/model.ngq --out weights", "small --model ./llama --out ./llama-int6"),
     ),
     "pipeline": (
         add_pipeline,

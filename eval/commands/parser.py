@@ -12,6 +12,7 @@ COMMANDS = {  # name of the command and of its module in eval.commands: line of 
     "demo": "score the embedded text with the embedded model",
     "score": "score a data set with a model",
     "quantize": "write the weights of a model as one small file",
+    "dequantize": "write the weights of a quantized file for other libraries",
     "pipeline": "score a model before and after quantization",
     "compare": "compare mixers on the same tokens and logits",
     "audit": "prove that a scorer is legal, or that it is not",

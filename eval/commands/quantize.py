@@ -19,13 +19,15 @@ from eval.commands.from_config import (
     tokenizer_of,
 )
 from eval.commands.recipes import recipes_of
-from eval.config import QuantizeConfig, ScoreConfig, make_config
+from eval.config import DEMO, QuantizeConfig, ScoreConfig, make_config
 from eval.data.base import Data
 from eval.data.file_data import NoTableError
 from eval.files.lock import hold
 from eval.files.results import check_results, part_of, put_in_place, write_report
 from eval.models.base import Model
 from eval.models.causality import check_causality
+from eval.models.export import check_export, export_network, export_tensors
+from eval.models.load_model import folder_of
 from eval.models.numerics import numerics_of
 from eval.out_of_memory import is_out_of_memory
 from eval.scoring.checked import checked
@@ -35,7 +37,7 @@ from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
 from eval.types import Tokens
 from ngrammix.auditing.environment import versions
-from quant import Calibration, calibrate, quantize_model, self_generate
+from quant import Calibration, QuantizedModel, calibrate, quantize_model, self_generate
 from quant.models.checkpoint import has_checkpoint
 from quant.models.plan import needs_fisher, plan
 from quant.models.recipe import Recipe
@@ -56,11 +58,15 @@ def run(arguments: argparse.Namespace) -> None:
     if config.calibrate:
         check_data(replace(config, data=config.calibrate))
     (recipe,), out = recipes_of(config), Path(config.out)
-    checkpoint = None if config.checkpoint is None else Path(config.checkpoint)
+    checkpoint, export = (
+        None if name is None else Path(name) for name in (config.checkpoint, config.export)
+    )
     files = (REPORT, QUANTIZED)
-    with hold(out=out, checkpoint=checkpoint):
+    with hold(out=out, checkpoint=checkpoint, export=export):
         # A run that goes on may find parts of its own results there.
-        check_results(out, files, overwrite=config.overwrite or has_checkpoint(checkpoint))
+        may_replace = config.overwrite or has_checkpoint(checkpoint)
+        check_results(out, files, overwrite=may_replace)
+        check_export(export, overwrite=may_replace)
         model, tokenizer = load_model_and_tokenizer(config)
         calibration, calibrated = calibrate_for(config, model, tokenizer, [recipe])
         quantized = quantize_model(
@@ -100,6 +106,21 @@ def run(arguments: argparse.Namespace) -> None:
         finally:
             put_in_place(out, files, (QUANTIZED,))
             write_report(out / REPORT, text)
+        if export is not None:
+            write_export(config, model, quantized, export)
+
+
+def write_export(
+    config: QuantizeConfig, model: Model, quantized: QuantizedModel, folder: Path
+) -> None:
+    """Write the dequantized weights for other libraries; the model gets them too."""
+    source = folder_of(config.model or DEMO, download=config.download)
+    if source is None:
+        export_tensors(quantized, folder)
+    else:
+        network = network_of(model)
+        quantized.load_into(network)
+        export_network(network, source, folder)
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:

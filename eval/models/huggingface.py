@@ -57,7 +57,7 @@ def load_hf(
         If the library is missing, the model is missing, damaged, incomplete, pickled or no causal
         language model, or an argument does not fit it.
     """
-    folder = Path(spec) if Path(spec).is_dir() else find_in_hub(spec, download)
+    folder = find_folder(spec, download)
     settings = check_config(folder)
     files = find_weights(folder)
     try:
@@ -100,6 +100,11 @@ def load_hf(
         device=device,
         call_context=partial(forward_call, name),
     )
+
+
+def find_folder(spec: str, download: bool) -> Path:
+    """The folder of a model: that which is named, or that of the local cache."""
+    return Path(spec) if Path(spec).is_dir() else find_in_hub(spec, download)
 
 
 def find_in_hub(name: str, download: bool) -> Path:

@@ -10,7 +10,7 @@ from eval.fields import expand_home
 from eval.models.base import Model
 from eval.models.device import read_device, read_dtype
 from eval.models.factory import call_factory
-from eval.models.huggingface import load_hf
+from eval.models.huggingface import find_folder, load_hf
 from eval.models.tensors import is_module
 from eval.models.wrap import WrappedModel, wrap, wrap_named
 from eval.tokenizers.huggingface import FastTokenizer
@@ -87,6 +87,15 @@ def load_model(
         download=download,
         trust_remote_code=trust_remote_code,
     )
+
+
+def folder_of(spec: str, *, download: bool = False) -> Path | None:
+    """Folder of a model of Hugging Face, as `load_model` finds it; None for any other model."""
+    spec = expand_home(spec)
+    if spec == "demo" or (":" in spec and not Path(spec).exists()):
+        return None
+    check_no_file(spec)
+    return find_folder(spec, download)
 
 
 def check_no_file(spec: str) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quant.io.file import MAX_BYTES, load, max_header, save
-from quant.models.loading import load_tensors, shape_of
+from quant.models.loading import dequantized, load_tensors, shape_of
 from quant.models.report import TensorReport, make_table
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 ALIASES = "__aliases__"  # array of a file: JSON as bytes
 
@@ -66,6 +66,10 @@ class QuantizedModel:
             on the device meta. Nothing is copied then.
         """
         load_tensors(model, self.tensors, self.aliases)
+
+    def dequantize(self) -> "dict[str, Tensor]":
+        """The weights as torch tensors on the CPU, by name; tied ones once, by their first name."""
+        return {name: dequantized(tensor) for name, tensor in self.tensors.items()}
 
     def save(
         self,
