@@ -193,7 +193,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], tuple[str, 
     ),
     "dequantize": (
         add_dequantize,
-        ("small/model.ngq --out weights", "small --model ./llama --out ./llama-int6"),
+        (
+            "small --model ./llama --out llama-int6",
+            "small --model ./llama --dtype bfloat16 --out llama-int6",
+            "small/model.ngq --out weights",
+        ),
     ),
     "pipeline": (
         add_pipeline,
