@@ -21,11 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 from eval.bench.harness import Bench, Figures, Table
 from eval.bench.options import OF_FINDINGS, OPTIONS
 from eval.bench.rounds import progress
-from eval.commands.from_config import load_data, network_of, with_weights
+from eval.commands.from_config import load_data
 from eval.commands.quantize import calibrate_for, load_model_and_tokenizer
 from eval.config import QuantizeConfig, make_config
 from eval.data.base import Data
 from eval.data.document import Document, Documents
+from eval.models.quantized import network_of, with_weights
 from eval.scoring.result import Result
 from eval.scoring.score import score
 from eval.tokenizers.base import Tokenizer

@@ -1,12 +1,13 @@
 """``ngrammix dequantize``: the weights of a quantized file, as other libraries read them."""
 
 import argparse
+from typing import Any
 
-from eval.commands.from_config import network_of, quantized_path
 from eval.files.lock import hold
 from eval.models.device import read_dtype
 from eval.models.export import check_export, export_network, export_tensors
 from eval.models.load_model import folder_of, load_model
+from eval.models.quantized import network_of, quantized_path
 from eval.notes import note_if_slow
 from eval.terminal import show
 from eval.tokenizers.load_tokenizer import NONE
@@ -16,7 +17,8 @@ from quant import QuantizedModel
 def run(arguments: argparse.Namespace) -> None:
     """Write a folder of Hugging Face, or without ``--model`` the tensors alone."""
     path, out, spec = quantized_path(arguments.file), arguments.out, arguments.model
-    options = {name: getattr(arguments, name, False) for name in ("download", "trust_remote_code")}
+    names = ("download", "trust_remote_code")
+    options: Any = {name: getattr(arguments, name, False) for name in names}
     dtype = None if arguments.dtype is None else read_dtype(arguments.dtype)
     source = None if spec is None else folder_of(spec, download=options["download"])
     if spec is not None and source is None:

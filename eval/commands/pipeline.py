@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from eval.commands.from_config import check_data, load_data, network_of, with_weights
+from eval.commands.from_config import check_data, load_data
 from eval.commands.quantize import calibrate_for, describe_recipe, load_model_and_tokenizer
 from eval.commands.recipes import recipes_of
 from eval.config import QuantizeConfig, make_config
 from eval.files.lock import hold
 from eval.files.results import check_results, part_of, put_in_place, write_report
 from eval.models.base import Model
+from eval.models.quantized import network_of, with_weights
 from eval.scoring.conditions import CONDITIONS
 from eval.scoring.result import Result
 from eval.scoring.score import score

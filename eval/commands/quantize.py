@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from eval.commands.from_config import (
-    QUANTIZED,
     check_data,
     load_data,
     load_model_of,
-    network_of,
     tokenizer_of,
 )
 from eval.commands.recipes import recipes_of
@@ -29,6 +27,7 @@ from eval.models.causality import check_causality
 from eval.models.export import check_export, export_network, export_tensors
 from eval.models.load_model import folder_of
 from eval.models.numerics import numerics_of
+from eval.models.quantized import QUANTIZED, network_of
 from eval.out_of_memory import is_out_of_memory
 from eval.scoring.checked import checked
 from eval.scoring.dataloader import BatchStream

@@ -85,7 +85,7 @@ def export_tensors(quantized: QuantizedModel, folder: Path, dtype: Any = None) -
     folder : Path
         As of `export_network`.
     dtype : torch.dtype, optional
-        Of floating-point tensors. Default: float32 for quantized ones, else their own.
+        Of floating-point tensors. Default: that which each had when it was quantized.
 
     Raises
     ------

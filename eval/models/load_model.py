@@ -11,10 +11,12 @@ from eval.models.base import Model
 from eval.models.device import read_device, read_dtype
 from eval.models.factory import call_factory
 from eval.models.huggingface import find_folder, load_hf
+from eval.models.quantized import quantized_path, with_weights
 from eval.models.tensors import is_module
 from eval.models.wrap import WrappedModel, wrap, wrap_named
 from eval.tokenizers.huggingface import FastTokenizer
 from eval.tokenizers.objects import OURS
+from quant import QuantizedModel
 
 # What to do with a file in the place of a model, by its suffix.
 FACTORY = (
@@ -40,6 +42,7 @@ def load_model(
     dtype: str | None = None,
     download: bool = False,
     trust_remote_code: bool = False,
+    quantized: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a model.
 
@@ -62,6 +65,10 @@ def load_model(
         Allow a download from the Hub.
     trust_remote_code : bool
         Let a model of the Hub run its own code.
+    quantized : path, optional
+        What ``ngrammix quantize`` has made of the model: a file or its folder. The model has the
+        weights of the file, and the hash of the file in its name. One float tensor more than the
+        model is in memory at once; of the demo and of a factory the model twice.
 
     Raises
     ------
@@ -69,13 +76,26 @@ def load_model(
         If the model does not exist, or an argument does not fit it.
     """
     spec = expand_home(os.fspath(spec))
+    if quantized is not None:
+        path = quantized_path(expand_home(os.fspath(quantized)))
+        options: Any = {
+            "tokenizer": tokenizer,
+            "context": context,
+            "device": device,
+            "dtype": dtype,
+        }
+        options |= {"download": download, "trust_remote_code": trust_remote_code}
+        weights = QuantizedModel.load(path)
+        # Others may use the demo, and what a factory returns.
+        in_place = is_hugging_face(spec)
+        return with_weights(load_model(spec, **options), weights, path, in_place=in_place)
     if spec == "demo":
         if dtype is not None and str(read_dtype(dtype)) not in ("None", "torch.float32"):
             raise ValueError(f"dtype of the demo must be float32, got {dtype!r}; leave it out")
         # A new one if it is moved: the cached one is shared.
         demo = load_demo() if device is dtype is None else load_demo.__wrapped__()
         return adapt(demo, spec, tokenizer, context, device, dtype)
-    if ":" in spec and not Path(spec).exists():
+    if not is_hugging_face(spec):
         return adapt(call_factory(spec), spec, tokenizer, context, device, dtype)
     check_no_file(spec)
     return load_hf(
@@ -92,10 +112,15 @@ def load_model(
 def folder_of(spec: str, *, download: bool = False) -> Path | None:
     """Folder of a model of Hugging Face, as `load_model` finds it; None for any other model."""
     spec = expand_home(spec)
-    if spec == "demo" or (":" in spec and not Path(spec).exists()):
+    if not is_hugging_face(spec):
         return None
     check_no_file(spec)
     return find_folder(spec, download)
+
+
+def is_hugging_face(spec: str) -> bool:
+    """Whether a name is that of a folder or of the Hub, and not of the demo or a factory."""
+    return spec != "demo" and (":" not in spec or Path(spec).exists())
 
 
 def check_no_file(spec: str) -> None:

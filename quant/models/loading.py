@@ -46,23 +46,24 @@ def load_tensors(
                 f"{name} must be in memory, got the device meta: it is not part of the state; make "
                 "the model on the CPU"
             )
-    values: dict[str, Tensor] = {}
     firsts: dict[int, str] = {}
     for name, tensor in state.items():
-        source = sources[name]
-        if source not in values:
-            values[source] = fitted(name, dequantized(tensors[source]), tensor.dtype)
+        check_fits(name, tensors[sources[name]], tensor.dtype)
         first = firsts.setdefault(id(tensor), name)
-        if first != name and not same(values[sources[first]], values[source]):
+        ours, other = (tensors[sources[one]] for one in (first, name))
+        if ours is not other and not torch.equal(dequantized(ours), dequantized(other)):
             raise ValueError(
                 f"{name} must be equal to {first}, to which the model ties it, got other values in "
                 "the file; load into a model that does not tie them"
             )
-    with torch.no_grad():
-        for name, tensor in state.items():
-            if not tensor.is_meta:
-                tensor.copy_(values[sources[name]])
-        materialize(model, {id(t): values[sources[n]] for n, t in state.items() if t.is_meta})
+    places = places_of(model)
+    with torch.no_grad():  # one float tensor at a time: all of them would take the model again
+        for name in firsts.values():
+            values = fitted(name, dequantized(tensors[sources[name]]), state[name].dtype)
+            if state[name].is_meta:
+                materialize(state[name], values, places[id(state[name])])
+            else:
+                state[name].copy_(values)
 
 
 def match_names(state: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, str]:
@@ -87,6 +88,16 @@ def match_names(state: Mapping[str, Any], sources: Mapping[str, str]) -> dict[st
     )
 
 
+def check_fits(name: str, tensor: Any, dtype: Any) -> None:
+    """ValueError unless the dtype of the model holds a weight, quantized or not."""
+    import torch
+
+    is_quantized = isinstance(tensor, QuantizedTensor)
+    kind = getattr(torch, tensor.layout.dtype) if is_quantized else torch.as_tensor(tensor).dtype
+    if kind != dtype:
+        fitted(name, dequantized(tensor), dtype)
+
+
 def fitted(name: str, values: "Tensor", dtype: Any) -> "Tensor":
     """The values in the dtype of the model; ValueError if it cannot hold them."""
     is_cut = values.is_floating_point() and not dtype.is_floating_point
@@ -109,29 +120,29 @@ def fitted(name: str, values: "Tensor", dtype: Any) -> "Tensor":
     return cast
 
 
-def materialize(model: "nn.Module", values: "dict[int, Tensor]") -> None:
-    """Put tensors in the place of those on the device meta, by their ids; ties stay."""
-    import torch
+Place = tuple[dict[str, Any], str]  # the parameters or buffers of a module, and a name
 
-    made: dict[int, Any] = {}
+
+def places_of(model: "nn.Module") -> dict[int, list[Place]]:
+    """Where each tensor of a model stands, by its id: tied ones in several places."""
+    places: dict[int, list[Place]] = {}
     for module in model.modules():
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
-                if tensor is None or id(tensor) not in values:
-                    continue
-                if id(tensor) not in made:
-                    value = values[id(tensor)].clone()
-                    if isinstance(tensor, torch.nn.Parameter):
-                        value = torch.nn.Parameter(value, tensor.requires_grad)
-                    made[id(tensor)] = value
-                table[name] = made[id(tensor)]
+                if tensor is not None:
+                    places.setdefault(id(tensor), []).append((table, name))
+    return places
 
 
-def same(one: "Tensor", other: "Tensor") -> bool:
-    """Whether two tensors have the same values."""
+def materialize(old: "Tensor", values: "Tensor", places: list[Place]) -> None:
+    """Put values in all places of a tensor on the device meta; ties stay."""
     import torch
 
-    return one is other or torch.equal(one, other)
+    new = values.clone()
+    if isinstance(old, torch.nn.Parameter):
+        new = torch.nn.Parameter(new, old.requires_grad)
+    for table, name in places:
+        table[name] = new
 
 
 def shape_of(tensor: Any) -> tuple[int, ...]:

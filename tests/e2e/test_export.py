@@ -93,6 +93,28 @@ def test_an_export_is_the_quantized_model(folder, capsys, family):
     assert contents("again") == contents("exported")
 
 
+def test_a_model_is_loaded_with_the_weights_of_a_file(folder, capsys):
+    from eval import load_model as load
+
+    make(folder / "model", "llama")
+    run(capsys, *QUANTIZE, "--model", "model", "--out", "small")
+    expected = load("model").network
+    QuantizedModel.load("small/model.ngq").load_into(expected)
+    for path in ("small", Path("small/model.ngq")):
+        model = load("model", quantized=path)
+        assert model.name.startswith(load("model").name + "+quantized-")
+        for one, other in zip(model.network.parameters(), expected.parameters(), strict=True):
+            assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="nowhere"):
+        load("model", quantized="nowhere")
+    # The demo that others use keeps its weights.
+    run(capsys, "quantize", "--recipe", "int4", "--out", "demo")
+    before = {name: one.clone() for name, one in load("demo").network.state_dict().items()}
+    assert load("demo", quantized="demo").name != load("demo").name
+    for name, one in load("demo").network.state_dict().items():
+        assert torch.equal(one, before[name])
+
+
 def test_the_dtype_of_an_export(folder, capsys):
     import transformers as hf
 

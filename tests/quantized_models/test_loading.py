@@ -1,10 +1,13 @@
 """Into a model: from the device meta, with ties and prefixes; or refused, and untouched."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
 
 from quant import quantize_model
+from quant.models import loading
 from quant.models.loading import PrefixWarning
 
 
@@ -114,3 +117,28 @@ def test_a_model_without_weights():
     q = quantize_model(nn.Sequential(nn.ReLU()), "int6")
     assert repr(q) == "QuantizedModel(0 tensors, 0 weights, 0.000 bits a weight)"
     assert q.table().splitlines()[-1].split() == ["all", "0", "0.000", "0.00"]
+
+
+def test_one_float_tensor_at_a_time_is_in_memory(monkeypatch):
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(8)))
+    q = quantize_model(model, "int8")
+    alive, most = set(), 0
+    decode = loading.dequantized
+
+    def counted(tensor):
+        nonlocal most
+        values = decode(tensor)
+        alive.add(id(values))
+        weakref.finalize(values, alive.discard, id(values))
+        most = max(most, len(alive))
+        return values
+
+    monkeypatch.setattr(loading, "dequantized", counted)
+    q.load_into(model)
+    assert most <= 2  # the last one, until the next takes its name
+    with torch.device("meta"):
+        on_meta = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(8)))
+    q.load_into(on_meta)
+    assert most <= 2
+    for one, other in zip(model.parameters(), on_meta.parameters(), strict=True):
+        assert torch.equal(one, other)
