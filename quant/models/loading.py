@@ -51,7 +51,9 @@ def load_tensors(
         check_fits(name, tensors[sources[name]], tensor.dtype)
         first = firsts.setdefault(id(tensor), name)
         ours, other = (tensors[sources[one]] for one in (first, name))
-        if ours is not other and not torch.equal(dequantized(ours), dequantized(other)):
+        if ours is not other and not torch.equal(
+            *(fitted(name, dequantized(one), tensor.dtype) for one in (ours, other))
+        ):
             raise ValueError(
                 f"{name} must be equal to {first}, to which the model ties it, got other values in "
                 "the file; load into a model that does not tie them"
@@ -94,7 +96,8 @@ def check_fits(name: str, tensor: Any, dtype: Any) -> None:
 
     is_quantized = isinstance(tensor, QuantizedTensor)
     kind = getattr(torch, tensor.layout.dtype) if is_quantized else torch.as_tensor(tensor).dtype
-    if kind != dtype:
+    is_wide = kind.is_floating_point and torch.promote_types(kind, dtype) == dtype
+    if kind != dtype and not is_wide:
         fitted(name, dequantized(tensor), dtype)
 
 

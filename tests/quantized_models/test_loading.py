@@ -113,6 +113,18 @@ def test_equal_values_may_be_tied():
     assert tied.head.weight is tied.embedding.weight
 
 
+def test_values_that_are_equal_in_the_dtype_of_the_model_may_be_tied():
+    model = Small()
+    with torch.no_grad():
+        model.head.weight.copy_(model.embedding.weight * (1 + 1e-6))
+    rule = {"name": "kept", "rules": [{"use": "keep"}]}
+    q = quantize_model(model, rule)
+    assert not torch.equal(q.tensors["head.weight"], q.tensors["embedding.weight"])
+    tied = Small(is_tied=True).bfloat16()
+    q.load_into(tied)
+    assert torch.equal(tied.head.weight, model.embedding.weight.bfloat16())
+
+
 def test_a_model_without_weights():
     q = quantize_model(nn.Sequential(nn.ReLU()), "int6")
     assert repr(q) == "QuantizedModel(0 tensors, 0 weights, 0.000 bits a weight)"
