@@ -9,7 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from eval.commands.from_config import check_data, load_data
-from eval.commands.quantize import calibrate_for, describe_recipe, load_model_and_tokenizer
+from eval.commands.quantize import (
+    calibrate_for,
+    describe_recipe,
+    load_model_and_tokenizer,
+    quantize_by,
+)
 from eval.commands.recipes import recipes_of
 from eval.config import QuantizeConfig, make_config
 from eval.files.lock import hold
@@ -22,7 +27,7 @@ from eval.scoring.score import score
 from eval.tables import align
 from eval.terminal import show
 from eval.tokenizers.base import Tokenizer
-from quant import QuantizedModel, TensorReport, quantize_model
+from quant import QuantizedModel, TensorReport
 from quant.models.checkpoint import has_checkpoint
 
 REPORT = "pipeline.json"
@@ -97,14 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
         try:
             for recipe, name, checkpoint in zip(recipes, names, checkpoints, strict=True):
                 path = part_of(folder / name)
-                quantized = quantize_model(
-                    network_of(model),
-                    recipe,
-                    calibration,
-                    strict=config.strict,
-                    checkpoint=checkpoint,
-                    progress=True,
-                )
+                quantized = quantize_by(config, model, recipe, calibration, checkpoint)
                 quantized.save(path, codec=config.codec, progress=True)
                 size = path.stat().st_size
                 changed = with_weights(model, QuantizedModel.load(path), path)

@@ -68,14 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_export(export, overwrite=may_replace)
         model, tokenizer = load_model_and_tokenizer(config)
         calibration, calibrated = calibrate_for(config, model, tokenizer, [recipe])
-        quantized = quantize_model(
-            network_of(model),
-            recipe,
-            calibration,
-            strict=config.strict,
-            checkpoint=checkpoint,
-            progress=True,
-        )
+        quantized = quantize_by(config, model, recipe, calibration, checkpoint)
         part = part_of(out / QUANTIZED)
         try:
             quantized.save(part, codec=config.codec, progress=True)
@@ -107,6 +100,24 @@ def run(arguments: argparse.Namespace) -> None:
             write_report(out / REPORT, text)
         if export is not None:
             write_export(config, model, quantized, export)
+
+
+def quantize_by(
+    config: QuantizeConfig,
+    model: Model,
+    recipe: Recipe,
+    calibration: Calibration | None,
+    checkpoint: Path | None,
+) -> QuantizedModel:
+    """The model quantized by a recipe, as the options say."""
+    return quantize_model(
+        network_of(model),
+        recipe,
+        calibration,
+        strict=config.strict,
+        checkpoint=checkpoint,
+        progress=True,
+    )
 
 
 def write_export(

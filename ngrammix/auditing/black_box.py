@@ -151,12 +151,10 @@ def run(
     """Run all checks; returns why there can be no verdict, if so."""
     try:
         first = check_repeats(session, shorten(session))
-        if first is None:
-            session.remarks.append(UNSTEADY)
+        if is_unsteady(session) or first is None:
             return ()
         check_prefixes(session, first)
-        if session.has("C4", "repeat"):
-            session.remarks.append(UNSTEADY)
+        if is_unsteady(session):
             return ()
         if probs_fn is None and stepper is None:
             check_few_sums(session)
@@ -165,8 +163,7 @@ def run(
         if stepper is not None:
             check_stepper(session, stepper, first)
         check_causality(session, first)
-        if session.has("C4", "repeat"):
-            session.remarks.append(UNSTEADY)
+        if is_unsteady(session):
             return ()
         check_bets(session)
         if takes_table_size(score_fn):
@@ -192,6 +189,14 @@ def run(
             ),
         )
     return ()
+
+
+def is_unsteady(session: Session) -> bool:
+    """Whether the same stream has had other scores, so that no other check can tell; remarked."""
+    is_found = session.has("C4", "repeat")
+    if is_found:
+        session.remarks.append(UNSTEADY)
+    return is_found
 
 
 def scores_by(score_fn: ScoreFn | None, stepper: Callable[[], Stepper] | None) -> ScoreFn:
