@@ -88,7 +88,9 @@ def add_dequantize(parser: argparse.ArgumentParser) -> None:
         "(none: model.safetensors alone)",
     )
     parser.add_argument(
-        "--dtype", metavar="NAME", help="dtype of the weights, such as bfloat16 (float32)"
+        "--dtype",
+        metavar="NAME",
+        help="dtype of the weights, such as bfloat16 (with --model float32, else their own)",
     )
     add_flag(parser, "--overwrite", "replace an earlier export in --out")
     add_flag(parser, "--download", "allow the model to be downloaded by name")
