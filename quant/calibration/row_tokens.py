@@ -89,19 +89,8 @@ class RowTokens:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
         """Call a function that moves rows again, on the numbers of the rows."""
-
-        def numbers(value: Any) -> Any:
-            if isinstance(value, list | tuple) and any(map(is_activation, value)):
-                return type(value)(map(numbers, value))
-            if not is_activation(value):
-                return value
-            tokens = self.of(value)
-            if tokens is None:
-                raise LookupError
-            return tokens.to(value.device).view(*value.shape[:-1], 1).expand(value.shape)
-
         try:
-            moved = func(*map(numbers, args), **kwargs)
+            moved = func(*map(self._numbers, args), **kwargs)
         except (LookupError, RuntimeError, TypeError, IndexError):
             moved = None
         outs = list(flat((out,)))
@@ -109,6 +98,17 @@ class RowTokens:
         for tensor, numbered in zip(outs, moves, strict=False):
             if is_activation(tensor):
                 self._note(tensor, None if numbered is None else narrow(numbered))
+
+    def _numbers(self, value: Any) -> Any:
+        """Numbers of the rows in the place of activations; LookupError if they are unknown."""
+        if isinstance(value, list | tuple) and any(map(is_activation, value)):
+            return type(value)(map(self._numbers, value))
+        if not is_activation(value):
+            return value
+        tokens = self.of(value)
+        if tokens is None:
+            raise LookupError
+        return tokens.to(value.device).view(*value.shape[:-1], 1).expand(value.shape)
 
     def _note(self, tensor: Tensor, tokens: Tensor | None) -> None:
         """Remember the tokens of the rows of a tensor; None says that they are unknown."""
