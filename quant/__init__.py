@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quant.base.config import Config, QuantizedTensor
-    from quant.calibration.calibrate import Calibration, calibrate
+    from quant.calibration.calibrate import calibrate
+    from quant.calibration.calibration import Calibration
     from quant.calibration.self_generate import self_generate
     from quant.io.container import compress, decompress
     from quant.io.file import load, save
@@ -75,7 +76,7 @@ __all__ = [
 
 _MODULES = {
     "calibrate": "quant.calibration.calibrate",
-    "Calibration": "quant.calibration.calibrate",
+    "Calibration": "quant.calibration.calibration",
     "compress": "quant.io.container",
     "Config": "quant.base.config",
     "DampingWarning": "quant.numerics.hessian",

@@ -14,7 +14,7 @@ from quant.calibration.model_call import FisherError, logits_of
 from quant.calibration.model_state import ModelState
 from quant.calibration.row_tokens import RowTokens
 from quant.calibration.statistics import WeightStatistics, hessian_bytes, select
-from quant.numerics.hessian import Hessian
+from quant.numerics.hessian import Hessian, check_rows
 
 
 class StatisticsCollector:
@@ -27,13 +27,15 @@ class StatisticsCollector:
     memory_limit : int, optional
         Most bytes of all Hessians. Once the limit is reached, weights that appear later get no
         Hessian in this pass.
+    postponed : collection of str
+        Weights that get no Hessian in this pass in any case.
 
     Attributes
     ----------
     weights : dict of WeightStatistics
         Of each weight that was multiplied, by name.
     later : dict of int
-        Bytes of the Hessians of weights that had no place under the limit.
+        Bytes of the Hessians of weights that had no place under the limit, or were postponed.
     lookups : dict of Hessian
         Mean of g gᵀ, over the gradients g of the rows that were looked up in a weight.
     counts : dict of (R,) float64
@@ -53,8 +55,11 @@ class StatisticsCollector:
         For each batch, how often each weight was multiplied.
     """
 
-    def __init__(self, names: Collection[str], memory_limit: int | None) -> None:
+    def __init__(
+        self, names: Collection[str], memory_limit: int | None, postponed: Collection[str] = ()
+    ) -> None:
         self._names, self._memory_limit = set(names), memory_limit
+        self._postponed = set(postponed)
         self._n_bytes = 0
         self._without_place: dict[str, set[bytes]] = {}
         self._has_fisher = False
@@ -152,8 +157,7 @@ class StatisticsCollector:
         if name in self.two_sided:
             return
         for piece in matmul.pieces:
-            if self._has_memory_for(name, piece):
-                self._add_piece(statistics, piece, name)
+            self._add_piece(statistics, piece, name)
 
     def sample_labels(self, logits: Tensor, rng: torch.Generator) -> None:
         """Sample labels from the model's own distribution; backpropagate their summed loss."""
@@ -178,7 +182,10 @@ class StatisticsCollector:
     def _add_piece(self, statistics: WeightStatistics, piece: Piece, name: str) -> None:
         rows = select(piece.inputs, piece.tokens, self._is_kept)
         try:
-            statistics.add(piece.rows, piece.columns, rows)
+            if self._has_memory_for(name, piece):
+                statistics.add(piece.rows, piece.columns, rows)
+            else:
+                check_rows(rows)  # before the work that needs them
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
@@ -198,7 +205,7 @@ class StatisticsCollector:
             return True
         n_bytes = hessian_bytes(statistics.n_columns)
         is_full = self._memory_limit is not None and self._n_bytes + n_bytes > self._memory_limit
-        if name in self.later or is_full:
+        if name in self.later or name in self._postponed or is_full:
             self._n_bytes -= len(statistics.sums) * n_bytes
             seen = self._without_place.setdefault(name, set())
             seen |= {rows, *statistics.sums}

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 ITEMSIZE = 8  # bytes of an entry of a Hessian
 
 
+@dataclass
 class RowSum:
     """Hessian of the inputs x̃ of some rows (n,) of a weight's matrix.
 
     cross: sum of x x̃ᵀ, if `WeightStatistics.add` was given other inputs x beside them.
     """
 
-    def __init__(self, rows: Indices, n_columns: int) -> None:
-        self.rows = rows
-        self.hessian = Hessian(n_columns)
-        self.cross: Float64 | None = None
+    rows: Indices
+    hessian: Hessian
+    cross: Float64 | None = None
 
 
 class Part(NamedTuple):
@@ -76,13 +76,22 @@ class WeightStatistics:
         """
         key = rows.tobytes()
         if key not in self.sums:
-            self.sums[key] = RowSum(rows, self.n_columns)
+            self.sums[key] = RowSum(rows, Hessian(self.n_columns))
         part = self.sums[key]
         wide = spread(inputs, columns, self.n_columns)
         part.hessian.add(wide)
         if others is not None:
             product = spread(others, columns, self.n_columns).T @ np.asarray(wide)
             part.cross = product.astype(np.float64) if part.cross is None else part.cross + product
+
+    def of_weight(self, axes: Axes, n_rows: int) -> "WeightStatistics":
+        """The same inputs as those of another weight, with so many rows, if it is whole."""
+        other = WeightStatistics(axes, n_rows, self.n_columns, dict(self.sums))
+        if self.is_whole:
+            (part,) = self.sums.values()
+            rows = np.arange(n_rows)
+            other.sums = {rows.tobytes(): RowSum(rows, part.hessian, part.cross)}
+        return other
 
     @property
     def is_whole(self) -> bool:

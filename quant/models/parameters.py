@@ -9,7 +9,7 @@ from quant.base.matrix import MATRIX, ROWS_FIRST, TRANSPOSED, Axes
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quant.calibration.calibrate import Calibration
+    from quant.calibration.calibration import Calibration
 
 ROLES = ("matrix", "embedding", "head", "vector", "elementwise")
 HEADS = ("lm_head", "head", "output", "embed_out", "unembed")

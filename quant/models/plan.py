@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quant.base.config import Config
 from quant.base.matrix import DTYPES, ROWS_FIRST, Axes
-from quant.calibration.calibrate import Calibration
+from quant.calibration.calibration import Calibration
 from quant.io.records import RAW_DTYPES
 from quant.models.parameters import aliases_of, axes_of, roles_of, state_of
 from quant.models.recipe import EVERYTHING, KEEP, Recipe

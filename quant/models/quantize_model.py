@@ -1,14 +1,15 @@
 """Quantize a model in one call."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from quant.base.config import Config, QuantizedTensor
 from quant.base.screen import progress_bar
-from quant.calibration.calibrate import Calibration, calibrate, check_model
+from quant.calibration.calibrate import calibrate_sparingly, check_model
+from quant.calibration.calibration import Calibration
 from quant.models.checkpoint import Checkpoint
 from quant.models.identity import conditions_of
 from quant.models.plan import BUFFER, Job, needs_fisher, plan, with_calibration
@@ -49,7 +50,8 @@ def quantize_model(
         Needed for GPTQ. With any quantizer, the report then has errors too. Batches are
         calibrated with Fisher information if the recipe uses it, for GPTQ of an embedding.
     memory_limit : int or str, optional
-        As in `calibrate`; only together with batches.
+        As in `calibrate`, and half of the model by default; only together with batches. A
+        sequential recipe needs the Hessians of a single input group, which are not counted.
     strict : bool
         Whether a weight that needs a Hessian and has none is an error; and all else that the
         report would note.
@@ -97,9 +99,12 @@ def quantize_model(
         store = Checkpoint(checkpoint, conditions_of(model, recipe, batches, settings))
     if batches is not None:
         if known is None:
+            # The sequential calibration collects the Hessians of these when their turn comes.
+            postponed = {job.name for job in jobs if job.needs_hessian and job.role != "embedding"}
             known, no_fisher = calibrate_if_possible(
-                model, batches, uses_fisher, memory_limit, progress
-            )
+                model, batches, uses_fisher, memory_limit, progress,
+                postponed=postponed if recipe.sequential else (),
+            )  # fmt: skip
             jobs, _ = plan(model, recipe, known)
         jobs = [with_calibration(job, known, recipe.sequential) for job in jobs]
         if recipe.sequential and any(job.input_group for job in jobs):
@@ -172,18 +177,21 @@ def calibrate_if_possible(
     uses_fisher: bool,
     memory_limit: int | str | None,
     progress: bool,
+    postponed: Collection[str],
 ) -> tuple[Calibration, str]:
     """(calibration, why it has no Fisher information although it was asked for; or empty)."""
     from quant.calibration.model_call import FisherError
 
     reason = ""
-    options: dict[str, Any] = {"memory_limit": memory_limit, "progress": progress}
+    options: dict[str, Any] = {
+        "memory_limit": memory_limit, "postponed": postponed, "progress": progress
+    }  # fmt: skip
     if uses_fisher:
         try:
-            return calibrate(model, batches, fisher=True, **options), ""
+            return calibrate_sparingly(model, batches, fisher=True, **options), ""
         except FisherError as error:
             reason = f"no Fisher information: {error}"
-    return calibrate(model, batches, **options), reason
+    return calibrate_sparingly(model, batches, **options), reason
 
 
 def check_calibrated(jobs: Iterable[Job]) -> None:

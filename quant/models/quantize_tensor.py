@@ -9,7 +9,7 @@ import numpy as np
 
 from quant.base.config import Config, QuantizedTensor
 from quant.base.matrix import as_matrix
-from quant.calibration.calibrate import Calibration
+from quant.calibration.calibration import Calibration
 from quant.models.plan import NO_INPUTS, Job, without_hessian
 from quant.models.recipe import KEEP
 from quant.models.report import TensorReport, relative_mse

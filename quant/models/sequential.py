@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from quant.calibration.calibrate import Calibration
+from quant.calibration.calibration import Calibration
 from quant.calibration.statistics import Part, WeightStatistics
 from quant.models.pairing import Inputs, PairedStatistics, record_inputs
 from quant.numerics.parts import HessianPart, PartHessian, all_rows
@@ -96,7 +96,7 @@ class SequentialCalibration:
         self._pending = set(dict(copy.named_parameters()))
         self._names = [name for group in calibration.input_groups for name in group]
         self._group: tuple[str, ...] = ()
-        self._inputs: PairedStatistics
+        self._inputs: PairedStatistics | None = None
         self._list_name: str | None = None
         self._chains: tuple[BlockChain, BlockChain] | None = None
 
@@ -136,8 +136,9 @@ class SequentialCalibration:
 
     def inputs_of(self, group: tuple[str, ...]) -> PairedStatistics:
         """Statistics of the inputs of weights with the same inputs, in both models."""
-        if group != self._group:
-            self._group, self._inputs = group, self._collect(group[0])
+        if self._inputs is None or group != self._group:
+            self._inputs = None  # freed before the next are collected
+            self._group, self._inputs = group, self._collect(group)
         return self._inputs
 
     def reach(self, group: tuple[str, ...], *, is_whole: bool) -> None:
@@ -163,14 +164,22 @@ class SequentialCalibration:
         rest = [part._replace(rows=np.setdiff1d(part.rows, covered)) for part in cost.parts]
         return [part for part in rest if len(part.rows)]
 
-    def _collect(self, name: str) -> PairedStatistics:
-        """`inputs_of` for one weight, summed over all batches."""
+    def _collect(self, group: tuple[str, ...]) -> PairedStatistics:
+        """`inputs_of`, summed over all batches; calibration gets those of the model as it is."""
+        name, calibration = group[0], self._calibration
+        calibration.give(group, None)
         chains = self._chains_at(name)
-        axes = self._calibration.axes(name)
-        shape = tuple(self._sides[0].model.get_parameter(name).shape)
-        paired = PairedStatistics(WeightStatistics(axes, *axes.matrix_shape(shape)))
+        axes = calibration.axes(name)
+        size = axes.matrix_shape(tuple(self._sides[0].model.get_parameter(name).shape))
+        paired = PairedStatistics(WeightStatistics(axes, *size))
+        original = None if calibration.has_hessian(name) else WeightStatistics(axes, *size)
         for i, n_matmuls in enumerate(self._n_matmuls):
-            paired.add(*self._inputs_of_batch(name, i, n_matmuls[name], chains))
+            both = self._inputs_of_batch(name, i, n_matmuls[name], chains)
+            paired.add(*both)
+            if original is not None:
+                for rows, columns, values, _ in both[0]:
+                    original.add(rows, columns, values)
+        calibration.give(group, original)
         return paired
 
     def _inputs_of_batch(

@@ -85,13 +85,7 @@ class Hessian:
                 block = np.asarray(block, np.float32)
             with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused below
                 product = block.T @ block
-            # A sum of squares is finite only if all of its terms are.
-            finite = np.isfinite(np.diagonal(product))
-            if not finite.all():
-                raise ValueError(
-                    f"calibration rows must be finite, and their squares too, got otherwise in "
-                    f"column {int(np.argmin(finite))}; look at the model's activations"
-                )
+            check_squares(np.diagonal(product))
             added += product
         with self._guard.changing():
             self._sum += added
@@ -105,6 +99,24 @@ class Hessian:
                 "reaches the layer, or round to nearest"
             )
         return self._sum / self.n_rows
+
+
+def check_rows(rows: Any) -> None:
+    """Raise ValueError unless a `Hessian` could add these calibration rows (N, C)."""
+    array = as_array(rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array if array.dtype == np.float64 else np.asarray(array, np.float32)
+        check_squares(np.einsum("nc,nc->c", array, array))
+
+
+def check_squares(squares: Array) -> None:
+    """Raise ValueError unless the sum of squares of each column (C,) is finite."""
+    finite = np.isfinite(squares)  # a sum of squares is finite only if all of its terms are
+    if not finite.all():
+        raise ValueError(
+            f"calibration rows must be finite, and their squares too, got otherwise in column "
+            f"{int(np.argmin(finite))}; look at the model's activations"
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

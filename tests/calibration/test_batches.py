@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from quant import calibrate, quantize_model
+from quant.calibration.calibrate import calibrate_sparingly
 
 TOKENS = torch.randint(0, 9, (6, 5), generator=torch.Generator().manual_seed(0))
 
@@ -127,9 +128,9 @@ def test_fisher_information_is_collected_where_a_recipe_uses_it(monkeypatch):
 
     def spy(*args, fisher=False, **options):
         asked.append(fisher)
-        return calibrate(*args, fisher=fisher, **options)
+        return calibrate_sparingly(*args, fisher=fisher, **options)
 
-    monkeypatch.setattr(module, "calibrate", spy)
+    monkeypatch.setattr(module, "calibrate_sparingly", spy)
     quantize_model(Model(), "int4", [TOKENS])
     quantize_model(Model(), "gptq-int4", [TOKENS])
     assert asked == [False, True]
