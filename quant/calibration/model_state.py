@@ -6,7 +6,6 @@ count calls in buffers, or keep their last activations. `ModelState` puts all of
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -63,13 +62,12 @@ class ModelState:
             self._saved = {name: value for name, value in self._saved.items() if name in kept}
             self._has_run = True
 
-    def commit(self, name: str, values: Tensor) -> None:
-        """Set a parameter to values that `restore` leaves as they are."""
+    def set(self, name: str, values: Tensor) -> None:
+        """Put a parameter into the memory of these values, which `restore` leaves as they are."""
         parameter = self._tensors[name]
-        with torch.no_grad():
-            parameter.copy_(values)
-            if name in self._saved:
-                self._saved[name].copy_(values)
+        parameter.data = values
+        if name in self._saved:
+            self._saved[name] = values.clone()
         self._versions[name] = version(parameter)
 
     @contextmanager
@@ -114,16 +112,6 @@ def restore_attributes(module: nn.Module, attributes: dict[str, Any]) -> None:
 def version(tensor: Tensor) -> int:
     """A number that grows with each change of the tensor in place."""
     return -1 if tensor.is_inference() else tensor._version
-
-
-def copy_of(model: nn.Module) -> nn.Module:
-    """A copy of the model with weights of its own; activations that it kept are detached."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in tensors_in(list(vars(module).values())):
-            if not value.is_leaf:
-                memo[id(value)] = value.detach()
-    return deepcopy(model, memo)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

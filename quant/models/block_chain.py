@@ -9,6 +9,7 @@ passes of its block and not of the whole model.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from quant.calibration.model_call import call
 from quant.calibration.model_state import ModelState, tensors_in
+from quant.calibration.replica import Replica
 
 TOLERANCE = 1e-3  # of the largest output: what the chain may differ by from the model
 PERTURBATION = 0.9  # factor of the weights that are not quantized yet
@@ -53,7 +55,7 @@ class Recording(NamedTuple):
 
 
 class BlockChain:
-    """Hidden states of all batches before one block of a model.
+    """Hidden states of all batches before one block of a model, or behind the last one.
 
     Memory holds one hidden state for each calibration token, and the further arguments of the
     blocks.
@@ -71,37 +73,47 @@ class BlockChain:
     Attributes
     ----------
     index : int
-        Index of the block whose inputs the hidden states are.
+        Index of the block whose inputs the hidden states are; the number of blocks behind the last.
     """
 
     def __init__(
         self, model: nn.Module, state: ModelState, list_name: str, batches: Iterable[Any]
     ) -> None:
         self.index = 0
-        self._state = state
+        self._model, self._state = model, state
+        self._batches = list(batches)
         self._blocks = blocks_of(model, list_name)
-        self._hidden: list[Tensor] = []
+        self._hidden: list[Any] = []  # the whole output, behind the last block
         self._calls: list[list[BlockCall]] = []
-        for i, batch in enumerate(batches):
+        for i, batch in enumerate(self._batches):
             recording = record(model, state, self._blocks, batch, i)
             self._hidden.append(recording.hidden)
             self._calls.append(recording.calls)
 
     @property
-    def block(self) -> nn.Module:
-        """The block whose inputs the hidden states are."""
-        return self._blocks[self.index]
+    def is_at_end(self) -> bool:
+        """Whether all blocks have run."""
+        return self.index == len(self._blocks)
 
     def run(self, batch: int) -> Any:
-        """Output of the block for the batch of this index."""
-        return self._calls[batch][self.index].run(self.block, self._hidden[batch])
+        """Output of the block for the batch of this index; behind the last, of the model."""
+        hidden = self._hidden[batch]
+        if self.is_at_end:
+            with returning(self._blocks, hidden):
+                return call(self._model, self._batches[batch])
+        return self._calls[batch][self.index].run(self._blocks[self.index], hidden)
 
     def advance_to(self, index: int) -> None:
         """Run the blocks before `index`, so that the hidden states become its inputs."""
         while self.index < index:
             for batch in range(len(self._hidden)):
                 with self._state.running(batch):
-                    self._hidden[batch] = hidden_of(self.run(batch))
+                    output = self.run(batch)
+                is_last = self.index == len(self._blocks) - 1
+                self._hidden[batch] = output if is_last else hidden_of(output)
+                self._calls[batch][self.index] = self._calls[batch][self.index]._replace(
+                    args=(), kwargs={}
+                )  # frees what no other block takes
             self.index += 1
 
 
@@ -146,6 +158,7 @@ class BlockRecorder:
         self.calls: list[BlockCall] = []
         self.hidden: Tensor | None = None  # input of the first block
         self.output: Tensor | None = None  # hidden state after the last block that ran
+        self.last: Tensor | None = None  # a copy of that after the last block
 
     def before(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Record the arguments of a block."""
@@ -171,6 +184,8 @@ class BlockRecorder:
     def after(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Keep the hidden state after a block."""
         self.output = hidden_of(output)
+        if len(self.calls) == len(self.blocks):
+            self.last = self.output.clone()  # what follows may change the output in place
 
 
 def record(
@@ -191,45 +206,71 @@ def record(
     if len(recorder.calls) != len(blocks):
         raise NotAChainError("the blocks are not called once each, in order")
     assert recorder.hidden is not None
-    assert recorder.output is not None
-    return Recording(recorder.hidden, recorder.calls, recorder.output)
+    assert recorder.last is not None
+    return Recording(recorder.hidden, recorder.calls, recorder.last)
 
 
-def check_chain(
-    model: nn.Module, state: ModelState, list_name: str, batch: Any, pending: Iterable[str]
-) -> None:
-    """Check that the blocks may be run one at a time while pending weights change.
+def check_chain(replica: Replica, list_name: str, batch: Any, pending: Iterable[str]) -> None:
+    """Check that the blocks of a copy may be run one at a time while pending weights change.
 
-    The pending weights are perturbed; the caller must restore them. For one batch, the input of the
-    first block and the further arguments of all blocks must then be the same as before, and the
-    blocks alone must give the same hidden state after the last block as the model, two times.
+    The pending weights are perturbed, one half of them after the other, which takes the memory of
+    half a model. For one batch, the input of the first block and the further arguments of all
+    blocks must then be the same as before, and the blocks alone must give the same hidden state
+    after the last block as the model.
 
     Raises
     ------
     NotAChainError
         If the arguments or the hidden states differ, or a block raises an error.
     """
+    model, state = replica.model, replica.state
     blocks = blocks_of(model, list_name)
     before = record(model, state, blocks, batch, 0)
-    for name in pending:
-        state.commit(name, model.get_parameter(name).detach() * PERTURBATION)
+    names = list(pending)
+    for half in (names[::2], names[1::2]):
+        try:
+            for name in half:
+                replica.replace(name, model.get_parameter(name).detach() * PERTURBATION)
+            check_perturbed(model, state, blocks, batch, before)
+        finally:
+            replica.share(half)
+
+
+def check_perturbed(
+    model: nn.Module, state: ModelState, blocks: list[nn.Module], batch: Any, before: Recording
+) -> None:
+    """Check the blocks of a perturbed model against what was recorded before."""
     after = record(model, state, blocks, batch, 0)
     fixed = [before.hidden, *tensors_in(before.calls)], [after.hidden, *tensors_in(after.calls)]
     if len(fixed[0]) != len(fixed[1]) or not all(map(torch.equal, *fixed)):
         raise NotAChainError("arguments of the blocks depend on weights that are quantized later")
-    for _ in range(2):
-        hidden = before.hidden
-        try:
-            for block, block_call in zip(blocks, before.calls, strict=True):
-                with state.running(0):
-                    hidden = hidden_of(block_call.run(block, hidden))
-        except NotAChainError:
-            raise
-        except Exception as error:  # whatever the model's code raises: a block cannot run alone
-            raise NotAChainError(f"a block alone raises {error!r}") from error
-        difference = (hidden - after.output).abs().max()
-        if not difference <= TOLERANCE * after.output.abs().max():
-            raise NotAChainError("the blocks alone give other outputs than the model")
+    hidden = before.hidden
+    try:
+        for block, block_call in zip(blocks, before.calls, strict=True):
+            with state.running(0):
+                hidden = hidden_of(block_call.run(block, hidden))
+    except NotAChainError:
+        raise
+    except Exception as error:  # whatever the model's code raises: a block cannot run alone
+        raise NotAChainError(f"a block alone raises {error!r}") from error
+    difference = (hidden - after.output).abs().max()
+    if not difference <= TOLERANCE * after.output.abs().max():
+        raise NotAChainError("the blocks alone give other outputs than the model")
+
+
+@contextmanager
+def returning(blocks: list[nn.Module], output: Any) -> Iterator[None]:
+    """Let each block return a copy of an output, without being run."""
+    own = [vars(block).get("forward") for block in blocks]
+    try:
+        for block in blocks:
+            vars(block)["forward"] = lambda *_, **__: deepcopy(output)
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            del vars(block)["forward"]
+            if forward is not None:
+                vars(block)["forward"] = forward
 
 
 def hidden_of(output: Any) -> Tensor:

@@ -15,7 +15,7 @@ from quant.models.identity import conditions_of
 from quant.models.plan import BUFFER, Job, needs_fisher, plan, with_calibration
 from quant.models.quantize_tensor import Done, done_of, quantize_tensor
 from quant.models.quantized_model import QuantizedModel
-from quant.models.recipe import Recipe
+from quant.models.recipe import KEEP, Recipe
 from quant.models.recipe_file import find_recipe
 from quant.models.report import TensorReport
 from quant.models.sequential import SequentialCalibration
@@ -166,8 +166,10 @@ def quantize_all(
                 if store is not None and isinstance(done.tensor, QuantizedTensor):
                     store.save(job, done.tensor, done.report)
                 bar.update(work.get(job.name, 0))
-            if sequential is not None and job.role != BUFFER:
-                sequential.commit(job.name, done.values)
+            if sequential is not None and job.config == KEEP and job.role != BUFFER:
+                sequential.keep(job.name)
+            elif sequential is not None and job.role != BUFFER:
+                sequential.commit(job.name, done.tensor, done.values)
             yield job, done
 
 

@@ -12,18 +12,22 @@ difference column by column.
 
 The model and its partly quantized copy run one block at a time (`quant.models.block_chain`), so
 that the time grows with the number of blocks. Memory holds two hidden states for each calibration
-token, one of each model: 2 x tokens x width numbers. If the blocks cannot run alone, each group of
-weights with the same inputs takes two forward passes of the whole model, and the time grows with
-the square of the depth.
+token, one of each model: 2 x tokens x width numbers; and the dequantized weights of one block. If
+the blocks cannot run alone, each group of weights with the same inputs takes two forward passes of
+the whole model, the time grows with the square of the depth, and memory holds all dequantized
+weights.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from quant.base.config import QuantizedTensor
 from quant.calibration.calibration import Calibration
 from quant.calibration.statistics import Part, WeightStatistics
+from quant.models.loading import dequantized
 from quant.models.pairing import Inputs, PairedStatistics, record_inputs
 from quant.numerics.parts import HessianPart, PartHessian, all_rows
 from quant.types import Float64, Matrix
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 
 DAMP = 0.01  # of the mean diagonal, where the Hessian of x̃ is inverted
+TOLERANCE = 1e-3  # of the largest input: what inputs of blocks alone may differ by
 MAX_SINGLE = 0.25  # share of inputs without a counterpart that is not worth a note
 
 
@@ -68,7 +73,8 @@ class Side(NamedTuple):
 class SequentialCalibration:
     """A model beside a copy of it whose weights are replaced by quantized ones, one by one.
 
-    Weights must be committed in the order of their first use.
+    Weights must be committed or kept in the order of their first use. The copy shares the memory of
+    those that are not committed yet, and of those whose block need not run again.
 
     Parameters
     ----------
@@ -85,25 +91,38 @@ class SequentialCalibration:
 
     def __init__(self, model: "nn.Module", calibration: Calibration) -> None:
         from quant.calibration.batches import arguments_of
-        from quant.calibration.model_state import ModelState, copy_of
+        from quant.calibration.model_state import ModelState
+        from quant.calibration.replica import Replica
 
         self.note = ""
         self._calibration = calibration
         self._batches, self._n_matmuls = calibration.batches, calibration.n_matmuls
         self._arguments: list[Arguments] = [arguments_of(model, batch) for batch in self._batches]
-        copy = copy_of(model)
-        self._sides = [Side(each, ModelState(each, calibration.changing)) for each in (model, copy)]
-        self._pending = set(dict(copy.named_parameters()))
+        changing = calibration.changing
+        self._replica = Replica(model, changing)
+        self._sides = [
+            Side(model, ModelState(model, changing)),
+            Side(self._replica.model, self._replica.state),
+        ]
+        self._pending = dict.fromkeys(name for name, _ in model.named_parameters())
+        self._committed: dict[str, QuantizedTensor | Tensor] = {}
+        self._released: set[str] = set()  # committed, but shared with the model again
         self._names = [name for group in calibration.input_groups for name in group]
         self._group: tuple[str, ...] = ()
         self._inputs: PairedStatistics | None = None
         self._list_name: str | None = None
+        self._behind: set[str] = set()  # weights that are used behind the last block only
         self._chains: tuple[BlockChain, BlockChain] | None = None
 
-    def commit(self, name: str, weight: "Tensor") -> None:
-        """Replace a weight of the copy by its dequantized or rounded values."""
-        self._pending.discard(name)
-        self._sides[1].state.commit(name, weight)
+    def keep(self, name: str) -> None:
+        """Leave a weight of the copy as it is."""
+        self._pending.pop(name, None)
+
+    def commit(self, name: str, tensor: "QuantizedTensor | Tensor", values: "Tensor") -> None:
+        """Replace a weight of the copy by the values of its quantized or rounded tensor."""
+        self._pending.pop(name, None)
+        self._committed[name] = tensor
+        self._replica.replace(name, values)
         index = self._block_index(name)
         if self._chains is not None and index is not None and index < self._chains[1].index:
             self._run_whole_model("a weight of a block is first used after the next block")
@@ -186,24 +205,27 @@ class SequentialCalibration:
         self, name: str, i: int, n: int, chains: "tuple[BlockChain, BlockChain] | None"
     ) -> tuple[list[Inputs], list[Inputs]]:
         """Inputs of a weight in both models, for one batch in which it was multiplied n times."""
+        if chains is not None:
+            (x, n_seen), (other, _) = (
+                self._record(side, name, i, n, partial(chain.run, i))
+                for side, chain in zip(self._sides, chains, strict=True)
+            )
+            if n_seen == n:  # else the weight is used outside of its block, too
+                return x, other
+        self._share_no_more()
+        (x, _), (other, _) = (self._record(side, name, i, n) for side in self._sides)
+        return x, other
+
+    def _record(
+        self, side: Side, name: str, i: int, n: int, run: "Callable[[], Any] | None" = None
+    ) -> tuple[list[Inputs], int]:
+        """(inputs of a weight, in how many products), in the whole model unless `run` is given."""
         from quant.calibration.model_call import call
 
-        arguments = self._arguments[i]
-        runs: list[list[Any]] = [
-            [partial(call, side.model, self._batches[i]) for side in self._sides]
-        ]
-        if chains is not None:  # first by blocks; whole, if the weight is used outside of its block
-            runs.insert(0, [partial(chain.run, i) for chain in chains])
-        found: list[tuple[list[Inputs], int]] = []
-        for both in runs:
-            found = []
-            for side, run in zip(self._sides, both, strict=True):
-                weight = side.model.get_parameter(name)
-                with side.state.running(i):
-                    found.append(record_inputs(name, weight, n, arguments, run))
-            if found[0][1] == n:
-                break
-        return found[0][0], found[1][0]
+        weight = side.model.get_parameter(name)
+        run = run or partial(call, side.model, self._batches[i])
+        with side.state.running(i):
+            return record_inputs(name, weight, n, self._arguments[i], run)
 
     def _chains_at(self, name: str) -> "tuple[BlockChain, BlockChain] | None":
         """The block chains of both models at the block of a weight, or None for whole models."""
@@ -214,8 +236,11 @@ class SequentialCalibration:
         try:
             if self._list_name is None:
                 self._list_name = find_blocks(self._sides[0].model, self._names)
+                in_blocks = [self._block_index(name) is not None for name in self._names]
+                n_before = len(in_blocks) - in_blocks[::-1].index(True)
+                self._behind = {*self._names[n_before:]}
             index = self._block_index(name)
-            if index is None:
+            if index is None or (self._chains is None and name in self._behind):
                 return None
             if self._chains is None:
                 self._chains = self._make_chains(self._list_name)
@@ -223,6 +248,9 @@ class SequentialCalibration:
                 return None
             for chain in self._chains:
                 chain.advance_to(index)
+            self._share_before(index)
+            if name in self._behind and not self._is_same_behind(name):
+                return None
         except NotAChainError as error:
             self._run_whole_model(str(error))
         return self._chains
@@ -231,26 +259,56 @@ class SequentialCalibration:
         """Block chains of both models; NotAChainError if blocks cannot be run alone."""
         from quant.models.block_chain import BlockChain, check_chain
 
-        original, copy = self._sides
-        try:
-            check_chain(*copy, list_name, self._batches[0], self._pending)
-        finally:
-            for name in self._pending:
-                copy.state.commit(name, original.model.get_parameter(name).detach())
+        check_chain(self._replica, list_name, self._batches[0], self._pending)
         first, second = (BlockChain(*side, list_name, self._batches) for side in self._sides)
         return first, second
 
     def _block_index(self, name: str) -> int | None:
-        """Index of the block that owns the weight; None if it is outside of the blocks."""
+        """Index of the block that owns the weight; their number if it is behind them; or None."""
         if self._list_name is None:
             return None
+        if name in self._behind:
+            return len([*self._sides[0].model.get_submodule(self._list_name).children()])
         prefix = f"{self._list_name}." if self._list_name else ""
         index = name.removeprefix(prefix).partition(".")[0] if name.startswith(prefix) else ""
         return int(index) if index.isdigit() else None
 
+    def _share_before(self, index: int) -> None:
+        """Free the memory of the weights of blocks before `index`, which need not run again."""
+        for name in self._committed.keys() - self._released:
+            block = self._block_index(name)
+            if block is not None and block < index:
+                self._replica.share([name])
+                self._released.add(name)
+
+    def _share_no_more(self) -> None:
+        """Give the copy its own weights again, to run as a whole."""
+        for name in self._released:
+            self._replica.replace(name, dequantized(self._committed[name]))
+        self._released.clear()
+
+    def _is_same_behind(self, name: str) -> bool:
+        """Whether a weight behind the blocks has the inputs that it has in the whole model."""
+        assert self._chains is not None
+        i = next(i for i, n_matmuls in enumerate(self._n_matmuls) if n_matmuls[name])
+        n, run = self._n_matmuls[i][name], partial(self._chains[0].run, i)
+        (found, n_found), (expected, _) = (
+            self._record(self._sides[0], name, i, n, each) for each in (run, None)
+        )
+        pairs = list(zip(found, expected, strict=False))
+        return len(found) == len(expected) and n_found == n and all(map(are_close, pairs))
+
     def _run_whole_model(self, reason: str) -> None:
         self._chains = None
         self.note = f"sequential calibration ran the whole model for each input group: {reason}"
+
+
+def are_close(pair: tuple[Inputs, Inputs]) -> bool:
+    """Whether inputs are the same but for rounding."""
+    one, other = (inputs.values for inputs in pair)
+    return one.shape == other.shape and np.allclose(
+        one, other, rtol=0, atol=TOLERANCE * np.abs(other).max(initial=0)
+    )
 
 
 def compensated_target(matrix: Matrix, hessian: Float64, cross: Float64) -> Matrix:

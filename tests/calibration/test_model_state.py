@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from quant import QuantizedModel, QuantizedTensor, calibrate, quantize_model, self_generate
-from quant.calibration.model_state import copy_of
+from quant.calibration.replica import sharing_copy
 
 TOKENS = [torch.randint(0, 9, (4, 6), generator=torch.Generator().manual_seed(i)) for i in range(3)]
 
@@ -88,7 +88,7 @@ def test_a_model_that_ran_before_is_copied():
     model = Counting()
     model(TOKENS[0])
     assert not model.kept[0].is_leaf
-    copy = copy_of(model)
+    copy = sharing_copy(model)
     assert copy.kept[0] == model.kept[0]
     assert copy.inner.weight is not model.inner.weight
     assert isinstance(quantize_model(model, "gptq-int6", TOKENS), QuantizedModel)

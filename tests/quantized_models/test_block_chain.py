@@ -117,6 +117,23 @@ class Borrowed(Blocks):
         return super().hidden(x + self.blocks[2].up(x)[..., :8])
 
 
+class Pooled(Blocks):
+    """The head takes the outputs of all blocks."""
+
+    def hidden(self, x):
+        outputs = [x]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1]))
+        return torch.stack(outputs).mean(0)
+
+
+class InPlace(Blocks):
+    """What follows the blocks changes their output in place."""
+
+    def hidden(self, x):
+        return super().hidden(x).mul_(2).tanh_()
+
+
 @pytest.fixture
 def batches():
     return [torch.randint(0, 17, (4, 20)), torch.randint(0, 17, (2, 9))]
@@ -141,7 +158,7 @@ def notes_of(quantized):
     return [note for report in quantized.report for note in report.notes]
 
 
-@pytest.mark.parametrize("kind", [Blocks, Tuples])
+@pytest.mark.parametrize("kind", [Blocks, Tuples, Pooled, InPlace])
 def test_blocks_give_what_the_whole_model_gives(kind, batches, monkeypatch):
     model = kind()
     one, other = quantize_both_ways(model, batches, monkeypatch)
@@ -149,6 +166,18 @@ def test_blocks_give_what_the_whole_model_gives(kind, batches, monkeypatch):
     assert notes_of(one) == []
     assert all(not module._forward_hooks for module in model.modules())
     assert all(not module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(("kind", "n_passes"), [(Blocks, 0), (InPlace, 0), (Pooled, 1)])
+def test_blocks_run_again_for_the_head_only_if_it_needs_them(kind, n_passes, batches, monkeypatch):
+    model, replaced = kind(), []
+    calibration = calibrate(model, batches)
+    monkeypatch.setattr(
+        sequential.SequentialCalibration, "_share_no_more", lambda self: replaced.append(self)
+    )
+    quantize_model(model, RECIPE, calibration)
+    assert len(replaced) == n_passes * len(batches)
+    assert all("forward" not in vars(module) for module in model.modules())
 
 
 def test_so_they_do_in_the_demo(monkeypatch):
