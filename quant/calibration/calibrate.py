@@ -115,22 +115,24 @@ def run_passes(
     """Run the first pass, and divide the Hessians that it left out into further ones."""
     from quant.calibration.collector import StatisticsCollector
     from quant.calibration.model_state import ModelState
+    from quant.calibration.writes import changing_parameters
 
     weights = {name: weight for name, weight in model.named_parameters() if weight.ndim >= 2}
     chosen = list(weights) if names is None else names
-    changing: Collection[str] | None = None
+    changing: Collection[str] | None = changing_parameters(model, batches[0])
 
-    def collect(names: Collection[str], seed: int | None = None) -> StatisticsCollector:
+    def collect(
+        names: Collection[str], seed: int | None = None, postponed: Collection[str] = ()
+    ) -> StatisticsCollector:
         nonlocal changing
-        is_first = changing is None
-        collector = StatisticsCollector(names, limit, postponed if is_first else ())
+        collector = StatisticsCollector(names, limit, postponed)
         state = ModelState(model, changing)
         bar = progress_bar(batches, is_shown=progress, desc="calibrate", unit=" batches")
         collector.run(model, weights, bar, seed, state)
         changing = state.changed
         return collector
 
-    first = collect(chosen, seed if fisher else None)
+    first = collect(chosen, seed if fisher else None, postponed)
     assert changing is not None
     reached = {*first.weights, *first.lookups} - first.two_sided
     reached -= {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quant.calibration.collector import StatisticsCollector
     from quant.calibration.statistics import WeightStatistics
 
+ROWS = 1024  # of errors whose cost is computed at a time
 Collect = Callable[[Collection[str]], "StatisticsCollector"]
 
 
@@ -151,8 +152,12 @@ class Calibration:
         """Cost of errors (out, in) float64 of a weight; ValueError if it was not reached."""
         costs = []
         for term in self._terms(name):
-            chosen = errors if term.rows is None else errors[term.rows]
-            costs.append(((chosen @ term.matrix) * chosen).sum(1) @ term.weights)
+            rows = np.arange(len(errors)) if term.rows is None else term.rows
+            of_rows = np.empty(len(rows))
+            for start in range(0, len(rows), ROWS):
+                chosen = errors[rows[start : start + ROWS]]
+                of_rows[start : start + ROWS] = ((chosen @ term.matrix) * chosen).sum(1)
+            costs.append(of_rows @ term.weights)
         return float(sum(costs))
 
     def row_weights(self, name: str) -> Float64:

@@ -47,6 +47,7 @@ class ModelState:
         for module, attributes in self._modules:
             restore_attributes(module, attributes)
         moved = {n for n, tensor in self._tensors.items() if version(tensor) != self._versions[n]}
+        moved |= self.changed  # also by a write that their versions do not count
         if lost := sorted(moved - self._saved.keys()):
             raise ValueError(
                 f"{lost[0]} must not be changed by a later forward pass than the first, got a "
@@ -61,6 +62,12 @@ class ModelState:
             kept = self.changed | self._buffers
             self._saved = {name: value for name, value in self._saved.items() if name in kept}
             self._has_run = True
+
+    def save(self, name: str) -> None:
+        """Save a parameter that is about to be changed."""
+        if name not in self._saved:
+            self._saved[name] = self._tensors[name].detach().clone()
+        self.changed.add(name)
 
     def set(self, name: str, values: Tensor) -> None:
         """Put a parameter into the memory of these values, which `restore` leaves as they are."""

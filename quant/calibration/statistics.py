@@ -82,7 +82,10 @@ class WeightStatistics:
         part.hessian.add(wide)
         if others is not None:
             product = spread(others, columns, self.n_columns).T @ np.asarray(wide)
-            part.cross = product.astype(np.float64) if part.cross is None else part.cross + product
+            if part.cross is None:
+                part.cross = product.astype(np.float64)
+            else:
+                part.cross += product
 
     def of_weight(self, axes: Axes, n_rows: int) -> "WeightStatistics":
         """The same inputs as those of another weight, with so many rows, if it is whole."""
@@ -118,6 +121,19 @@ class WeightStatistics:
             if used.any()
         ]
 
+    def take_parts(self) -> list[Part]:
+        """`parts`, with less memory: the sums are gone."""
+        rows = all_rows(self.sums.values())
+        parts: list[Part] = []
+        is_shared = len(np.unique(rows)) < len(rows)
+        if is_shared:
+            parts = self.parts()
+        for key in list(self.sums):
+            part = self.sums.pop(key)
+            if part.hessian.n_rows and not is_shared:
+                parts.append(mean_of([part], np.sort(part.rows)))
+        return parts
+
 
 def mean_of(sums: list[RowSum], rows: Indices) -> Part:
     """The part of rows that all of these products have."""
@@ -127,7 +143,7 @@ def mean_of(sums: list[RowSum], rows: Indices) -> Part:
     else:
         matrix = np.sum([part.hessian.n_rows / n * part.hessian.matrix() for part in sums], axis=0)
     crosses = [part.cross for part in sums if part.cross is not None]
-    cross = np.sum(crosses, axis=0) / n if crosses else None
+    cross = (crosses[0] if len(crosses) == 1 else np.sum(crosses, axis=0)) / n if crosses else None
     return Part(rows, matrix, n, cross)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from quant.calibration.statistics import WeightStatistics
+from quant.calibration.statistics import Part, WeightStatistics
 from quant.numerics.hessian import as_array
 from quant.types import Array, Indices, Matrix
 
@@ -69,19 +69,29 @@ def record_inputs(
     return recorded, n_seen
 
 
-class PairedStatistics:
-    """Statistics of the inputs x̃ of a weight in the copy, beside those x in the model.
+class GroupInputs(NamedTuple):
+    """Inputs x̃ of weights in the copy, beside those x in the model.
 
     Attributes
     ----------
-    statistics : WeightStatistics
-    n_rows, n_single : int
-        Rows of inputs x̃, and how many of them have no counterpart.
+    parts : list of Part
+    is_whole : bool
+        Whether there is one part, of all rows of any of the weights.
+    share_single : float
+        Share of the rows of inputs x̃ that have no counterpart.
     """
 
+    parts: list[Part]
+    is_whole: bool
+    share_single: float
+
+
+class PairedStatistics:
+    """Sums of the inputs x̃ of a weight in the copy, beside those x in the model."""
+
     def __init__(self, statistics: WeightStatistics) -> None:
-        self.statistics = statistics
-        self.n_rows = self.n_single = 0
+        self._statistics = statistics
+        self._n_rows = self._n_single = 0
 
     def add(self, original: list[Inputs], quantized: list[Inputs]) -> None:
         """Add the inputs of one batch."""
@@ -92,9 +102,15 @@ class PairedStatistics:
             others = waiting.get(inputs.rows.tobytes())
             other = others.pop(0) if others else None
             partners, n_single = paired(other, inputs)
-            self.n_rows += len(inputs.values)
-            self.n_single += n_single
-            self.statistics.add(inputs.rows, inputs.columns, inputs.values, partners)
+            self._n_rows += len(inputs.values)
+            self._n_single += n_single
+            self._statistics.add(inputs.rows, inputs.columns, inputs.values, partners)
+
+    def finish(self) -> GroupInputs:
+        """The means over all batches; the sums are gone."""
+        is_whole = self._statistics.is_whole
+        share_single = self._n_single / max(self._n_rows, 1)
+        return GroupInputs(self._statistics.take_parts(), is_whole, share_single)
 
 
 def paired(original: Inputs | None, quantized: Inputs) -> tuple[Array, int]:

@@ -107,8 +107,9 @@ def quantize_model(
             )  # fmt: skip
             jobs, _ = plan(model, recipe, known)
         jobs = [with_calibration(job, known, recipe.sequential) for job in jobs]
-        if recipe.sequential and any(job.input_group for job in jobs):
-            sequential = SequentialCalibration(model, known)
+        targets = [job.name for job in jobs if job.input_group]
+        if recipe.sequential and targets:
+            sequential = SequentialCalibration(model, known, targets)
     if strict:
         check_calibrated(jobs)
         about = [note for note in (no_fisher, known.note if known else "") if note]

@@ -95,6 +95,7 @@ def quantize_matrix_of(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         q = quantize_matrix(target, layout, config, hessian)
+    del target, hessian  # their memory is needed below
     for warning in caught:
         warnings.warn(f"{job.name}: {warning.message}", warning.category, stacklevel=4)
     decoded = q.matrix()

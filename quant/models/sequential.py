@@ -18,7 +18,7 @@ the whole model, the time grows with the square of the depth, and memory holds a
 weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +28,7 @@ from quant.base.config import QuantizedTensor
 from quant.calibration.calibration import Calibration
 from quant.calibration.statistics import Part, WeightStatistics
 from quant.models.loading import dequantized
-from quant.models.pairing import Inputs, PairedStatistics, record_inputs
+from quant.models.pairing import GroupInputs, Inputs, PairedStatistics, record_inputs
 from quant.numerics.parts import HessianPart, PartHessian, all_rows
 from quant.types import Float64, Matrix
 
@@ -82,6 +82,8 @@ class SequentialCalibration:
         The model is left as it was.
     calibration : Calibration
         Calibration of this model.
+    names : iterable of str
+        Weights that `target` will be asked for.
 
     Attributes
     ----------
@@ -89,7 +91,7 @@ class SequentialCalibration:
         Why the whole model is run instead of single blocks; empty if blocks are run.
     """
 
-    def __init__(self, model: "nn.Module", calibration: Calibration) -> None:
+    def __init__(self, model: "nn.Module", calibration: Calibration, names: Iterable[str]) -> None:
         from quant.calibration.batches import arguments_of
         from quant.calibration.model_state import ModelState
         from quant.calibration.replica import Replica
@@ -108,8 +110,9 @@ class SequentialCalibration:
         self._committed: dict[str, QuantizedTensor | Tensor] = {}
         self._released: set[str] = set()  # committed, but shared with the model again
         self._names = [name for group in calibration.input_groups for name in group]
+        self._waiting = set(names)
         self._group: tuple[str, ...] = ()
-        self._inputs: PairedStatistics | None = None
+        self._inputs: GroupInputs | None = None
         self._list_name: str | None = None
         self._behind: set[str] = set()  # weights that are used behind the last block only
         self._chains: tuple[BlockChain, BlockChain] | None = None
@@ -130,19 +133,19 @@ class SequentialCalibration:
     def target(self, name: str, group: tuple[str, ...], matrix: Matrix) -> Target:
         """What to quantize in the place of a weight (R, C) of a group with the same inputs."""
         inputs = self.inputs_of(group)
-        parts = inputs.statistics.parts()
-        if inputs.statistics.is_whole:  # of a group that may have weights of other sizes
+        self._finish(name)
+        parts = inputs.parts
+        if inputs.is_whole:  # of a group that may have weights of other sizes
             parts = [part._replace(rows=np.arange(len(matrix))) for part in parts]
         changed = matrix.copy()
         for part in parts:
             if part.cross is not None:
                 changed[part.rows] = compensated_target(matrix[part.rows], part.matrix, part.cross)
         notes = []
-        if inputs.n_single > MAX_SINGLE * inputs.n_rows:
-            share = inputs.n_single / inputs.n_rows
+        if inputs.share_single > MAX_SINGLE:
             notes.append(
-                f"{share:.0%} of its inputs have no counterpart in the original model; those of "
-                "the quantized one were used for both"
+                f"{inputs.share_single:.0%} of its inputs have no counterpart in the original "
+                "model; those of the quantized one were used for both"
             )
         missing = self._parts_without_inputs(name, parts, len(matrix))
         if missing:
@@ -153,8 +156,8 @@ class SequentialCalibration:
         hessians = [HessianPart(part.rows, part.matrix) for part in parts]
         return Target(changed, PartHessian((*hessians, *missing)), tuple(notes))
 
-    def inputs_of(self, group: tuple[str, ...]) -> PairedStatistics:
-        """Statistics of the inputs of weights with the same inputs, in both models."""
+    def inputs_of(self, group: tuple[str, ...]) -> GroupInputs:
+        """Means of the inputs of weights with the same inputs, in both models."""
         if self._inputs is None or group != self._group:
             self._inputs = None  # freed before the next are collected
             self._group, self._inputs = group, self._collect(group)
@@ -172,6 +175,12 @@ class SequentialCalibration:
         else:
             self.inputs_of(group)
 
+    def _finish(self, name: str) -> None:
+        """Free the inputs of a group once the last of its weights has taken them."""
+        self._waiting.discard(name)
+        if not self._waiting & {*self._group}:
+            self._inputs = None
+
     def _parts_without_inputs(self, name: str, parts: list[Part], n_rows: int) -> list[HessianPart]:
         """Parts of a weight that have inputs in the original model, and none in the copy."""
         if sum(len(part.rows) for part in parts) == n_rows:
@@ -183,7 +192,7 @@ class SequentialCalibration:
         rest = [part._replace(rows=np.setdiff1d(part.rows, covered)) for part in cost.parts]
         return [part for part in rest if len(part.rows)]
 
-    def _collect(self, group: tuple[str, ...]) -> PairedStatistics:
+    def _collect(self, group: tuple[str, ...]) -> GroupInputs:
         """`inputs_of`, summed over all batches; calibration gets those of the model as it is."""
         name, calibration = group[0], self._calibration
         calibration.give(group, None)
@@ -199,7 +208,7 @@ class SequentialCalibration:
                 for rows, columns, values, _ in both[0]:
                     original.add(rows, columns, values)
         calibration.give(group, original)
-        return paired
+        return paired.finish()
 
     def _inputs_of_batch(
         self, name: str, i: int, n: int, chains: "tuple[BlockChain, BlockChain] | None"
@@ -321,9 +330,11 @@ def compensated_target(matrix: Matrix, hessian: Float64, cross: Float64) -> Matr
     hessian, cross : (C, C) float64
         Means of x̃ x̃ᵀ and of x x̃ᵀ.
     """
-    damped = hessian + DAMP * np.diagonal(hessian).mean() * np.eye(len(hessian))
+    damped = hessian.copy()
+    damped[np.diag_indices(len(damped))] += DAMP * np.diagonal(hessian).mean()
     if not damped.any():
         return matrix
     # W' - W = W (E[x x̃ᵀ] - E[x̃ x̃ᵀ]) E[x̃ x̃ᵀ]⁻¹, so that damping pulls W' towards W.
-    delta = np.linalg.solve(damped, (cross - hessian).T @ matrix.T.astype(np.float64))
+    right = (cross - hessian).T @ matrix.T.astype(np.float64)
+    delta = np.linalg.solve(damped, right)
     return np.asarray(matrix + delta.T, np.float32)

@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 from quant.kernels.gptq import descend_codebook, descend_uniform
 from quant.numerics.gptq_solver import kernel_levels, row_blocks
 from quant.numerics.grid import CodebookGrid, Grid, UniformGrid
-from quant.numerics.hessian import LdlFactor, mean_of_live
+from quant.numerics.hessian import LdlFactor, in_order, mean_of_live
 from quant.types import Array, Float64, Indices, Matrix
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -76,7 +76,7 @@ def descend(
 def damped_hessian(hessian: Float64, factor: LdlFactor) -> Float64:
     """Return the Hessian that was factored, (C, C) in visiting order: damped, 0 at dead columns."""
     order, dead = factor.order, factor.dead
-    damped = np.take(hessian[order], order, axis=1)
+    damped = in_order(hessian, order)
     added = factor.damp * mean_of_live(np.diagonal(hessian))
     damped[np.diag_indices(len(dead))] += np.where(dead[order], 0.0, added)
     return damped
@@ -164,11 +164,11 @@ class RowDescent:
         for group in range(len(self.scales)):
             columns = np.flatnonzero(self._groups == group)
             units = self._units(columns)
-            hessian = self._hessian
-            across = hessian if len(columns) == len(hessian) else hessian[:, columns]
-            scales = self._least_squares(
-                group, units, across[columns], self._gradient[columns], dtype
-            )
+            across = square = self._hessian
+            if len(columns) < len(across):
+                across = across[:, columns]
+                square = across[columns]
+            scales = self._least_squares(group, units, square, self._gradient[columns], dtype)
             if (scales == self.scales[group]).all():
                 continue
             deltas = (units * scales).astype(np.float64) - units * self.scales[group]

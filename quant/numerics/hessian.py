@@ -78,7 +78,7 @@ class Hessian:
                 "give what goes into the layer"
             )
         rows = rows.reshape(-1, self.n_columns)
-        added = np.zeros_like(self._sum)
+        added: Array = np.zeros(1)
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
             if block.dtype != np.float64:
@@ -86,7 +86,8 @@ class Hessian:
             with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused below
                 product = block.T @ block
             check_squares(np.diagonal(product))
-            added += product
+            # One product stays float32: a sum of them needs float64, and twice the memory.
+            added = product if len(rows) <= BLOCK_ROWS else added + product
         with self._guard.changing():
             self._sum += added
             self.n_rows += len(rows)
@@ -180,7 +181,7 @@ def ldl_factor(
     if order is None:
         order = visiting_order(hessian) if act_order else np.arange(len(dead))
     # H = Lᵀ L with L lower triangular: the Cholesky factorization of H with its columns reversed.
-    reversed_hessian = np.take(hessian[order[::-1]], order[::-1], axis=1)
+    reversed_hessian = in_order(hessian, order[::-1])
     undamped = np.where(dead, mean, diagonal)[order[::-1]]
     used = damp
     while (upper := cholesky(reversed_hessian, undamped + used * mean)) is None:
@@ -197,11 +198,21 @@ def ldl_factor(
             DampingWarning,
             stacklevel=2,
         )
+    del reversed_hessian  # its memory is needed below
     lower = upper[::-1, ::-1]
     pivots = np.diagonal(lower).copy()
     feedback = np.divide(lower, pivots[:, None], order="C")
     pivots[dead[order]] = 0  # errors there cost nothing
     return LdlFactor(order=order, feedback=feedback, pivots=pivots, dead=dead, damp=used)
+
+
+def in_order(hessian: Float64, order: Indices) -> Float64:
+    """Return a copy of a matrix (C, C) whose rows and columns are in this order."""
+    ordered = np.empty_like(hessian)
+    for start in range(0, len(order), TILE_ROWS):
+        tile = slice(start, start + TILE_ROWS)
+        ordered[tile] = hessian[order[tile]][:, order]
+    return ordered
 
 
 def mean_of_live(diagonal: Float64) -> float:

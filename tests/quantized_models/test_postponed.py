@@ -48,7 +48,7 @@ def test_hessians_of_one_input_group_are_in_memory_at_a_time(batches):
     calibration = calibrate_sparingly(model, batches, memory_limit=None, postponed=names)
     assert calibration.names == expected.names
     assert not any(map(calibration.has_hessian, names))
-    sequential = SequentialCalibration(model, calibration)
+    sequential = SequentialCalibration(model, calibration, names)
     for group in calibration.input_groups:
         sequential.inputs_of(group)
         assert {name for name in names if calibration.has_hessian(name)} == {*group}

@@ -140,7 +140,8 @@ def test_a_batch_that_does_not_reach_a_weight_counts_for_nothing():
     alone, beside = (quantized(model, SEQUENTIAL, each) for each in ([rows], [rows, rows[:2]]))
     assert calibrate(model, [rows, rows[:2]]).n_matmuls[1]["last.weight"] == 0
     calibrations = [
-        SequentialCalibration(model, calibrate(model, each)) for each in ([rows], [rows, rows[:2]])
+        SequentialCalibration(model, calibrate(model, each), ["last.weight"])
+        for each in ([rows], [rows, rows[:2]])
     ]
     weight = model.last.weight.detach().numpy()
     first, second = (
