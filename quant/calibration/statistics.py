@@ -129,9 +129,11 @@ class WeightStatistics:
         if is_shared:
             parts = self.parts()
         for key in list(self.sums):
-            part = self.sums.pop(key)
-            if part.hessian.n_rows and not is_shared:
-                parts.append(mean_of([part], np.sort(part.rows)))
+            rows, hessian, cross = (part := self.sums.pop(key)).rows, part.hessian, part.cross
+            if hessian.n_rows and not is_shared:
+                if cross is not None:
+                    cross /= hessian.n_rows
+                parts.append(Part(np.sort(rows), hessian.matrix(), hessian.n_rows, cross))
         return parts
 
 

@@ -132,19 +132,21 @@ class SequentialCalibration:
 
     def target(self, name: str, group: tuple[str, ...], matrix: Matrix) -> Target:
         """What to quantize in the place of a weight (R, C) of a group with the same inputs."""
-        inputs = self.inputs_of(group)
+        parts, is_whole, share_single = self.inputs_of(group)
         self._finish(name)
-        parts = inputs.parts
-        if inputs.is_whole:  # of a group that may have weights of other sizes
+        if is_whole:  # of a group that may have weights of other sizes
             parts = [part._replace(rows=np.arange(len(matrix))) for part in parts]
+        crosses = [part.cross for part in parts]
+        parts = [part._replace(cross=None) for part in parts]
         changed = matrix.copy()
         for part in parts:
-            if part.cross is not None:
-                changed[part.rows] = compensated_target(matrix[part.rows], part.matrix, part.cross)
+            rows = matrix[part.rows]
+            moved = moved_outputs(rows, part.matrix, crosses.pop(0), is_last=self._inputs is None)
+            changed[part.rows] = compensated_target(rows, part.matrix, moved)
         notes = []
-        if inputs.share_single > MAX_SINGLE:
+        if share_single > MAX_SINGLE:
             notes.append(
-                f"{inputs.share_single:.0%} of its inputs have no counterpart in the original "
+                f"{share_single:.0%} of its inputs have no counterpart in the original "
                 "model; those of the quantized one were used for both"
             )
         missing = self._parts_without_inputs(name, parts, len(matrix))
@@ -320,21 +322,37 @@ def are_close(pair: tuple[Inputs, Inputs]) -> bool:
     )
 
 
-def compensated_target(matrix: Matrix, hessian: Float64, cross: Float64) -> Matrix:
+def moved_outputs(
+    matrix: Matrix, hessian: Float64, cross: Float64 | None, *, is_last: bool = False
+) -> Float64:
+    """(C, R): mean of x̃ (W x - W x̃)ᵀ, what the outputs of a weight W (R, C) moved by.
+
+    hessian, cross: (C, C), means of x̃ x̃ᵀ and of x x̃ᵀ. Without the second, x̃ stands for x.
+    is_last: whether `cross` may be overwritten.
+    """
+    if cross is None:
+        return np.zeros(matrix.shape[::-1])
+    difference = np.subtract(cross, hessian, out=cross if is_last else None)
+    moved: Float64 = difference.T @ matrix.T.astype(np.float64)
+    return moved
+
+
+def compensated_target(matrix: Matrix, hessian: Float64, moved: Float64) -> Matrix:
     """W' (R, C): the weight whose outputs for the inputs x̃ are closest to W x.
 
     Parameters
     ----------
     matrix : (R, C) float32
         W.
-    hessian, cross : (C, C) float64
-        Means of x̃ x̃ᵀ and of x x̃ᵀ.
+    hessian : (C, C) float64
+        Mean of x̃ x̃ᵀ.
+    moved : (C, R) float64
+        From `moved_outputs`.
     """
     damped = hessian.copy()
     damped[np.diag_indices(len(damped))] += DAMP * np.diagonal(hessian).mean()
     if not damped.any():
         return matrix
     # W' - W = W (E[x x̃ᵀ] - E[x̃ x̃ᵀ]) E[x̃ x̃ᵀ]⁻¹, so that damping pulls W' towards W.
-    right = (cross - hessian).T @ matrix.T.astype(np.float64)
-    delta = np.linalg.solve(damped, right)
+    delta = np.linalg.solve(damped, moved)
     return np.asarray(matrix + delta.T, np.float32)

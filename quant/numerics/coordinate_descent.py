@@ -164,18 +164,23 @@ class RowDescent:
         for group in range(len(self.scales)):
             columns = np.flatnonzero(self._groups == group)
             units = self._units(columns)
-            across = square = self._hessian
-            if len(columns) < len(across):
+            across, square, gradient = self._hessian, self._hessian, self._gradient
+            is_all = len(columns) == len(square)
+            if not is_all:
                 across = across[:, columns]
-                square = across[columns]
-            scales = self._least_squares(group, units, square, self._gradient[columns], dtype)
+                square, gradient = across[columns], gradient[columns]
+            scales = self._least_squares(group, units, square, gradient, dtype)
             if (scales == self.scales[group]).all():
                 continue
-            deltas = (units * scales).astype(np.float64) - units * self.scales[group]
+            deltas = (units * scales).astype(np.float64)
+            deltas -= units * self.scales[group]
             added = across @ deltas
-            change = (deltas * (2 * self._gradient[columns] + added[columns])).sum(axis=0)
-            is_lower = change < 0
-            self._gradient += np.where(is_lower, added, 0)
+            change = 2 * gradient
+            change += added if is_all else added[columns]
+            change *= deltas
+            is_lower = change.sum(axis=0) < 0
+            added[:, ~is_lower] = 0
+            self._gradient += added
             self.scales[group] = np.where(is_lower, scales, self.scales[group])
             is_changed |= bool(is_lower.any())
         return is_changed
@@ -188,8 +193,10 @@ class RowDescent:
         units (g, n); hessian (g, g) and gradient (g, n) of these columns. A row keeps its scale
         where the new one would not be a positive scale with finite levels.
         """
-        curvature = (units * (hessian @ units.astype(np.float64))).sum(axis=0)
-        slope = (units * gradient).sum(axis=0)
+        products = hessian @ units.astype(np.float64)
+        products *= units
+        curvature = products.sum(axis=0)
+        slope = np.multiply(units, gradient, out=products).sum(axis=0)
         old = self.scales[group]
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # left out below
             scales = (old - slope / curvature).astype(np.float32).astype(dtype).astype(np.float32)
@@ -202,10 +209,13 @@ class RowDescent:
         if isinstance(self._grid, CodebookGrid):
             return self._grid.codebook[codes]
         zero_points = self._levels[0]
-        units: Matrix = codes.astype(np.float32) - zero_points[self._groups[columns]]
+        units: Matrix = codes.astype(np.float32)
+        units -= zero_points[self._groups[columns]]
         return units
 
     def _errors(self) -> Float64:
-        levels = self._units(self._columns) * self.scales[self._groups]
-        errors: Float64 = levels.astype(np.float64) - self._weights
+        levels = self._units(self._columns)
+        levels *= self.scales[self._groups]
+        errors: Float64 = levels.astype(np.float64)
+        errors -= self._weights
         return errors

@@ -233,20 +233,23 @@ class GptqConfig(Config, kind="gptq"):
         else:
             grid = grid.take(part.rows)
             codes, loss = solve(matrix, factor, grid, self.block_size)
+        order, damp, n_dead = factor.order, factor.damp, int(factor.dead.sum())
         if self.n_passes:
-            visited = factor.order if self.static_groups else np.arange(matrix.shape[1])
+            visited = order if self.static_groups else np.arange(matrix.shape[1])
             arrays = {} if is_shared else self.inner.arrays(grid)
+            damped = damped_hessian(part.matrix, factor)
+            del factor  # its memory is needed below
             codes[:, visited], grid, loss = descend(
-                matrix[:, factor.order],
+                matrix[:, order],
                 codes[:, visited],
                 grid,
                 visited // grid.group_size,
-                damped_hessian(part.matrix, factor),
+                damped,
                 n_passes=self.n_passes,
                 block_size=self.block_size,
                 scale_dtype=dtype_of_scales(arrays, len(matrix)),
             )
-        report = GptqReport(loss=loss, damp=factor.damp, n_dead=int(factor.dead.sum()))
+        report = GptqReport(loss=loss, damp=damp, n_dead=n_dead)
         return SolvedPart(codes, grid, report)
 
     def column_weights_of(self, hessian: Float64) -> Float64 | None:

@@ -20,7 +20,7 @@ from quant import (
     quantize_model,
 )
 from quant.models.named_recipes import make_recipe
-from quant.models.sequential import SequentialCalibration, compensated_target
+from quant.models.sequential import SequentialCalibration, compensated_target, moved_outputs
 
 COARSE = GptqConfig(inner=ScalarConfig(bits=3, clip="mse"))
 SEQUENTIAL = make_recipe("sequential", COARSE, sequential=True)
@@ -152,13 +152,17 @@ def test_a_batch_that_does_not_reach_a_weight_counts_for_nothing():
     assert alone.tensors.keys() == beside.tensors.keys()
 
 
+def target(weight, hessian, cross):
+    return compensated_target(weight, hessian, moved_outputs(weight, hessian, cross))
+
+
 def test_what_is_aimed_at_is_the_least_squares_solution(rng):
     x = rng.normal(size=(400, 7)).astype(np.float32)
     moved = (x @ rng.normal(size=(7, 7)) + 0.3 * rng.normal(size=(400, 7))).astype(np.float32)
     weight = rng.normal(size=(3, 7)).astype(np.float32)
     hessian = Hessian(7)
     hessian.add(moved)
-    found = compensated_target(weight, hessian.matrix(), x.T.astype(np.float64) @ moved / 400)
+    found = target(weight, hessian.matrix(), x.T.astype(np.float64) @ moved / 400)
     best = np.linalg.lstsq(moved, x @ weight.T, rcond=None)[0].T
     outputs = x @ weight.T
     misses = [np.square(moved @ matrix.T - outputs).mean() for matrix in (best, found, weight)]
@@ -170,14 +174,11 @@ def test_inputs_that_did_not_move_leave_the_weight(rng):
     weight = rng.normal(size=(3, 4)).astype(np.float32)
     hessian = Hessian(4)
     hessian.add(x)
-    np.testing.assert_array_equal(
-        compensated_target(weight, hessian.matrix(), hessian.matrix()), weight
-    )
+    np.testing.assert_array_equal(target(weight, hessian.matrix(), hessian.matrix()), weight)
+    np.testing.assert_array_equal(target(weight, hessian.matrix(), None), weight)
     nothing = Hessian(4)
     nothing.add(np.zeros((2, 4)))
-    np.testing.assert_array_equal(
-        compensated_target(weight, nothing.matrix(), np.zeros((4, 4))), weight
-    )
+    np.testing.assert_array_equal(target(weight, nothing.matrix(), np.zeros((4, 4))), weight)
 
 
 @pytest.mark.slow
