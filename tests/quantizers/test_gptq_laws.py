@@ -277,7 +277,7 @@ def test_where_passes_end_no_other_code_is_better(layer, config):
     levels, curvature = q.matrix().astype(np.float64), np.diagonal(damped_hessian)
     gradient = (levels - weight) @ damped_hessian
     if isinstance(config.inner, ScalarConfig):
-        grid = config.inner.fit_grid(weight)
+        grid = q.config.inner.fit_grid(weight)
         codes = range(grid.lowest, grid.highest + 1)
     else:
         codes = range(len(q.arrays.get("codebook", range(16))))
