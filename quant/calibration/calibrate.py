@@ -7,6 +7,7 @@ of compiled code are not seen. Lookups by ``F.embedding`` are collected if Fishe
 asked for.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -120,16 +121,17 @@ def run_passes(
     weights = {name: weight for name, weight in model.named_parameters() if weight.ndim >= 2}
     chosen = list(weights) if names is None else names
     changing: Collection[str] | None = changing_parameters(model, batches[0])
+    n_matmuls: list[Counter[str]] | None = None
 
     def collect(
         names: Collection[str], seed: int | None = None, postponed: Collection[str] = ()
     ) -> StatisticsCollector:
-        nonlocal changing
+        nonlocal changing, n_matmuls
         collector = StatisticsCollector(names, limit, postponed)
         state = ModelState(model, changing)
         bar = progress_bar(batches, is_shown=progress, desc="calibrate", unit=" batches")
-        collector.run(model, weights, bar, seed, state)
-        changing = state.changed
+        collector.run(model, weights, bar, seed, state, n_matmuls)
+        changing, n_matmuls = state.changed, n_matmuls or collector.n_matmuls
         return collector
 
     first = collect(chosen, seed if fisher else None, postponed)

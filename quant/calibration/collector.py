@@ -1,7 +1,7 @@
 """One calibration pass: run batches through a model, and sum statistics of its weights' inputs."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quant.calibration.batches import Arguments, arguments_of
 from quant.calibration.matmul_hooks import EmbeddingLookup, Matmul, MatmulRecorder, Piece
-from quant.calibration.model_call import FisherError, logits_of
+from quant.calibration.model_call import EnoughError, FisherError, logits_of
 from quant.calibration.model_state import ModelState
 from quant.calibration.row_tokens import RowTokens
 from quant.calibration.statistics import WeightStatistics, hessian_bytes, select
@@ -73,6 +73,7 @@ class StatisticsCollector:
         self.n_labels = self.n_logits = self.n_positions = 0
         self.input_groups: list[list[str]] = []
         self.n_matmuls: list[Counter[str]] = []
+        self._n_enough: int | None = None  # products of a batch
         self._is_kept: Tensor | None = None
         self._last_source: Tensor | None = None
 
@@ -83,14 +84,22 @@ class StatisticsCollector:
         batches: Iterable[Any],
         seed: int | None,
         state: ModelState,
+        n_matmuls: Sequence[Mapping[str, int]] | None = None,
     ) -> None:
-        """Run all batches; a seed asks for Fisher information too."""
+        """Run all batches; a seed asks for Fisher information too.
+
+        A batch is left once its weights were multiplied as often as `n_matmuls` says, if given.
+        """
         self._has_fisher = seed is not None
         rng = torch.Generator().manual_seed(seed or 0)
         self._shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         for i, batch in enumerate(batches):
             arguments = arguments_of(model, batch)
             self.n_matmuls.append(Counter())
+            if n_matmuls is not None:
+                self._n_enough = sum(n_matmuls[i][name] for name in self._names)
+                if not self._n_enough:
+                    continue
             with state.running(i, has_grad=self._has_fisher):
                 self._run_batch(model, weights, arguments, rng)
         self._last_source = None
@@ -101,8 +110,11 @@ class StatisticsCollector:
         self._is_kept = arguments.is_kept
         tokens = None if arguments.is_kept is None else RowTokens(arguments.n_tokens)
         recorder = MatmulRecorder(weights, self.on_call, tokens)
-        with recorder:
-            output = model(*arguments.args, **arguments.kwargs)
+        try:
+            with recorder:
+                output = model(*arguments.args, **arguments.kwargs)
+        except EnoughError:
+            return
         for name, uses in recorder.uses.items():
             self.uses.setdefault(name, set()).update(uses)
         try:
@@ -127,6 +139,8 @@ class StatisticsCollector:
         on_gradient: Callable[[Tensor], None]
         if isinstance(recorded, Matmul):
             self.add_batch(recorded)
+            if self._n_enough is not None and self.n_matmuls[-1].total() == self._n_enough:
+                raise EnoughError
             on_gradient = partial(self._add_squares, recorded)
         else:
             on_gradient = partial(self._add_lookup_gradients, recorded)

@@ -15,6 +15,10 @@ def call(model: nn.Module, batch: Any) -> Any:
     return model(*arguments.args, **arguments.kwargs)
 
 
+class EnoughError(Exception):
+    """Raised to leave a forward pass once all that it is for has been recorded."""
+
+
 class FisherError(ValueError):
     """There can be no Fisher information of this model; the text says why."""
 

@@ -32,15 +32,12 @@ class Inputs(NamedTuple):
     tokens: Indices | None
 
 
-class EnoughRowsError(Exception):
-    """Raised to leave the forward pass once all products are recorded."""
-
-
 def record_inputs(
     name: str, weight: "Tensor", n_matmuls: int, arguments: "Arguments", run: Callable[[], Any]
 ) -> tuple[list[Inputs], int]:
     """(inputs of a weight, in how many products) of its first `n_matmuls` while `run` runs."""
     from quant.calibration.matmul_hooks import EmbeddingLookup, Matmul, MatmulRecorder
+    from quant.calibration.model_call import EnoughError
     from quant.calibration.row_tokens import RowTokens
 
     recorded: list[Inputs] = []
@@ -59,12 +56,12 @@ def record_inputs(
                 values = values.astype(np.float32, copy=False)
                 recorded.append(Inputs(piece.rows, piece.columns, values, tokens))
             if n_seen == n_matmuls:
-                raise EnoughRowsError
+                raise EnoughError
         return output
 
     if n_matmuls:
         recorder = MatmulRecorder({name: weight}, on_call, RowTokens(arguments.n_tokens))
-        with recorder, suppress(EnoughRowsError):
+        with recorder, suppress(EnoughError):
             run()
     return recorded, n_seen
 
