@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
     with hold(out=arguments.out, checkpoint=kept), folder_of(arguments.out) as folder:
         check_results(arguments.out, (REPORT, *names), overwrite=overwrite)
         model, tokenizer = load_model_and_tokenizer(config)
-        calibration, calibrated = calibrate_for(config, model, tokenizer, recipes)
+        calibration, calibrated = calibrate_for(config, model, tokenizer, recipes, checkpoints)
         before = evaluate(model, tokenizer, config)
         state = network_of(model).state_dict().values()
         weights = {weight.data_ptr(): weight for weight in state}.values()  # tied weights once

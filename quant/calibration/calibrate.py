@@ -85,6 +85,7 @@ def calibrate_sparingly(
     memory_limit: int | str | None,
     postponed: Collection[str],
     fisher: bool = False,
+    seed: int = 0,
     progress: bool = False,
 ) -> Calibration:
     """`calibrate`, but weights that are postponed get no Hessian before they are asked for.
@@ -96,7 +97,7 @@ def calibrate_sparingly(
     else:
         limit = parse_bytes(memory_limit, "memory_limit")
     return run_passes(
-        model, batches, fisher=fisher, limit=limit, postponed=postponed,
+        model, batches, fisher=fisher, seed=seed, limit=limit, postponed=postponed,
         is_limit_raised=memory_limit is None, progress=progress,
     )  # fmt: skip
 

@@ -54,6 +54,8 @@ class Calibration:
         Weights that rows were looked up in.
     note : str
         What the report should say about the batches; empty unless logits are missing.
+    no_fisher : str
+        Why there is no Fisher information although a recipe uses it; else empty.
     changing : frozenset of str
         Parameters that a forward pass changes.
     settings : dict
@@ -80,7 +82,7 @@ class Calibration:
         self.two_sided = frozenset(_first_pass.two_sided)
         self.uses = {name: frozenset(uses) for name, uses in _first_pass.uses.items()}
         self.looked_up = frozenset(_first_pass.looked_up)
-        self.note = note_of(_first_pass)
+        self.note, self.no_fisher = note_of(_first_pass), ""
         self.changing = frozenset(_changing)
         self.settings = _settings
         self._guard = Guard()

@@ -1,15 +1,16 @@
 """Quantize a model in one call."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from quant.base.config import Config, QuantizedTensor
 from quant.base.screen import progress_bar
-from quant.calibration.calibrate import calibrate_sparingly, check_model
+from quant.calibration.calibrate import check_model
 from quant.calibration.calibration import Calibration
+from quant.models.calibrate_for_recipes import calibrate_for_recipes
 from quant.models.checkpoint import Checkpoint
 from quant.models.identity import conditions_of
 from quant.models.plan import BUFFER, Job, needs_fisher, plan, with_calibration
@@ -91,7 +92,7 @@ def quantize_model(
             f"memory_limit needs batches to calibrate with, got {memory_limit} without batches; "
             "pass it to calibrate"
         )
-    sequential, no_fisher = None, ""
+    sequential = None
     uses_fisher = needs_fisher(jobs)
     store = None
     if checkpoint is not None:
@@ -99,12 +100,9 @@ def quantize_model(
         store = Checkpoint(checkpoint, conditions_of(model, recipe, batches, settings))
     if batches is not None:
         if known is None:
-            # The sequential calibration collects the Hessians of these when their turn comes.
-            postponed = {job.name for job in jobs if job.needs_hessian and job.role != "embedding"}
-            known, no_fisher = calibrate_if_possible(
-                model, batches, uses_fisher, memory_limit, progress,
-                postponed=postponed if recipe.sequential else (),
-            )  # fmt: skip
+            known = calibrate_for_recipes(
+                model, batches, [recipe], memory_limit=memory_limit, progress=progress
+            )
             jobs, _ = plan(model, recipe, known)
         jobs = [with_calibration(job, known, recipe.sequential) for job in jobs]
         targets = [job.name for job in jobs if job.input_group]
@@ -112,7 +110,7 @@ def quantize_model(
             sequential = SequentialCalibration(model, known, targets)
     if strict:
         check_calibrated(jobs)
-        about = [note for note in (no_fisher, known.note if known else "") if note]
+        about = [note for note in (known.no_fisher, known.note) if note] if known else []
         check_notes([("the model", about), *((job.name, job.notes) for job in jobs)])
     reports: dict[str, TensorReport] = {}
     tensors: dict[str, Any] = {}
@@ -122,7 +120,7 @@ def quantize_model(
             check_notes([(job.name, done.report.notes)])
         tensors[job.name], reports[job.name] = done.tensor, done.report
     notes = (
-        no_fisher,
+        "" if known is None else known.no_fisher,
         "" if known is None else known.note,
         "" if sequential is None else sequential.note,
     )
@@ -135,6 +133,20 @@ def quantize_model(
         aliases=aliases,
         report=tuple(with_error_share(reports[job.name], total) for job in jobs),
     )
+
+
+def check_checkpoint(
+    folder: str | os.PathLike[str],
+    model: "nn.Module",
+    recipe: Recipe,
+    batches: list[Any] | None,
+    *,
+    fisher: bool,
+    seed: int,
+) -> None:
+    """Raise ValueError if a checkpoint belongs to another run than one with this calibration."""
+    settings = {"fisher": fisher, "seed": seed, "names": None}
+    Checkpoint(folder, conditions_of(model, recipe, batches, settings))
 
 
 def quantize_all(
@@ -172,29 +184,6 @@ def quantize_all(
             elif sequential is not None and job.role != BUFFER:
                 sequential.commit(job.name, done.tensor, done.values)
             yield job, done
-
-
-def calibrate_if_possible(
-    model: "nn.Module",
-    batches: list[Any],
-    uses_fisher: bool,
-    memory_limit: int | str | None,
-    progress: bool,
-    postponed: Collection[str],
-) -> tuple[Calibration, str]:
-    """(calibration, why it has no Fisher information although it was asked for; or empty)."""
-    from quant.calibration.model_call import FisherError
-
-    reason = ""
-    options: dict[str, Any] = {
-        "memory_limit": memory_limit, "postponed": postponed, "progress": progress
-    }  # fmt: skip
-    if uses_fisher:
-        try:
-            return calibrate_sparingly(model, batches, fisher=True, **options), ""
-        except FisherError as error:
-            reason = f"no Fisher information: {error}"
-    return calibrate_sparingly(model, batches, **options), reason
 
 
 def check_calibrated(jobs: Iterable[Job]) -> None:

@@ -124,7 +124,7 @@ def test_targets_are_passed_and_without_them_the_last_logits_are_noted():
 
 def test_fisher_information_is_collected_where_a_recipe_uses_it(monkeypatch):
     asked = []
-    from quant.models import quantize_model as module
+    from quant.models import calibrate_for_recipes as module
 
     def spy(*args, fisher=False, **options):
         asked.append(fisher)

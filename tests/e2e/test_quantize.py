@@ -108,7 +108,7 @@ def test_a_calibration_without_the_memory_is_one_line(folder, capsys, monkeypatc
     def fail(*arguments, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
 
-    monkeypatch.setattr(quantize, "calibrate", fail)
+    monkeypatch.setattr(quantize, "calibrate_for_recipes", fail)
     arguments = ["quantize", "--recipe", "gptq-int6", "--calibrate", "code.py", "--out", "o"]
     assert main([*arguments, "--context", "64", "--calibration-tokens", "192"]) == 2
     assert capsys.readouterr().err == (

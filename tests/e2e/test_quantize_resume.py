@@ -7,8 +7,8 @@ import pytest
 
 from eval.cli import main
 from eval.commands import quantize
-from quant import calibrate
 from quant.models import checkpoint as checkpoints
+from quant.models.calibrate_for_recipes import calibrate_for_recipes
 
 TEXT = "def f(x):\n    return x + 1\n\n" * 60
 OPTIONS = ["--calibrate", "code.py", "--calibration-tokens", "300", "--context", "128",
@@ -52,10 +52,11 @@ def test_a_run_goes_on_with_its_checkpoint(monkeypatch, capsys):
     assert Path("out/model.ngq").read_bytes() == Path("whole/model.ngq").read_bytes()
 
 
-def test_another_run_is_refused_in_one_line(capsys):
+def test_another_run_is_refused_in_one_line_before_it_is_calibrated(capsys, monkeypatch):
     assert main([*QUANTIZE, "--out", "out", "--checkpoint", "kept"]) == 0
     before = Path("out/model.ngq").read_bytes()
     capsys.readouterr()
+    monkeypatch.setattr(quantize, "calibrate_for_recipes", stop)
     again = [*QUANTIZE, "--out", "out", "--checkpoint", "kept", "--calibration-tokens", "200"]
     assert main(again) == 2
     error = capsys.readouterr().err
@@ -63,6 +64,22 @@ def test_another_run_is_refused_in_one_line(capsys):
     assert error.endswith("number of tokens, context and seed, or delete the checkpoint\n")
     assert error.count("\n") == 1
     assert Path("out/model.ngq").read_bytes() == before
+
+
+def test_a_pipeline_of_another_run_is_refused_before_it_scores(capsys, monkeypatch):
+    def run(recipe, *options):
+        return main(["pipeline", *MODEL, "--data", "code.py", "--context", "64", "--recipe", recipe,
+                     "--checkpoint", "kept", "--out", "out", "--overwrite", *options])  # fmt: skip
+
+    for recipe in ("int8", "gptq-int8"):
+        assert run(recipe, "--calibration-tokens", "64") == 0
+    monkeypatch.setattr("eval.commands.pipeline.evaluate", stop)
+    capsys.readouterr()
+    assert run("gptq-int8", "--calibration-tokens", "32") == 2
+    assert "must go on with the calibration batches it" in capsys.readouterr().err
+    Path("code.py").write_text("x = 1\n" * 40, "utf-8")
+    assert run("int8", "--calibrate", "code.py") == 2
+    assert "must go on with the calibration batches it" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_is_a_file_is_refused_before_the_model_is_loaded(capsys):
@@ -88,10 +105,11 @@ def test_fisher_information_is_collected_where_a_recipe_uses_it(recipe, fisher, 
     asked = []
 
     def calibrated(*arguments, **options):
-        asked.append(options["fisher"])
-        return calibrate(*arguments, **options)
+        calibration = calibrate_for_recipes(*arguments, **options)
+        asked.append(calibration.has_fisher)
+        return calibration
 
-    monkeypatch.setattr(quantize, "calibrate", calibrated)
+    monkeypatch.setattr(quantize, "calibrate_for_recipes", calibrated)
     options = [recipe if word == "gptq-int4" else word for word in QUANTIZE]
     assert main([*options, "--out", "out"]) == 0
     assert asked == [fisher]

@@ -174,13 +174,13 @@ def test_what_has_no_calibration_is_counted_and_with_strict_an_error(folder, cap
 def test_windows_of_a_calibration_batch(folder, capsys, monkeypatch, source):
     from eval.commands import quantize
 
-    sizes, calibrate = [], quantize.calibrate
+    sizes, calibrate = [], quantize.calibrate_for_recipes
     monkeypatch.setattr(
         quantize,
-        "calibrate",
-        lambda model, batches, **options: (
+        "calibrate_for_recipes",
+        lambda model, batches, *recipes, **options: (
             sizes.append([batch.shape[0] for batch in batches]),
-            calibrate(model, batches, **options),
+            calibrate(model, batches, *recipes, **options),
         )[1],
     )
     for n in ("1", "3"):

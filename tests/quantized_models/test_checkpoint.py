@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_written_is_said_at_the_start(batches, tmp_path,
     def fail(*arguments, **options):
         raise AssertionError
 
-    monkeypatch.setattr("quant.models.quantize_model.calibrate_sparingly", fail)
+    monkeypatch.setattr("quant.models.quantize_model.calibrate_for_recipes", fail)
     (tmp_path / "file").write_text("")
     for path, text in (
         (tmp_path / "file", "checkpoint must be a folder, got .*file, a file; choose another name"),

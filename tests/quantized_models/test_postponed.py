@@ -1,11 +1,14 @@
 """Hessians that are collected when they are needed are those of one pass over the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from quant import QuantizedTensor, calibrate, quantize_model
+from quant import RECIPES, QuantizedTensor, calibrate, quantize_model
 from quant.calibration.calibrate import calibrate_sparingly
+from quant.models.calibrate_for_recipes import calibrate_for_recipes, postponed_by
 from quant.models.sequential import SequentialCalibration
 from tests.quantized_models.families import VOCABULARY, make
 from tests.quantized_models.test_sequential import SEQUENTIAL, Deep
@@ -76,3 +79,24 @@ def test_inputs_that_are_not_finite_are_refused_before_a_weight_is_quantized(bat
     with pytest.raises(ValueError, match="calibration rows must be finite") as error:
         quantize_model(model, SEQUENTIAL, [batch % 17 for batch in batches])
     assert str(error.value).startswith("left.weight: ")
+
+
+def test_a_model_without_gradients_is_calibrated_without_fisher_information(batches):
+    model, recipes = make("rwkv").eval(), [RECIPES["gptq-int4"]]
+    calibration = calibrate_for_recipes(model, batches, recipes)
+    assert not calibration.has_fisher
+    assert calibration.no_fisher.startswith("no Fisher information: logits must have gradients")
+    for known in (calibration, batches):
+        report = quantize_model(model, "gptq-int4", known).report
+        assert calibration.no_fisher in [note for each in report for note in each.notes]
+    with pytest.raises(ValueError, match="strict needs each tensor quantized as the recipe says"):
+        quantize_model(model, "gptq-int4", calibration, strict=True)
+
+
+def test_hessians_that_another_recipe_needs_at_once_are_not_postponed():
+    model = make("gpt2")
+    names = {name for name, weight in model.named_parameters() if weight.ndim == 2}
+    names -= {"transformer.wte.weight", "transformer.wpe.weight"}
+    gptq, at_once = RECIPES["gptq-int4"], replace(RECIPES["gptq-int4"], sequential=False)
+    assert postponed_by(model, [gptq, RECIPES["int8"]]) == names
+    assert postponed_by(model, [gptq, at_once]) == set()
