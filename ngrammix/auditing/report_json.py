@@ -33,16 +33,21 @@ def to_json(report: AuditReport) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON has it: lists for tuples, numbers of Python for those of numpy."""
+    """A value as JSON gives it back: lists for tuples, numbers of Python for those of numpy."""
     if isinstance(value, Mapping):
-        return {str(name): as_json(each) for name, each in value.items()}
+        return {joined(str(name)): as_json(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(each) for each in value]
     if hasattr(value, "tolist"):  # of numpy
         return as_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value if isinstance(value, str | int | float | None) else str(value)
+    return value if isinstance(value, int | float | None) else joined(str(value))
+
+
+def joined(text: str) -> str:
+    """A text as JSON gives it back: two halves of a surrogate pair are the one character."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def from_json(text: str | bytes) -> AuditReport:
@@ -59,6 +64,8 @@ def from_json(text: str | bytes) -> AuditReport:
             f"a report must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}; {MEND}"
         )
     try:
+        if isinstance(text, bytes):  # `loads` takes halves of surrogate pairs, which are no UTF-8
+            text = text.decode(json.detect_encoding(text))
         values = json.loads(text, object_pairs_hook=unique_names)
     # ValueError: of the JSON, of the decoding, or of a number with too many digits. RecursionError:
     # of brackets nested too deep.
@@ -127,7 +134,7 @@ def read_scalar(kind: Any, value: Any, place: str) -> Any:
     names = {str: "a text", bool: "true or false", dict: f"an object of depth <= {MAX_DEPTH}"}
     if not isinstance(value, kind) or (kind is dict and not is_shallow(value, MAX_DEPTH)):
         refuse(place, names[kind], value)
-    return as_json(value) if kind is dict else value
+    return as_json(value)
 
 
 def is_shallow(value: Any, depth: int) -> bool:

@@ -71,6 +71,33 @@ def test_json_gives_every_report_back(report):
     assert same(from_json(text.encode()), report)
 
 
+HALVES = st.text("\ud83d\ude00a", max_size=5)  # two of them side by side are one character
+
+
+@given(HALVES, HALVES, st.dictionaries(HALVES, HALVES | st.lists(HALVES), max_size=3))
+def test_halves_of_a_pair_are_read_as_json_reads_them(subject, text, conditions):
+    witness = replace(FUTURE, text=text)
+    report = AuditReport(subject, (replace(GUILTY, witness=witness),), conditions=conditions)
+    stored = to_json(report)
+    for again in (from_json(stored), from_dict(report.to_dict()), from_dict(json.loads(stored))):
+        assert to_json(again) == stored
+        assert from_json(to_json(again)) == again
+        assert again.subject == json.loads(json.dumps(subject))
+        assert again.findings[0].witness.text == json.loads(json.dumps(text))
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
+def test_a_report_in_bytes_is_of_whole_characters(form):
+    stored = to_json(LEGAL)
+    assert from_json(stored.encode(form)) == LEGAL
+    for half in ("\ud83d", "\udc80", "\\ud83d\ude00"):
+        text = stored.replace("solution", half)
+        with pytest.raises(ValueError) as raised:
+            from_json(text.encode(form, "surrogatepass"))
+        assert str(raised.value).startswith(f"a report must be JSON, got: '{form[:5]}")
+        assert str(raised.value).endswith(MEND)
+
+
 @settings(max_examples=25)  # a report takes long to draw
 @given(reports)
 def test_text_and_markdown_take_every_report(report):
