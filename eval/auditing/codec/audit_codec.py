@@ -170,7 +170,8 @@ def decode_file(
 ) -> Tokens:
     """The tokens (N,) int64 of a file that `audit_codec` has kept, decoded by the same scorer.
 
-    Parameters are those of `audit_codec`.
+    Parameters are those of `audit_codec`. It takes about as long as the tokens took to be coded: of
+    tokens that repeat, a file of a hundred bytes may hold millions.
 
     Raises
     ------

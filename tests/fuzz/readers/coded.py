@@ -8,6 +8,9 @@ from tests.fuzz.verdict import WrongError
 
 MAX_VOCAB = 1000  # a larger distribution takes too long
 N_TOKENS = 50  # decoded of each file
+# Of a file that is decoded whole. Equal tokens take hardly a bit, so the smallest file may hold
+# millions of them: it is decoded as long as it was coded.
+MAX_TOKENS = 200
 
 
 def read_coded(data: bytes, folder: Path) -> None:
@@ -25,7 +28,8 @@ def read_coded(data: bytes, folder: Path) -> None:
         for decoded in islice(decode(scorer, file.code, file.n_tokens), N_TOKENS):
             if decoded.token is not None and not 0 <= decoded.token < file.vocab_size:
                 raise WrongError(f"token {decoded.token} of {file.vocab_size}")
-    decode_file(path)
+    if file.n_tokens <= MAX_TOKENS:
+        decode_file(path)
 
 
 def signed(data: bytes) -> bytes:
