@@ -52,6 +52,7 @@ from quant.quantizers.quantize import label
 from quant.quantizers.residual import ResidualConfig
 from quant.quantizers.scalar import ScalarConfig
 
+ALL = "1TiB"  # of Hessians: each of many recipes needs them
 # As in the recipes: sequential calibration, and coordinate descent after GPTQ.
 SEQUENTIAL: dict[str, Config] = {
     "gptq int6 sd sequential": sequential_gptq(INT6),
@@ -103,7 +104,9 @@ def measure(arguments: argparse.Namespace) -> Figures:
     recipes = {
         use: make_recipe(label(use), use, sequential=use in SEQUENTIAL.values()) for use in uses
     }
-    calibration, _ = calibrate_for(config, model, tokenizer, list(recipes.values()))
+    calibration, _ = calibrate_for(
+        config, model, tokenizer, list(recipes.values()), memory_limit=ALL
+    )
 
     def measure_one(use: Config) -> Figures:
         """Errors, loss, and bytes by form and codec, of a quantizer."""

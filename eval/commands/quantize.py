@@ -154,11 +154,13 @@ def calibrate_for(
     tokenizer: Tokenizer,
     recipes: Sequence[Recipe],
     checkpoints: Sequence[Path | None] = (),
+    memory_limit: str | None = None,
 ) -> tuple[Calibration | None, dict[str, Any]]:
     """(calibration for the recipes, what it was made with, for the files that report it).
 
     No calibration if no recipe needs one and --calibrate names no data. The checkpoint of each
-    recipe, if any, must be one of this run.
+    recipe, if any, must be one of this run. The memory limit is that of `calibrate`, and half of
+    the model by default.
     """
     network = network_of(model)
 
@@ -190,7 +192,7 @@ def calibrate_for(
     check(batches, fisher=use_fisher(network, recipes))
     try:
         calibration = calibrate_for_recipes(
-            network, batches, recipes, seed=config.seed, progress=True
+            network, batches, recipes, seed=config.seed, memory_limit=memory_limit, progress=True
         )
         return calibration, described
     except (MemoryError, RuntimeError) as error:

@@ -75,10 +75,10 @@ class Calibration:
     ) -> None:
         self.names, self.passes = _names, _passes
         self.has_fisher = _first_pass.n_labels > 0
-        groups = ([n for n in group if n in _names] for group in _first_pass.input_groups)
-        self.input_groups = tuple(map(tuple, filter(None, groups)))
         self.batches = _batches
         self.n_matmuls = tuple(_first_pass.n_matmuls)
+        groups = ([n for n in group if n in _names] for group in _first_pass.input_groups)
+        self.input_groups = tuple(part for group in groups for part in self._parts_of(group))
         self.two_sided = frozenset(_first_pass.two_sided)
         self.uses = {name: frozenset(uses) for name, uses in _first_pass.uses.items()}
         self.looked_up = frozenset(_first_pass.looked_up)
@@ -189,6 +189,13 @@ class Calibration:
     def check_reached(self, name: str) -> None:
         """Raise ValueError unless calibration saw the weight in use."""
         check_reached(name, self.names)
+
+    def _parts_of(self, group: list[str]) -> list[tuple[str, ...]]:
+        """The group, divided by how often its weights were multiplied: the rest was by others."""
+        parts: dict[tuple[int, ...], list[str]] = {}
+        for name in group:
+            parts.setdefault(tuple(each[name] for each in self.n_matmuls), []).append(name)
+        return list(map(tuple, parts.values()))
 
     def _statistics(self, name: str) -> "WeightStatistics":
         """Statistics with the Hessians; collected in a pass of their own, if need be."""

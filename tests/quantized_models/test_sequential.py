@@ -64,6 +64,17 @@ def test_weights_with_the_same_rows_are_one_input_group_in_the_order_of_use(batc
     assert calibrate(Deep(), batches, fisher=True).input_groups == input_groups
 
 
+def test_a_weight_with_further_inputs_of_its_own_is_a_group_by_itself(batches):
+    class Twice(Deep):
+        def forward(self, tokens):
+            x = self.embed(tokens)
+            x = self.left(x).tanh() * self.right(x)
+            return self.head(self.left(x))
+
+    calibration = calibrate(Twice(), batches)
+    assert calibration.input_groups == (("left.weight",), ("right.weight",), ("head.weight",))
+
+
 def test_what_nothing_comes_before_is_quantized_like_without(batches):
     model = Deep()
     sequential, at_once = (quantized(model, recipe, batches) for recipe in (SEQUENTIAL, AT_ONCE))
