@@ -12,6 +12,7 @@ from quant.calibration.calibrate import check_model
 from quant.calibration.calibration import Calibration
 from quant.models.calibrate_for_recipes import calibrate_for_recipes
 from quant.models.checkpoint import Checkpoint
+from quant.models.half_if_smaller import half_if_smaller
 from quant.models.identity import conditions_of
 from quant.models.plan import BUFFER, Job, needs_fisher, plan, with_calibration
 from quant.models.quantize_tensor import Done, done_of, quantize_tensor
@@ -105,9 +106,10 @@ def quantize_model(
             )
             jobs, _ = plan(model, recipe, known)
         jobs = [with_calibration(job, known, recipe.sequential) for job in jobs]
-        targets = [job.name for job in jobs if job.input_group]
-        if recipe.sequential and targets:
-            sequential = SequentialCalibration(model, known, targets)
+    jobs = [half_if_smaller(job, recipe) for job in jobs]
+    targets = [job.name for job in jobs if job.input_group]
+    if known is not None and targets:
+        sequential = SequentialCalibration(model, known, targets)
     if strict:
         check_calibrated(jobs)
         about = [note for note in (known.no_fisher, known.note) if note] if known else []

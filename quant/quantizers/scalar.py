@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,12 @@ class ScalarConfig(GridConfig, kind="scalar"):
         return {"tensor": (1, 1), "row": (rows, 1), "column": (1, columns)}.get(
             self.per, (rows, groups)
         )
+
+    def bits_per_weight(self, shape: tuple[int, int]) -> float:
+        """Return the bits of packed codes and of all arrays, per weight of a matrix (R, C)."""
+        codes = (prod(shape) * self.bits + 7) // 8
+        bytes_a_scale = np.dtype(self.scale_dtype).itemsize + (not self.symmetric)
+        return 8 * (codes + bytes_a_scale * prod(self.scales_shape(shape))) / prod(shape)
 
     def columns_per_scale(self, columns: int) -> int:
         """Return the number of columns that share a scale, of a matrix of so many columns."""

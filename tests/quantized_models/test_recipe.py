@@ -429,7 +429,7 @@ def test_what_gptq_did_is_noted():
 
 
 def unreached():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model.forward = model[0].forward
     return model
 
@@ -441,7 +441,7 @@ def spoiled(value):
     return model
 
 
-ONES = [torch.ones(1, 2)]
+ONES = [torch.ones(1, 4)]
 HALF = {"name": "x", "rules": [{"use": "float16"}]}
 
 
