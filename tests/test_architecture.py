@@ -31,8 +31,11 @@ NEVER = {
     "quant": {"ngrammix", "eval"},
     "eval": {"numba"},
 }
-# What `quant` has of `ngrammix`: files are written in one way, and threads are refused in one.
-SHARED = {"ngrammix.atomic", "ngrammix.exclusive", "ngrammix.reading"}
+# What `quant` has of `ngrammix`: files are written in one way, threads are refused in one, and the
+# versions that a result belongs to are told in one.
+SHARED = {
+    "ngrammix.atomic", "ngrammix.exclusive", "ngrammix.reading", "ngrammix.auditing.environment",
+}  # fmt: skip
 OF_TORCH = {"ngrammix.device_rows", "ngrammix.logits", "ngrammix.peers"}
 MAX_CODE_LINES = 250
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

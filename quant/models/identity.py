@@ -4,20 +4,16 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ngrammix.auditing.environment import versions
 from quant.models.parameters import state_of
 from quant.models.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-# Packages whose arithmetic moves a weight; some need not be installed.
-PACKAGES = ("ngrammix", "numpy", "scipy", "numba", "torch", "transformers")
 
 
 def conditions_of(
@@ -46,15 +42,6 @@ def conditions_of(
         "seed": settings.get("seed", 0) if settings["fisher"] else None,
         "names of calibrate": settings.get("names"),
     }
-
-
-def versions() -> str:
-    """Versions of Python and of the `PACKAGES`, in one line."""
-    parts = []
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            parts.append(f"{package} {version(package)}")
-    return ", ".join([*parts, f"python {platform.python_version()}"])
 
 
 def hash_of(value: Any) -> str:
