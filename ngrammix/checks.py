@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ngrammix.types import Floats, Tokens
 
-MAX_ORDER = 32
+MAX_ORDER = 64
 MAX_VOCAB_SIZE = 2**31
 MAX_POSITION = 2**30 - 64  # the tables have 30 bits for the position of an n-gram
 MAX_BYTES = 2**62
@@ -74,7 +74,7 @@ def check_flag(value: object, name: str) -> bool:
 
 
 def check_order(order: object) -> int:
-    """Return `order` as int, or raise ValueError unless it is in 1..32."""
+    """Return `order` as int, or raise ValueError unless it is in 1..64."""
     number = as_int(order)
     if number is None:
         raise ValueError(f"order must be an integer in 1..{MAX_ORDER}, got {order!r}; pass an int")

@@ -81,7 +81,7 @@ class Mixer(NotCopyable):
     ----------
     vocab_size : int >= 1
         V, the width of the logits.
-    order : int in 1..32
+    order : int in 1..64
         Length of the longest n-gram, the predicted token included.
     memory_limit : int or str, optional
         Upper bound of the cache's tables, in bytes or as text such as ``"2GiB"``: see `NgramCache`.

@@ -45,8 +45,7 @@ class Observed:
     @property
     def is_repeat(self) -> Flags:
         """(T,) bool: whether the n-gram of `order` tokens that ends here was in the cache."""
-        repeats: Flags = self.evidence.target_count[-1] > 0
-        return repeats
+        return self.evidence.is_repeat
 
     def nats_cache(self, vocab_size: int) -> Floats:
         """(T,) float64, nats: cost of each token under the cache alone."""

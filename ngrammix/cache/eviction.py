@@ -1,75 +1,120 @@
 """Eviction from a full cache: the least recently used n-grams go, and counts are halved.
 
-Most n-grams of a text occur once, and of the n-grams that one token inserts, the shortest carries
-all counts of the longer ones. So of n-grams last seen at the same time, the longer ones are evicted
-first, and those that occurred more than once are evicted last.
+What occurred once and began before a horizon is forgotten: its rows, and the tokens of the stream
+before the horizon, as if a document began there. What occurred more than once is kept RETENTION
+times as long. An n-gram that stays keeps its contexts and its suffix, and every context loses
+exactly the counts of the followers that go. So all sums stay exact.
 
-The counts of the n-grams that stay are halved. An evicted n-gram that comes back is new again, so
-it raises the Kneser-Ney count of its suffix once more. Without halving, such counts would grow with
-every eviction, and the estimator would become worse than that of a cache emptied each time.
+The counts of the n-grams that stay are halved, rounded up. An evicted n-gram that comes back is new
+again, so it raises the Kneser-Ney count of its suffix once more. Without halving, such counts would
+grow with every eviction, and the estimator would become worse than that of a cache emptied each
+time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix.cache.table import Table
+from ngrammix.cache.replay import stored_chunks
+from ngrammix.cache.store import NgramStore
 from ngrammix.kernels import eviction as kernel
-from ngrammix.kernels import find
+from ngrammix.kernels import replay
+from ngrammix.kernels.index import BEFORE_FIRST, START
 from ngrammix.types import Nodes
 
-N_LEVELS = 4096  # bins of the histogram of eviction keys
-# Chosen by the bits of the cache alone at 1/2, 1/4 and 1/8 of the memory that it takes without a
-# limit (`ngrammix bench memory`), on FineWeb, Darwin and the Linux kernel; fractions from 0.4 to
-# 0.6, and all divisors from 4 and 16 to 32 and 128, are within 0.04 BPB of these.
-KEPT_FRACTION = 0.5  # of the n-grams, at most, stay after an eviction
-# The age of an n-gram is divided by these before ages are compared: n-grams that carry counts of
-# their own, and n-grams that occurred more than once.
-DIVISOR, DIVISOR_REPEATED = 8, 64
+N_LEVELS = 4096  # bins of the histogram of ages
+KEPT_FRACTION = 0.5  # of the bytes, at most, stay after an eviction
+RETENTION = 8  # how many times as long an n-gram is kept that occurred more than once
 
 
-def evict(
-    tables: Sequence[Table],
-    counts_of_counts: NDArray[np.int64],
-    nodes: Nodes,
-    position: int,
-    n_kept: int,
-) -> NDArray[np.int64]:
-    """Evict all but the `n_kept` most recently used n-grams, or a few fewer; halve their counts.
+def horizon(store: NgramStore, kept_bytes: int) -> int:
+    """Largest age, in tokens, of what stays if about `kept_bytes` of rows and tokens stay."""
+    now = store.stream.stop + BEFORE_FIRST
+    width = (store.stream.stop + 2 * BEFORE_FIRST) // N_LEVELS + 1
+    histogram = np.zeros(N_LEVELS, np.int64)
+    for m, table in enumerate(store.tables[1:], start=1):
+        kernel.add_to_histogram(
+            table.rows, len(table), m, now, RETENTION, width, table.row_bytes, histogram
+        )
+    n_tokens = store.stream.stop - store.stream.first
+    histogram[: n_tokens // width] += 4 * width
+    return int(np.sum(histogram.cumsum() <= kept_bytes)) * width
 
-    Every sum stays exact: what a context loses is subtracted from it. nodes (order + 1,), the nodes
-    of the last k tokens of the stream, are updated; NONE if evicted.
+
+def evict(store: NgramStore, cutoff: int) -> NDArray[np.int64]:
+    """Evict what is `cutoff` tokens old or older, and halve the counts of what stays.
 
     Returns
     -------
     (order + 1,) int64
-        The number of n-grams of each length that were evicted.
+        The number of n-grams of each length whose rows were evicted.
     """
-    width = (position + 3 * find.BEFORE_FIRST) // N_LEVELS + 1
-    histogram = np.zeros(N_LEVELS, np.int64)
-    for k, table in enumerate(tables[1:], start=1):
-        kernel.add_to_histogram(
-            table.rows, len(table), k, position, DIVISOR, DIVISOR_REPEATED, width, histogram
-        )
-    cutoff = int(np.sum(histogram.cumsum() <= n_kept)) * width
-
-    n_evicted = np.zeros(len(tables), np.int64)
-    new_contexts = np.zeros(1, np.uint32)  # the root stays
-    for k in range(1, len(tables)):
-        contexts, table = tables[k - 1], tables[k]
-        new_rows = table.slots  # free memory until the index is rebuilt at the end
-        n_rows = kernel.evict(
-            table.rows, len(table), k, position, DIVISOR, DIVISOR_REPEATED, cutoff, contexts.rows,
-            new_contexts, new_rows, counts_of_counts[k - 1],
+    stream, now = store.stream, store.stream.stop + BEFORE_FIRST
+    first = max(stream.first, stream.stop - cutoff)
+    begin, kept_from, end = (stream.index(t) for t in (stream.first, first, stream.stop))
+    if first > stream.first:
+        n_before = 0
+        for chunk in stored_chunks(store, begin, min(end, kept_from + store.order)):
+            n_before = replay.forget(
+                stream.array, chunk.begin, chunk.n_tokens, n_before, kept_from, chunk.grams,
+                chunk.known, chunk.shortest, store.columns.rows, store.counts_of_counts,
+            )  # fmt: skip
+    for k, (prefixes, lasts) in enumerate(traced(store)):
+        contexts, table = store.tables[k], store.tables[k + 1]
+        kernel.halve(
+            table.rows, len(table), k + 1, now, RETENTION, cutoff, prefixes, lasts, contexts.rows,
+            store.counts_of_counts[k],
         )  # fmt: skip
-        kernel.choose_hints(contexts.rows, len(contexts), table.rows, n_rows)
-        n_evicted[k] = len(table) - n_rows
-        is_stored = nodes[k] != find.NONE and nodes[k - 1] != find.NONE
-        nodes[k] = new_rows[nodes[k]] if is_stored else find.NONE
-        if k > 1:
-            contexts.reindex()
+        kernel.choose_hints(
+            table.rows, len(table), prefixes, lasts, contexts.rows, len(contexts)
+        )  # fmt: skip
+    stream.array[kept_from] |= np.uint32(START)
+    n_before = 0
+    for chunk in stored_chunks(store, kept_from, end):
+        n_before = replay.offer(
+            stream.array, chunk.begin, chunk.n_tokens, n_before, chunk.grams, chunk.known,
+            chunk.shortest, store.columns.rows,
+        )  # fmt: skip
+    for table in store.tables[:-1]:
+        kernel.clear_unknown(table.rows, len(table))
+    stream.cut(first)
+    return _compact(store, cutoff, now)
+
+
+def traced(store: NgramStore) -> Iterator[tuple[Nodes, Nodes]]:
+    """(prefixes, lasts) of the n-grams of 1, 2, ..., order tokens: what `kernel.trace` writes."""
+    prefixes, lasts = np.empty((2, len(store.tables[1])), np.uint32)
+    kernel.trace_first(store.tables[1].rows, len(store.tables[1]), prefixes, lasts)
+    yield prefixes, lasts
+    for contexts, table in zip(store.tables[1:-1], store.tables[2:], strict=True):
+        suffix_prefixes, suffix_lasts = prefixes, lasts
+        prefixes, lasts = np.empty((2, len(table)), np.uint32)
+        kernel.trace(
+            table.rows, len(table), suffix_prefixes, suffix_lasts, contexts.slots, contexts.bits,
+            contexts.rows, prefixes, lasts,
+        )  # fmt: skip
+        yield prefixes, lasts
+
+
+def _compact(store: NgramStore, cutoff: int, now: int) -> NDArray[np.int64]:
+    """Drop the rows that go; returns how many of each length."""
+    n_evicted = np.zeros(store.order + 1, np.int64)
+    new_suffixes = np.zeros(1, np.uint32)  # the n-gram of no tokens stays
+    store.n_open[0] = min(int(store.n_open[0]), store.stream.n_context)
+    for m, table in enumerate(store.tables[1:], start=1):
+        new_rows = table.slots  # free memory until the index is rebuilt at the end
+        n_rows = kernel.compact(
+            table.rows, len(table), m, now, RETENTION, cutoff, new_suffixes, new_rows
+        )
+        n_evicted[m] = len(table) - n_rows
+        if m <= store.n_open[0]:
+            last_seen, row = divmod(int(store.ends[m]), 1 << 32)
+            store.ends[m] = last_seen << 32 | int(new_rows[row])
+        if m > 1:
+            store.tables[m - 1].reindex()
         table.truncate(n_rows)
-        new_contexts = new_rows
-    tables[-1].reindex()
+        new_suffixes = new_rows
+    store.tables[-1].reindex()
+    store.refresh()
     return n_evicted

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.table import Table
-from ngrammix.kernels import find
+from ngrammix.cache.store import NgramStore
 from ngrammix.kernels import kneser_ney as kernel
-from ngrammix.types import Floats, Nodes, Tokens
+from ngrammix.types import Floats, Tokens
 
 # Discount of the cache beside a model. It is smaller than the discount that is best for the cache
 # alone, because a discount moves mass to shorter contexts, which the model predicts better. Gain in
@@ -35,35 +34,24 @@ def log_target_probability(
 
     With one `discount` in (0, 1) for all orders, or, without it, the evidence's own.
     """
-    discounts = evidence.discounts
-    if discount is not None:
-        discounts = np.broadcast_to(np.float32(discount), discounts.shape)
     log_q = np.empty(len(evidence), np.float64)
-    kernel.backoff(
-        evidence.followers, evidence.n_distinct, evidence.target_count, discounts, vocab_size, log_q
-    )
+    fixed = 0.0 if discount is None else float(np.float32(discount))
+    kernel.backoff(evidence._entries, evidence._depth, fixed, vocab_size, log_q)
     return log_q
 
 
 def token_probabilities(
-    tables: Sequence[Table],
-    nodes: Nodes,
-    tokens: Tokens,
-    discounts: Sequence[float],
-    vocab_size: int,
+    store: NgramStore, context: Tokens, tokens: Tokens, discounts: Sequence[float], vocab_size: int
 ) -> Floats:
-    """Probability of each of tokens (N,) after one context: (N,) float64.
+    """Probability of each of tokens (N,) after a context (C,), C < order: (N,) float64.
 
-    nodes (order + 1,): node of the last k tokens of the context; discounts (order,).
+    discounts (order,).
     """
     q = np.full(len(tokens), 1 / vocab_size)
-    for k, d in enumerate(discounts):
-        if nodes[k] == find.NONE:
-            break
-        context = tables[k].rows[nodes[k]]
-        n, u = int(context[find.FOLLOWERS]), int(context[find.DISTINCT])
+    totals = zip(*store.context_totals(context), strict=True)
+    counts = store.follower_counts(context, tokens)
+    for (n, u), c, d in zip(totals, counts, discounts, strict=False):
         if n == 0:
             break
-        counts = tables[k + 1].token_counts(np.full(len(tokens), nodes[k]), tokens)
-        q = (np.maximum(counts - d, 0.0) + d * u * q) / n
+        q = (np.maximum(c - d, 0.0) + d * u * q) / n
     return q

@@ -1,8 +1,7 @@
 """MemoryLimit: the bytes that a cache may take, and how many tokens it learns between checks."""
 
-from collections.abc import Sequence
-
-from ngrammix.cache.table import Table
+from ngrammix.cache.pipeline import ROWS_A_TOKEN
+from ngrammix.cache.store import NgramStore
 from ngrammix.checks import MAX_POSITION
 
 MAX_BLOCK_SIZE = 1 << 16  # tokens between two checks of the limit
@@ -17,8 +16,8 @@ class MemoryLimit:
 
     Parameters
     ----------
-    tables : sequence of Table
-        The tables, still empty.
+    store : NgramStore
+        The tables and the stream, still empty.
     limit : int or None
         Bytes, or None for no limit.
     chunk_size : int
@@ -37,14 +36,14 @@ class MemoryLimit:
     """
 
     def __init__(
-        self, tables: Sequence[Table], limit: int | None, chunk_size: int, bytes_a_token: int
+        self, store: NgramStore, limit: int | None, chunk_size: int, bytes_a_token: int
     ) -> None:
         self.limit = limit
 
         def needed(block_size: int) -> int:
             buffers = (min(chunk_size, block_size) + 1) * bytes_a_token
-            n_rows = block_size + len(tables)  # `update` adds up to one n-gram of each length
-            return buffers + sum(table.nbytes_with(n_rows) for table in tables)
+            n_rows = ROWS_A_TOKEN * block_size + 2 * store.order  # and what one `update` adds
+            return buffers + store.nbytes_with(block_size, n_rows)
 
         self.minimum = BLOCK_SHARE * needed(1)
         self.block_size = MAX_BLOCK_SIZE if limit is not None else MAX_POSITION
@@ -55,10 +54,10 @@ class MemoryLimit:
         self.chunk_size = min(chunk_size, self.block_size)
         self._buffer_bytes = (self.chunk_size + 1) * bytes_a_token
 
-    def nbytes_with(self, tables: Sequence[Table], n_more: int) -> int:
-        """Bytes of tables and buffers with `n_more` more n-grams of each order."""
-        return self._buffer_bytes + sum(table.nbytes_with(n_more) for table in tables)
+    def nbytes_with(self, store: NgramStore, n_tokens: int, n_rows: int) -> int:
+        """Bytes of everything with `n_tokens` more tokens, and `n_rows` more n-grams an order."""
+        return self._buffer_bytes + store.nbytes_with(n_tokens, n_rows)
 
-    def has_room(self, tables: Sequence[Table], n_more: int) -> bool:
-        """Whether `n_more` more n-grams of each order fit within the limit."""
-        return self.limit is None or self.nbytes_with(tables, n_more) <= self.limit
+    def has_room(self, store: NgramStore, n_tokens: int, n_rows: int) -> bool:
+        """Whether so many more tokens, and n-grams of each order, fit within the limit."""
+        return self.limit is None or self.nbytes_with(store, n_tokens, n_rows) <= self.limit

@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ngrammix import snapshot
 from ngrammix.cache import eviction, pipeline
-from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.integrity import check_state, check_tables, load_state
+from ngrammix.cache.evidence import Evidence, Segment
+from ngrammix.cache.integrity import check_state, check_store
 from ngrammix.cache.kneser_ney import token_probabilities
 from ngrammix.cache.memory_limit import MemoryLimit
-from ngrammix.cache.pipeline import Chunk, TwoThreadPipeline
-from ngrammix.cache.table import Table, context_nodes
+from ngrammix.cache.pipeline import ROWS_A_TOKEN, Chunk, TwoThreadPipeline
+from ngrammix.cache.store import NgramStore
 from ngrammix.checks import (
     NotCopyable,
     as_bytes,
@@ -28,12 +28,12 @@ from ngrammix.checks import (
     check_vocab_size,
 )
 from ngrammix.exclusive import Guard, exclusive
-from ngrammix.kernels import find
-from ngrammix.kernels.count import discount as discount_of
-from ngrammix.types import Floats, Nodes, StateDict, Tokens
+from ngrammix.kernels.evidence import discount as discount_of
+from ngrammix.kernels.index import BEFORE_FIRST, FOLLOWERS, NONE
+from ngrammix.types import Floats, StateDict, Tokens
 
 
-@exclusive("_guard", midway=("discounts", "stats", "clear"), free=("nbytes", "__len__"))
+@exclusive("_guard", midway=("discounts", "stats", "clear"), free=("nbytes", "position", "__len__"))
 class NgramCache(NotCopyable):
     """Exact counts of every n-gram of a stream up to `order`; no hash is ever trusted.
 
@@ -47,7 +47,7 @@ class NgramCache(NotCopyable):
     ----------
     vocab_size : int >= 1
         V; token ids are in [0, V).
-    order : int in 1..32
+    order : int in 1..64
         Length of the longest n-gram, the predicted token included (as in KenLM; PPM counts the
         context only, so its order 6 is order 7 here).
     memory_limit : int or str, optional
@@ -89,24 +89,16 @@ class NgramCache(NotCopyable):
         self.vocab_size = check_vocab_size(vocab_size)
         self.order = check_order(order)
         self.memory_limit = None if memory_limit is None else as_bytes(memory_limit)
-        self.position = 0
         self._guard = Guard()
 
-        # The n-grams of 0, 1, ..., order tokens; how many of each order are counted once, twice.
-        self._tables = [Table(is_longest=k == self.order) for k in range(self.order + 1)]
-        self._tables[0].add_root()
-        self._counts_of_counts = np.zeros((self.order, 2), np.int64)
-        # Node of the last k tokens of the stream, and when that n-gram was seen before.
-        self._nodes = np.full(self.order + 1, find.NONE, np.uint32)
-        self._nodes[0] = 0
-        self._last_seen = np.zeros(self.order + 1, np.uint32)
+        self._store = NgramStore(self.order)
         self._n_evictions = np.zeros(1, np.int64)
         self._n_evicted = np.zeros(self.order + 1, np.int64)
 
         # Buffers are counted as for two threads, so that one and two threads evict the same.
-        bytes_a_token = pipeline.MAX_IN_FLIGHT * (self._nodes.nbytes + self._last_seen.nbytes)
+        bytes_a_token = pipeline.MAX_IN_FLIGHT * Chunk.bytes_a_token(self.order)
         self._limit = MemoryLimit(
-            self._tables, self.memory_limit, pipeline.CHUNK_SIZE, bytes_a_token
+            self._store, self.memory_limit, pipeline.CHUNK_SIZE, bytes_a_token
         )
         if self.memory_limit is not None and self.memory_limit < self._limit.minimum:
             raise ValueError(
@@ -115,23 +107,31 @@ class NgramCache(NotCopyable):
             )
         n_chunks = pipeline.MAX_IN_FLIGHT if check_threads(n_threads) > 1 else 1
         self._buffers = [Chunk(self.order, self._limit.chunk_size) for _ in range(n_chunks)]
-        self._pipeline = TwoThreadPipeline(
-            self._tables, self._nodes, self._last_seen, self._counts_of_counts
-        )
+        self._pipeline = TwoThreadPipeline(self._store)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tables, indexes and buffers, in whole pages."""
-        return self._limit.nbytes_with(self._tables, 0)
+        return self._limit.nbytes_with(self._store, 0, 0)
+
+    @property
+    def position(self) -> int:
+        """Number of tokens of the stream learned so far."""
+        return self._store.stream.stop
 
     @property
     def discounts(self) -> NDArray[np.float32]:
         """(order,) float32 in (0, 1]: the current absolute discount of each order."""
-        return np.array([discount_of(counts) for counts in self._counts_of_counts], np.float32)
+        return np.array(
+            [discount_of(*counts) for counts in self._store.counts_of_counts], np.float32
+        )
 
     def __len__(self) -> int:
-        """Return the number of n-grams stored, of all orders, contexts without followers too."""
-        return sum(map(len, self._tables[1:]))
+        """Return the number of n-grams that have a row, of all orders.
+
+        Those are the n-grams whose suffix occurred more than once; all others are in the stream.
+        """
+        return len(self._store)
 
     def __repr__(self) -> str:
         limit = "" if self.memory_limit is None else f", memory_limit={self.memory_limit}"
@@ -168,19 +168,13 @@ class NgramCache(NotCopyable):
 
     def boundary(self) -> None:
         """Begin a new document: contexts do not reach back over this point."""
-        self._nodes[1:] = find.NONE
+        self._store.boundary()
 
     def clear(self) -> None:
         """Return to the state of a new cache; without a limit, the memory is kept for reuse."""
         with self._guard.changing():
-            for table in self._tables:
-                table.clear(keeps_pages=self.memory_limit is None)
-            self._tables[0].add_root()
-            sums = self._counts_of_counts, self._last_seen, self._n_evictions, self._n_evicted
-            for array in sums:
-                array[:] = 0
-            self._nodes[1:] = find.NONE
-            self.position = 0
+            self._store.clear(keeps_pages=self.memory_limit is None)
+            self._n_evictions[:] = self._n_evicted[:] = 0
         self._guard.n_unfinished = 0
 
     def stats(self) -> dict[str, Any]:
@@ -189,13 +183,13 @@ class NgramCache(NotCopyable):
         Returns
         -------
         dict
-            ``position``, tokens learned; ``ngrams``, n-grams of 1, 2, ..., order tokens stored now;
-            ``evicted``, the same of those evicted so far; ``n_evictions``, how many times the cache
-            was full; ``nbytes`` and ``memory_limit``, bytes.
+            ``position``, tokens learned; ``ngrams``, n-grams of 1, 2, ..., order tokens that have
+            a row; ``evicted``, the same of those evicted so far; ``n_evictions``, how many times
+            the cache was full; ``nbytes`` and ``memory_limit``, bytes.
         """
         return {
             "position": self.position,
-            "ngrams": [len(table) for table in self._tables[1:]],
+            "ngrams": [len(table) for table in self._store.tables[1:]],
             "evicted": self._n_evicted[1:].tolist(),
             "n_evictions": int(self._n_evictions[0]),
             "nbytes": self.nbytes,
@@ -204,15 +198,19 @@ class NgramCache(NotCopyable):
 
     def peek(self) -> Evidence:
         """Evidence of the next position; its token is unknown, so target_count is 0."""
-        evidence = Evidence.allocate(self.order, 1)
-        evidence._columns[:] = 0
-        evidence.discounts[:, 0] = self.discounts
-        now = self.position + find.BEFORE_FIRST
-        for k, node in enumerate(self._nodes[:-1]):
-            if node != find.NONE:
-                n, u, hint, hint_count = self._tables[k].rows[node, find.FOLLOWERS :]
-                age = now - self._last_seen[k] if self._last_seen[k] > 0 else 0
-                evidence._columns[k, 0] = n, u, 0, hint, hint_count, age
+        store, evidence = self._store, Evidence.allocate(self.order, 1)
+        longest = min(int(store.n_open[0]), self.order - 1)
+        for k, end in enumerate(store.ends[: longest + 1].tolist()):
+            counts = store.tables[k].rows[end & NONE, FOLLOWERS:]
+            last_seen = end >> 32
+            age = self.position + BEFORE_FIRST - last_seen if last_seen > 0 else 0
+            evidence._entries[k, 0] = *counts, 0, age, *store.counts_of_counts[k]
+        evidence._n_entries[: longest + 1] = 1
+        evidence._depth[0] = longest
+        # As if no token had come: where there is a context, a new one would be counted once.
+        n_context, after = store.stream.n_context, store.counts_of_counts.copy()
+        after[longest + 1 : n_context + 1, 0] += 1
+        evidence._segments.append(Segment(1, n_context, after))
         return evidence
 
     def update(self, context: ArrayLike, next_token: int) -> None:
@@ -235,14 +233,10 @@ class NgramCache(NotCopyable):
         """
         context = self._as_context(context)
         token = as_token(next_token, self.vocab_size)
-        check_capacity(self.position, 1)
-        nothing = Evidence.allocate(self.order, 0)
+        check_capacity(self.position + int(self._store.n_updates[0]), 1)
         self._make_room()
         with self._guard.changing():
-            nodes = context_nodes(self._tables, context, insert=True, position=self.position)
-            chunk = self._buffers[0].begin(token, self.position, nothing, 0)
-            self._walk(chunk, nodes, np.zeros_like(nodes))
-            self.position += 1
+            self._store.update(np.append(context, token))
         self._make_room()
 
     def log_prob(self, context: ArrayLike, next_token: int) -> float:
@@ -252,9 +246,8 @@ class NgramCache(NotCopyable):
         """
         context = self._as_context(context)
         token = as_token(next_token, self.vocab_size)
-        nodes = context_nodes(self._tables, context)
         size, discounts = self.vocab_size, self.discounts.tolist()
-        return float(np.log(token_probabilities(self._tables, nodes, token, discounts, size)[0]))
+        return float(np.log(token_probabilities(self._store, context, token, discounts, size)[0]))
 
     def distribution(
         self, context: ArrayLike | None = None, *, discount: float | None = None
@@ -276,14 +269,15 @@ class NgramCache(NotCopyable):
         """
         if discount is not None and not 0 < np.float32(discount) < 1:
             raise ValueError(f"discount must be in (0, 1), got {discount}; or leave it out")
-        nodes = self._nodes
-        if context is not None:
-            nodes = context_nodes(self._tables, self._as_context(context))
+        if context is None:
+            context = self._store.stream.context(self.order - 1)
+        else:
+            context = self._as_context(context)
         discounts = self.discounts
         if discount is not None:
             discounts[:] = discount
         tokens, size = np.arange(self.vocab_size), self.vocab_size
-        return token_probabilities(self._tables, nodes, tokens, discounts.tolist(), size)
+        return token_probabilities(self._store, context, tokens, discounts.tolist(), size)
 
     def check(self) -> None:
         """Verify the tables: every sum that makes the estimators exact, and every index entry.
@@ -296,7 +290,7 @@ class NgramCache(NotCopyable):
             found under its key.
         """
         try:
-            check_tables(self._tables, self._counts_of_counts)
+            check_store(self._store)
         except RuntimeError as error:
             text = f"{error}; this is a bug of ngrammix: please report it with the stream"
             raise RuntimeError(text) from None
@@ -327,16 +321,9 @@ class NgramCache(NotCopyable):
             "memory_limit": self.memory_limit,
             "position": self.position,
         }
-        arrays: StateDict = {
-            "nodes": self._nodes,
-            "seen": self._last_seen,
-            "counts of counts": self._counts_of_counts,
-            "bits": np.array([table.bits for table in self._tables], np.uint32),
-            "sweeps": self._n_evictions,
-            "forgotten": self._n_evicted,
-        }
-        rows = {f"rows {k}": table.rows[: len(table)] for k, table in enumerate(self._tables)}
-        return values, arrays | rows
+        arrays = self._store.state_dict()
+        arrays |= {"sweeps": self._n_evictions, "forgotten": self._n_evicted}
+        return values, arrays
 
     @classmethod
     def _from_state(cls, values: dict[str, Any], arrays: StateDict, *, n_threads: int = 1) -> Self:
@@ -347,11 +334,10 @@ class NgramCache(NotCopyable):
         snapshot.check_names(values, ("order", "vocab_size", "memory_limit", "position"))
         position = values.pop("position")
         cache = cls(**values, n_threads=n_threads)
-        _, empty = cache._state()
-        check_state(empty, arrays, cache.vocab_size, position)
-        load_state(empty, arrays, cache._tables)
-        check_tables(cache._tables, cache._counts_of_counts)
-        cache.position = position
+        check_state(cache._state()[1], arrays, cache.vocab_size, position)
+        cache._n_evictions[:], cache._n_evicted[:] = arrays["sweeps"], arrays["forgotten"]
+        cache._store.load_state_dict(arrays, position=position)
+        check_store(cache._store)
         return cache
 
     def _observe(self, tokens: Tokens) -> Evidence:
@@ -362,74 +348,69 @@ class NgramCache(NotCopyable):
 
     def _learn(self, tokens: Tokens) -> None:
         """`learn` for ids that are checked already."""
-        self._walk_blocks(tokens, Evidence.allocate(self.order, 0))
+        self._walk_blocks(tokens, None)
 
-    def _walk_blocks(self, tokens: Tokens, evidence: Evidence) -> None:
+    def _walk_blocks(self, tokens: Tokens, evidence: Evidence | None) -> None:
         """Learn tokens (T,), in blocks between two checks of the memory limit."""
-        check_capacity(self.position, len(tokens))
+        check_capacity(self.position + int(self._store.n_updates[0]), len(tokens))
         start = 0
         while start < len(tokens):
-            n_tokens = min(len(tokens) - start, self._make_room())
-            with self._guard.changing(harmless=(MemoryError,)):  # tables grow before they change
-                self._walk_block(tokens[: start + n_tokens], evidence, start)
-            start += n_tokens
+            stop = min(len(tokens), start + self._make_room())
+            n_context = self._store.stream.n_context
+            self._walk_block(tokens[:stop], evidence, start)
+            if evidence is not None:
+                counts = self._store.counts_of_counts.copy()
+                evidence._segments.append(Segment(stop, n_context, counts))
+            start = stop
         self._make_room()  # evict now, so that `peek` sees what the next token will meet
 
-    def _walk_block(self, tokens: Tokens, evidence: Evidence, start: int) -> None:
+    def _walk_block(self, tokens: Tokens, evidence: Evidence | None, start: int) -> None:
         """Learn tokens[start:], for which there is room."""
-        n_tokens = len(tokens) - start
+        n_tokens, size = len(tokens) - start, self._limit.chunk_size
         if self._can_use_two_threads(n_tokens):
-            sizes = pipeline.pipeline_chunk_sizes(n_tokens, self._limit.chunk_size)
-            try:
+            sizes = pipeline.pipeline_chunk_sizes(n_tokens, size)
+            with self._guard.changing():
                 self._pipeline.run(self._chunks(tokens, evidence, start, sizes))
-            except MemoryError:  # chunks were found, but not counted by all orders
-                self._nodes[1:] = find.NONE
-                raise
-        else:
-            sizes = pipeline.chunk_sizes(n_tokens, self._limit.chunk_size)
-            for chunk in self._chunks(tokens, evidence, start, sizes):
-                self._walk(chunk, self._nodes, self._last_seen)
+            return
+        sizes = pipeline.chunk_sizes(n_tokens, size)
+        for chunk in self._chunks(tokens, evidence, start, sizes):
+            with self._guard.changing(harmless=(MemoryError,)):  # it grows before it changes
+                chunk.find(self._store, range(1, self.order + 1))
+                chunk.count(self._store, range(self.order))
 
     def _chunks(
-        self, tokens: Tokens, evidence: Evidence, start: int, sizes: Iterable[int]
+        self, tokens: Tokens, evidence: Evidence | None, start: int, sizes: Iterable[int]
     ) -> Iterator[Chunk]:
         """Chunks of these sizes from tokens[start] on, in the work buffers by turns."""
         for chunk, size in zip(cycle(self._buffers), sizes, strict=False):
-            yield chunk.begin(tokens[start : start + size], self.position, evidence, start)
-            self.position += size
+            yield chunk.begin(tokens[start : start + size], self._store, evidence, start)
             start += size
-
-    def _walk(self, chunk: Chunk, nodes: Nodes, last_seen: Nodes) -> None:
-        """Find and count one chunk; nodes, last_seen (order + 1,): the state before it, updated."""
-        chunk.find(self._tables, range(1, self.order + 1), nodes, last_seen)
-        chunk.count(self._tables, range(self.order), self._counts_of_counts)
 
     def _can_use_two_threads(self, n_tokens: int) -> bool:
         """Whether two threads may walk `n_tokens`: writes would be lost if a table moved."""
         is_worth_it = len(self._buffers) > 1 and n_tokens > self._limit.chunk_size
-        return is_worth_it and all(table.grows_in_place(n_tokens) for table in self._tables)
+        return is_worth_it and self._store.grows_in_place(
+            n_tokens, pipeline.ROWS_A_TOKEN * n_tokens
+        )
 
     def _make_room(self) -> int:
         """Make room up to the next check of the limit, and return how many tokens that is.
 
-        Evicts if necessary. The room includes what one `update` adds: at most `order` n-grams of
-        each length.
+        Evicts if necessary. The room includes what one `update` adds.
         """
         n_tokens = self._limit.block_size - self.position % self._limit.block_size
-        n_more = self.order
+        n_rows = 2 * self.order
         if self.memory_limit is not None:
-            n_more += n_tokens
-            n_kept = sum(map(len, self._tables))
-            while n_kept > 0 and not self._limit.has_room(self._tables, n_more):
-                n_kept = int(eviction.KEPT_FRACTION * n_kept)
+            n_rows += ROWS_A_TOKEN * n_tokens
+            kept_bytes = self._store.content_bytes
+            while kept_bytes > 0 and not self._limit.has_room(self._store, n_tokens, n_rows):
+                kept_bytes = int(eviction.KEPT_FRACTION * kept_bytes)
                 with self._guard.changing():
-                    self._n_evicted += eviction.evict(
-                        self._tables, self._counts_of_counts, self._nodes, self.position, n_kept
-                    )
+                    cutoff = eviction.horizon(self._store, kept_bytes)
+                    self._n_evicted += eviction.evict(self._store, cutoff)
                     self._n_evictions += 1
         with self._guard.changing(harmless=(MemoryError,)):  # a larger index is filled anew
-            for table in self._tables[1:]:
-                table.reserve(n_more)
+            self._store.reserve(0, n_rows)
         return n_tokens
 
     def _as_context(self, context: ArrayLike) -> Tokens:

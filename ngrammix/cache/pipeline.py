@@ -1,29 +1,29 @@
 """Chunks of tokens on their way through the tables, in one thread or in two.
 
 A chunk goes through the tables one order at a time, so that the memory that it touches in one table
-stays in the core's caches. Order k needs only the nodes of order k - 1, and counts only what longer
+stays in the core's caches. Order k needs only the rows of order k - 1, and counts only what longer
 orders left to it. So one thread can find the short orders of a chunk while another one finds the
 long orders of the chunk before. At any time each column of a row has one writer, so the bits are
 the same.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ngrammix.cache.evidence import Evidence
-from ngrammix.cache.table import Table
-from ngrammix.kernels.count import count_orders
+from ngrammix.cache.store import NgramStore
+from ngrammix.kernels.count import count_orders, learn_orders
 from ngrammix.kernels.find import find_orders
-from ngrammix.types import Nodes, Tokens
+from ngrammix.types import Tokens
 
-CHUNK_SIZE = 8192  # tokens
-MAX_IN_FLIGHT = 8  # chunks that two threads work on at a time
+CHUNK_SIZE = 1 << 13  # tokens, at most 2**16: places have 16 bits
+ROWS_A_TOKEN = 2  # that a pass may insert: of this occurrence, and of one that it opens
+MAX_IN_FLIGHT = 2  # chunks that two threads work on at a time
 END_FRACTION = 4  # the first chunk of two threads is this many times shorter than a middle one
 
 
@@ -32,52 +32,66 @@ class Chunk:
 
     Attributes
     ----------
-    nodes, last_seen : (order + 1, size + 1) uint32
-        Node of the last k tokens before each position, and when that n-gram was last seen.
+    n_places : (order + 1,) int64
+        Number of tokens that end an n-gram of each order that occurred before.
     """
 
     def __init__(self, order: int, size: int) -> None:
-        self.nodes = np.empty((order + 1, size + 1), np.uint32)
-        self.nodes[0] = 0
-        self.last_seen = np.zeros_like(self.nodes)
+        self._grams = np.zeros((order + 1, size + 1), np.uint64)
+        self._places = np.empty((order + 1, size), np.uint16)
+        self.n_places = np.empty(order + 1, np.int64)
+        self._nothing = Evidence.allocate(order, 0)
+        self._known = np.empty(size + 1, np.uint8)
+        self._opened = np.empty(size, np.uint32)
 
-    def begin(self, tokens: Tokens, position: int, evidence: Evidence, start: int) -> Self:
-        """Take tokens (T,), the first at `position`; their evidence goes to [start, start + T).
+    @staticmethod
+    def bytes_a_token(order: int) -> int:
+        """Bytes of the buffers for each token."""
+        return 10 * (order + 1) + 5
 
-        Evidence of no positions means that none is written.
-        """
-        self.tokens, self.position = tokens, position
-        self.evidence, self.start = evidence, start
-        self._is_new = np.zeros(len(tokens), np.bool_)
+    def begin(
+        self, tokens: Tokens, store: NgramStore, evidence: Evidence | None, start: int
+    ) -> Self:
+        """Take the next tokens (T,); their evidence, if any, goes to [start, start + T)."""
+        self._tokens, self._evidence, self._start = tokens, evidence, start
+        self._n_context = store.stream.n_context
+        self._begin = store.stream.index(store.stream.stop)
         self._is_first_count = np.ones(len(tokens), np.bool_)
         return self
 
-    def find(
-        self, tables: Sequence[Table], orders: range, stream_nodes: Nodes, stream_last_seen: Nodes
-    ) -> None:
-        """Find or insert the n-grams of `orders`; those of all shorter orders are found already.
+    def find(self, store: NgramStore, orders: range) -> None:
+        """Find, open or insert the n-grams of `orders`; all shorter ones are found already.
 
-        stream_nodes, stream_last_seen (order + 1,): the state of the stream before the chunk; for
-        `orders`, replaced by the state after it.
+        After a MemoryError nothing has changed.
         """
-        for k in orders:
-            tables[k].reserve(len(self.tokens))
+        stream, n_tokens = store.stream, len(self._tokens)
+        if len(orders) == 0:
+            return
+        store.reserve_rows(orders, ROWS_A_TOKEN * n_tokens)
+        if orders.start == 1:
+            stream.reserve(n_tokens)
+            stream.append(self._tokens)
         find_orders(
-            self.tokens, orders.start, orders.stop - 1, stream_nodes, stream_last_seen, self.nodes,
-            self.last_seen, self._is_new, tuple(table.slots for table in tables),
-            tuple(table.rows for table in tables), tuple(table.n_rows for table in tables),
-            self.position,
+            stream.array, self._begin, stream.base, n_tokens, orders.start, orders.stop - 1,
+            store.ends, store.n_open, self._grams, self._known, self._opened, self._places,
+            self.n_places, *store.columns,
         )  # fmt: skip
 
-    def count(
-        self, tables: Sequence[Table], lengths: range, counts_of_counts: NDArray[np.int64]
-    ) -> None:
+    def count(self, store: NgramStore, lengths: range) -> None:
         """Count the tokens after the contexts of `lengths`; all longer ones are counted already."""
-        count_orders(
-            self.tokens, lengths.stop - 1, lengths.start, self.nodes, self.last_seen,
-            tuple(table.rows for table in tables), self._is_first_count, counts_of_counts,
-            self.evidence._columns, self.evidence.discounts, self.start, self.position,
+        stream, evidence, n_tokens = store.stream, self._evidence, len(self._tokens)
+        count, written = count_orders, evidence
+        if written is None:
+            count, written = learn_orders, self._nothing
+        count(
+            stream.array, self._begin, stream.base, n_tokens, lengths.stop - 1, lengths.start,
+            self._n_context, self._places, self.n_places, self._known, self._grams,
+            store.columns.rows, self._is_first_count, store.counts_of_counts, written._entries,
+            written._n_entries,
         )  # fmt: skip
+        if evidence is not None and lengths.start == 0:
+            depth = evidence._depth[self._start : self._start + n_tokens]
+            np.minimum(self._known[:n_tokens], store.order - 1, out=depth)
 
 
 def chunk_sizes(n_tokens: int, max_size: int) -> Iterator[int]:
@@ -105,31 +119,20 @@ class TwoThreadPipeline:
     """The calling thread finds the short orders, a second one the long ones; both count.
 
     The split was the fastest of those tried on 2 M tokens. Rows that one core writes and the other
-    reads are slow: a split that leaves all counting to one thread gains nothing.
+    reads are slow: a split that leaves all counting to one thread gains nothing. How many orders
+    are short follows from the places of the run before, because few places have long contexts.
 
     Parameters
     ----------
-    tables : sequence of Table
-        The n-grams of 0, 1, ..., order tokens.
-    stream_nodes, stream_last_seen : (order + 1,) uint32
-    counts_of_counts : (order, 2) int64
-        The state of the stream, updated.
+    store : NgramStore
+        The n-grams and the state of the stream, updated.
     """
 
-    def __init__(
-        self,
-        tables: Sequence[Table],
-        stream_nodes: Nodes,
-        stream_last_seen: Nodes,
-        counts_of_counts: NDArray[np.int64],
-    ) -> None:
-        self._tables = tables
-        self._stream_nodes, self._stream_last_seen = stream_nodes, stream_last_seen
-        self._counts_of_counts = counts_of_counts
-        order = len(tables) - 1
-        n_found, n_counted = 4 * order // 7, 3 * order // 7
-        self._short_orders, self._long_orders = range(1, n_found + 1), range(n_found + 1, order + 1)
-        self._short_lengths, self._long_lengths = range(n_counted), range(n_counted, order)
+    FOUND, COUNTED = 4 / 7, 3 / 7  # shares of the places that the calling thread finds, and counts
+
+    def __init__(self, store: NgramStore) -> None:
+        self._store = store
+        self._n_places = np.ones(store.order + 1, np.int64)  # of each order
 
     def run(self, chunks: Iterable[Chunk]) -> None:
         """Find and count every chunk; at most MAX_IN_FLIGHT are taken before the first is done.
@@ -137,24 +140,25 @@ class TwoThreadPipeline:
         The first error of either thread is raised here.
         """
         in_flight: deque[tuple[Chunk, Future[None]]] = deque()
+        order, shares = self._store.order, self._n_places[:-1].cumsum() / self._n_places[:-1].sum()
+        n_found = 1 + int(np.searchsorted(shares, self.FOUND))
+        n_counted = int(np.searchsorted(shares, self.COUNTED))
+
+        def run_long_orders(chunk: Chunk) -> None:
+            chunk.find(self._store, range(n_found + 1, order + 1))
+            chunk.count(self._store, range(n_counted, order))
 
         def finish() -> None:
             chunk, long_orders = in_flight.popleft()
             long_orders.result()
-            chunk.count(self._tables, self._short_lengths, self._counts_of_counts)
+            chunk.count(self._store, range(n_counted))
+            self._n_places = chunk.n_places.copy()
 
         with ThreadPoolExecutor(1, "ngrammix") as thread:
             for chunk in chunks:
-                self._find(chunk, self._short_orders)
-                in_flight.append((chunk, thread.submit(self._run_long_orders, chunk)))
+                chunk.find(self._store, range(1, n_found + 1))
+                in_flight.append((chunk, thread.submit(run_long_orders, chunk)))
                 if len(in_flight) == MAX_IN_FLIGHT:
                     finish()
             while in_flight:
                 finish()
-
-    def _run_long_orders(self, chunk: Chunk) -> None:
-        self._find(chunk, self._long_orders)
-        chunk.count(self._tables, self._long_lengths, self._counts_of_counts)
-
-    def _find(self, chunk: Chunk, orders: range) -> None:
-        chunk.find(self._tables, orders, self._stream_nodes, self._stream_last_seen)

@@ -1,12 +1,11 @@
 """Table: the n-grams of one order, the index over them, and how both grow."""
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import NDArray
 
 from ngrammix.cache.growing_array import GrowingArray
-from ngrammix.kernels import find
-from ngrammix.types import Counts, Nodes, Tokens
+from ngrammix.kernels import index
+from ngrammix.types import Nodes
 
 MAX_LOAD = 0.75  # rows a slot: up to this load four of five lines have an empty lane
 FIRST_BITS = 4  # one line of slots
@@ -21,25 +20,28 @@ def bits_for(n_rows: int, bits: int = FIRST_BITS) -> int:
 
 
 class Table:
-    """All n-grams of one length, one a row, under the exact key (node of the prefix, last token).
+    """All n-grams of one length, one a row, under the exact key (row of the suffix, first token).
 
     Parameters
     ----------
+    n_rows : (1,) int64
+        Where the table keeps the number of its n-grams; the kernels update it.
     is_longest : bool
         Whether the n-grams are of the longest order. Their rows are never contexts and take 16
         bytes instead of 32.
 
     Attributes
     ----------
-    n_rows : (1,) int64
-        Number of n-grams; the kernels update it.
+    row_bytes : int
+        Bytes of one row.
     """
 
-    def __init__(self, *, is_longest: bool) -> None:
-        columns = find.COLUMNS_LONGEST if is_longest else find.COLUMNS
+    def __init__(self, n_rows: NDArray[np.int64], *, is_longest: bool) -> None:
+        columns = index.COLUMNS_LONGEST if is_longest else index.COLUMNS
+        self.row_bytes = 4 * columns
         self._rows = GrowingArray(1 << FIRST_BITS, columns)
         self._slots = GrowingArray(1 << FIRST_BITS, 1)
-        self.n_rows = np.zeros(1, np.int64)
+        self.n_rows = n_rows
 
     def __len__(self) -> int:
         """Return the number of n-grams."""
@@ -47,18 +49,23 @@ class Table:
 
     @property
     def rows(self) -> Nodes:
-        """(capacity, columns) uint32, the columns of kernels/find.py; zero from row len() on."""
+        """(capacity, columns) uint32, the columns of kernels/index.py; zero from row len() on."""
         return self._rows.array
 
     @property
     def slots(self) -> Nodes:
-        """(2**bits,) uint32: the index over the rows, laid out as in kernels/find.py."""
+        """(2**bits,) uint32: the index over the rows, laid out as in kernels/index.py."""
         return self._slots.array.reshape(-1)
 
     @property
     def bits(self) -> int:
         """Log2 of the number of slots."""
         return len(self.slots).bit_length() - 1
+
+    @property
+    def capacity(self) -> int:
+        """Number of n-grams that the rows and the index can take."""
+        return min(len(self.rows), int(MAX_LOAD * len(self.slots)))
 
     def nbytes_with(self, n_more: int) -> int:
         """Bytes of the rows in use and of the index, with `n_more` more n-grams, in whole pages."""
@@ -78,7 +85,7 @@ class Table:
         if n_rows > MAX_LOAD * n_slots:
             self._slots.grow(1 << bits_for(n_rows, self.bits))
             self.slots[:n_slots] = 0
-            find.fill_slots(self.slots, self.bits, self.rows, len(self))
+            index.fill_slots(self.slots, self.bits, self.rows, len(self))
 
     def _capacity_for(self, n_rows: int) -> int:
         """Rows that the index for `n_rows` can take, so that the rows grow as rarely as it does."""
@@ -112,44 +119,8 @@ class Table:
 
     def _fill_index(self) -> None:
         self.slots[:] = 0
-        find.fill_slots(self.slots, self.bits, self.rows, len(self))
+        index.fill_slots(self.slots, self.bits, self.rows, len(self))
 
     def add_root(self) -> None:
-        """Add the n-gram of no tokens as row 0; it has no prefix, and thus no key and no slot."""
+        """Add the n-gram of no tokens as row 0; it has no key and no slot."""
         self.n_rows[0] = 1
-
-    def lookup(self, prefixes: Nodes, tokens: Tokens) -> Nodes:
-        """(N,) uint32: row of each key (prefix, token), NONE if it is not stored."""
-        nodes, last_seen = np.empty((2, len(tokens) + 1), np.uint32)
-        find.find(
-            tokens, prefixes, nodes, last_seen, np.empty(0, np.bool_), self.slots, self.bits,
-            self.rows, self.n_rows, 0, False,
-        )  # fmt: skip
-        return nodes[1:]
-
-    def token_counts(self, prefixes: Nodes, tokens: Tokens) -> Counts:
-        """(N,) uint32: count of each token after the context of each prefix, 0 if not stored."""
-        nodes = self.lookup(prefixes, tokens)
-        is_stored = nodes != find.NONE
-        counts = np.zeros(len(tokens), np.uint32)
-        counts[is_stored] = self.rows[nodes[is_stored], find.COUNT]
-        return counts
-
-
-def context_nodes(
-    tables: Sequence[Table], tokens: Tokens, *, insert: bool = False, position: int = 0
-) -> Nodes:
-    """(order + 1,) uint32: node of the last k of tokens (C,), NONE if it is not stored.
-
-    If `insert`, missing n-grams are inserted, as seen just before `position` of the stream; the
-    caller has reserved C more rows in each table.
-    """
-    nodes = np.full((len(tables), len(tokens) + 1), find.NONE, np.uint32)
-    nodes[0] = 0
-    last_seen, is_new = np.zeros(len(tokens) + 1, np.uint32), np.zeros(len(tokens), np.bool_)
-    for k, table in enumerate(tables[1:], start=1):
-        find.find(
-            tokens, nodes[k - 1], nodes[k], last_seen, is_new, table.slots, table.bits, table.rows,
-            table.n_rows, position - len(tokens), insert,
-        )  # fmt: skip
-    return nodes[:, -1].copy()

@@ -109,17 +109,19 @@ class Proposer:
     def observe(self, tokens: Tokens, evidence: Evidence) -> Hints:
         """Hints at each position of tokens (T,), from their evidence; then they are learned."""
         hints = Hints.allocate(len(tokens))
+        cursors = np.zeros(len(evidence._entries), np.int64)
         for start in range(0, len(tokens), CHUNK_SIZE):
             chunk = slice(start, start + CHUNK_SIZE)
             matches = self._matches._observe(tokens[chunk])
-            self._propose(tokens[chunk], evidence, matches, chunk, hints)
+            self._propose(tokens[chunk], evidence, cursors, matches, chunk, hints)
         return hints
 
     def peek(self, evidence: Evidence) -> Hints:
         """Hints at the next position, from what `NgramCache.peek` returns."""
         hints = Hints.allocate(1)
         no_tokens = np.empty(0, np.int64)
-        self._propose(no_tokens, evidence, self._matches.peek(), slice(0, 1), hints)
+        cursors = np.zeros(len(evidence._entries), np.int64)
+        self._propose(no_tokens, evidence, cursors, self._matches.peek(), slice(0, 1), hints)
         return hints
 
     def learn(self, tokens: Tokens) -> None:
@@ -154,14 +156,21 @@ class Proposer:
         self._previous = int(previous[0])
 
     def _propose(
-        self, tokens: Tokens, evidence: Evidence, matches: Matches, chunk: slice, hints: Hints
+        self,
+        tokens: Tokens,
+        evidence: Evidence,
+        cursors: Tokens,
+        matches: Matches,
+        chunk: slice,
+        hints: Hints,
     ) -> None:
         """Write the hints of one chunk, whose tokens (T,) were just stored; none for `peek`."""
         previous = hints.previous[chunk.start : chunk.stop + 1]
         previous[0] = self._previous
         kernel.propose(
-            tokens, evidence._columns[:, chunk], matches._columns, self._matches.history,
-            self._matches.position - len(tokens), self._recent_followers, previous,
+            tokens, evidence._entries, evidence._depth[chunk], cursors, matches._columns,
+            self._matches.history, self._matches.position - len(tokens), self._recent_followers,
+            previous,
             hints.tokens[chunk], hints.sources[chunk], hints.vote_hints[chunk],
             hints.vote_cells[chunk], hints.n_votes[chunk],
         )  # fmt: skip

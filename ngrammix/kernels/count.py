@@ -2,116 +2,218 @@
 
 import numpy as np
 
-from ngrammix.kernels.find import (
-    BEFORE_FIRST,
+from ngrammix.kernels import evidence
+from ngrammix.kernels.find import DENSE_EIGHTHS
+from ngrammix.kernels.index import (
     COUNT,
     DISTINCT,
     FOLLOWERS,
     HINT,
     HINT_COUNT,
-    NONE,
     PREFETCH_DISTANCE,
+    TOKEN,
 )
 from ngrammix.kernels.jit import jit, prefetch
 
-# Columns of the evidence of one context.
-EVIDENCE_FOLLOWERS, EVIDENCE_DISTINCT, EVIDENCE_TARGET_COUNT = range(3)
-EVIDENCE_HINT, EVIDENCE_HINT_COUNT, EVIDENCE_AGE = range(3, 6)
-N_COLUMNS = 6
+_TOKEN = np.uint32(TOKEN)
+_ONE, _WORD = np.uint64(1), np.uint64(32)
+_NO, _YES, _TWO = np.uint32(0), np.uint32(1), np.uint32(2)
 
 
-@jit
-def discount(count_of_counts):
-    """Absolute discount of one order from n1 and n2, the n-grams counted once and twice: float32.
+@jit(inline="always")
+def add_follower(context_rows, context, before, token, count_of_counts):
+    """Count `token` once more after a context that is open; it was counted `before` times."""
+    context_rows[context, FOLLOWERS] += np.uint32(1)
+    if before == 0:
+        context_rows[context, DISTINCT] += np.uint32(1)
+    if before + 1 >= context_rows[context, HINT_COUNT]:  # a tie goes to the latest token
+        context_rows[context, HINT] = token
+        context_rows[context, HINT_COUNT] = before + 1
+    if before <= 2:  # only these counts change n1, n2 and the discount
+        if before > 0:
+            count_of_counts[before - 1] -= 1
+        if before < 2:
+            count_of_counts[before] += 1
 
-    n1 / (n1 + 2 n2) (Ney, Essen and Kneser 1994), with 3 and 4 added so that it starts at 0.75 and
-    stays in (0, 1] for any counts.
-    """
-    n1 = count_of_counts[0]
-    n2 = count_of_counts[1]
-    return np.float32((n1 + 3.0) / (n1 + 2.0 * n2 + 4.0))
 
-
-@jit
+@jit(inline="always")
 def count(
-    tokens, contexts, nodes, last_seen, context_rows, rows, is_first_count, count_of_counts,
-    evidence, discounts, position,
+    stream, begin, base, n_tokens, k, n_context, is_dense, has_evidence, places, n_places, known,
+    contexts, grams, context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
 ):  # fmt: skip
     """Write the evidence of the k-token contexts and count their tokens, position by position.
 
-    tokens (T,) int64. contexts, nodes (T + 1,) uint32: node of the last k and of the last k + 1
-    tokens before each position. last_seen (T + 1,) uint32: LAST_SEEN of the last k tokens without
-    flags. context_rows, rows: the tables of k and of k + 1 tokens. is_first_count (T,) bool,
-    updated in place: whether the (k + 2)-token n-gram was uncounted before this token (update
-    exclusion); on return, the same for the (k + 1)-token n-gram; unchanged where that is NONE.
-    count_of_counts (2,) int64, updated: n-grams of k + 1 tokens counted once, and twice. evidence
-    (T, 6) uint32 and discounts (T,) float32 are written, unless they are empty. position: of
-    tokens[0] in the stream.
+    stream, begin, base, known, places[:n_places], contexts, grams: as `find` left them; places and
+    contexts of order k, grams of order k + 1. Where the context is new, only one more (k + 1)-gram
+    is counted, once; n_context: tokens since the boundary before the chunk: where fewer than k
+    precede, there is no context. context_rows, rows: the tables of k and of k + 1 tokens.
+    is_first_count (T,) bool, updated in place: whether the (k + 2)-token n-gram was uncounted
+    before this token (update exclusion); on return, the same for the (k + 1)-token n-gram.
+    count_of_counts (2,) int64, updated: n-grams of k + 1 tokens counted once, and twice. entries
+    (N, 8) uint32: the columns of kernels/evidence.py, written from `n_entries` on if
+    `has_evidence`. Returns the number of entries after these.
 
     Update exclusion: an n-gram is counted only where the next longer one had no count, so its count
     is the number of its distinct left extensions, the continuation count of Kneser and Ney (1995).
     """
-    n_tokens = len(tokens)
-    has_evidence = len(evidence) > 0
-    now = position + BEFORE_FIRST
-    d = discount(count_of_counts)
-    for i in range(n_tokens):
-        later = min(i + PREFETCH_DISTANCE, n_tokens - 1)
-        if nodes[later + 1] != NONE:
-            prefetch(rows, nodes[later + 1])
-            prefetch(context_rows, contexts[later])
-
-        context = contexts[i]
-        node = nodes[i + 1]
-        if node == NONE:  # fewer than k tokens since the boundary: there is no context
-            if has_evidence:
-                for column in range(N_COLUMNS):
-                    evidence[i, column] = 0
-                discounts[i] = d
-            continue
-        before = rows[node, COUNT]
-        if has_evidence:
-            evidence[i, EVIDENCE_FOLLOWERS] = context_rows[context, FOLLOWERS]
-            evidence[i, EVIDENCE_DISTINCT] = context_rows[context, DISTINCT]
-            evidence[i, EVIDENCE_TARGET_COUNT] = before
-            evidence[i, EVIDENCE_HINT] = context_rows[context, HINT]
-            evidence[i, EVIDENCE_HINT_COUNT] = context_rows[context, HINT_COUNT]
-            evidence[i, EVIDENCE_AGE] = now + i - last_seen[i] if last_seen[i] > 0 else 0
-            discounts[i] = d
-
+    n_tokens, distance = np.uint64(n_tokens), np.uint64(PREFETCH_DISTANCE)
+    n_carried = np.uint64(k == 0 or known[0] >= k)
+    n = n_tokens if is_dense else np.uint64(n_places) + n_carried
+    now = np.uint32(begin + base)
+    begin = np.uint64(begin)
+    n_missing = np.uint64(max(k - n_context, 0))  # places before the first context
+    flat, shift = context_rows.reshape(-1), np.uint64(3)  # 8 columns; cheaper than two indices
+    written, entry = entries.reshape(-1), np.uint64(n_entries) << shift
+    once, twice = np.uint32(count_of_counts[0]), np.uint32(count_of_counts[1])
+    next_place = min(n_missing, n_tokens)
+    for a in range(n):
+        b = a + distance
+        if b < n:
+            j = b if is_dense else np.uint64(places[b - n_carried]) + _ONE
+            if has_evidence or (j < n_tokens and is_first_count[j]):
+                prefetch(context_rows, np.uint64(np.uint32(contexts[j])))
+                if is_dense or (j < n_tokens and known[j + _ONE] > k):
+                    prefetch(rows, np.uint64(np.uint32(grams[j + _ONE])))
+        i = a
+        if is_dense:
+            if known[i] < k:
+                continue
+        elif a >= n_carried:
+            i = np.uint64(places[a - n_carried]) + _ONE
+            if i == n_tokens:
+                break
+        once += np.uint32(i - next_place)
+        next_place = i + _ONE
         is_counted = is_first_count[i]
-        is_first_count[i] = before == 0
-        if not is_counted:
+        if not has_evidence and not is_counted:
             continue
-        rows[node, COUNT] = before + 1
-        context_rows[context, FOLLOWERS] += 1
-        if before == 0:
-            context_rows[context, DISTINCT] += 1
-        if before + 1 >= context_rows[context, HINT_COUNT]:  # a tie goes to the latest token
-            context_rows[context, HINT] = tokens[i]
-            context_rows[context, HINT_COUNT] = before + 1
-        if before <= 2:  # only these counts change n1, n2 and the discount
-            if before > 0:
-                count_of_counts[before - 1] -= 1
-            if before < 2:
-                count_of_counts[before] += 1
-            d = discount(count_of_counts)
+        context = np.uint64(np.uint32(contexts[i])) << shift
+        gram = np.uint64(np.uint32(grams[i + _ONE]))
+        is_known = known[i + _ONE] > k
+        before = rows[gram, COUNT] if is_known else _NO
+        followers, distinct = (
+            flat[context + np.uint64(FOLLOWERS)],
+            flat[context + np.uint64(DISTINCT)],
+        )
+        hint, hint_count = flat[context + np.uint64(HINT)], flat[context + np.uint64(HINT_COUNT)]
+        if has_evidence:
+            last_seen = np.uint32(contexts[i] >> _WORD)
+            written[entry + np.uint64(evidence.FOLLOWERS)] = followers
+            written[entry + np.uint64(evidence.DISTINCT)] = distinct
+            written[entry + np.uint64(evidence.HINT)] = hint
+            written[entry + np.uint64(evidence.HINT_COUNT)] = hint_count
+            written[entry + np.uint64(evidence.TARGET_COUNT)] = before
+            age = now + np.uint32(i) - last_seen
+            written[entry + np.uint64(evidence.AGE)] = age if last_seen != _NO else _NO
+            written[entry + np.uint64(evidence.ONCE)] = once
+            written[entry + np.uint64(evidence.TWICE)] = twice
+            entry += _ONE << shift
+        is_first_count[i] = before == _NO
+        if is_counted:
+            flat[context + np.uint64(FOLLOWERS)] = followers + _YES
+            if before == _NO:
+                flat[context + np.uint64(DISTINCT)] = distinct + _YES
+            if is_known:
+                rows[gram, COUNT] = before + _YES
+            if before + _YES >= hint_count:  # a tie goes to the latest token
+                flat[context + np.uint64(HINT)] = stream[begin + i] & _TOKEN
+                flat[context + np.uint64(HINT_COUNT)] = before + _YES
+            once += np.uint32(before == _NO) - np.uint32(before == _YES)
+            twice += np.uint32(before == _YES) - np.uint32(before == _TWO)
+    count_of_counts[0], count_of_counts[1] = once + np.uint32(n_tokens - next_place), twice
+    return entry >> shift
+
+
+@jit
+def count_sparse(
+    stream, begin, base, n_tokens, k, n_context, places, n_places, known, contexts, grams,
+    context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+):  # fmt: skip
+    """`count` at the places of a list."""
+    return count(
+        stream, begin, base, n_tokens, k, n_context, False, True, places, n_places, known, contexts,
+        grams, context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+    )  # fmt: skip
+
+
+@jit
+def count_dense(
+    stream, begin, base, n_tokens, k, n_context, places, n_places, known, contexts, grams,
+    context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+):  # fmt: skip
+    """`count` at all places of a chunk whose k-token context is known."""
+    return count(
+        stream, begin, base, n_tokens, k, n_context, True, True, places, n_places, known, contexts,
+        grams, context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+    )  # fmt: skip
+
+
+@jit
+def learn_sparse(
+    stream, begin, base, n_tokens, k, n_context, places, n_places, known, contexts, grams,
+    context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+):  # fmt: skip
+    """`count_sparse` without evidence."""
+    return count(
+        stream, begin, base, n_tokens, k, n_context, False, False, places, n_places, known,
+        contexts, grams, context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+    )  # fmt: skip
+
+
+@jit
+def learn_dense(
+    stream, begin, base, n_tokens, k, n_context, places, n_places, known, contexts, grams,
+    context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+):  # fmt: skip
+    """`count_dense` without evidence."""
+    return count(
+        stream, begin, base, n_tokens, k, n_context, True, False, places, n_places, known, contexts,
+        grams, context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+    )  # fmt: skip
 
 
 @jit
 def count_orders(
-    tokens, longest, shortest, nodes, last_seen, rows, is_first_count, counts_of_counts, evidence,
-    discounts, start, position,
+    stream, begin, base, n_tokens, longest, shortest, n_context, places, n_places, known, grams,
+    rows, is_first_count, counts_of_counts, entries, n_entries,
 ):  # fmt: skip
-    """Count the tokens after their contexts of `longest` down to `shortest` tokens.
+    """Write the evidence of contexts of `longest` down to `shortest` tokens, and count the tokens.
 
-    The contexts of more than `longest` tokens are counted already. nodes, last_seen, rows,
-    counts_of_counts: for each order, what `count` takes. evidence (order, N, 6) and discounts
-    (order, N): [start, start + T) is written, or N is 0.
+    The contexts of more than `longest` tokens are counted already. places, n_places, grams, rows,
+    counts_of_counts, entries: for each order, what `count` takes. n_entries (order,) int64,
+    updated: entries in use.
     """
-    stop = min(start + len(tokens), discounts.shape[1])
     for k in range(longest, shortest - 1, -1):
-        count(
-            tokens, nodes[k], nodes[k + 1], last_seen[k], rows[k], rows[k + 1], is_first_count,
-            counts_of_counts[k], evidence[k][start:stop], discounts[k][start:stop], position,
-        )  # fmt: skip
+        if n_places[k] * 8 >= n_tokens * DENSE_EIGHTHS:
+            n_entries[k] = count_dense(
+                stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
+                grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
+                entries[k], n_entries[k],
+            )  # fmt: skip
+        else:
+            n_entries[k] = count_sparse(
+                stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
+                grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
+                entries[k], n_entries[k],
+            )  # fmt: skip
+
+
+@jit
+def learn_orders(
+    stream, begin, base, n_tokens, longest, shortest, n_context, places, n_places, known, grams,
+    rows, is_first_count, counts_of_counts, entries, n_entries,
+):  # fmt: skip
+    """`count_orders` without evidence."""
+    for k in range(longest, shortest - 1, -1):
+        if n_places[k] * 8 >= n_tokens * DENSE_EIGHTHS:
+            learn_dense(
+                stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
+                grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
+                entries[k], n_entries[k],
+            )  # fmt: skip
+        else:
+            learn_sparse(
+                stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
+                grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
+                entries[k], n_entries[k],
+            )  # fmt: skip

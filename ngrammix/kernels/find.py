@@ -1,212 +1,225 @@
-"""The exact table of one order: n-grams found or inserted by (row of the prefix, last token).
+"""The n-grams that end at each token: found, opened or inserted, one order at a time.
 
-``rows`` (capacity, 8) uint32 holds one n-gram a row, in the order of insertion, with the columns
-below. The row number is the n-gram's *node*. The n-grams of the longest order are never contexts,
-so their rows have the first four columns only.
-
-``slots`` (2**bits,) uint32 is an open-addressing index over the rows. It is divided into lines of
-16 words, one cache line each, which one vector instruction compares. A word is 0 if it is empty,
-else ``tag << bits | row + 1``. The hash of a key selects the line and the tag; if the line is full,
-the search goes on in the next line. A line fills from its first lane up, so a search ends at the
-first line with an empty lane, which is nearly always the first line. A tag is never trusted: prefix
-and token are compared before a row is returned.
+An n-gram has a row if it occurred and its suffix (itself without its first token) is open. An
+n-gram that occurred once is known by the time of its occurrence: what follows it there is its only
+follower, and every longer n-gram that ends there occurred once too. When it occurs again, it is
+opened: its counts are read from the stream, and the n-grams that are one token longer get rows, the
+one of the earlier occurrence and the one of this. So a pass of order m meets only the places whose
+(m - 1)-gram occurred before.
 """
 
 import numpy as np
 
-from ngrammix.kernels.jit import LANES, bit_length, jit, lanes_equal, lowest, prefetch
+from ngrammix.kernels.index import (
+    COUNT,
+    DISTINCT,
+    FIRST,
+    FOLLOWERS,
+    HINT,
+    HINT_COUNT,
+    LAST_SEEN,
+    NONE,
+    OPEN,
+    PREFETCH_DISTANCE,
+    START,
+    SUFFIX,
+    TIME,
+    TOKEN,
+    code_key,
+    find_row,
+    first_lane,
+    insert_slot,
+    prefetch_row,
+    word_of,
+)
+from ngrammix.kernels.jit import bit_length, jit, prefetch
 
-PREFIX, TOKEN, LAST_SEEN, COUNT, FOLLOWERS, DISTINCT, HINT, HINT_COUNT = range(8)
-COLUMNS = 8  # 32 bytes: half a cache line
-COLUMNS_LONGEST = 4  # the last four columns describe followers, which the longest n-grams lack
+DENSE_EIGHTHS = 6  # of the places: from this share on a pass walks all of the chunk
 
-NONE = 0xFFFFFFFF  # no node: too few tokens since the boundary, or the n-gram is not stored
-
-# LAST_SEEN packs the position just after the most recent occurrence, plus BEFORE_FIRST so that the
-# contexts given to `update` at position 0 stay positive, with two flags. REPEATED: the n-gram
-# occurred at more than one position. REDUNDANT: its suffix was inserted at the same time, so the
-# suffix carries the same counts.
-BEFORE_FIRST = 32
-REPEATED = 1 << 31
-REDUNDANT = 1 << 30
-LAST_SEEN_MASK = REDUNDANT - 1
-
-# Positions between the stages of `find`: about the cache misses that one core keeps in flight.
-PREFETCH_DISTANCE = 16
-
-_POSITION = np.uint32(LAST_SEEN_MASK)
-_REPEATED, _REDUNDANT = np.uint32(REPEATED), np.uint32(REDUNDANT)
-_ZERO, _ONE = np.uint64(0), np.uint64(1)
-_WORD = np.uint64(32)
-_LANES = np.uint64(LANES)
-_CODE_BITS = np.uint64(28)  # of line and tag together, whatever the size: 32 - log2(LANES)
-_DROPPED = np.uint64(64) - _CODE_BITS
-# Odd multipliers: 2**64 / golden ratio, and the finalizer of MurmurHash3 (Appleby, public domain).
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MURMUR = np.uint64(0xC4CEB9FE1A85EC53)
-
-
-@jit
-def hash_key(prefix, token):
-    """Full-avalanche hash of (prefix, token), both < 2**32: uint64."""
-    key = (np.uint64(prefix) << _WORD | np.uint64(token)) * _GOLDEN
-    key = (key ^ (key >> _WORD)) * _MURMUR
-    return key ^ (key >> _WORD)
+_OPEN, _TIME = np.uint32(OPEN), np.uint32(TIME)
+_START, _TOKEN = np.uint32(START), np.uint32(TOKEN)
+_ZERO, _ONE, _WORD = np.uint64(0), np.uint64(1), np.uint64(32)
 
 
 @jit
-def code_key(prefix, token):
-    """Line and tag of a key as one number < 2**28: its top `bits` - 4 bits are the line."""
-    return hash_key(prefix, token) >> _DROPPED
+def fill(rows, row, stream, after):
+    """Write the counts of an n-gram that occurred once, stream[after] being what followed it."""
+    rows[row, COUNT] = 1
+    if rows.shape[1] == 4:
+        return
+    follower = stream[after]
+    is_followed = not follower & _START
+    rows[row, FOLLOWERS] = is_followed
+    rows[row, DISTINCT] = is_followed
+    rows[row, HINT] = follower if is_followed else np.uint32(0)
+    rows[row, HINT_COUNT] = is_followed
 
 
 @jit
-def first_lane(code, bits):
-    """Index of the first word of the line where the search for `code` begins: uint64."""
-    return (code >> (_WORD - bits)) * _LANES
+def insert_single(stream, base, after, m, suffix, slots, bits, rows, next_row):
+    """Insert the m-gram that ends just before stream[after]; return the row after it.
 
-
-@jit
-def find_row(slots, bits, rows, prefix, token, code):
-    """(row, slot) of the key; if it is not stored, (NONE, the empty slot where it belongs)."""
-    row_mask = (_ONE << bits) - _ONE
-    tag = code & ((_ONE << (_WORD - bits)) - _ONE)
-    first = first_lane(code, bits)
-    while True:
-        empty = lanes_equal(slots, first, _ZERO, _ZERO)
-        candidates = lanes_equal(slots, first, bits, tag) & ~empty
-        while candidates != _ZERO:
-            slot = first + lowest(candidates)
-            row = (np.uint64(slots[slot]) & row_mask) - _ONE
-            if rows[row, PREFIX] == prefix and rows[row, TOKEN] == token:
-                return row, slot
-            candidates &= candidates - _ONE
-        if empty != _ZERO:
-            return np.uint64(NONE), first + lowest(empty)
-        first = (first + _LANES) & row_mask
-
-
-@jit
-def insert_slot(slots, bits, code, row):
-    """Enter `row` under `code` in the first empty lane; its key must not be in `slots`."""
-    slot_mask = (_ONE << bits) - _ONE
-    first = first_lane(code, bits)
-    while True:
-        empty = lanes_equal(slots, first, _ZERO, _ZERO)
-        if empty != _ZERO:
-            slots[first + lowest(empty)] = word_of(code, bits, row)
-            return
-        first = (first + _LANES) & slot_mask
-
-
-@jit
-def word_of(code, bits, row):
-    """Index word of `row` under `code`: uint32."""
-    return np.uint32((code << bits | (np.uint64(row) + _ONE)) & np.uint64(NONE))
-
-
-@jit
-def find(tokens, contexts, nodes, last_seen, is_new, slots, bits, rows, n_rows, position, insert):
-    """Find the k-grams that end at each token from the nodes of their prefixes.
-
-    tokens (T,) int64. contexts (T + 1,) uint32: node of the last k - 1 tokens before each position.
-    nodes (T + 1,) uint32: node of the last k tokens before each position; [1:] is written, NONE if
-    the k-gram is not stored. last_seen (T + 1,) uint32: LAST_SEEN of that k-gram without flags,
-    before this occurrence, 0 if there was none; [1:] is written. is_new (T,) bool: on entry,
-    whether the (k - 1)-gram was inserted at this token; on return, the same for the k-gram. slots,
-    bits, rows: the table. n_rows (1,) int64: rows in use, updated. position: of tokens[0] in the
-    stream.
-
-    If `insert`, missing k-grams are appended and each LAST_SEEN is updated; the caller has reserved
-    T more rows, all zero. If not `insert`, the table is unchanged.
-
-    Three stages, each PREFETCH_DISTANCE positions behind the one before, hide the cache misses:
-    fetch the line; compare it and fetch the row; verify the row, or append one.
+    Its suffix, which was opened just now, occurred nowhere else before. A gram that would begin
+    before its document is none.
     """
-    n_tokens = len(tokens)
+    if stream[after - m + _ONE] & _START:
+        return next_row
+    token = stream[after - m] & _TOKEN
+    insert_slot(slots, bits, code_key(suffix, token), next_row)
+    rows[next_row, SUFFIX] = suffix
+    rows[next_row, FIRST] = token
+    rows[next_row, LAST_SEEN] = np.uint32(after) + np.uint32(base)
+    return next_row + _ONE
+
+
+@jit(inline="always")
+def find(
+    stream, begin, base, m, is_dense, places, n_places, suffixes, grams, known, opened, slots,
+    bits, rows, n_rows, next_places,
+):  # fmt: skip
+    """Find, open or insert the m-grams that end at tokens of a chunk; return how many are known.
+
+    stream: the stored tokens, those of the chunk from `begin` on; the token at time t is at
+    t - base. places[:n_places] (ascending): the tokens at which the (m - 1)-gram was known before;
+    all of the chunk with that `known` if `is_dense`. suffixes, grams (T + 1,) uint64: the
+    (m - 1)-gram and the m-gram that end just before each place: its row, and from bit 32 on the
+    time just after its earlier occurrence; grams[1:] is written. known (T + 1,) uint8: length of
+    the longest n-gram that ends just before each place and occurred before. opened (T,) uint32:
+    where the n-gram of `known` tokens was opened here, index just after its earlier occurrence,
+    else 0.
+    next_places: the places of the next order. slots, bits, rows: the table; the caller has reserved
+    two more rows a place, all zero. n_rows (1,) int64, updated.
+
+    Three stages, each PREFETCH_DISTANCE places behind the one before, hide the cache misses: fetch
+    the line; compare it and fetch the row; verify the row, or append one.
+    """
     bits = np.uint64(bits)
-    row_mask = (_ONE << bits) - _ONE
-    tag_mask = (_ONE << (_WORD - bits)) - _ONE
-    codes = np.empty(n_tokens, np.uint32)
-    for i in range(n_tokens):
-        codes[i] = code_key(contexts[i], tokens[i])
+    codes = np.empty(n_places, np.uint32)
+    fresh = np.empty((n_places, 2), np.uint32)  # opened here: row, index after the occurrence
+    n_fresh, n_out = _ZERO, _ZERO
     next_row = np.uint64(n_rows[0])
-    for i in range(n_tokens + 2 * PREFETCH_DISTANCE):
-        if i < n_tokens:
-            prefetch(slots, first_lane(np.uint64(codes[i]), bits))
-
-        j = i - PREFETCH_DISTANCE
-        if 0 <= j < n_tokens:
-            code = np.uint64(codes[j])
-            first = first_lane(code, bits)
-            empty = lanes_equal(slots, first, _ZERO, _ZERO)
-            candidates = lanes_equal(slots, first, bits, code & tag_mask) & ~empty
-            if candidates != _ZERO:
-                prefetch(rows, (np.uint64(slots[first + lowest(candidates)]) & row_mask) - _ONE)
-
-        j = i - 2 * PREFETCH_DISTANCE
-        if j < 0:
+    length = np.uint64(m)
+    first = np.uint64(begin) - length + _ONE  # index of the first token of the m-gram at place 0
+    now = np.uint32(begin + 1 + base)
+    n_places, distance = np.uint64(n_places), np.uint64(PREFETCH_DISTANCE)
+    for b in range(n_places):
+        j = b if is_dense else np.uint64(places[b])
+        codes[b] = code_key(np.uint32(suffixes[j + _ONE]), stream[first + j] & _TOKEN)
+    for a in range(n_places + distance + distance):
+        if a < n_places:
+            j = a if is_dense else np.uint64(places[a])
+            prefetch(slots, first_lane(np.uint64(codes[a]), bits))
+            if opened[j] > 0:
+                token = stream[np.uint64(opened[j]) - length] & _TOKEN
+                code = code_key(np.uint32(suffixes[j + _ONE]), token)
+                prefetch(slots, first_lane(code, bits))
+        b = a - distance
+        if b < n_places:  # false before the first place too: b is unsigned
+            prefetch_row(slots, bits, rows, np.uint64(codes[b]))
+        b -= distance
+        if b >= n_places:
             continue
-        prefix = contexts[j]
-        if prefix == NONE:
-            nodes[j + 1] = NONE
-            last_seen[j + 1] = 0
+        j = b if is_dense else np.uint64(places[b])
+        if is_dense and known[j + _ONE] != m - 1:
             continue
-        token = tokens[j]
-        code = np.uint64(codes[j])
-        row, slot = find_row(slots, bits, rows, prefix, token, code)
-        now = np.uint32(position + j + 1 + BEFORE_FIRST)
-        if row != NONE:
-            before = rows[row, LAST_SEEN]
-            last_seen[j + 1] = before & _POSITION
-            if insert:
-                is_elsewhere = (before & _POSITION) != now
-                flags = np.uint32(before & ~_POSITION) | _REPEATED * np.uint32(is_elsewhere)
-                rows[row, LAST_SEEN] = max(np.uint32(before & _POSITION), now) | flags
-                is_new[j] = False
+        suffix = np.uint32(suffixes[j + _ONE])
+        if opened[j] > 0:
+            next_row = insert_single(
+                stream, base, np.uint64(opened[j]), length, suffix, slots, bits, rows, next_row
+            )
+        if m > 1 and stream[first + j + _ONE] & _START:
+            continue
+        token = stream[first + j] & _TOKEN
+        row, slot = find_row(slots, bits, rows, suffix, token, np.uint64(codes[b]))
+        if row == NONE:
+            row = next_row
+            next_row += _ONE
+            slots[slot] = word_of(np.uint64(codes[b]), bits, row)
+            rows[row, SUFFIX] = suffix
+            rows[row, FIRST] = token
+            rows[row, LAST_SEEN] = now + np.uint32(j)
+            continue
+        before = rows[row, LAST_SEEN]
+        rows[row, LAST_SEEN] = (now + np.uint32(j)) | _OPEN
+        grams[j + _ONE] = np.uint64(before & _TIME) << _WORD | row
+        known[j + _ONE] = m
+        next_places[n_out] = j
+        n_out += _ONE
+        if before & _OPEN:
+            opened[j] = 0
         else:
-            last_seen[j + 1] = 0
-            if insert:
-                row = next_row
-                next_row += _ONE
-                slots[slot] = word_of(code, bits, row)
-                rows[row, PREFIX] = prefix
-                rows[row, TOKEN] = token
-                rows[row, LAST_SEEN] = now | _REDUNDANT * np.uint32(is_new[j])
-                is_new[j] = True
-        nodes[j + 1] = row
+            after = before - np.uint32(base)
+            opened[j] = after
+            prefetch(stream, np.uint64(after))
+            fresh[n_fresh, 0] = row
+            fresh[n_fresh, 1] = after
+            n_fresh += _ONE
+    for b in range(n_fresh):
+        later = min(b + distance, n_fresh - _ONE)
+        prefetch(rows, np.uint64(fresh[later, 0]))
+        prefetch(stream, np.uint64(fresh[later, 1]))
+        fill(rows, np.uint64(fresh[b, 0]), stream, np.uint64(fresh[b, 1]))
     n_rows[0] = next_row
+    return n_out
+
+
+@jit
+def find_sparse(
+    stream, begin, base, m, places, n_places, suffixes, grams, known, opened, slots, bits, rows,
+    n_rows, next_places,
+):  # fmt: skip
+    """`find` at the places of a list."""
+    return find(
+        stream, begin, base, m, False, places, n_places, suffixes, grams, known, opened, slots,
+        bits, rows, n_rows, next_places,
+    )  # fmt: skip
+
+
+@jit
+def find_dense(
+    stream, begin, base, m, n_tokens, suffixes, grams, known, opened, slots, bits, rows, n_rows,
+    next_places,
+):  # fmt: skip
+    """`find` at all places of a chunk whose (m - 1)-gram is known."""
+    return find(
+        stream, begin, base, m, True, next_places, n_tokens, suffixes, grams, known, opened, slots,
+        bits, rows, n_rows, next_places,
+    )  # fmt: skip
 
 
 @jit
 def find_orders(
-    tokens, shortest, longest, stream_nodes, stream_last_seen, nodes, last_seen, is_new, slots,
-    rows, n_rows, position,
+    stream, begin, base, n_tokens, shortest, longest, ends, n_open, grams, known, opened, places,
+    n_places, slots, rows, n_rows,
 ):  # fmt: skip
-    """Find or insert the n-grams of `shortest` to `longest` tokens; shorter ones are found already.
+    """Find, open or insert the n-grams of `shortest` to `longest` tokens; shorter ones are found.
 
-    stream_nodes, stream_last_seen (order + 1,) uint32: column 0 of `nodes` and `last_seen`, the
-    state of the stream before tokens[0]; for these orders, replaced by the state after the last
-    token. nodes, last_seen (order + 1, more than T) uint32, and slots, rows and n_rows, tuples of
-    order + 1 arrays: for each order, what `find` takes.
+    ends (order + 1,) uint64: the last k tokens before the chunk, as in `grams`; for these orders
+    replaced by the last k tokens of the chunk. n_open (1,) int64: length of the longest open n-gram
+    that ends before the chunk, likewise replaced with the last order. grams (order + 1, more than
+    T) uint64, places (order + 1, >= T) uint16, n_places and n_rows (order + 1,) int64, and slots
+    and rows, tuples of order + 1 arrays: for each order, what `find` takes.
     """
-    n_tokens = len(tokens)
-    for k in range(shortest, longest + 1):
-        nodes[k, 0], last_seen[k, 0] = stream_nodes[k], stream_last_seen[k]
-        bits = bit_length(len(slots[k])) - 1
-        find(
-            tokens, nodes[k - 1], nodes[k], last_seen[k], is_new, slots[k], bits, rows[k],
-            n_rows[k], position, True,
-        )  # fmt: skip
-        stream_nodes[k], stream_last_seen[k] = nodes[k, n_tokens], last_seen[k, n_tokens]
-
-
-@jit
-def fill_slots(slots, bits, rows, n_rows):
-    """Index the first `n_rows` of `rows`, whose keys differ, in `slots`, which is all zero."""
-    bits = np.uint64(bits)
-    for row in range(n_rows):
-        later = min(row + PREFETCH_DISTANCE, n_rows - 1)
-        code = code_key(rows[later, PREFIX], rows[later, TOKEN])
-        prefetch(slots, first_lane(code, bits))
-        insert_slot(slots, bits, code_key(rows[row, PREFIX], rows[row, TOKEN]), row)
+    if shortest == 1:
+        known[1 : n_tokens + 1] = 0
+        opened[:n_tokens] = 0
+        n_places[0] = n_tokens
+        for j in range(n_tokens):
+            places[0, j] = j
+    for m in range(shortest, longest + 1):
+        grams[m, 0] = ends[m]
+        bits = bit_length(len(slots[m])) - 1
+        if n_places[m - 1] * 8 >= n_tokens * DENSE_EIGHTHS:
+            n_places[m] = find_dense(
+                stream, begin, base, m, n_tokens, grams[m - 1], grams[m], known, opened, slots[m],
+                bits, rows[m], n_rows[m : m + 1], places[m],
+            )  # fmt: skip
+        else:
+            n_places[m] = find_sparse(
+                stream, begin, base, m, places[m - 1], n_places[m - 1], grams[m - 1], grams[m],
+                known, opened, slots[m], bits, rows[m], n_rows[m : m + 1], places[m],
+            )  # fmt: skip
+        ends[m] = grams[m, n_tokens]
+    if longest == len(rows) - 1:
+        known[0] = n_open[0]
+        n_open[0] = known[n_tokens]

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ngrammix.kernels.evidence import FOLLOWERS, HINT_COUNT
 from ngrammix.kernels.jit import jit
 
 CONFIDENCE_BINS, ENTROPY_BINS = 5, 4  # the last entropy bin: the entropy is unknown
@@ -17,28 +18,32 @@ TREND_THRESHOLD = 0.01  # nats: above it, the cache has recently predicted bette
 
 
 @jit
-def find_cells(followers, hint_count, entropy, cells):
+def find_cells(entries, depth, entropy, cells):
     """Write the gate's cell of each position.
 
-    followers, hint_count (order, T) uint32; entropy (T,) float64 nats of the model, NaN where it is
-    unknown; cells (T,) int64 is written: NO_CELL where no context of at least one token was seen,
+    entries, depth: as in kernels/evidence.py; entropy (T,) float64 nats of the model, NaN where it
+    is unknown; cells (T,) int64 is written: NO_CELL where no context of a token or more was seen,
     else the index of (length of the longest context, confidence, entropy in steps of 2 nats), with
     the trend below the threshold. Confidence is the hint's count over the number of followers plus
     one, so that one occurrence is not certainty.
     """
-    order, n_tokens = followers.shape
-    for i in range(n_tokens):
-        k = 0
-        while k + 1 < order and followers[k + 1, i] > 0:
-            k += 1
-        if k == 0:
+    cursors = np.zeros(len(entries), np.int64)
+    for i in range(len(depth)):
+        longest, followers, hint_count = 0, 0, 0
+        for k in range(depth[i] + 1):
+            entry = entries[k, cursors[k]]
+            cursors[k] += 1
+            if entry[FOLLOWERS] > 0:
+                longest = k
+                followers, hint_count = np.int64(entry[FOLLOWERS]), np.int64(entry[HINT_COUNT])
+        if longest == 0:
             cells[i] = NO_CELL
             continue
-        confidence = CONFIDENCE_BINS * np.int64(hint_count[k, i]) // (np.int64(followers[k, i]) + 1)
+        confidence = CONFIDENCE_BINS * hint_count // (followers + 1)
         entropy_bin = ENTROPY_BINS - 1
         if entropy[i] >= 0.0:
             entropy_bin = min(np.int64(entropy[i] / 2.0), ENTROPY_BINS - 2)
-        cells[i] = 2 * ((k * CONFIDENCE_BINS + confidence) * ENTROPY_BINS + entropy_bin)
+        cells[i] = 2 * ((longest * CONFIDENCE_BINS + confidence) * ENTROPY_BINS + entropy_bin)
 
 
 @jit

@@ -2,15 +2,9 @@
 
 import numpy as np
 
-from ngrammix.kernels.count import (
-    EVIDENCE_AGE,
-    EVIDENCE_DISTINCT,
-    EVIDENCE_FOLLOWERS,
-    EVIDENCE_HINT,
-    EVIDENCE_HINT_COUNT,
-)
+from ngrammix.kernels import evidence as column
+from ngrammix.kernels import match
 from ngrammix.kernels.jit import bit_length, jit, prefetch
-from ngrammix.kernels.match import DISTANCE, HINT, LENGTH
 
 NONE = -1
 MAX_HINTS = 5  # hints at a position
@@ -34,12 +28,13 @@ N_CELLS = _RUNNER_UP + 8 * 2
 
 @jit(error_model="numpy")
 def propose(
-    tokens, evidence, matches, history, position, recent_followers, previous, hints, sources,
-    vote_hints, vote_cells, n_votes,
+    tokens, entries, depth, cursors, matches, history, position, recent_followers, previous, hints,
+    sources, vote_hints, vote_cells, n_votes,
 ):  # fmt: skip
     """Write the hints of each position, longest context first, then learn its token.
 
-    tokens (T,) int64, or (0,) if the token of the one position is not known. evidence (K, T, 6) and
+    tokens (T,) int64, or (0,) if the token of the one position is not known. entries, depth (T,):
+    as in kernels/evidence.py; cursors (order,) int64, updated: the entries of earlier positions.
     matches (T, 3) uint32: of the positions. history (2**n,) uint32: ring of the stream's tokens,
     these included; the first one is at `position` of the stream. recent_followers (2**n, 2) int32,
     updated: the two latest different followers of a token. previous (T + 1,) int64: the token
@@ -50,37 +45,43 @@ def propose(
     each vote; n_votes (T,). A position where no context of a token or more has followers gets no
     hints.
     """
-    order, n_positions = evidence.shape[:2]
+    n_positions = len(depth)
     ring_mask = len(history) - 1
     reach = len(history) // 2  # tokens back; older parts of the ring depend on how calls are cut
     token, cell, source = np.empty((3, MAX_VOTES), np.int64)
-    for i in range(n_positions):
+    ahead = cursors.copy()
+    for i in range(n_positions + PREFETCH_DISTANCE):
+        if i < n_positions:
+            for j in range(1, min(np.int64(depth[i]), MAX_CONTEXT) + 1):
+                prefetch(history, (position + i - entries[j, ahead[j], column.AGE]) & ring_mask)
+                ahead[j] += 1
+        i -= PREFETCH_DISTANCE
+        if i < 0:
+            continue
         k = 0
-        while k + 1 < order and k < MAX_CONTEXT and evidence[k + 1, i, EVIDENCE_FOLLOWERS] > 0:
+        longest = min(np.int64(depth[i]), MAX_CONTEXT)
+        while k < longest and entries[k + 1, cursors[k + 1], column.FOLLOWERS] > 0:
             k += 1
-        later = min(i + PREFETCH_DISTANCE, n_positions - 1)
-        for j in range(1, min(order, MAX_CONTEXT + 1)):
-            age = np.int64(evidence[j, later, EVIDENCE_AGE])
-            prefetch(history, (position + later - age) & ring_mask)
 
         # 1. All votes, longest context first.
         n = 0
-        if k > 0 and matches[i, LENGTH] > 0:
-            near = min(bit_length(matches[i, DISTANCE]) // 2, _DISTANCES - 1)
-            token[0], source[0] = matches[i, HINT], SOURCE_MATCH
-            cell[0] = min(bit_length(matches[i, LENGTH]), _LENGTHS - 1) * _DISTANCES + near
+        if k > 0 and matches[i, match.LENGTH] > 0:
+            near = min(bit_length(matches[i, match.DISTANCE]) // 2, _DISTANCES - 1)
+            token[0], source[0] = matches[i, match.HINT], SOURCE_MATCH
+            cell[0] = min(bit_length(matches[i, match.LENGTH]), _LENGTHS - 1) * _DISTANCES + near
             n = 1
         while k > 0:
-            n_followers = np.int64(evidence[k, i, EVIDENCE_FOLLOWERS])
-            n_distinct = np.int64(evidence[k, i, EVIDENCE_DISTINCT])
-            frequent = np.int64(evidence[k, i, EVIDENCE_HINT])
-            age = np.int64(evidence[k, i, EVIDENCE_AGE])
+            entry = entries[k, cursors[k]]
+            n_followers = np.int64(entry[column.FOLLOWERS])
+            n_distinct = np.int64(entry[column.DISTINCT])
+            frequent = np.int64(entry[column.HINT])
+            age = np.int64(entry[column.AGE])
             latest = NONE
             if 0 < age <= reach:
                 latest = np.int64(history[(position + i - age) & ring_mask])
             agree = np.int64(frequent == latest)
 
-            hint_count = evidence[k, i, EVIDENCE_HINT_COUNT]
+            hint_count = entry[column.HINT_COUNT]
             share = np.int64(_SHARES * np.float64(hint_count) / (n_followers + 1.0))  # exact
             n_bits = min(bit_length(n_followers), _COUNTS - 1)
             token[n], source[n] = frequent, 2 * k - 1
@@ -113,6 +114,9 @@ def propose(
             n_kept += 1
         hints[i, n_hints:] = NONE
         n_votes[i] = n_kept
+
+        for j in range(longest + 1):
+            cursors[j] += 1
 
         # 3. Only now the token itself.
         if len(tokens) > 0:

@@ -2,23 +2,30 @@
 
 import math
 
+import numpy as np
+
+from ngrammix.kernels.evidence import DISTINCT, FOLLOWERS, ONCE, TARGET_COUNT, TWICE, discount
 from ngrammix.kernels.jit import jit
 
 
 @jit
-def backoff(followers, n_distinct, target_count, discounts, vocab_size, log_q):
+def backoff(entries, depth, fixed_discount, vocab_size, log_q):
     """Interpolate from the uniform distribution up to the longest context that has followers.
 
-    followers, n_distinct, target_count (order, T) uint32; discounts (order, T) float32. log_q (T,)
-    float64, nats, is written: log of q_k(a) = (max(c_k(a) - d_k, 0) + d_k u_k q_{k-1}(a)) / n_k.
+    entries, depth: as in kernels/evidence.py. fixed_discount: of all orders; 0 for the evidence's
+    own. log_q (T,) float64, nats, is written: log of
+    q_k(a) = (max(c_k(a) - d_k, 0) + d_k u_k q_{k-1}(a)) / n_k.
     """
-    order, n_tokens = followers.shape
-    for i in range(n_tokens):
+    cursors = np.zeros(len(entries), np.int64)
+    for i in range(len(depth)):
         q = 1.0 / vocab_size
-        for k in range(order):
-            n = float(followers[k, i])
-            if n == 0.0:  # no longer context has followers either
-                break
-            d = float(discounts[k, i])
-            q = (max(target_count[k, i] - d, 0.0) + d * n_distinct[k, i] * q) / n
+        for k in range(depth[i] + 1):
+            entry = entries[k, cursors[k]]
+            cursors[k] += 1
+            n = float(entry[FOLLOWERS])
+            if n > 0.0:  # if not, no longer context has followers either
+                d = fixed_discount
+                if d == 0.0:
+                    d = float(discount(entry[ONCE], entry[TWICE]))
+                q = (max(entry[TARGET_COUNT] - d, 0.0) + d * entry[DISTINCT] * q) / n
         log_q[i] = math.log(q)

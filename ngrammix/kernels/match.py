@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ngrammix.kernels.find import PREFETCH_DISTANCE
+from ngrammix.kernels.index import PREFETCH_DISTANCE
 from ngrammix.kernels.jit import jit, prefetch
 
 # Columns of the matches.

@@ -23,8 +23,7 @@ class ContextEvidence(NamedTuple):
 class ReferenceCache:
     """The specification of `NgramCache`."""
 
-    DIVISOR, DIVISOR_REPEATED = 8, 64  # of the age of an n-gram, in `eviction_key`
-    N_LEVELS = 4096  # of eviction keys
+    RETENTION = 8  # how many times as long an n-gram is kept that occurred more than once
 
     def __init__(self, vocab_size: int, order: int) -> None:
         self.vocab_size = vocab_size
@@ -34,8 +33,7 @@ class ReferenceCache:
         self.counts: dict[Context, dict[int, int]] = {}  # context -> token -> count
         self.hints: dict[Context, int] = {}  # context -> its most frequent follower
         self.last_seen: dict[Ngram, int] = {}  # n-gram -> position after its last occurrence
-        self.repeated: set[Ngram] = set()  # n-grams that occurred at more than one position
-        self.redundant: set[Ngram] = set()  # n-grams inserted together with their suffix
+        self.opened: set[Ngram] = set()  # n-grams that occurred more than once, or in an update
         # k -> last_seen of the last k tokens of the stream, before their occurrence there.
         self.context_last_seen: dict[int, int] = {}
 
@@ -77,31 +75,23 @@ class ReferenceCache:
                 self.hints[a] = token
             if row[token] > 1:
                 break
-        self.position += 1
-        self.record(context, token, self.position)
 
     def update(self, context: Sequence[int], token: int) -> None:
-        """Count `token` after a context that ends at the current position of the stream."""
+        """Count `token` after a context, as if both had just preceded the position."""
         context = context[len(context) - min(len(context), self.order - 1) :]
-        for i, previous in enumerate(context):
-            self.record(context[:i], previous, self.position - (len(context) - 1 - i))
+        for i, last in enumerate((*context, token)):
+            for ngram in self.record(context[:i], last, self.position - len(context) + i):
+                self.opened.add(ngram)
         self.count(context, token)
 
-    def record(self, context: Sequence[int], token: int, now: int) -> None:
+    def record(self, context: Sequence[int], token: int, now: int) -> list[Ngram]:
         """Record that each n-gram that ends with `context` and `token` occurred before `now`."""
-        suffix_is_new = False
-        for a in self.contexts(context):
-            ngram = (*a, token)
-            if ngram not in self.last_seen:
-                self.last_seen[ngram] = now
-                if suffix_is_new:
-                    self.redundant.add(ngram)
-                suffix_is_new = True
-                continue
-            suffix_is_new = False
-            if self.last_seen[ngram] != now:
-                self.repeated.add(ngram)
-            self.last_seen[ngram] = max(self.last_seen[ngram], now)
+        ngrams = [(*a, token) for a in self.contexts(context)]
+        for ngram in ngrams:
+            if ngram in self.last_seen:
+                self.opened.add(ngram)
+            self.last_seen[ngram] = max(self.last_seen.get(ngram, now), now)
+        return ngrams
 
     def learn(self, token: int) -> None:
         """Learn the next token of the stream."""
@@ -110,6 +100,8 @@ class ReferenceCache:
             len(ngram): self.last_seen[ngram] for ngram in ngrams if ngram in self.last_seen
         }
         self.count(self.history, token)
+        self.position += 1
+        self.record(self.history, token, self.position)
         self.history.append(token)
 
     def boundary(self) -> None:
@@ -117,39 +109,39 @@ class ReferenceCache:
         self.history = []
         self.context_last_seen = {}
 
-    def eviction_key(self, ngram: Ngram) -> int:
-        """Return the key by which n-grams are evicted: the largest first."""
-        age = self.position + len(ngram) - self.last_seen[ngram]  # since its first token
-        if ngram in self.repeated:
-            return age // self.DIVISOR_REPEATED
-        return age if ngram in self.redundant else age // self.DIVISOR
+    def rows(self) -> list[Ngram]:
+        """Return the n-grams that have a row in the tables of `NgramCache`."""
+        return [ngram for ngram in self.last_seen if ngram[1:] in self.opened or len(ngram) == 1]
 
-    def evict(self, n_kept: int) -> None:
-        """Evict all but the `n_kept` n-grams of the smallest keys, by levels; halve the counts."""
-        width = (self.position + 96) // self.N_LEVELS + 1
-        levels = {ngram: self.eviction_key(ngram) // width for ngram in self.last_seen}
-        cutoff = 0
-        while cutoff < self.N_LEVELS and sum(x <= cutoff for x in levels.values()) <= n_kept:
-            cutoff += 1
-        stored: set[Ngram] = {()}
-        for ngram in sorted(levels, key=len):
-            if levels[ngram] < cutoff and ngram[:-1] in stored:
-                stored.add(ngram)
+    def evict(self, cutoff: int) -> None:
+        """Forget n-grams whose last occurrence began `cutoff` tokens ago or earlier; halve counts.
+
+        n-grams that were opened are kept RETENTION times as long.
+        """
+        ages = {g: self.position - 1 - (t - len(g)) for g, t in self.last_seen.items()}
+        stored = {g for g, age in ages.items() if age // self.retention(g) < cutoff}
         self.last_seen = {ngram: t for ngram, t in self.last_seen.items() if ngram in stored}
-        self.repeated &= stored
-        self.redundant &= stored
+        self.opened &= stored
         for a, row in list(self.counts.items()):
             self.counts[a] = {x: c - c // 2 for x, c in row.items() if (*a, x) in stored}
             if not self.counts[a]:
                 del self.counts[a]
-            elif (*a, self.hints[a]) not in stored:  # the largest count; a tie to the latest
-                self.hints[a] = max(
-                    self.counts[a], key=lambda x: (self.counts[a][x], self.last_seen[(*a, x)])
-                )
+            elif (*a, self.hints[a]) not in stored:
+                self.hints[a] = max(self.counts[a], key=lambda x: self.hint_key(a, x))
         self.hints = {a: hint for a, hint in self.hints.items() if a in self.counts}
-        is_stored = [a in stored for a in self.contexts(self.history)]
-        if not all(is_stored):
-            self.history = self.history[len(self.history) - is_stored.index(False) + 1 :]
+        self.history = self.history[len(self.history) - min(len(self.history), cutoff) :]
+
+    def retention(self, ngram: Ngram) -> int:
+        """Return how many times as long as others the n-gram is kept."""
+        return self.RETENTION if ngram in self.opened else 1
+
+    def hint_key(self, context: Context, token: int) -> tuple[int, bool, int]:
+        """Return the key whose largest follower becomes the hint of a context that lost its own.
+
+        The largest count; a tie goes to n-grams that were opened, then to the one seen last.
+        """
+        ngram = (*context, token)
+        return self.counts[context][token], ngram in self.opened, self.last_seen[ngram]
 
     def distribution(self, context: Sequence[int], discount: float | None = None) -> list[float]:
         """Return the probability of every token after `context`."""

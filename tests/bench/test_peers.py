@@ -28,11 +28,12 @@ def test_the_peers_find_the_same_evidence(rng):
     cache = NgramCache(vocab_size=5, order=order)
     ours = cache.observe(tokens)
 
-    peer = TokenByToken(order, cache)
+    peer = TokenByToken(order, tokens)
+    peer.clear()
     for part in (slice(0, 700), slice(700, None)):
-        evidence = peer.observe(tokens[part], part.start)
-        np.testing.assert_array_equal(evidence._columns, ours._columns[:, part])
-        np.testing.assert_array_equal(evidence.discounts, ours.discounts[:, part])
+        counts, discounts = peer.observe(tokens[part], part.start)
+        np.testing.assert_array_equal(counts, ours._columns[:, part])
+        np.testing.assert_array_equal(discounts, ours.discounts[:, part])
 
     longest = order - 1
     for walk, same in [(python_dict.walk_plain, [0, 1, 2, 4]), (python_dict.walk_tuned, range(6))]:
@@ -51,10 +52,10 @@ def test_a_walk_over_cleared_memory_finds_the_same(rng):
     tokens = rng.integers(0, 5, 500)
     cache = NgramCache(vocab_size=5, order=3)
     ours = cache.observe(tokens)
-    peer = TokenByToken(3, cache)
+    peer = TokenByToken(3, tokens)
     assert peer.seconds(tokens) > 0
     peer.clear()
-    np.testing.assert_array_equal(peer.observe(tokens, 0)._columns, ours._columns)
+    np.testing.assert_array_equal(peer.observe(tokens, 0)[0], ours._columns)
 
 
 @pytest.mark.parametrize("dense", [1, numpy_counts.DENSE])  # np.bincount, np.add.at
@@ -86,11 +87,12 @@ def test_random_reads_set_a_limit(rng):
     cache = NgramCache(vocab_size=5, order=3)
     cache.observe(rng.integers(0, 5, 300))
     parts = random_reads.table_bytes(cache)
-    assert parts == [(t.slots.nbytes, 4 * len(t) * t.rows.shape[1]) for t in cache._tables[1:]]
-    figures = random_reads.measure(parts, n_reads=100)
+    tables = cache._store.tables[1:]
+    assert parts == [(t.slots.nbytes, len(t) * t.row_bytes) for t in tables]
+    figures = random_reads.measure(parts, [1.0, 0.5, 0.25], n_reads=100)
     assert figures["table_bytes"] == sum(map(sum, parts))
-    assert figures["reads_per_token"] == 6
-    assert figures["tokens_per_second_limit"] == figures["reads_per_second"] / 6 > 0
+    assert figures["reads_per_token"] == 3.5
+    assert figures["tokens_per_second_limit"] == figures["reads_per_second"] / 3.5 > 0
     assert figures["tokens_per_second_strict_limit"] > 0
 
 
@@ -109,8 +111,10 @@ def test_other_evidence_on_two_threads_is_an_error():
         "one and two threads must find the same evidence, got other columns in the 100 tokens from "
         "0 on; this is a bug of ngrammix: please report it with the stream"
     )
-    cache = observe.observe_on_two_threads(tokens, partial(NgramCache, vocab_size=5, order=3))
+    make = partial(NgramCache, vocab_size=5, order=3)
+    cache, places = observe.observe_on_two_threads(tokens, make)
     assert cache.position == 100
+    assert places == [1, 0.94, 0.93]  # after each token, and pair, that occurred before
 
 
 def test_without_kenlm_its_speed_is_missing(rng, monkeypatch):

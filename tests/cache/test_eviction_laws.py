@@ -51,29 +51,42 @@ def columns(evidence, i):
     return [getattr(evidence, field)[:, i].tolist() for field in FIELDS]
 
 
-def evict_too(slow, n_evictions):
-    """Let the reference evict as often as the cache just did."""
-    n_kept = len(slow.last_seen) + 1  # and the root
-    for _ in range(n_evictions):
-        n_kept = int(eviction.KEPT_FRACTION * n_kept)
-        slow.evict(n_kept)
+@pytest.fixture(autouse=True, scope="module")
+def cutoffs():
+    """The cutoff of each eviction since the list was cleared, in order."""
+    cutoffs, evict = [], eviction.evict
+
+    def logged(store, cutoff):
+        cutoffs.append(cutoff)
+        return evict(store, cutoff)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eviction, "evict", logged)
+        yield cutoffs
+
+
+def evict_too(slow, cutoffs):
+    """Let the reference evict what the cache just did."""
+    for cutoff in cutoffs:
+        slow.evict(cutoff)
+    cutoffs.clear()
 
 
 @given(st.data(), orders)
-def test_eviction_equals_the_reference_bit_for_bit(data, order):
+def test_eviction_equals_the_reference_bit_for_bit(cutoffs, data, order):
     limit = data.draw(limits(order))
     fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
     slow = ReferenceCache(VOCAB_SIZE, order)
+    cutoffs.clear()
     for _ in range(data.draw(st.integers(1, 3))):
         for token in data.draw(tokens):
-            before = fast.stats()["n_evictions"]
             evidence = fast.observe([token])
             expected = slow.evidence(token)
             assert columns(evidence, 0) == [list(column) for column in zip(*expected, strict=True)]
             slow.learn(token)
-            evict_too(slow, fast.stats()["n_evictions"] - before)
+            evict_too(slow, cutoffs)
             assert fast.nbytes <= limit
-            assert len(fast) == len(slow.last_seen)
+            assert len(fast) == len(slow.rows())
         fast.check()
         q = fast.distribution()
         np.testing.assert_allclose(q, slow.distribution(slow.history), rtol=1e-12)
@@ -111,19 +124,19 @@ def test_what_is_evicted_depends_on_the_stream_alone(data, order, stream):
 
 
 @given(st.data(), orders)
-def test_updates_beside_the_stream_stay_within_the_limit(data, order):
+def test_updates_beside_the_stream_stay_within_the_limit(cutoffs, data, order):
     limit = data.draw(limits(order))
     fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit)
     slow = ReferenceCache(VOCAB_SIZE, order)
+    cutoffs.clear()
     for token in data.draw(tokens):
-        before = fast.stats()["n_evictions"]
         context = data.draw(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=8))
         is_update = data.draw(st.booleans())
         fast.update(context, token) if is_update else fast.learn([token])
         slow.update(context, token) if is_update else slow.learn(token)
-        evict_too(slow, fast.stats()["n_evictions"] - before)
+        evict_too(slow, cutoffs)
         assert fast.nbytes <= limit
-        assert len(fast) == len(slow.last_seen)
+        assert len(fast) == len(slow.rows())
         ahead = [list(column) for column in zip(*slow.evidence(None), strict=True)]
         assert columns(fast.peek(), 0) == ahead
     fast.check()
@@ -180,30 +193,30 @@ steps = st.lists(
 
 @given(st.data(), orders, steps, st.integers(1, 2))
 def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
-    tmp_path_factory, data, order, steps, n_threads
+    tmp_path_factory, cutoffs, data, order, steps, n_threads
 ):
     path = tmp_path_factory.getbasetemp() / "killed"
     limit = data.draw(st.none() | limits(order))
     fast = NgramCache(vocab_size=VOCAB_SIZE, order=order, memory_limit=limit, n_threads=n_threads)
     slow = ReferenceCache(VOCAB_SIZE, order)
+    cutoffs.clear()
     fast.save(path)
     saved = copy.deepcopy(slow)
     for verb, tokens in steps:
         if verb == "observe":  # in one call here, but followed token by token beside it
             before = NgramCache.load(save(fast, path.with_suffix(".now")))
             evidence = fast.observe(tokens)
+            cutoffs.clear()
             for i, token in enumerate(tokens):
-                n_evictions = before.stats()["n_evictions"]
                 before.learn([token])
                 expected = zip(*slow.evidence(token), strict=True)
                 assert columns(evidence, i) == [list(column) for column in expected]
                 slow.learn(token)
-                evict_too(slow, before.stats()["n_evictions"] - n_evictions)
+                evict_too(slow, cutoffs)
         elif verb == "update":
-            n_evictions = fast.stats()["n_evictions"]
             fast.update(tokens, tokens[0])
             slow.update(tokens, tokens[0])
-            evict_too(slow, fast.stats()["n_evictions"] - n_evictions)
+            evict_too(slow, cutoffs)
         elif verb == "boundary":
             fast.boundary()
             slow.boundary()
@@ -213,7 +226,7 @@ def test_a_stream_that_is_killed_and_resumed_equals_the_reference(
         else:  # killed: all since the last save is lost
             fast = NgramCache.load(path, n_threads=n_threads)
             slow = copy.deepcopy(saved)
-        assert len(fast) == len(slow.last_seen)
+        assert len(fast) == len(slow.rows())
         assert limit is None or fast.nbytes <= limit
     fast.check()
     ahead = [list(column) for column in zip(*slow.evidence(None), strict=True)]

@@ -14,7 +14,7 @@ from numba.core import caching
 
 from ngrammix.cache import growing_array
 from ngrammix.cache.table import Table
-from ngrammix.kernels import find
+from ngrammix.kernels import eviction, index
 from ngrammix.kernels.jit import jit
 
 pytestmark = pytest.mark.kernels
@@ -23,66 +23,71 @@ SOURCES = Path(growing_array.__file__).parents[1]
 
 
 def test_the_hash_is_unsigned_whatever_integers_come_in():
-    mixed = find.hash_key(np.uint32(7), np.int64(99))
-    assert mixed == find.hash_key(np.uint32(7), np.uint32(99))
+    mixed = index.hash_key(np.uint32(7), np.int64(99))
+    assert mixed == index.hash_key(np.uint32(7), np.uint32(99))
     assert mixed > 0
     if not config.DISABLE_JIT:
         assert {
-            overload.signature.return_type for overload in find.hash_key.overloads.values()
+            overload.signature.return_type for overload in index.hash_key.overloads.values()
         } == {uint64}
 
 
 def test_flipping_a_bit_of_the_key_flips_half_of_the_hash(rng):
     flips = []
     for prefix, token in rng.integers(0, 2**31, (64, 2)):
-        code = int(find.hash_key(prefix, token))
+        code = int(index.hash_key(prefix, token))
         flips += [
-            bin(code ^ int(find.hash_key(prefix ^ (1 << b), token))).count("1") for b in range(31)
+            bin(code ^ int(index.hash_key(prefix ^ (1 << b), token))).count("1") for b in range(31)
         ]
         flips += [
-            bin(code ^ int(find.hash_key(prefix, token ^ (1 << b)))).count("1") for b in range(31)
+            bin(code ^ int(index.hash_key(prefix, token ^ (1 << b)))).count("1") for b in range(31)
         ]
     assert 30 < np.mean(flips) < 34
     assert min(flips) > 8
 
 
 def filled(keys):
-    """Table that holds (prefix, token) keys in this order."""
-    table = Table(is_longest=True)
+    """Table that holds (suffix, token) keys in this order."""
+    table = Table(np.zeros(1, np.int64), is_longest=True)
     table.reserve(len(keys))
-    prefixes, tokens = np.array(keys).T
-    nodes, last_seen = np.empty((2, len(keys) + 1), np.uint32)
-    is_new = np.zeros(len(keys), np.bool_)
-    find.find(
-        tokens.astype(np.int64), prefixes.astype(np.uint32), nodes, last_seen, is_new, table.slots,
-        table.bits, table.rows, table.n_rows, 0, True,
-    )  # fmt: skip
-    return table, nodes[1:]
+    table.rows[: len(keys), : index.FIRST + 1] = keys
+    table.n_rows[0] = len(keys)
+    table.reindex()
+    return table
+
+
+def found(table, keys):
+    """The row that a search finds for each key, NONE if there is none."""
+    rows = []
+    for suffix, token in np.array(keys, np.uint32):
+        code = index.code_key(suffix, token)
+        row, _ = index.find_row(table.slots, np.uint64(table.bits), table.rows, suffix, token, code)
+        rows.append(int(row))
+    return rows
 
 
 def test_a_table_as_full_as_it_gets_still_ends_every_search(rng):
     keys = [(int(p), int(t)) for p, t in rng.integers(0, 50, (12, 2))]
     keys = list(dict.fromkeys(keys))[:12]  # 12 of 16 slots: the load limit
-    table, rows = filled(keys)
+    table = filled(keys)
     assert len(table.slots) == 16
-    np.testing.assert_array_equal(rows, np.arange(len(keys)))
+    assert found(table, keys) == list(range(len(keys)))
     absent = [(p, t) for p in range(50) for t in range(50) if (p, t) not in keys]
-    prefixes, tokens = np.array(absent).T
-    found = table.lookup(prefixes.astype(np.uint32), tokens.astype(np.int64))
-    assert (found == find.NONE).all()
+    assert set(found(table, absent)) == {index.NONE}
 
 
 def test_rows_keep_their_numbers_through_growth(rng):
     keys = list(dict.fromkeys((int(p), int(t)) for p, t in rng.integers(0, 300, (3000, 2))))
-    table, rows = filled(keys)
+    table = filled(keys)
     before = table.rows[: len(table)].copy()
     for more in (1, 10_000, 100_000):
         table.reserve(more)
         assert len(table.rows) >= len(table) + more
         np.testing.assert_array_equal(table.rows[: len(table)], before)
-        prefixes, tokens = np.array(keys).T
-        found = table.lookup(prefixes.astype(np.uint32), tokens.astype(np.int64))
-        np.testing.assert_array_equal(found, rows)
+        assert found(table, keys) == list(range(len(keys)))
+        rows = np.empty(len(keys), np.uint32)
+        eviction.find_keys(table.rows, len(table), table.slots, table.bits, rows)
+        np.testing.assert_array_equal(rows, np.arange(len(keys)))
     assert not table.rows[len(table) :].any()
 
 
@@ -132,7 +137,8 @@ def test_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch):
 
 def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
     monkeypatch.setattr(growing_array, "RESERVED", 0)
-    table, _ = filled([(0, token) for token in range(12)])
+    keys = [(0, token) for token in range(12)]
+    table = filled(keys)
 
     def no_memory(n_bytes, **_):
         raise MemoryError(f"no {n_bytes} bytes")
@@ -140,9 +146,7 @@ def test_a_failed_growth_leaves_the_table_as_it_was(monkeypatch):
     monkeypatch.setattr(growing_array, "map_pages", no_memory)
     with pytest.raises(MemoryError):
         table.reserve(1_000_000)
-    np.testing.assert_array_equal(
-        table.lookup(np.zeros(12, np.uint32), np.arange(12)), np.arange(12)
-    )
+    assert found(table, keys) == list(range(12))
 
 
 def test_memory_that_is_not_there_is_named():
@@ -184,7 +188,7 @@ def test_a_changed_constant_reaches_kernels_cached_by_an_older_version(tmp_path)
     shutil.copytree(SOURCES, tmp_path / "ngrammix", ignore=shutil.ignore_patterns("__pycache__"))
     folder = {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
     assert str(tmp_path) in run_elsewhere(tmp_path, tmp_path, **folder)
-    file = tmp_path / "ngrammix" / "kernels" / "find.py"
+    file = tmp_path / "ngrammix" / "kernels" / "index.py"
     source = file.read_text(encoding="utf-8")
     swapped = source.replace("COUNT, FOLLOWERS, DISTINCT,", "COUNT, DISTINCT, FOLLOWERS,")
     assert swapped != source

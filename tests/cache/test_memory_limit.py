@@ -21,12 +21,13 @@ rng = np.random.default_rng(0)
 pieces = [rng.integers(0, 64, 1 << 17).astype(np.uint8) for _ in range(16)]
 NgramCache(vocab_size=64, order=5, memory_limit="4MiB").learn(pieces[0])  # compiles
 before = kib("VmRSS")
-cache = NgramCache(vocab_size=64, order=5, memory_limit="64MiB")
+cache = NgramCache(vocab_size=64, order=5, memory_limit="40MiB")
 for piece in pieces:
     cache.learn(piece)
     assert cache.nbytes <= cache.memory_limit
+grown = (kib("VmHWM") - before) * 1024
 cache.check()
-print((kib("VmHWM") - before) * 1024, cache.nbytes, cache.stats()["n_evictions"])
+print(grown, cache.nbytes, cache.stats()["n_evictions"])
 """
 
 
@@ -38,13 +39,13 @@ def test_the_process_takes_no_more_memory_than_the_limit():
     )
     grown, nbytes, n_evictions = map(int, run.stdout.split())
     assert n_evictions > 3
-    # Beside the tables: a piece as int64 (1 MiB), the kernels' own arrays, and the check.
-    assert nbytes // 2 < grown < (64 + 24) << 20
+    # Beside the tables: a piece as int64 (1 MiB), the arrays of the kernels and of an eviction.
+    assert nbytes // 2 < grown < (40 + 12) << 20
 
 
 def test_a_full_cache_still_learns_what_comes_next(rng):
     """Long after it was full, a cache knows the last tokens as well as a new one."""
-    cache = NgramCache(vocab_size=64, order=5, memory_limit="16 MiB")
+    cache = NgramCache(vocab_size=64, order=5, memory_limit="12 MiB")
     cache.learn(rng.integers(0, 64, 400_000))
     assert cache.stats()["n_evictions"] > 2
     phrase = rng.integers(0, 64, 500)
@@ -57,7 +58,7 @@ def test_a_full_cache_still_learns_what_comes_next(rng):
 
 
 def test_a_mixer_that_forgets_stays_normalised_and_within_its_bound(rng):
-    mixer = Mixer(vocab_size=64, order=5, memory_limit="4 MiB")
+    mixer = Mixer(vocab_size=64, order=5, memory_limit="3 MiB")
     tokens = rng.integers(0, 64, 60_000)
     tokens[40_000:] = tokens[:20_000]
     logits = rng.normal(size=(6_000, 64))
@@ -67,4 +68,4 @@ def test_a_mixer_that_forgets_stays_normalised_and_within_its_bound(rng):
         assert mixer.regret_bits <= mixer.bound_bits
     stats = mixer.cache.stats()
     assert stats["n_evictions"] > 0
-    assert stats["nbytes"] <= stats["memory_limit"] == 4 << 20
+    assert stats["nbytes"] <= stats["memory_limit"] == 3 << 20

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngrammix import NgramCache, SnapshotError, snapshot
-from ngrammix.kernels import find
+from ngrammix.kernels import index
 
 pytestmark = pytest.mark.kernels
 
@@ -87,7 +87,7 @@ def test_the_texts_of_refusals(folder, saved):
     )
     path.write_bytes(whole[:8] + b"\x07" + whole[9:])
     assert refusal(path) == (
-        f"snapshot must be of version 2, got 7 in {path}; read it with the ngrammix that wrote it"
+        f"snapshot must be of version 3, got 7 in {path}; read it with the ngrammix that wrote it"
     )
     mend = "; use another copy, or learn the tokens anew"
     path.write_bytes(whole[:20])
@@ -95,9 +95,9 @@ def test_the_texts_of_refusals(folder, saved):
     path.write_bytes(whole + b"!")
     assert refusal(path) == f"{path} is damaged: 1 bytes follow its end{mend}"
     path.write_bytes(whole[:-1])
-    assert refusal(path) == f"{path} is damaged: rows 3 ends beyond the file{mend}"
+    assert refusal(path) == f"{path} is damaged: forgotten ends beyond the file{mend}"
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert refusal(path) == f"{path} is damaged: rows 3 is not what was saved{mend}"
+    assert refusal(path) == f"{path} is damaged: forgotten is not what was saved{mend}"
 
 
 def forge(values=None, **changes):
@@ -129,10 +129,10 @@ def with_cell(row, column, value):
 @pytest.mark.parametrize(
     ("forged", "text"),
     [
-        (forge(rows_2=with_cell(0, find.PREFIX, 99)), "rows 2 have an invalid value"),
-        (forge(rows_2=with_cell(0, find.TOKEN, 4)), "rows 2 have an invalid value"),
-        (forge(rows_1=with_cell(0, find.HINT, 2**32 - 1)), "rows 1 have an invalid value"),
-        (forge(rows_3=with_cell(0, find.LAST_SEEN, 42)), "rows 3 have an invalid value"),
+        (forge(rows_2=with_cell(0, index.SUFFIX, 99)), "rows 2 have an invalid value"),
+        (forge(rows_2=with_cell(0, index.FIRST, 4)), "rows 2 have an invalid value"),
+        (forge(rows_1=with_cell(0, index.HINT, 2**32 - 1)), "rows 1 have an invalid value"),
+        (forge(rows_3=with_cell(0, index.LAST_SEEN, 42)), "rows 3 have an invalid value"),
         (forge(bits=lambda bits: bits + 16), "2**20 slots do not fit 1 rows"),
         (forge(bits=lambda bits: bits - 1), "2**3 slots do not fit 1 rows"),
         (
@@ -144,21 +144,31 @@ def with_cell(row, column, value):
         (forge({"memory_limit": "much"}), "memory_limit must be a number of bytes > 0, got 'much'"),
         (forge({"n_threads": 2}), "values must be ['memory_limit', 'order', 'position', "),
         (
-            forge(nodes=lambda nodes: nodes + 50),
-            "the context of 0 tokens has an invalid node or position",
+            forge(ends=lambda ends: ends + 50),
+            "the context of 0 tokens has an invalid row or time",
         ),
-        (
-            forge(seen=lambda seen: seen + 50),
-            "the context of 0 tokens has an invalid node or position",
-        ),
-        (forge(nodes=lambda nodes: nodes[:-1]), "nodes has the wrong shape or dtype"),
+        (forge(ends=with_cell(1, 2, 99)), "the context of 2 tokens has an invalid row or time"),
+        (forge(ends=with_cell(0, 1, 3)), "the context of 1 tokens has an invalid row or time"),
+        (forge(ends=lambda ends: ends[:, :-1]), "ends has the wrong shape or dtype"),
+        (forge(open=lambda n: n + 1), "the context of 4 tokens has an invalid length"),
+        (forge(open=lambda n: n - 4), "open must be >= 0"),
+        (forge(updates=lambda n: n - 1), "updates must be >= 0"),
+        (forge(updates=lambda n: n + 2**30), "a cache learns at most"),
+        (forge(context=lambda n: n + 1), "the stream must have at most 9 tokens, and hold its"),
+        (forge(context=lambda n: n - 1), "the stream begins no document where its context does"),
+        (forge(stream=lambda words: words & 3), "the stream begins no document where its context"),
+        (forge(stream=lambda words: words + 3), "the stream has an invalid token"),
+        (forge(stream=lambda words: words[1:]), "the stream must have at most 9 tokens, and hold"),
+        (forge(stream=lambda words: np.append(words, words)), "the stream must have at most 9"),
+        (forge(rows_3=with_cell(0, index.LAST_SEEN, 66)), "rows 3 have an invalid value"),
+        (forge(rows_3=with_cell(0, index.LAST_SEEN, 68)), "broken table: an n-gram of the stream"),
         (forge(rows_3=lambda rows: rows[:, :3]), "rows 3 has the wrong shape or dtype"),
         (forge(rows_2=lambda rows: np.repeat(rows, 2, axis=0)), "broken table: "),
-        (forge(rows_1=with_cell(0, find.FOLLOWERS, 7)), "broken table: followers is not"),
+        (forge(rows_1=with_cell(0, index.FOLLOWERS, 7)), "broken table: followers is not"),
         (forge({"order": 2}), "arrays must be "),
-        (forge({"order": 99}), "order must be in 1..32, got 99"),
-        (forge({"vocab_size": 3}), "have an invalid value"),
-        (forge({"position": 3}), "rows 0 have an invalid value"),
+        (forge({"order": 99}), "order must be in 1..64, got 99"),
+        (forge({"vocab_size": 3}), "the stream has an invalid token"),
+        (forge({"position": 3}), "the stream must have at most 3 tokens, and hold its context"),
         (forge({"position": 2**40}), "a cache learns at most"),
         (forge({"position": "9"}), ""),
         (forge({"position": 9.0}), "position must be an integer >= 0, got 9.0"),

@@ -245,7 +245,7 @@ REFUSED = [
     (["--data", "good", "--out", "good"],
      "--out must be a folder, got the file good; choose another name"),
     (["--data", "good", "--order", "0"],
-     "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
+     "order must be in 1..64, got 0; it is the length of the longest n-gram, the predicted "
      "token included"),
     (["--data", "good", "--memory-limit", "much"],
      "memory_limit must be a number of bytes > 0, got 'much'; pass an int, or text such as "

@@ -133,8 +133,8 @@ def test_help(capsys):
          "--prefill goes with --logits, got --data; leave it out"),
         ([*SAVED[1:], "--mixers", "fixed,best"],
          f"mixers must be of {', '.join(KNOWN)}, got 'best'; check the name"),
-        ([*SAVED[1:], "--order", "33"],
-         "order must be in 1..32, got 33; it is the length of the longest n-gram, the predicted "
+        ([*SAVED[1:], "--order", "65"],
+         "order must be in 1..64, got 65; it is the length of the longest n-gram, the predicted "
          "token included"),
         ([*SAVED[1:], "--out", "cat.txt"],
          "--out must be a folder, got the file cat.txt; choose another name"),

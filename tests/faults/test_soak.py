@@ -7,7 +7,7 @@ import pytest
 
 from tools import soak
 
-SHORT = ["--tokens", "250000", "--checks", "40", "--memory-limit", "8MiB"]
+SHORT = ["--tokens", "250000", "--checks", "40", "--memory-limit", "5MiB"]
 
 
 def test_a_short_stream_passes_every_check(tmp_path):

@@ -21,13 +21,13 @@ EVEN = np.zeros((1, V))
 @pytest.mark.parametrize(
     ("order", "text"),
     [
-        (0, "order must be in 1..32, got 0; it is the length of the longest n-gram, the predicted "
+        (0, "order must be in 1..64, got 0; it is the length of the longest n-gram, the predicted "
             "token included"),
-        (33, "order must be in 1..32, got 33; it is the length of the longest n-gram, the "
+        (65, "order must be in 1..64, got 65; it is the length of the longest n-gram, the "
              "predicted token included"),
-        (2.0, "order must be an integer in 1..32, got 2.0; pass an int"),
-        (True, "order must be an integer in 1..32, got True; pass an int"),
-        ("7", "order must be an integer in 1..32, got '7'; pass an int"),
+        (2.0, "order must be an integer in 1..64, got 2.0; pass an int"),
+        (True, "order must be an integer in 1..64, got True; pass an int"),
+        ("7", "order must be an integer in 1..64, got '7'; pass an int"),
     ],
 )  # fmt: skip
 def test_order(make, order, text):
@@ -131,7 +131,7 @@ def test_tokens_of_the_cache(verb, tokens, text):
     with pytest.raises(ValueError) as error:
         getattr(cache, verb)(tokens)
     assert str(error.value) == text
-    assert (cache.position, len(cache)) == (3, 5)
+    assert (cache.position, len(cache)) == (3, 3)
     np.testing.assert_array_equal(cache.distribution(), before)
 
 

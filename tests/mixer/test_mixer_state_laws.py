@@ -142,7 +142,7 @@ def test_halves_out_of_order_are_refused(rng):
         ("gate+switch", "experts guard tokens", lambda a: a.astype(np.int64), "wrong shape or dty"),
         (ALL, "hints recent", lambda a: a + VOCAB_SIZE, "a recent token is out of range"),
         (ALL, "hints previous", lambda a: a - 5, "a recent token is out of range"),
-        (ALL, "cache nodes", lambda a: a + 99, "has an invalid node"),
+        (ALL, "cache ends", lambda a: a + 99, "has an invalid row or time"),
         (ALL, "more", lambda a: np.zeros(1), "array more belongs to none of"),
         (ALL, "experts more", lambda a: np.zeros(1), "arrays must be ['gate trend'"),
         (ALL, "experts", lambda a: "gate+tilt", "experts must name tilt"),

@@ -311,8 +311,8 @@ def test_names_of_wrappers_are_read_as_those_below(plugin, tmp_path):
     [
         ({"cache": "off"}, "cache must be True or False, got 'off'; leave it out for True"),
         (
-            {"order": 33},
-            "order must be in 1..32, got 33; "
+            {"order": 65},
+            "order must be in 1..64, got 65; "
             "it is the length of the longest n-gram, the predicted token included",
         ),
         (
