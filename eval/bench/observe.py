@@ -43,8 +43,8 @@ def measure(arguments: argparse.Namespace) -> Figures:
     order: int = arguments.order
     make = partial(NgramCache, vocab_size=vocab_size, order=order)
     compile_seconds = timed(lambda: observe(make(), tokens[:100]))
-    cache = observe_on_two_threads(tokens, make)
-    peer = TokenByToken(order, cache)
+    cache, places = observe_on_two_threads(tokens, make)
+    peer = TokenByToken(order, tokens)
     peer_compile_seconds = peer.seconds(tokens[:100])
     counts = HashedCounts(order)
     table_bytes = random_reads.table_bytes(cache)
@@ -64,7 +64,7 @@ def measure(arguments: argparse.Namespace) -> Figures:
         figures[f"ratio_to_{key(name)}"] = rounds.ratio(name, "observe")
     figures["ratio_two_threads_to_one"] = rounds.ratio("observe", "two threads")
     figures["ratio_two_threads_to_token_by_token"] = rounds.ratio("token by token", "two threads")
-    figures |= random_reads.measure(table_bytes)
+    figures |= random_reads.measure(table_bytes, places)
     rate = figures["tokens_per_second_observe"]
     for limit in ("limit", "strict_limit"):
         figures[f"ratio_to_{limit}"] = rate / figures[f"tokens_per_second_{limit}"]
@@ -78,8 +78,10 @@ def measure(arguments: argparse.Namespace) -> Figures:
     return figures
 
 
-def observe_on_two_threads(tokens: NDArray[np.int64], make: MakeCache) -> NgramCache:
-    """Cache that observed all tokens on one thread.
+def observe_on_two_threads(
+    tokens: NDArray[np.int64], make: MakeCache
+) -> tuple[NgramCache, list[float]]:
+    """Cache that observed all tokens on one thread; look-ups a token, of each order.
 
     Raises
     ------
@@ -87,9 +89,11 @@ def observe_on_two_threads(tokens: NDArray[np.int64], make: MakeCache) -> NgramC
         If two threads give other evidence.
     """
     one, two = make(), make(n_threads=2)
+    places = np.zeros(one.order)  # an n-gram is looked up where its suffix occurred before
     for start in range(0, len(tokens), BLOCK):
         block = tokens[start : start + BLOCK]
         evidence, other = one.observe(block), two.observe(block)
+        places += evidence._n_entries
         for name in ("_columns", "discounts"):
             if not np.array_equal(getattr(evidence, name), getattr(other, name)):
                 raise RuntimeError(
@@ -97,7 +101,7 @@ def observe_on_two_threads(tokens: NDArray[np.int64], make: MakeCache) -> NgramC
                     f"{name.strip('_')} in the {len(block)} tokens from {start} on; this is a bug "
                     "of ngrammix: please report it with the stream"
                 )
-    return one
+    return one, (places / len(tokens)).tolist()
 
 
 def one_round(
@@ -148,7 +152,7 @@ BENCH = Bench(
         "{compile_seconds:.2f} s more (token by token: {peer_compile_seconds:.2f} s).",
         "tokens/s: the memory was touched before; cold: the first pass of a new cache. Both "
         "include the growth of the index.",
-        "[1] the same tables and evidence, allocated at their final size",
+        "[1] exact tables with a row for every n-gram, allocated at their final size",
         "[2] counts of contexts and n-grams before the chunk, without hints or ages; the hash is "
         f"not verified: n-grams in the same of the 2**{numpy_counts.BITS} buckets share a count",
         "[3] {kenlm}; a frozen model of the head of the stream, of order {kenlm_order}, gives one "
@@ -158,8 +162,8 @@ BENCH = Bench(
         "{tokens_per_second_observe_beside_kenlm:,.0f} tokens/s; the ratios are to this",
         "[4] {dict_tokens:,} tokens, once; slows down as it grows",
         "[5] {reads_per_second:,.0f} random reads/s of one thread over the {table_bytes:,} bytes "
-        "of the tables; a token needs {reads_per_token}: one line of the index and one row an "
-        "order",
+        "of the tables; a token needs {reads_per_token:.1f}: one line of the index and one row for "
+        "each context that occurred before",
         "[6] each order reads from its own index and rows; small ones fit the caches of the "
         "processor",
     ),

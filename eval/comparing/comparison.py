@@ -113,7 +113,7 @@ def compare_source(
         Logits, tokens and documents.
     names : sequence of str
         Mixers out of `eval.comparing.names.NAMES`.
-    order : int in 1..32
+    order : int in 1..64
         Length of the longest n-gram of every cache.
     memory_limit : int or str, optional
         Most bytes of each cache, such as ``"2GiB"``.

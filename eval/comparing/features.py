@@ -22,7 +22,7 @@ class RawAndKnCounts:
 
     Parameters
     ----------
-    order : int in 1..32
+    order : int in 1..64
         Length of the longest n-gram, the predicted token included.
     **cache
         Further arguments of every `NgramCache`.

@@ -9,7 +9,7 @@ import numpy as np
 from eval.bench.rounds import race
 from ngrammix.cache.growing_array import GrowingArray
 from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.kernels.find import PREFETCH_DISTANCE
+from ngrammix.kernels.index import PREFETCH_DISTANCE
 from ngrammix.kernels.jit import jit, prefetch
 
 WORDS = 8  # of 4 bytes: a row that can be a context
@@ -50,23 +50,27 @@ def reads_per_second(parts: Sequence[int], n_reads: int = N_READS) -> float:
 
 def table_bytes(cache: NgramCache) -> list[tuple[int, int]]:
     """Bytes of the index and of the rows in use, for each order from 1 up."""
-    return [(table.slots.nbytes, table.rows[: len(table)].nbytes) for table in cache._tables[1:]]
+    tables = cache._store.tables[1:]
+    return [(table.slots.nbytes, table.rows[: len(table)].nbytes) for table in tables]
 
 
-def measure(parts: Sequence[tuple[int, int]], n_reads: int = N_READS) -> dict[str, Any]:
-    """Reads a second, and the tokens a second that they allow at one line and one row an order.
+def measure(
+    parts: Sequence[tuple[int, int]], places: Sequence[float], n_reads: int = N_READS
+) -> dict[str, Any]:
+    """Reads a second, and the tokens a second that they allow at one line and one row a look-up.
 
-    parts: `table_bytes`. The strict limit takes the reads of each order from its own index and
-    rows, which fit the caches of the processor where they are small.
+    parts: `table_bytes`. places: look-ups a token, of each order. The strict limit takes the reads
+    of each order from its own index and rows, which fit the caches of the processor where they are
+    small.
     """
     total = sum(map(sum, parts))
     rate = reads_per_second([total], n_reads)
-    reads = 2 * len(parts)
+    reads = 2 * sum(places)
     return {
         "table_bytes": total,
         "reads_per_second": rate,
         "reads_per_token": reads,
         "tokens_per_second_limit": rate / reads,
         "tokens_per_second_strict_limit": 1
-        / sum(2 / reads_per_second(part, n_reads) for part in parts),
+        / sum(2 * n / reads_per_second(p, n_reads) for p, n in zip(parts, places, strict=True)),
     }

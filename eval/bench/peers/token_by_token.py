@@ -1,15 +1,22 @@
-"""The peer: the same exact tables, updated token by token instead of order by order."""
+"""The peer: exact tables with a row for every n-gram, updated token by token.
+
+An n-gram is found by (row of the prefix, last token). Its row holds the columns below.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.bench.rounds import timed
 from eval.bench.stream import BLOCK
-from ngrammix.cache.evidence import Evidence
 from ngrammix.cache.growing_array import GrowingArray
-from ngrammix.cache.ngram_cache import NgramCache
-from ngrammix.kernels import count, find
+from ngrammix.cache.table import bits_for
+from ngrammix.kernels.evidence import discount
+from ngrammix.kernels.index import code_key, find_row, word_of
 from ngrammix.kernels.jit import jit
+from ngrammix.types import Counts
+
+PREFIX, TOKEN, LAST_SEEN, COUNT, FOLLOWERS, DISTINCT, HINT, HINT_COUNT = range(8)
+N_COUNTS = 6  # of a position: followers, distinct, of the token, hint, of the hint, age
 
 
 @jit
@@ -21,59 +28,47 @@ def walk(
     slots, entries: tuples of order + 1 arrays; bits (order + 1,) uint64; used (order + 1,) int64;
     nodes, seen (order + 1,) uint32: the state of the stream; the stream has no boundaries.
     """
-    mask = np.uint64(0xFFFFFFFF)
+    none = np.uint64(0xFFFFFFFF)
     order = len(nodes) - 1
     rows, ended = np.zeros(order + 1, np.uint32), np.zeros(order + 1, np.uint32)
     for i in range(len(tokens)):
         token = tokens[i]
         position = start + i
-        now = np.uint32(position + 1 + find.BEFORE_FIRST)
         longest = min(order, position + 1)
-        is_new = False
         for k in range(1, longest + 1):
             prefix = nodes[k - 1]
-            code = find.code_key(prefix, token)
-            row, slot = find.find_row(slots[k], bits[k], entries[k], prefix, token, code)
-            if row == mask:
+            code = code_key(prefix, token)
+            row, slot = find_row(slots[k], bits[k], entries[k], prefix, token, code)
+            if row == none:
                 row = np.uint64(used[k])
                 used[k] += 1
-                slots[k][slot] = find.word_of(code, bits[k], row)
-                entries[k][row, find.PREFIX] = prefix
-                entries[k][row, find.TOKEN] = token
-                entries[k][row, find.LAST_SEEN] = now | (find.REDUNDANT if is_new else 0)
-                ended[k] = 0
-                is_new = True
-            else:
-                ended[k] = entries[k][row, find.LAST_SEEN] & np.uint32(find.LAST_SEEN_MASK)
-                entries[k][row, find.LAST_SEEN] = now | find.REPEATED
-                is_new = False
+                slots[k][slot] = word_of(code, bits[k], row)
+                entries[k][row, PREFIX] = prefix
+                entries[k][row, TOKEN] = token
+            ended[k] = entries[k][row, LAST_SEEN]
+            entries[k][row, LAST_SEEN] = position + 1
             rows[k] = row
         is_counted = True
         for k in range(order - 1, -1, -1):
-            d = count.discount(counts_of_counts[k])
-            discounts[k, i] = d
+            discounts[k, i] = discount(counts_of_counts[k, 0], counts_of_counts[k, 1])
             if k >= longest:
                 fields[k, i, :] = 0
                 continue
             context = entries[k][nodes[k]]
             gram = entries[k + 1][rows[k + 1]]
-            before = gram[find.COUNT]
-            fields[k, i, count.EVIDENCE_FOLLOWERS] = context[find.FOLLOWERS]
-            fields[k, i, count.EVIDENCE_DISTINCT] = context[find.DISTINCT]
-            fields[k, i, count.EVIDENCE_TARGET_COUNT] = before
-            fields[k, i, count.EVIDENCE_HINT] = context[find.HINT]
-            fields[k, i, count.EVIDENCE_HINT_COUNT] = context[find.HINT_COUNT]
-            fields[k, i, count.EVIDENCE_AGE] = (
-                position + find.BEFORE_FIRST - seen[k] if seen[k] > 0 else 0
-            )
+            before = gram[COUNT]
+            fields[k, i, 0], fields[k, i, 1] = context[FOLLOWERS], context[DISTINCT]
+            fields[k, i, 2] = before
+            fields[k, i, 3], fields[k, i, 4] = context[HINT], context[HINT_COUNT]
+            fields[k, i, 5] = position - seen[k] if seen[k] > 0 else 0
             if is_counted:
-                gram[find.COUNT] = before + 1
-                context[find.FOLLOWERS] += 1
+                gram[COUNT] = before + 1
+                context[FOLLOWERS] += 1
                 if before == 0:
-                    context[find.DISTINCT] += 1
-                if before + 1 >= context[find.HINT_COUNT]:
-                    context[find.HINT] = token
-                    context[find.HINT_COUNT] = before + 1
+                    context[DISTINCT] += 1
+                if before + 1 >= context[HINT_COUNT]:
+                    context[HINT] = token
+                    context[HINT_COUNT] = before + 1
                 if before <= 2:
                     if before > 0:
                         counts_of_counts[k, before - 1] -= 1
@@ -86,34 +81,40 @@ def walk(
 
 
 class TokenByToken:
-    """Tables of their final size, those of the cache `sizes`, and the state of the stream."""
+    """Tables of their final size for some tokens (T,), and the state of the stream."""
 
-    def __init__(self, order: int, sizes: NgramCache) -> None:
-        tables = sizes._tables
+    def __init__(self, order: int, tokens: NDArray[np.int64]) -> None:
         self.order = order
-        self.slots = tuple(GrowingArray(len(t.slots), 1).array.reshape(-1) for t in tables)
-        self.bits = np.array([t.bits for t in tables], np.uint64)
-        self.rows = tuple(GrowingArray(len(t) + 1, t.rows.shape[1]).array for t in tables)
-        self.used = np.zeros(order + 1, np.int64)
-        self.nodes, self.seen = np.zeros((2, order + 1), np.uint32)
-        self.counts_of_counts = np.zeros((order, 2), np.int64)
-        self.clear()
+        self.used = np.full(order + 1, len(tokens), np.int64)
+        for _ in range(2):  # room for an n-gram a token, then for as many as there are
+            self.bits = np.array([bits_for(int(n)) for n in self.used], np.uint64)
+            self.slots = tuple(
+                GrowingArray(1 << int(bits), 1).array.reshape(-1) for bits in self.bits
+            )
+            self.rows = tuple(
+                GrowingArray(int(n) + 1, 4 if k == order else 8).array
+                for k, n in enumerate(self.used)
+            )
+            self.clear()
+            self.observe(tokens, 0)
 
     def clear(self) -> None:
         """Forget everything; all of the memory is touched."""
-        for table in (*self.slots, *self.rows, self.nodes, self.seen):
+        self.used = np.zeros(self.order + 1, np.int64)
+        self.nodes, self.seen = np.zeros((2, self.order + 1), np.uint32)
+        self.counts_of_counts = np.zeros((self.order, 2), np.int64)
+        for table in (*self.slots, *self.rows):
             table[...] = 0
-        for counts in (self.used, self.counts_of_counts):
-            counts[...] = 0
 
-    def observe(self, tokens: NDArray[np.int64], start: int) -> Evidence:
-        """Evidence of `tokens` (T,), the first at position `start`; then they are learned."""
-        evidence = Evidence.allocate(self.order, len(tokens))
+    def observe(self, tokens: NDArray[np.int64], start: int) -> tuple[Counts, NDArray[np.float32]]:
+        """Counts (order, T, 6) and discounts of `tokens` (T,), the first at position `start`."""
+        counts = np.empty((self.order, len(tokens), N_COUNTS), np.uint32)
+        discounts = np.empty((self.order, len(tokens)), np.float32)
         walk(
             tokens, self.slots, self.bits, self.rows, self.used, self.nodes, self.seen,
-            self.counts_of_counts, evidence._columns, evidence.discounts, start,
+            self.counts_of_counts, counts, discounts, start,
         )  # fmt: skip
-        return evidence
+        return counts, discounts
 
     def seconds(self, tokens: NDArray[np.int64]) -> float:
         """Seconds to observe the tokens, after the tables were cleared and touched."""
