@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from ngrammix import MatchModel, Mixer, NgramCache, RankMixer, prefetch, read_logits
-from ngrammix.exclusive import USER
 from ngrammix.cache.pipeline import Chunk
+from ngrammix.exclusive import USER
 from ngrammix.kernels import index
 from quant import Calibration, Hessian
 
