@@ -6,6 +6,9 @@ from eval.fields import option
 from quant.io.codecs import CODECS
 from quant.models.recipe_names import QUANTIZER_NAMES, RECIPE_NAMES
 
+# --export-format: weights as numbers, or codes and scales.
+DEQUANTIZED, COMPRESSED_TENSORS = EXPORT_FORMATS = ("dequantized", "compressed-tensors")
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizerOptions:
@@ -52,5 +55,11 @@ class QuantizerOptions:
         "write the dequantized weights there, as a folder of Hugging Face if the model is one",
         "DIR",
         is_path=True,
+    )
+    export_format: str = option(
+        DEQUANTIZED,
+        "nothing",
+        "weights of --export, as numbers or packed for the library compressed-tensors",
+        choices=EXPORT_FORMATS,
     )
     codec: str = option("best", "nothing", "compression of the file", choices=("best", *CODECS))

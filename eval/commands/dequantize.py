@@ -5,10 +5,11 @@ from typing import Any
 
 from eval.files.lock import hold
 from eval.models.device import read_dtype
-from eval.models.export import check_export, export_network, export_tensors
+from eval.models.export import check_export, export_model, export_tensors
 from eval.models.load_model import folder_of, load_model
 from eval.models.quantized import network_of, quantized_path
 from eval.notes import note_if_slow
+from eval.quantizer_options import DEQUANTIZED
 from eval.terminal import show
 from eval.tokenizers.load_tokenizer import NONE
 from quant import QuantizedModel
@@ -26,6 +27,11 @@ def run(arguments: argparse.Namespace) -> None:
             f"--model must be a folder of Hugging Face or a name on the Hub, got {spec}; leave it "
             "out to write the tensors alone"
         )
+    if source is None and arguments.export_format != DEQUANTIZED:
+        raise ValueError(
+            f"--export-format {arguments.export_format} needs a model of Hugging Face, got none; "
+            "name it with --model"
+        )
     with hold(out=out):
         check_export(out, overwrite=getattr(arguments, "overwrite", False))
         with note_if_slow(f"reading {path}"):
@@ -38,6 +44,5 @@ def run(arguments: argparse.Namespace) -> None:
                     spec, tokenizer=NONE, context=1, device="cpu", dtype=arguments.dtype, **options
                 )
             )
-            quantized.load_into(network)
-            export_network(network, source, out)
+            export_model(quantized, network, source, out, arguments.export_format)
     show(f"{out}: {quantized.n_weights:,} weights of {path}\n")

@@ -25,7 +25,7 @@ GROUPS = {
         "recipe", "keep", "rule", "strict", "calibrate", "calibration_tokens", "calibration_batch",
         "seed", "codec",
     ),
-    "output": ("out", "export", "tokens", "overwrite", "log"),
+    "output": ("out", "export", "export_format", "tokens", "overwrite", "log"),
     "run": ("checkpoint", "checkpoint_every"),
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from eval.commands.option_groups import (
 )
 from eval.comparing.names import DEFAULT
 from eval.config import QuantizeConfig, RunConfig, ScoreConfig
+from eval.quantizer_options import DEQUANTIZED, EXPORT_FORMATS
 
 # Options of ``score`` that ``compare`` has with --data and with --logits, and those with --data.
 WITH_BOTH = ("order", "memory_limit", "bos", "allow_probabilities")
@@ -30,11 +31,11 @@ OF_QUANTIZE = (
     "model", "tokenizer", "pre_tokenizer", "bos", "context", "format", "column", "split",
     "token_dtype", "document_end", "device", "dtype", "download", "trust_remote_code",
     "causality_check", "recipe", "keep", "rule", "strict", "calibrate", "calibration_tokens",
-    "calibration_batch", "seed", "codec", "logits_memory", "out", "export", "overwrite",
-    "checkpoint",
+    "calibration_batch", "seed", "codec", "logits_memory", "out", "export", "export_format",
+    "overwrite", "checkpoint",
 )  # fmt: skip
 NOT_OF_PIPELINE = (
-    "quantized", "out", "export", "tokens", "overwrite", "checkpoint_every", "log",
+    "quantized", "out", "export", "export_format", "tokens", "overwrite", "checkpoint_every", "log",
 )  # fmt: skip
 
 
@@ -91,6 +92,13 @@ def add_dequantize(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         metavar="NAME",
         help="dtype of the weights, such as bfloat16 (with --model float32, else their own)",
+    )
+    parser.add_argument(
+        "--export-format",
+        choices=EXPORT_FORMATS,
+        default=DEQUANTIZED,
+        help="weights, as numbers or, with --model, packed for the library compressed-tensors "
+        "(default: %(default)s)",
     )
     add_flag(parser, "--overwrite", "replace an earlier export in --out")
     add_flag(parser, "--download", "allow the model to be downloaded by name")

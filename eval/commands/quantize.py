@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.commands.exports import check_export_format, check_levels_of, write_export
 from eval.commands.from_config import (
     check_data,
     load_data,
@@ -17,15 +18,14 @@ from eval.commands.from_config import (
     tokenizer_of,
 )
 from eval.commands.recipes import recipes_of
-from eval.config import DEMO, QuantizeConfig, ScoreConfig, make_config
+from eval.config import QuantizeConfig, ScoreConfig, make_config
 from eval.data.base import Data
 from eval.data.file_data import NoTableError
 from eval.files.lock import hold
 from eval.files.results import check_results, part_of, put_in_place, write_report
 from eval.models.base import Model
 from eval.models.causality import check_causality
-from eval.models.export import check_export, export_network, export_tensors
-from eval.models.load_model import folder_of
+from eval.models.export import check_export
 from eval.models.numerics import numerics_of
 from eval.models.quantized import QUANTIZED, network_of
 from eval.out_of_memory import is_out_of_memory
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--out must name a folder for the file, got none; name one")
     if config.calibrate:
         check_data(replace(config, data=config.calibrate))
+    check_export_format(config)
     (recipe,), out = recipes_of(config), Path(config.out)
     checkpoint, export = (
         None if name is None else Path(name) for name in (config.checkpoint, config.export)
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_results(out, files, overwrite=may_replace)
         check_export(export, overwrite=may_replace)
         model, tokenizer = load_model_and_tokenizer(config)
+        check_levels_of(config, model, recipe)
         calibration, calibrated = calibrate_for(config, model, tokenizer, [recipe], [checkpoint])
         quantized = quantize_by(config, model, recipe, calibration, checkpoint)
         part = part_of(out / QUANTIZED)
@@ -119,19 +121,6 @@ def quantize_by(
         checkpoint=checkpoint,
         progress=True,
     )
-
-
-def write_export(
-    config: QuantizeConfig, model: Model, quantized: QuantizedModel, folder: Path
-) -> None:
-    """Write the dequantized weights for other libraries; the model gets them too."""
-    source = folder_of(config.model or DEMO, download=config.download)
-    if source is None:
-        export_tensors(quantized, folder)
-    else:
-        network = network_of(model)
-        quantized.load_into(network)
-        export_network(network, source, folder)
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:

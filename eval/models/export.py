@@ -10,9 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from eval.files.results import PART, part_of, put_in_place
+from eval.models.compressed_tensors import PackedWeights, pack_weights
 from eval.models.library_calls import quiet
+from eval.notes import note
+from eval.quantizer_options import COMPRESSED_TENSORS, DEQUANTIZED, EXPORT_FORMATS
 from ngrammix.atomic import WriteError, write_errors
 from quant import QuantizedModel
+from quant.base.config import check_choice
 from quant.models.loading import fitted
 
 WEIGHTS = "model.safetensors"
@@ -23,6 +27,7 @@ BESIDE = (
     "generation_config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken", "chat_template*",
 )  # fmt: skip
+SHOWN = 3  # names in a note
 UNFINISHED = ".export-"
 CODE = "*.py"  # of a model that brings its own
 EXPORTED = (CONFIG, "model*.safetensors", "model.safetensors.index.json", *BESIDE)
@@ -40,7 +45,49 @@ def check_export(folder: Path | None, *, overwrite: bool) -> None:
         )
 
 
-def export_network(network: Any, source: Path, folder: Path) -> None:
+def export_model(
+    quantized: QuantizedModel,
+    network: Any,
+    source: Path,
+    folder: Path,
+    export_format: str = DEQUANTIZED,
+) -> None:
+    """Write a folder of Hugging Face with the weights of a quantized model; the network gets them.
+
+    Parameters
+    ----------
+    quantized : QuantizedModel
+    network : PreTrainedModel
+        The model that was quantized, in the dtype that is written.
+    source, folder : Path
+        As of `export_network`.
+    export_format : "dequantized" or "compressed-tensors"
+        Of weights, as numbers or as `eval.models.compressed_tensors` packs them.
+
+    Raises
+    ------
+    ValueError
+        If the layout or the dtype cannot hold a weight, the network has other tensors, or a file
+        cannot be written.
+    """
+    check_choice(export_format, "export_format", EXPORT_FORMATS)
+    packed = None
+    if export_format == COMPRESSED_TENSORS:
+        packed = pack_weights(network, quantized)
+    quantized.load_into(network)
+    export_network(network, source, folder, packed)
+    if packed is not None and packed.dequantized:
+        names = packed.dequantized
+        shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        note(
+            "compressed-tensors packs weights of nn.Linear that are not tied; written dequantized, "
+            f"of {len(names)}: {shown}"
+        )
+
+
+def export_network(
+    network: Any, source: Path, folder: Path, packed: PackedWeights | None = None
+) -> None:
     """Write a folder of Hugging Face that ``from_pretrained`` loads.
 
     Parameters
@@ -51,6 +98,8 @@ def export_network(network: Any, source: Path, folder: Path) -> None:
         Folder of the model as it is: its config but for the dtype, tokenizer and code are copied.
     folder : Path
         An existing folder. Files of an earlier export are replaced once all new ones are written.
+    packed : PackedWeights, optional
+        What is written in the place of weights of the network.
 
     Raises
     ------
@@ -60,10 +109,13 @@ def export_network(network: Any, source: Path, folder: Path) -> None:
 
     def write(part: Path) -> None:
         with quiet():
-            network.save_pretrained(part, max_shard_size=SHARD)
+            state = None if packed is None else packed.state(network)
+            network.save_pretrained(part, max_shard_size=SHARD, state_dict=state)
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
         config.pop("torch_dtype", None)
         config["dtype"] = str(network.dtype).removeprefix("torch.")
+        if packed is not None and packed.config is not None:
+            config["quantization_config"] = packed.config
         text = json.dumps(config, indent=2) + "\n"
         (part / CONFIG).write_text(text, encoding="utf-8")
         patterns = (*BESIDE, CODE) if config.get("auto_map") else BESIDE
