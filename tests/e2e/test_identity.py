@@ -115,7 +115,7 @@ def test_every_option_is_walked():
     own = {name: kind for name, kind in own.items() if name not in moves}
     assert {name for name, kind in own.items() if kind == "weights"} == {*WEIGHTS}
     free = {name for name, kind in own.items() if kind == "nothing"}
-    assert free == {"codec", "export", "strict"}
+    assert free == {"codec", "export", "export_format", "strict"}
 
 
 @pytest.fixture
