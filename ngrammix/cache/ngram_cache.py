@@ -53,8 +53,8 @@ class NgramCache(NotCopyable):
     memory_limit : int or str, optional
         Bytes, or text such as ``"2GiB"``, that the tables never exceed: the least recently used
         n-grams are evicted, and every sum stays exact (cache/eviction.py). What is evicted does not
-        depend on how the stream is cut into calls. (Outside Linux, a table that grows is briefly
-        held twice.)
+        depend on how the stream is cut into calls. (An eviction takes up to a quarter more while it
+        lasts. Outside Linux, a table that grows is briefly held twice.)
     n_threads : 1 or 2
         Threads for a call of many tokens. The bits are the same.
 
@@ -158,7 +158,8 @@ class NgramCache(NotCopyable):
         ValueError
             If tokens are not 1-D integers in [0, V), or empty. Then nothing is learned.
         MemoryError
-            If the tables cannot grow. The first tokens may have been learned.
+            If the tables cannot grow. The first tokens may have been learned. With two threads, the
+            cache refuses further calls: load the last snapshot.
         """
         return self._observe(as_tokens(tokens, self.vocab_size))
 
@@ -372,10 +373,12 @@ class NgramCache(NotCopyable):
             with self._guard.changing():
                 self._pipeline.run(self._chunks(tokens, evidence, start, sizes))
             return
-        sizes = pipeline.chunk_sizes(n_tokens, size)
+        sizes, orders = pipeline.chunk_sizes(n_tokens, size), range(1, self.order + 1)
         for chunk in self._chunks(tokens, evidence, start, sizes):
-            with self._guard.changing(harmless=(MemoryError,)):  # it grows before it changes
-                chunk.find(self._store, range(1, self.order + 1))
+            with self._guard.changing(harmless=(MemoryError,)):  # a larger index is filled anew
+                chunk.reserve(self._store, orders)
+            with self._guard.changing():
+                chunk.find(self._store, orders)
                 chunk.count(self._store, range(self.order))
 
     def _chunks(

@@ -59,17 +59,20 @@ class Chunk:
         self._is_first_count = np.ones(len(tokens), np.bool_)
         return self
 
-    def find(self, store: NgramStore, orders: range) -> None:
-        """Find, open or insert the n-grams of `orders`; all shorter ones are found already.
+    def reserve(self, store: NgramStore, orders: range) -> None:
+        """Make room for ``find(orders)``; after a MemoryError the content is what it was."""
+        n_tokens = len(self._tokens)
+        store.reserve_rows(orders, ROWS_A_TOKEN * n_tokens)
+        if orders.start == 1:
+            store.stream.reserve(n_tokens)
 
-        After a MemoryError nothing has changed.
-        """
+    def find(self, store: NgramStore, orders: range) -> None:
+        """Find, open or insert the n-grams of `orders`; all shorter ones are found already."""
         stream, n_tokens = store.stream, len(self._tokens)
         if len(orders) == 0:
             return
-        store.reserve_rows(orders, ROWS_A_TOKEN * n_tokens)
+        self.reserve(store, orders)
         if orders.start == 1:
-            stream.reserve(n_tokens)
             stream.append(self._tokens)
         find_orders(
             stream.array, self._begin, stream.base, n_tokens, orders.start, orders.stop - 1,

@@ -11,6 +11,7 @@ one of the earlier occurrence and the one of this. So a pass of order m meets on
 import numpy as np
 
 from ngrammix.kernels.index import (
+    COLUMNS_LONGEST,
     COUNT,
     DISTINCT,
     FIRST,
@@ -45,7 +46,7 @@ _ZERO, _ONE, _WORD = np.uint64(0), np.uint64(1), np.uint64(32)
 def fill(rows, row, stream, after):
     """Write the counts of an n-gram that occurred once, stream[after] being what followed it."""
     rows[row, COUNT] = 1
-    if rows.shape[1] == 4:
+    if rows.shape[1] == COLUMNS_LONGEST:
         return
     follower = stream[after]
     is_followed = not follower & _START
