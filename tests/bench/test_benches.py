@@ -64,7 +64,7 @@ def check_observe(figures):
     for name in ("ratio_two_threads_to_one", "ratio_two_threads_to_token_by_token"):
         assert 0 < figures[name] < math.inf
     assert figures["same_bits"] is True
-    assert figures["reads_per_token"] == 2 * figures["order"]
+    assert 2 < figures["reads_per_token"] < 2 * figures["order"]
     assert figures["tokens_per_second_kenlm"] is None
     assert figures["dict_tokens"] == 1000
 
@@ -246,6 +246,8 @@ def test_a_bench_measures_and_shows_its_figures(name, text, rng, tmp_path, capsy
     monkeypatch.setattr(codebooks, "find_spec", lambda name: None)
     out = tmp_path / "out"
     data = ["--data", str(text)] if name in WITH_DATA else []
+    if name == "memory":  # an eighth of its memory must be a limit that a cache may have
+        text.write_bytes(text.read_bytes() + rng.integers(97, 123, 100_000, np.uint8).tobytes())
     if name == "packing":
         save_file({"a": rng.normal(size=(40, 80)), "norm": np.ones(9)}, tmp_path / "model")
         data = ["--model", str(tmp_path / "model")]

@@ -101,16 +101,16 @@ def test_score_within_a_memory_limit(tmp_path, capsys, rng):
     arguments = ["score", "--model", "none", "--json", "--data", str(tmp_path / "raw")]
     arguments += ["--format", "bytes"]
     results = []
-    for limit in ([], ["--memory-limit", "4 MiB"]):
+    for limit in ([], ["--memory-limit", "1 MiB"]):
         assert main([*arguments, *limit]) == 0
         results.append(json.loads(capsys.readouterr().out))
     free, limited = results
     assert free["memory_limit"] is None
     assert free["ngrams_evicted"] == 0
     assert "memory" not in free["signature"]
-    assert limited["memory_limit"] == 4 << 20
-    assert limited["ngrams_evicted"] > 100_000
-    assert "|memory:4194304|" in limited["signature"]
+    assert limited["memory_limit"] == 1 << 20
+    assert limited["ngrams_evicted"] > 30_000
+    assert "|memory:1048576|" in limited["signature"]
 
 
 def test_threads_change_no_figure(tmp_path, capsys, rng, monkeypatch):
