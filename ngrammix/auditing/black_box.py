@@ -99,7 +99,7 @@ def audit(
     'legal'
     >>> def knows_the_next(tokens):
     ...     return np.where(np.roll(tokens, -1) == 3, 0.1, np.log(16))
-    >>> ngrammix.audit(knows_the_next, vocab_size=16, budget_seconds=1).findings[0].condition
+    >>> ngrammix.audit(knows_the_next, vocab_size=16, budget_seconds=5).findings[0].condition
     'C1'
     """
     v = check_vocab_size(vocab_size)

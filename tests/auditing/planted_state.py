@@ -157,7 +157,7 @@ def dropout_is_on(seed, vocab_size):
     return score
 
 
-@plant(C4)
+@plant(C4, "C1 C2")  # by chance, any two calls may be those that differ
 def one_call_in_twenty_differs(seed, vocab_size):
     """A race: now and then the cache misses its last update."""
     lm, rng = Bigram(seed, vocab_size), np.random.default_rng()
