@@ -11,7 +11,8 @@ from ngrammix.cache.replay import stored_chunks
 from ngrammix.cache.store import NgramStore
 from ngrammix.cache.table import FIRST_BITS, bits_for
 from ngrammix.checks import check_capacity
-from ngrammix.kernels import eviction, index, replay
+from ngrammix.kernels import index
+from ngrammix.kernels import integrity as kernel
 from ngrammix.types import Counts, Nodes
 
 MAX_SPARE_ROWS = 1 << 18  # rows that a saved index may have room for beyond those in use
@@ -32,7 +33,7 @@ def check_store(store: NgramStore) -> None:
     stream = store.stream
     n_before = 0
     for chunk in stored_chunks(store, stream.index(stream.first), stream.index(stream.stop)):
-        n_before = replay.tally(
+        n_before = kernel.tally(
             stream.array, chunk.begin, stream.base, chunk.n_tokens, n_before, chunk.grams,
             chunk.known, chunk.shortest, store.columns.rows, tuple(totals), n_once, n_rows,
         )  # fmt: skip
@@ -46,7 +47,7 @@ def check_store(store: NgramStore) -> None:
         if n_rows[k + 1] != np.sum(~is_open):
             raise RuntimeError(f"broken table: n-grams of {k + 1} tokens are not in the stream")
         _refuse("the prefix of an n-gram is not stored", is_open & (prefixes == index.NONE), k)
-        eviction.add_open_totals(
+        kernel.add_open_totals(
             table.rows, len(table), prefixes, lasts, contexts.rows, totals[k]
         )  # fmt: skip
         counts = table.rows[: len(table)][is_open, index.COUNT]
@@ -59,7 +60,7 @@ def _check_keys(store: NgramStore, k: int) -> None:
     """Raise RuntimeError unless each k-gram is found under its key."""
     table = store.tables[k]
     found = np.empty(len(table), np.uint32)
-    eviction.find_keys(table.rows, len(table), table.slots, table.bits, found)
+    kernel.find_keys(table.rows, len(table), table.slots, table.bits, found)
     _refuse("an n-gram is not found under its key", found != np.arange(len(table)), k - 1)
 
 
@@ -112,9 +113,14 @@ def check_state(
     for name in ("sweeps", "forgotten", "updates", "context", "open"):
         if (state[name] < 0).any():
             raise ValueError(f"{name} must be >= 0")
-    n_updates = int(state["updates"][0])
     check_capacity(0, position)
-    check_capacity(position, n_updates)
+    check_capacity(position, int(state["updates"][0]))
+    _check_stream(state, vocab_size, position)
+    _check_rows(state, vocab_size, position)
+
+
+def _check_stream(state: Mapping[str, NDArray[Any]], vocab_size: int, position: int) -> None:
+    """Raise ValueError unless the stored tokens, and where their documents begin, are valid."""
     stream, n_context = state["stream"], int(state["context"][0])
     if len(stream) > position or n_context > len(stream):
         raise ValueError(f"the stream must have at most {position} tokens, and hold its context")
@@ -125,12 +131,16 @@ def check_state(
         starts[:1].tolist() != [0] or (n_context > 0 and len(stream) - starts[-1] != n_context)
     ):
         raise ValueError("the stream begins no document where its context does")
+
+
+def _check_rows(state: Mapping[str, NDArray[Any]], vocab_size: int, position: int) -> None:
+    """Raise ValueError unless every row of the tables, and of the context, is a valid address."""
     tables = [state[f"rows {k}"] for k in range(state["bits"].size)]
-    n_open = int(state["open"][0])
-    if n_open > min(len(tables) - 1, n_context):
+    n_open, n_learned = int(state["open"][0]), position + int(state["updates"][0])
+    if n_open > min(len(tables) - 1, int(state["context"][0])):
         raise ValueError(f"the context of {n_open} tokens has an invalid length")
     latest = position + index.BEFORE_FIRST
-    kept_from = latest - len(stream)  # time of the first token
+    kept_from = latest - len(state["stream"])  # time of the first token
     for k, rows in enumerate(tables):
         bits = int(state["bits"][k])
         n_spare = MAX_SPARE_ROWS if k > 0 else 0  # the empty context has one row for good
@@ -139,9 +149,9 @@ def check_state(
         limits: dict[int, int] = {}
         if k > 0:  # a token raises one count of each length by 1
             limits |= {index.SUFFIX: len(tables[k - 1]), index.FIRST: vocab_size}
-            limits[index.COUNT] = position + n_updates + 1
+            limits[index.COUNT] = n_learned + 1
         if k < len(tables) - 1:
-            limits |= {index.HINT: vocab_size, index.FOLLOWERS: position + n_updates + 1}
+            limits |= {index.HINT: vocab_size, index.FOLLOWERS: n_learned + 1}
         is_out = any(len(rows) and int(rows[:, c].max()) >= limit for c, limit in limits.items())
         last_seen = rows[:, index.LAST_SEEN]
         ends = (last_seen & np.uint32(index.TIME)).astype(np.int64)

@@ -67,11 +67,13 @@ class Chunk:
             store.stream.reserve(n_tokens)
 
     def find(self, store: NgramStore, orders: range) -> None:
-        """Find, open or insert the n-grams of `orders`; all shorter ones are found already."""
+        """Find, open or insert the n-grams of `orders`, for which there is room.
+
+        All shorter ones are found already.
+        """
         stream, n_tokens = store.stream, len(self._tokens)
         if len(orders) == 0:
             return
-        self.reserve(store, orders)
         if orders.start == 1:
             stream.append(self._tokens)
         find_orders(
@@ -147,8 +149,12 @@ class TwoThreadPipeline:
         n_found = 1 + int(np.searchsorted(shares, self.FOUND))
         n_counted = int(np.searchsorted(shares, self.COUNTED))
 
+        def find(chunk: Chunk, orders: range) -> None:
+            chunk.reserve(self._store, orders)
+            chunk.find(self._store, orders)
+
         def run_long_orders(chunk: Chunk) -> None:
-            chunk.find(self._store, range(n_found + 1, order + 1))
+            find(chunk, range(n_found + 1, order + 1))
             chunk.count(self._store, range(n_counted, order))
 
         def finish() -> None:
@@ -159,7 +165,7 @@ class TwoThreadPipeline:
 
         with ThreadPoolExecutor(1, "ngrammix") as thread:
             for chunk in chunks:
-                chunk.find(self._store, range(1, n_found + 1))
+                find(chunk, range(1, n_found + 1))
                 in_flight.append((chunk, thread.submit(run_long_orders, chunk)))
                 if len(in_flight) == MAX_IN_FLIGHT:
                     finish()

@@ -20,7 +20,7 @@ from ngrammix.kernels.index import (
     first_lane,
 )
 from ngrammix.kernels.jit import jit, prefetch
-from ngrammix.kernels.replay import UNKNOWN, add_total
+from ngrammix.kernels.replay import UNKNOWN
 
 _OPEN, _TIME, _UNKNOWN = np.uint32(OPEN), np.uint32(TIME), np.uint32(UNKNOWN)
 
@@ -160,22 +160,3 @@ def compact(rows, n_rows, m, now, retention, cutoff, new_suffixes, new_rows):
                 rows[n_kept, column] = rows[row, column]
             n_kept += 1
     return n_kept
-
-
-@jit
-def add_open_totals(rows, n_rows, prefixes, lasts, context_rows, totals):
-    """Add the open m-grams to the totals of their contexts, as `tally` adds the others."""
-    for row in range(n_rows):
-        if prefixes[row] != NONE:
-            add_total(totals, context_rows, prefixes[row], rows[row, COUNT], lasts[row])
-
-
-@jit
-def find_keys(rows, n_rows, slots, bits, found):
-    """Write the row that a search for the key of each row finds, to found (n_rows,) uint32."""
-    bits = np.uint64(bits)
-    for row in range(n_rows):
-        later = min(row + PREFETCH_DISTANCE, n_rows - 1)
-        prefetch(slots, first_lane(code_key(rows[later, SUFFIX], rows[later, FIRST]), bits))
-        suffix, token = rows[row, SUFFIX], rows[row, FIRST]
-        found[row], _ = find_row(slots, bits, rows, suffix, token, code_key(suffix, token))

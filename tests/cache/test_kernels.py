@@ -14,7 +14,7 @@ from numba.core import caching
 
 from ngrammix.cache import growing_array
 from ngrammix.cache.table import Table
-from ngrammix.kernels import eviction, index
+from ngrammix.kernels import index, integrity
 from ngrammix.kernels.jit import jit
 
 pytestmark = pytest.mark.kernels
@@ -86,7 +86,7 @@ def test_rows_keep_their_numbers_through_growth(rng):
         np.testing.assert_array_equal(table.rows[: len(table)], before)
         assert found(table, keys) == list(range(len(keys)))
         rows = np.empty(len(keys), np.uint32)
-        eviction.find_keys(table.rows, len(table), table.slots, table.bits, rows)
+        integrity.find_keys(table.rows, len(table), table.slots, table.bits, rows)
         np.testing.assert_array_equal(rows, np.arange(len(keys)))
     assert not table.rows[len(table) :].any()
 
