@@ -93,8 +93,9 @@ def find(
     place: its row, and from bit 32 on the time just after its earlier occurrence; grams[1:] is
     written. known (T + 1,) uint8: length of the longest n-gram that ends just before each place and
     occurred before. opened (T,) uint32: where the n-gram of `known` tokens was opened here, index
-    just after its earlier occurrence, else 0. next_places: the places of the next order. slots, bits, rows: the table; the caller has reserved
-    two more rows a place, all zero. n_rows (1,) int64, updated.
+    just after its earlier occurrence, else 0. next_places: the places of the next order. slots,
+    bits, rows: the table; the caller has reserved two more rows a place, all zero. n_rows (1,)
+    int64, updated.
 
     Three stages, each PREFETCH_DISTANCE places behind the one before, hide the cache misses: fetch
     the line; compare it and fetch the row; verify the row, or append one.
