@@ -24,7 +24,7 @@ from ngrammix.reading import read_errors, shown, unique_names
 from ngrammix.types import StateDict
 
 MAGIC = b"NGRAMMIX"
-VERSION = 3
+VERSION = 4
 PAGE = 4096
 DIGEST_BYTES = 16
 START = len(MAGIC) + 8 + DIGEST_BYTES  # of the header

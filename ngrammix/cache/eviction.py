@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ngrammix.cache.replay import stored_chunks
 from ngrammix.cache.store import NgramStore
+from ngrammix.cache.table import UNIT_BYTES, Table
 from ngrammix.kernels import eviction as kernel
-from ngrammix.kernels import replay
+from ngrammix.kernels import index, replay
 from ngrammix.kernels.index import BEFORE_FIRST, START
 from ngrammix.types import Nodes
 
@@ -35,8 +36,9 @@ def horizon(store: NgramStore, kept_bytes: int) -> int:
     histogram = np.zeros(N_LEVELS, np.int64)
     for m, table in enumerate(store.tables[1:], start=1):
         kernel.add_to_histogram(
-            table.rows, len(table), m, now, RETENTION, width, table.row_bytes, histogram
+            table.rows, table.n_units, m, table.is_longest, now, RETENTION, width, histogram
         )
+    histogram *= UNIT_BYTES
     n_tokens = store.stream.stop - store.stream.first
     histogram[: n_tokens // width] += 4 * width
     return int(np.sum(histogram.cumsum() <= kept_bytes)) * width
@@ -63,11 +65,11 @@ def evict(store: NgramStore, cutoff: int) -> NDArray[np.int64]:
     for k, (prefixes, lasts) in enumerate(traced(store)):
         contexts, table = store.tables[k], store.tables[k + 1]
         kernel.halve(
-            table.rows, len(table), k + 1, now, RETENTION, cutoff, prefixes, lasts, contexts.rows,
-            store.counts_of_counts[k],
+            table.rows, table.n_units, k + 1, now, RETENTION, cutoff, prefixes, lasts,
+            contexts.rows, store.counts_of_counts[k],
         )  # fmt: skip
         kernel.choose_hints(
-            table.rows, len(table), prefixes, lasts, contexts.rows, len(contexts)
+            table.rows, table.n_units, prefixes, lasts, contexts.rows, open_rows(contexts)
         )  # fmt: skip
     stream.array[kept_from] |= np.uint32(START)
     n_before = 0
@@ -77,21 +79,30 @@ def evict(store: NgramStore, cutoff: int) -> NDArray[np.int64]:
             chunk.shortest, store.columns.rows,
         )  # fmt: skip
     for table in store.tables[:-1]:
-        kernel.clear_unknown(table.rows, len(table))
+        kernel.clear_unknown(table.rows, open_rows(table))
     stream.cut(first)
     return _compact(store, cutoff, now)
 
 
+def open_rows(table: Table) -> Nodes:
+    """(n_units,) uint32: first token of each open n-gram, at its row; NONE at other units."""
+    firsts = np.empty(table.n_units, np.uint32)
+    kernel.find_open(table.rows, table.n_units, table.is_longest, firsts)
+    return firsts
+
+
 def traced(store: NgramStore) -> Iterator[tuple[Nodes, Nodes]]:
     """(prefixes, lasts) of the n-grams of 1, 2, ..., order tokens: what `kernel.trace` writes."""
-    prefixes, lasts = np.empty((2, len(store.tables[1])), np.uint32)
-    kernel.trace_first(store.tables[1].rows, len(store.tables[1]), prefixes, lasts)
+    firsts = open_rows(store.tables[1])
+    prefixes, lasts = np.empty((2, len(firsts)), np.uint32)
+    kernel.trace_first(firsts, prefixes, lasts)
     yield prefixes, lasts
     for contexts, table in zip(store.tables[1:-1], store.tables[2:], strict=True):
+        firsts = open_rows(table)
         suffix_prefixes, suffix_lasts = prefixes, lasts
-        prefixes, lasts = np.empty((2, len(table)), np.uint32)
+        prefixes, lasts = np.empty((2, len(firsts)), np.uint32)
         kernel.trace(
-            table.rows, len(table), suffix_prefixes, suffix_lasts, contexts.slots, contexts.bits,
+            table.rows, firsts, suffix_prefixes, suffix_lasts, contexts.slots, contexts.bits,
             contexts.rows, prefixes, lasts,
         )  # fmt: skip
         yield prefixes, lasts
@@ -99,22 +110,20 @@ def traced(store: NgramStore) -> Iterator[tuple[Nodes, Nodes]]:
 
 def _compact(store: NgramStore, cutoff: int, now: int) -> NDArray[np.int64]:
     """Drop the rows that go; returns how many of each length."""
-    n_evicted = np.zeros(store.order + 1, np.int64)
+    n_rows = store.sizes[:, index.N_ROWS].copy()
     new_suffixes = np.zeros(1, np.uint32)  # the n-gram of no tokens stays
     store.n_open[0] = min(int(store.n_open[0]), store.stream.n_context)
     for m, table in enumerate(store.tables[1:], start=1):
-        new_rows = table.slots  # free memory until the index is rebuilt at the end
-        n_rows = kernel.compact(
-            table.rows, len(table), m, now, RETENTION, cutoff, new_suffixes, new_rows
-        )
-        n_evicted[m] = len(table) - n_rows
+        n_units = table.n_units
+        new_rows = np.empty(n_units, np.uint32)
+        kernel.compact(
+            table.rows, table.sizes, m, table.is_longest, now, RETENTION, cutoff, new_suffixes,
+            new_rows,
+        )  # fmt: skip
         if m <= store.n_open[0]:
             last_seen, row = divmod(int(store.ends[m]), 1 << 32)
             store.ends[m] = last_seen << 32 | int(new_rows[row])
-        if m > 1:
-            store.tables[m - 1].reindex()
-        table.truncate(n_rows)
+        table.cut(n_units)
         new_suffixes = new_rows
-    store.tables[-1].reindex()
     store.refresh()
-    return n_evicted
+    return n_rows - store.sizes[:, index.N_ROWS]

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from ngrammix.cache.eviction import traced
 from ngrammix.cache.replay import stored_chunks
 from ngrammix.cache.store import NgramStore
-from ngrammix.cache.table import FIRST_BITS, bits_for
+from ngrammix.cache.table import UNITS_A_ROW, Table, bits_for
 from ngrammix.checks import check_capacity
 from ngrammix.kernels import index
 from ngrammix.kernels import integrity as kernel
+from ngrammix.kernels.rows import count_free, list_rows
 from ngrammix.types import Counts, Nodes
 
 MAX_SPARE_ROWS = 1 << 18  # rows that a saved index may have room for beyond those in use
@@ -21,14 +22,15 @@ MAX_SPARE_ROWS = 1 << 18  # rows that a saved index may have room for beyond tho
 def check_store(store: NgramStore) -> None:
     """Raise RuntimeError at the first wrong sum, and at an n-gram that no search would find."""
     for k, table in enumerate(store.tables[1:]):
-        _check_keys(store, k + 1)
-        rows = table.rows[: len(table)]
-        has_counts = ~_is_open(rows) & rows[:, index.COUNT :].any(axis=1)
-        _refuse("an n-gram that occurred once has counts", has_counts, k)
+        heads = table.list_rows()
+        _check_keys(table, heads, k)
+        first_units = table.rows[heads]
+        has_counts = ~_is_open(first_units) & (first_units[:, index.COUNT] > 0)
+        _refuse("an n-gram that occurred once has counts", has_counts, heads, k)
         if k > 0:
-            suffixes = store.tables[k].rows[rows[:, index.SUFFIX]]
-            _refuse("the suffix of an n-gram is not open", ~_is_open(suffixes), k)
-    totals = [np.zeros((len(table), 4), np.uint32) for table in store.tables[:-1]]
+            suffixes = store.tables[k].rows[first_units[:, index.SUFFIX]]
+            _refuse("the suffix of an n-gram is not open", ~_is_open(suffixes), heads, k)
+    totals = [np.zeros((table.n_units, 4), np.uint32) for table in store.tables[:-1]]
     n_once, n_rows = np.zeros((2, store.order + 1), np.int64)
     stream = store.stream
     n_before = 0
@@ -43,37 +45,41 @@ def check_store(store: NgramStore) -> None:
         raise RuntimeError("broken table: the stream's context has another length")
     for k, (prefixes, lasts) in enumerate(traced(store)):
         contexts, table = store.tables[k], store.tables[k + 1]
-        is_open = _is_open(table.rows[: len(table)])
+        heads = table.list_rows()
+        is_open = _is_open(table.rows[heads])
         if n_rows[k + 1] != np.sum(~is_open):
             raise RuntimeError(f"broken table: n-grams of {k + 1} tokens are not in the stream")
-        _refuse("the prefix of an n-gram is not stored", is_open & (prefixes == index.NONE), k)
+        has_none = is_open & (prefixes[heads] == index.NONE)
+        _refuse("the prefix of an n-gram is not stored", has_none, heads, k)
         kernel.add_open_totals(
-            table.rows, len(table), prefixes, lasts, contexts.rows, totals[k]
+            table.rows, table.n_units, prefixes, lasts, contexts.rows, totals[k]
         )  # fmt: skip
-        counts = table.rows[: len(table)][is_open, index.COUNT]
-        _check_totals(contexts.rows[: len(contexts)], totals[k], k)
+        counts = table.rows[heads[is_open], index.COUNT]
+        _check_totals(contexts, totals[k], k)
         n1, n2 = n_once[k + 1] + np.sum(counts == 1), np.sum(counts == 2)
-        _refuse("counts of counts are wrong", store.counts_of_counts[k] != [n1, n2], k)
+        if (store.counts_of_counts[k] != [n1, n2]).any():
+            raise RuntimeError(f"broken table: counts of counts are wrong, contexts of {k} tokens")
 
 
-def _check_keys(store: NgramStore, k: int) -> None:
-    """Raise RuntimeError unless each k-gram is found under its key."""
-    table = store.tables[k]
-    found = np.empty(len(table), np.uint32)
-    kernel.find_keys(table.rows, len(table), table.slots, table.bits, found)
-    _refuse("an n-gram is not found under its key", found != np.arange(len(table)), k - 1)
+def _check_keys(table: Table, heads: Nodes, k: int) -> None:
+    """Raise RuntimeError unless each (k + 1)-gram is found under its key."""
+    found = np.empty(len(heads), np.uint32)
+    kernel.find_keys(table.rows, heads, table.slots, table.bits, found)
+    _refuse("an n-gram is not found under its key", found != heads, heads, k)
 
 
-def _check_totals(contexts: Nodes, totals: Counts, k: int) -> None:
+def _check_totals(contexts: Table, totals: Counts, k: int) -> None:
     """Raise RuntimeError unless the open contexts of k tokens have these sums."""
-    is_open = np.ones(1, np.bool_) if k == 0 else _is_open(contexts)
+    heads = contexts.list_rows()
+    heads = heads[_is_open(contexts.rows[heads])]
+    followers, totals = contexts.rows[heads + np.uint32(1)], totals[heads]
     for column, rule, i in (
         (index.FOLLOWERS, "followers is not the sum of counts", 0),
         (index.DISTINCT, "distinct is not the number of counts above 0", 1),
         (index.HINT_COUNT, "hint_count is not the largest count", 2),
         (index.HINT_COUNT, "the hint's count is not hint_count", 3),
     ):
-        _refuse(rule, is_open & (contexts[:, column] != totals[:, i]), k)
+        _refuse(rule, followers[:, column] != totals[:, i], heads, k)
 
 
 def _is_open(rows: Nodes) -> NDArray[np.bool_]:
@@ -82,11 +88,10 @@ def _is_open(rows: Nodes) -> NDArray[np.bool_]:
     return is_open
 
 
-def _refuse(rule: str, is_wrong: Any, k: int) -> None:
-    if np.any(is_wrong):
-        raise RuntimeError(
-            f"broken table: {rule}, row {np.argmax(is_wrong)}, contexts of {k} tokens"
-        )
+def _refuse(rule: str, is_wrong: NDArray[np.bool_], heads: Nodes, k: int) -> None:
+    if is_wrong.any():
+        row = heads[is_wrong.argmax()]
+        raise RuntimeError(f"broken table: {rule}, row {row}, contexts of {k} tokens")
 
 
 def check_state(
@@ -142,24 +147,30 @@ def _check_rows(state: Mapping[str, NDArray[Any]], vocab_size: int, position: in
     latest = position + index.BEFORE_FIRST
     kept_from = latest - len(state["stream"])  # time of the first token
     for k, rows in enumerate(tables):
-        bits = int(state["bits"][k])
+        bits, is_longest = int(state["bits"][k]), k == len(tables) - 1
+        heads = np.empty(len(rows), np.uint32)
+        n_rows = list_rows(rows, len(rows), is_longest, heads)
+        heads = heads[: max(n_rows, 0)]
+        n_open_rows = 0 if is_longest else int(_is_open(rows[heads]).sum())  # of two units each
+        n_free = count_free(rows, len(rows), int(state["free"][k]))
+        if n_rows < 0 or n_free != len(rows) - n_rows - n_open_rows:
+            raise ValueError(f"rows {k} have an invalid layout")
         n_spare = MAX_SPARE_ROWS if k > 0 else 0  # the empty context has one row for good
-        if not bits_for(len(rows), FIRST_BITS) <= bits <= bits_for(len(rows) + n_spare):
-            raise ValueError(f"2**{bits} slots do not fit {len(rows)} rows")
-        limits: dict[int, int] = {}
+        most = bits_for(n_rows + n_spare, len(rows) + UNITS_A_ROW * n_spare)
+        if not bits_for(n_rows, len(rows)) <= bits <= most:
+            raise ValueError(f"2**{bits} slots do not fit {n_rows} rows")
+        first_units = rows[heads]
+        is_open = _is_open(first_units)
+        followers = rows[:0] if is_longest else rows[heads[is_open] + np.uint32(1)]
+        limits = [(followers, index.HINT, vocab_size), (followers, index.FOLLOWERS, n_learned + 1)]
         if k > 0:  # a token raises one count of each length by 1
-            limits |= {index.SUFFIX: len(tables[k - 1]), index.FIRST: vocab_size}
-            limits[index.COUNT] = n_learned + 1
-        if k < len(tables) - 1:
-            limits |= {index.HINT: vocab_size, index.FOLLOWERS: n_learned + 1}
-        is_out = any(len(rows) and int(rows[:, c].max()) >= limit for c, limit in limits.items())
-        last_seen = rows[:, index.LAST_SEEN]
-        ends = (last_seen & np.uint32(index.TIME)).astype(np.int64)
-        is_once = (last_seen < index.OPEN) if k > 0 else np.zeros(1, np.bool_)
-        if is_out or (ends > latest).any() or (ends[is_once] - k < kept_from).any():
+            limits += [(first_units, index.SUFFIX, len(tables[k - 1]))]
+            limits += [(first_units, index.FIRST, vocab_size)]
+            limits += [(first_units, index.COUNT, n_learned + 1)]
+        is_out = any(len(units) and int(units[:, c].max()) >= limit for units, c, limit in limits)
+        ends = (first_units[:, index.LAST_SEEN] & np.uint32(index.TIME)).astype(np.int64)
+        if is_out or (ends > latest).any() or (ends[~is_open] - k < kept_from).any():
             raise ValueError(f"rows {k} have an invalid value")
         node, last = (int(row[k]) for row in state["ends"])
-        if k <= n_open and (
-            node >= len(rows) or last > latest or not (k == 0 or last_seen[node] >= index.OPEN)
-        ):
+        if k <= n_open and (node not in heads[is_open] or last > latest):
             raise ValueError(f"the context of {k} tokens has an invalid row or time")

@@ -29,7 +29,7 @@ from ngrammix.checks import (
 )
 from ngrammix.exclusive import Guard, exclusive
 from ngrammix.kernels.evidence import discount as discount_of
-from ngrammix.kernels.index import BEFORE_FIRST, FOLLOWERS, NONE
+from ngrammix.kernels.index import BEFORE_FIRST, NONE
 from ngrammix.types import Floats, StateDict, Tokens
 
 
@@ -202,7 +202,7 @@ class NgramCache(NotCopyable):
         store, evidence = self._store, Evidence.allocate(self.order, 1)
         longest = min(int(store.n_open[0]), self.order - 1)
         for k, end in enumerate(store.ends[: longest + 1].tolist()):
-            counts = store.tables[k].rows[end & NONE, FOLLOWERS:]
+            counts = store.tables[k].rows[(end & NONE) + 1]
             last_seen = end >> 32
             age = self.position + BEFORE_FIRST - last_seen if last_seen > 0 else 0
             evidence._entries[k, 0] = *counts, 0, age, *store.counts_of_counts[k]

@@ -5,10 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ngrammix.cache.table import Table
+from ngrammix.cache.table import UNITS_A_ROW, Table
 from ngrammix.cache.token_stream import TokenStream
 from ngrammix.kernels import index, lookup
 from ngrammix.types import Counts, Nodes, StateDict, Tokens
+
+SIZES = slice(index.N_UNITS, index.N_ROWS + 1)  # those that a table can take no more of
 
 
 class Columns(NamedTuple):
@@ -16,7 +18,7 @@ class Columns(NamedTuple):
 
     slots: tuple[Nodes, ...]
     rows: tuple[Nodes, ...]
-    n_rows: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
 
 class NgramStore:
@@ -30,8 +32,8 @@ class NgramStore:
     ----------
     tables : list of Table
         The n-grams of 0, 1, ..., order tokens that have a row.
-    n_rows : (order + 1,) int64
-        How many they are.
+    sizes : (order + 1, 4) int64
+        How many they are: the columns of kernels/index.py.
     columns : Columns
         The arrays of the tables, which move when they grow.
     stream : TokenStream
@@ -48,9 +50,8 @@ class NgramStore:
 
     def __init__(self, order: int) -> None:
         self.order = order
-        n_rows = np.zeros(order + 1, np.int64)
-        self.n_rows = n_rows
-        self.tables = [Table(n_rows[k : k + 1], is_longest=k == order) for k in range(order + 1)]
+        self.sizes = np.empty((order + 1, index.N_SIZES), np.int64)
+        self.tables = [Table(sizes, is_longest=k == order) for k, sizes in enumerate(self.sizes)]
         self.tables[0].add_root()
         self.refresh()
         self.stream = TokenStream()
@@ -66,13 +67,13 @@ class NgramStore:
         """Take the arrays of the tables anew, after one was grown, filled or cut."""
         tables = self.tables
         slots = tuple(table.slots for table in tables)
-        self.columns = Columns(slots, tuple(table.rows for table in tables), self.n_rows)
-        self._capacity = np.array([table.capacity for table in tables])
+        self.columns = Columns(slots, tuple(table.rows for table in tables), self.sizes)
+        self._max_sizes = np.array([table.max_sizes for table in tables])
 
     @property
     def content_bytes(self) -> int:
         """Bytes of the rows and of the tokens that are kept."""
-        rows = sum(len(table) * table.row_bytes for table in self.tables[1:])
+        rows = sum(table.content_bytes for table in self.tables[1:])
         return rows + self.stream.words.nbytes
 
     def nbytes_with(self, n_tokens: int, n_rows: int) -> int:
@@ -90,8 +91,8 @@ class NgramStore:
 
     def reserve_rows(self, lengths: range, n_rows: int) -> None:
         """Make room for `n_rows` more n-grams of each of these lengths."""
-        part = slice(lengths.start, lengths.stop)
-        if (self.n_rows[part] + n_rows > self._capacity[part]).any():
+        part, more = slice(lengths.start, lengths.stop), (UNITS_A_ROW * n_rows, n_rows)
+        if (self.sizes[part, SIZES] + more > self._max_sizes[part]).any():
             try:
                 for table in self.tables[part]:
                     table.reserve(n_rows)
@@ -147,7 +148,7 @@ class NgramStore:
         Two lists of K <= C + 1 counts: of the contexts that occurred.
         """
         nodes, after = self._suffixes(context)
-        rows = [table.rows[row] for table, row in zip(self.tables, nodes, strict=False)]
+        rows = [table.rows[row + 1] for table, row in zip(self.tables, nodes, strict=False)]
         followers = [int(row[index.FOLLOWERS]) for row in rows]
         distinct = [int(row[index.DISTINCT]) for row in rows]
         if after > 0:  # longer contexts ended there once, and have its one follower, if any
@@ -186,17 +187,19 @@ class NgramStore:
             "updates": self.n_updates,
             "counts of counts": self.counts_of_counts,
             "bits": np.array([table.bits for table in self.tables], np.uint32),
+            "free": self.sizes[:, index.FREE].astype(np.uint32),
         }
-        rows = {f"rows {k}": table.rows[: len(table)] for k, table in enumerate(self.tables)}
+        rows = {f"rows {k}": table.rows[: table.n_units] for k, table in enumerate(self.tables)}
         return arrays | rows
 
     def load_state_dict(self, state: StateDict, *, position: int) -> None:
         """Continue at `position` from a state with valid addresses; its rows are taken out."""
         self.stream.load(state.pop("stream"), position, int(state["context"][0]))
-        rows, last_seen = state["ends"].astype(np.uint64)
-        self.ends[:], self.n_open[:] = last_seen << np.uint64(32) | rows, state["open"]
+        nodes, last_seen = state["ends"].astype(np.uint64)
+        self.ends[:], self.n_open[:] = last_seen << np.uint64(32) | nodes, state["open"]
         self.n_updates[:], self.counts_of_counts[:] = state["updates"], state["counts of counts"]
         for k, table in enumerate(self.tables[1:], start=1):
-            table.load_rows(state.pop(f"rows {k}"), int(state["bits"][k]))
-        self.tables[0].rows[:1] = state["rows 0"]
+            rows, bits, free = state.pop(f"rows {k}"), state["bits"][k], state["free"][k]
+            table.load_rows(rows, int(bits), int(free))
+        self.tables[0].rows[:2] = state["rows 0"]
         self.refresh()

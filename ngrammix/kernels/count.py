@@ -5,6 +5,7 @@ import numpy as np
 from ngrammix.kernels import evidence
 from ngrammix.kernels.find import is_dense
 from ngrammix.kernels.index import (
+    COLUMNS,
     COUNT,
     DISTINCT,
     FOLLOWERS,
@@ -23,12 +24,13 @@ _NO, _YES, _TWO = np.uint32(0), np.uint32(1), np.uint32(2)
 @jit(inline="always")
 def add_follower(context_rows, context, before, token, count_of_counts):
     """Count `token` once more after a context that is open; it was counted `before` times."""
-    context_rows[context, FOLLOWERS] += np.uint32(1)
+    followers = context + _ONE
+    context_rows[followers, FOLLOWERS] += np.uint32(1)
     if before == 0:
-        context_rows[context, DISTINCT] += np.uint32(1)
-    if before + 1 >= context_rows[context, HINT_COUNT]:  # a tie goes to the latest token
-        context_rows[context, HINT] = token
-        context_rows[context, HINT_COUNT] = before + 1
+        context_rows[followers, DISTINCT] += np.uint32(1)
+    if before + 1 >= context_rows[followers, HINT_COUNT]:  # a tie goes to the latest token
+        context_rows[followers, HINT] = token
+        context_rows[followers, HINT_COUNT] = before + 1
     if before <= 2:  # only these counts change n1, n2 and the discount
         if before > 0:
             count_of_counts[before - 1] -= 1
@@ -62,8 +64,9 @@ def count(
     now = np.uint32(begin + base)
     begin = np.uint64(begin)
     n_missing = np.uint64(max(k - n_context, 0))  # places before the first context
-    flat, shift = context_rows.reshape(-1), np.uint64(3)  # 8 columns; cheaper than two indices
-    written, entry = entries.reshape(-1), np.uint64(n_entries) << shift
+    flat = context_rows.reshape(-1)  # one index is cheaper than two
+    written, shift = entries.reshape(-1), np.uint64(3)  # 8 columns
+    entry = np.uint64(n_entries) << shift
     once, twice = np.uint32(count_of_counts[0]), np.uint32(count_of_counts[1])
     next_place = min(n_missing, n_tokens)
     for a in range(n):
@@ -87,7 +90,7 @@ def count(
         is_counted = is_first_count[i]
         if not has_evidence and not is_counted:
             continue
-        context = np.uint64(np.uint32(contexts[i])) << shift
+        context = (np.uint64(np.uint32(contexts[i])) + _ONE) * np.uint64(COLUMNS)  # its second unit
         gram = np.uint64(np.uint32(grams[i + _ONE]))
         is_known = known[i + _ONE] > k
         before = rows[gram, COUNT] if is_known else _NO

@@ -10,6 +10,7 @@ from ngrammix.kernels.index import (
     HINT,
     HINT_COUNT,
     LAST_SEEN,
+    N_UNITS,
     NONE,
     OPEN,
     PREFETCH_DISTANCE,
@@ -18,11 +19,14 @@ from ngrammix.kernels.index import (
     code_key,
     find_row,
     first_lane,
+    n_units_of,
 )
 from ngrammix.kernels.jit import jit, prefetch
 from ngrammix.kernels.replay import UNKNOWN
+from ngrammix.kernels.rows import add_single, clear_sizes, open_row
 
 _OPEN, _TIME, _UNKNOWN = np.uint32(OPEN), np.uint32(TIME), np.uint32(UNKNOWN)
+_ONE = np.uint64(1)
 
 
 @jit
@@ -38,57 +42,72 @@ def age_of(last_seen, m, now, retention):
 
 
 @jit
-def add_to_histogram(rows, n_rows, m, now, retention, width, row_bytes, histogram):
-    """Add the bytes of the m-grams by age, `width` tokens a bin, to histogram (N,) int64."""
-    for row in range(n_rows):
-        histogram[age_of(rows[row, LAST_SEEN], m, now, retention) // width] += row_bytes
+def add_to_histogram(rows, n_units, m, is_longest, now, retention, width, histogram):
+    """Add the units of the m-grams by age, `width` tokens a bin, to histogram (N,) int64."""
+    row = 0
+    while row < n_units:
+        n = n_units_of(rows, row, is_longest)
+        if rows[row, SUFFIX] != NONE:
+            histogram[age_of(rows[row, LAST_SEEN], m, now, retention) // width] += n
+        row += n
 
 
 @jit
-def trace(rows, n_rows, suffix_prefixes, suffix_lasts, slots, bits, context_rows, prefixes, lasts):
+def find_open(rows, n_units, is_longest, firsts):
+    """Write the first token of each open n-gram to firsts (n_units,) uint32, NONE elsewhere."""
+    firsts[:] = NONE
+    row = 0
+    while row < n_units:
+        if rows[row, LAST_SEEN] & _OPEN:
+            firsts[row] = rows[row, FIRST]
+        row += n_units_of(rows, row, is_longest)
+
+
+@jit
+def trace(rows, firsts, suffix_prefixes, suffix_lasts, slots, bits, context_rows, prefixes, lasts):
     """Write the prefix and the last token of each open m-gram: its row of m - 1 tokens, and the id.
 
-    suffix_prefixes, suffix_lasts: the same of the (m - 1)-grams. slots, bits, context_rows: the
-    table of m - 1 tokens. prefixes, lasts (n_rows,) uint32: NONE and 0 where the m-gram is not
-    open.
+    firsts: of the m-grams, what `find_open` writes. suffix_prefixes, suffix_lasts: of the
+    (m - 1)-grams, what this writes. slots, bits, context_rows: the table of m - 1 tokens.
+    prefixes, lasts (n_units,) uint32: NONE and 0 where no m-gram is open.
     """
     bits = np.uint64(bits)
-    for row in range(n_rows + PREFETCH_DISTANCE):
-        if row < n_rows:
+    n_units = len(firsts)
+    for row in range(n_units + PREFETCH_DISTANCE):
+        if row < n_units:
             prefixes[row], lasts[row] = NONE, 0
-            if rows[row, LAST_SEEN] & _OPEN:
+            if firsts[row] != NONE:
                 prefixes[row] = suffix_prefixes[rows[row, SUFFIX]]
                 lasts[row] = suffix_lasts[rows[row, SUFFIX]]
-                prefetch(slots, first_lane(code_key(prefixes[row], rows[row, FIRST]), bits))
+                prefetch(slots, first_lane(code_key(prefixes[row], firsts[row]), bits))
         row -= PREFETCH_DISTANCE
         if row >= 0 and prefixes[row] != NONE:
-            prefix, token = prefixes[row], rows[row, FIRST]
+            prefix, token = prefixes[row], firsts[row]
             code = code_key(prefix, token)
             prefixes[row], _ = find_row(slots, bits, context_rows, prefix, token, code)
 
 
 @jit
-def trace_first(rows, n_rows, prefixes, lasts):
+def trace_first(firsts, prefixes, lasts):
     """`trace` for the 1-grams, whose prefix is the n-gram of no tokens."""
-    for row in range(n_rows):
-        is_open = rows[row, LAST_SEEN] & _OPEN
-        prefixes[row] = 0 if is_open else NONE
-        lasts[row] = rows[row, FIRST] if is_open else 0
+    for row in range(len(firsts)):
+        prefixes[row] = NONE if firsts[row] == NONE else np.uint32(0)
+        lasts[row] = 0 if firsts[row] == NONE else firsts[row]
 
 
 @jit
 def halve(
-    rows, n_rows, m, now, retention, cutoff, prefixes, lasts, context_rows, count_of_counts
+    rows, n_units, m, now, retention, cutoff, prefixes, lasts, context_rows, count_of_counts
 ):  # fmt: skip
     """Halve the counts of the open m-grams, rounded up, and take those that go from their contexts.
 
     An m-gram goes if its age is `cutoff` or more. A hint that goes leaves `UNKNOWN`.
     """
-    for row in range(n_rows):
-        prefetch(context_rows, np.uint64(prefixes[min(row + PREFETCH_DISTANCE, n_rows - 1)]))
+    for row in range(n_units):
+        prefetch(context_rows, np.uint64(prefixes[min(row + PREFETCH_DISTANCE, n_units - 1)]))
         if prefixes[row] == NONE:
             continue
-        context = np.uint64(prefixes[row])
+        followers = np.uint64(prefixes[row]) + _ONE
         stays = age_of(rows[row, LAST_SEEN], m, now, retention) < cutoff
         before = rows[row, COUNT]
         after = before - (before >> np.uint32(1)) if stays else np.uint32(0)
@@ -99,64 +118,80 @@ def halve(
             count_of_counts[before - 1] -= 1
         if 0 < after <= 2:
             count_of_counts[after - 1] += 1
-        context_rows[context, FOLLOWERS] -= before - after
+        context_rows[followers, FOLLOWERS] -= before - after
         if after == 0:
-            context_rows[context, DISTINCT] -= np.uint32(1)
-        if context_rows[context, HINT] == lasts[row]:
-            context_rows[context, HINT_COUNT] = after
+            context_rows[followers, DISTINCT] -= np.uint32(1)
+        if context_rows[followers, HINT] == lasts[row]:
+            context_rows[followers, HINT_COUNT] = after
             if after == 0:
-                context_rows[context, HINT] = _UNKNOWN
+                context_rows[followers, HINT] = _UNKNOWN
 
 
 @jit
-def choose_hints(rows, n_rows, prefixes, lasts, context_rows, n_contexts):
+def choose_hints(rows, n_units, prefixes, lasts, context_rows, open_contexts):
     """Give each context whose hint is `UNKNOWN` its open follower of the largest count, if any.
 
-    A tie goes to the follower seen last. The counts are halved already.
+    A tie goes to the follower seen last. The counts are halved already. open_contexts (N,): of the
+    contexts, what `find_open` writes.
     """
-    for row in range(n_rows):
-        prefetch(context_rows, np.uint64(prefixes[min(row + PREFETCH_DISTANCE, n_rows - 1)]))
+    for row in range(n_units):
+        prefetch(context_rows, np.uint64(prefixes[min(row + PREFETCH_DISTANCE, n_units - 1)]))
         if prefixes[row] == NONE or rows[row, COUNT] == 0:
             continue
-        context = np.uint64(prefixes[row])
-        hint = context_rows[context, HINT]
+        followers = np.uint64(prefixes[row]) + _ONE
+        hint = context_rows[followers, HINT]
         if not hint & _UNKNOWN:
             continue
-        largest, count = context_rows[context, HINT_COUNT], rows[row, COUNT]
+        largest, count = context_rows[followers, HINT_COUNT], rows[row, COUNT]
         rival = np.uint64(hint & ~_UNKNOWN)  # row of the best so far, if `largest` is above 0
         if count > largest or (
             count == largest and rows[row, LAST_SEEN] & _TIME > rows[rival, LAST_SEEN] & _TIME
         ):
-            context_rows[context, HINT] = _UNKNOWN | np.uint32(row)
-            context_rows[context, HINT_COUNT] = count
-    for context in range(n_contexts):
-        if context_rows[context, HINT] & _UNKNOWN and context_rows[context, HINT_COUNT] > 0:
-            rival = np.uint64(context_rows[context, HINT] & ~_UNKNOWN)
-            context_rows[context, HINT] = lasts[rival]
+            context_rows[followers, HINT] = _UNKNOWN | np.uint32(row)
+            context_rows[followers, HINT_COUNT] = count
+    for context in range(len(open_contexts)):
+        if open_contexts[context] == NONE:
+            continue
+        followers = np.uint64(context) + _ONE
+        if context_rows[followers, HINT] & _UNKNOWN and context_rows[followers, HINT_COUNT] > 0:
+            rival = np.uint64(context_rows[followers, HINT] & ~_UNKNOWN)
+            context_rows[followers, HINT] = lasts[rival]
 
 
 @jit
-def clear_unknown(rows, n_rows):
+def clear_unknown(rows, open_contexts):
     """Make hints of what `offer` chose; 0 for contexts that have no follower left."""
-    for row in range(n_rows):
-        rows[row, HINT] &= ~_UNKNOWN
+    for context in range(len(open_contexts)):
+        if open_contexts[context] != NONE:
+            rows[np.uint64(context) + _ONE, HINT] &= ~_UNKNOWN
 
 
 @jit
-def compact(rows, n_rows, m, now, retention, cutoff, new_suffixes, new_rows):
-    """Move the m-grams that stay together, and return how many they are.
+def compact(rows, sizes, m, is_longest, now, retention, cutoff, new_suffixes, new_rows):
+    """Move the m-grams that stay together.
 
-    new_suffixes, new_rows (>= n_rows,) uint32: new row of each old row of m - 1 and of m tokens;
-    new_rows is written, NONE where the m-gram goes.
+    sizes: of the table, updated. new_suffixes, new_rows: new row of each old row of m - 1 and of m
+    tokens; new_rows (n_units,) uint32 is written, NONE where no m-gram stays.
     """
-    n_kept = 0
-    for row in range(n_rows):
-        prefetch(new_suffixes, np.uint64(rows[min(row + PREFETCH_DISTANCE, n_rows - 1), SUFFIX]))
-        new_rows[row] = NONE
-        if age_of(rows[row, LAST_SEEN], m, now, retention) < cutoff:
-            new_rows[row] = n_kept
-            rows[row, SUFFIX] = new_suffixes[rows[row, SUFFIX]]
-            for column in range(rows.shape[1]):
-                rows[n_kept, column] = rows[row, column]
-            n_kept += 1
-    return n_kept
+    n_units = sizes[N_UNITS]
+    clear_sizes(sizes)
+    new_rows[:] = NONE
+    row = 0
+    while row < n_units:
+        later = rows[min(row + PREFETCH_DISTANCE, n_units - 1), SUFFIX]
+        prefetch(new_suffixes, np.uint64(later))
+        n = n_units_of(rows, row, is_longest)
+        last_seen = rows[row, LAST_SEEN]
+        if rows[row, SUFFIX] != NONE and age_of(last_seen, m, now, retention) < cutoff:
+            suffix, token = new_suffixes[rows[row, SUFFIX]], rows[row, FIRST]
+            count = rows[row, COUNT]
+            if n == 1:
+                new_row = add_single(rows, sizes, suffix, token, last_seen)
+            else:  # what it overwrites was moved already: it is never behind `row`
+                followers = rows[row + 1].copy()
+                new_row = open_row(rows, sizes, np.uint64(NONE), suffix, token, is_longest)
+                rows[new_row, LAST_SEEN] = last_seen
+                rows[new_row + _ONE] = followers
+            rows[new_row, COUNT] = count
+            new_rows[row] = new_row
+        row += n

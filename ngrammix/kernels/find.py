@@ -11,29 +11,22 @@ one of the earlier occurrence and the one of this. So a pass of order m meets on
 import numpy as np
 
 from ngrammix.kernels.index import (
-    COLUMNS_LONGEST,
-    COUNT,
-    DISTINCT,
-    FIRST,
-    FOLLOWERS,
-    HINT,
-    HINT_COUNT,
     LAST_SEEN,
     NONE,
     OPEN,
     PREFETCH_DISTANCE,
     START,
-    SUFFIX,
     TIME,
     TOKEN,
     code_key,
+    empty_slot,
     find_row,
     first_lane,
-    insert_slot,
     prefetch_row,
     word_of,
 )
 from ngrammix.kernels.jit import bit_length, jit, prefetch
+from ngrammix.kernels.rows import add_single, fill, open_row
 
 DENSE_EIGHTHS = 6  # of the tokens: from this share of places on, a pass walks all of the chunk
 
@@ -48,41 +41,10 @@ def is_dense(n_places, n_tokens):
     return n_places * 8 >= n_tokens * DENSE_EIGHTHS
 
 
-@jit
-def fill(rows, row, stream, after):
-    """Write the counts of an n-gram that occurred once, stream[after] being what followed it."""
-    rows[row, COUNT] = 1
-    if rows.shape[1] == COLUMNS_LONGEST:
-        return
-    follower = stream[after]
-    is_followed = not follower & _START
-    rows[row, FOLLOWERS] = is_followed
-    rows[row, DISTINCT] = is_followed
-    rows[row, HINT] = follower if is_followed else np.uint32(0)
-    rows[row, HINT_COUNT] = is_followed
-
-
-@jit
-def insert_single(stream, base, after, m, suffix, slots, bits, rows, next_row):
-    """Insert the m-gram that ends just before stream[after]; return the row after it.
-
-    Its suffix, which was opened just now, occurred nowhere else before. A gram that would begin
-    before its document is none.
-    """
-    if stream[after - m + _ONE] & _START:
-        return next_row
-    token = stream[after - m] & _TOKEN
-    insert_slot(slots, bits, code_key(suffix, token), next_row)
-    rows[next_row, SUFFIX] = suffix
-    rows[next_row, FIRST] = token
-    rows[next_row, LAST_SEEN] = np.uint32(after) + np.uint32(base)
-    return next_row + _ONE
-
-
 @jit(inline="always")
 def find(
-    stream, begin, base, m, walks_all, places, n_places, suffixes, grams, known, opened, slots,
-    bits, rows, n_rows, next_places,
+    stream, begin, base, m, is_longest, walks_all, places, n_places, suffixes, grams, known, opened,
+    slots, bits, rows, sizes, next_places,
 ):  # fmt: skip
     """Find, open or insert the m-grams that end at tokens of a chunk; return how many are known.
 
@@ -94,17 +56,15 @@ def find(
     written. known (T + 1,) uint8: length of the longest n-gram that ends just before each place and
     occurred before. opened (T,) uint32: where the n-gram of `known` tokens was opened here, index
     just after its earlier occurrence, else 0. next_places: the places of the next order. slots,
-    bits, rows: the table; the caller has reserved two more rows a place, all zero. n_rows (1,)
-    int64, updated.
+    bits, rows, sizes: the table; the caller has reserved two more n-grams a place.
 
     Three stages, each PREFETCH_DISTANCE places behind the one before, hide the cache misses: fetch
-    the line; compare it and fetch the row; verify the row, or append one.
+    the line; compare it and fetch the row; verify the row, or take a new one.
     """
     bits = np.uint64(bits)
     codes = np.empty(n_places, np.uint32)
     fresh = np.empty((n_places, 2), np.uint32)  # opened here: row, index after the occurrence
     n_fresh, n_out = _ZERO, _ZERO
-    next_row = np.uint64(n_rows[0])
     length = np.uint64(m)
     first = np.uint64(begin) - length + _ONE  # index of the first token of the m-gram at place 0
     now = np.uint32(begin + 1 + base)
@@ -129,44 +89,51 @@ def find(
         j = b if walks_all else np.uint64(places[b])
         if walks_all and known[j + _ONE] != m - 1:
             continue
-        suffix = np.uint32(suffixes[j + _ONE])
-        if opened[j] > 0:
-            next_row = insert_single(
-                stream, base, np.uint64(opened[j]), length, suffix, slots, bits, rows, next_row
-            )
-        if m > 1 and stream[first + j + _ONE] & _START:
+        suffix, token = np.uint32(suffixes[j + _ONE]), stream[first + j] & _TOKEN
+        code = np.uint64(codes[b])
+        exists = m == 1 or not stream[first + j + _ONE] & _START
+        before = np.uint32(0)  # time just after the earlier occurrence, and the flag OPEN
+        after = np.uint64(opened[j])
+        if after > _ZERO and not stream[after - length + _ONE] & _START:
+            # The suffix was opened just now: it occurred nowhere else, so no m-gram has a row yet.
+            earlier = stream[after - length] & _TOKEN
+            if exists and earlier == token:
+                before = np.uint32(after) + np.uint32(base)
+                row, slot = np.uint64(NONE), empty_slot(slots, bits, code)
+            else:
+                slot = empty_slot(slots, bits, code_key(suffix, earlier))
+                row = add_single(rows, sizes, suffix, earlier, np.uint32(after) + np.uint32(base))
+                slots[slot] = word_of(code_key(suffix, earlier), bits, row)
+        if not exists:
             continue
-        token = stream[first + j] & _TOKEN
-        row, slot = find_row(slots, bits, rows, suffix, token, np.uint64(codes[b]))
-        if row == NONE:
-            row = next_row
-            next_row += _ONE
-            slots[slot] = word_of(np.uint64(codes[b]), bits, row)
-            rows[row, SUFFIX] = suffix
-            rows[row, FIRST] = token
-            rows[row, LAST_SEEN] = now + np.uint32(j)
-            continue
-        before = rows[row, LAST_SEEN]
+        if before == 0:
+            row, slot = find_row(slots, bits, rows, suffix, token, code)
+            if row == NONE:
+                row = add_single(rows, sizes, suffix, token, now + np.uint32(j))
+                slots[slot] = word_of(code, bits, row)
+                continue
+            before = rows[row, LAST_SEEN]
+        if before & _OPEN:
+            opened[j] = 0
+        else:
+            after = np.uint64(before - np.uint32(base))
+            opened[j] = after
+            prefetch(stream, after)
+            row = open_row(rows, sizes, row, suffix, token, is_longest)
+            slots[slot] = word_of(code, bits, row)
+            fresh[n_fresh, 0] = row
+            fresh[n_fresh, 1] = after
+            n_fresh += _ONE
         rows[row, LAST_SEEN] = (now + np.uint32(j)) | _OPEN
         grams[j + _ONE] = np.uint64(before & _TIME) << _WORD | row
         known[j + _ONE] = m
         next_places[n_out] = j
         n_out += _ONE
-        if before & _OPEN:
-            opened[j] = 0
-        else:
-            after = before - np.uint32(base)
-            opened[j] = after
-            prefetch(stream, np.uint64(after))
-            fresh[n_fresh, 0] = row
-            fresh[n_fresh, 1] = after
-            n_fresh += _ONE
     for b in range(n_fresh):
         later = min(b + distance, n_fresh - _ONE)
         prefetch(rows, np.uint64(fresh[later, 0]))
         prefetch(stream, np.uint64(fresh[later, 1]))
-        fill(rows, np.uint64(fresh[b, 0]), stream, np.uint64(fresh[b, 1]))
-    n_rows[0] = next_row
+        fill(rows, np.uint64(fresh[b, 0]), stream, np.uint64(fresh[b, 1]), is_longest)
     return n_out
 
 
@@ -175,12 +142,12 @@ def specialised(walks_all):
 
     @jit
     def find_specialised(
-        stream, begin, base, m, places, n_places, suffixes, grams, known, opened, slots, bits, rows,
-        n_rows, next_places,
+        stream, begin, base, m, is_longest, places, n_places, suffixes, grams, known, opened, slots,
+        bits, rows, sizes, next_places,
     ):  # fmt: skip
         return find(
-            stream, begin, base, m, walks_all, places, n_places, suffixes, grams, known, opened,
-            slots, bits, rows, n_rows, next_places,
+            stream, begin, base, m, is_longest, walks_all, places, n_places, suffixes, grams, known,
+            opened, slots, bits, rows, sizes, next_places,
         )  # fmt: skip
 
     return find_specialised
@@ -192,15 +159,15 @@ find_sparse, find_dense = specialised(False), specialised(True)
 @jit
 def find_orders(
     stream, begin, base, n_tokens, shortest, longest, ends, n_open, grams, known, opened, places,
-    n_places, slots, rows, n_rows,
+    n_places, slots, rows, sizes,
 ):  # fmt: skip
     """Find, open or insert the n-grams of `shortest` to `longest` tokens; shorter ones are found.
 
     ends (order + 1,) uint64: the last k tokens before the chunk, as in `grams`; for these orders
     replaced by the last k tokens of the chunk. n_open (1,) int64: length of the longest open n-gram
     that ends before the chunk, likewise replaced with the last order. grams (order + 1, more than
-    T) uint64, places (order + 1, >= T) uint16, n_places and n_rows (order + 1,) int64, and slots
-    and rows, tuples of order + 1 arrays: for each order, what `find` takes.
+    T) uint64, places (order + 1, >= T) uint16, n_places (order + 1,) and sizes (order + 1, 4)
+    int64, and slots and rows, tuples of order + 1 arrays: for each order, what `find` takes.
     """
     if shortest == 1:
         known[1 : n_tokens + 1] = 0
@@ -210,16 +177,16 @@ def find_orders(
             places[0, j] = j
     for m in range(shortest, longest + 1):
         grams[m, 0] = ends[m]
-        bits = bit_length(len(slots[m])) - 1
+        bits, is_longest = bit_length(len(slots[m])) - 1, m == len(rows) - 1
         if is_dense(n_places[m - 1], n_tokens):
             n_places[m] = find_dense(
-                stream, begin, base, m, places[m - 1], n_tokens, grams[m - 1], grams[m], known,
-                opened, slots[m], bits, rows[m], n_rows[m : m + 1], places[m],
+                stream, begin, base, m, is_longest, places[m - 1], n_tokens, grams[m - 1], grams[m],
+                known, opened, slots[m], bits, rows[m], sizes[m], places[m],
             )  # fmt: skip
         else:
             n_places[m] = find_sparse(
-                stream, begin, base, m, places[m - 1], n_places[m - 1], grams[m - 1], grams[m],
-                known, opened, slots[m], bits, rows[m], n_rows[m : m + 1], places[m],
+                stream, begin, base, m, is_longest, places[m - 1], n_places[m - 1], grams[m - 1],
+                grams[m], known, opened, slots[m], bits, rows[m], sizes[m], places[m],
             )  # fmt: skip
         ends[m] = grams[m, n_tokens]
     if longest == len(rows) - 1:

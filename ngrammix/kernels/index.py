@@ -1,32 +1,41 @@
 """The exact table of one order: n-grams found or inserted by (row of the suffix, first token).
 
-``rows`` (capacity, 8) uint32 holds one n-gram a row, in the order of insertion, with the columns
-below. The n-grams of the longest order are never contexts, so their rows have the first four
-columns only.
+``rows`` (capacity, 4) uint32 holds the n-grams in units of 16 bytes. An n-gram that occurred once
+takes one unit; an open one takes two, the first of them even, so that both lie in one cache line.
+The number of its first unit is its row. When an n-gram is opened it moves to a new row, and its old
+unit is free for the next n-gram that occurs once. The n-grams of the longest order are never
+contexts: they take one unit, open or not.
 
 ``slots`` (2**bits,) uint32 is an open-addressing index over the rows. It is divided into lines of
 16 words, one cache line each, which one vector instruction compares. A word is 0 if it is empty,
-else ``tag << bits | row + 1``. The hash of a key selects the line and the tag; if the line is full,
-the search goes on in the next line. A line fills from its first lane up, so a search ends at the
-first line with an empty lane, which is nearly always the first line. A tag is never trusted: suffix
-and token are compared before a row is returned.
+else ``tag << (bits + 1) | row + 1``: there are fewer than 2**(bits + 1) units. The hash of a key
+selects the line and the tag; if the line is full, the search goes on in the next line. A line fills
+from its first lane up, so a search ends at the first line with an empty lane, which is nearly
+always the first line. A tag is never trusted: suffix and token are compared before a row is
+returned.
 """
 
 import numpy as np
 
 from ngrammix.kernels.jit import LANES, jit, lanes_equal, lowest, prefetch
 
-SUFFIX, FIRST, LAST_SEEN, COUNT, FOLLOWERS, DISTINCT, HINT, HINT_COUNT = range(8)
-COLUMNS = 8  # 32 bytes: half a cache line
-COLUMNS_LONGEST = 4  # the last four columns describe followers, which the longest n-grams lack
+# Columns of the first unit, and of the second one of an open n-gram, which describes its followers.
+SUFFIX, FIRST, LAST_SEEN, COUNT = range(4)
+FOLLOWERS, DISTINCT, HINT, HINT_COUNT = range(4)
+COLUMNS = 4  # 16 bytes: a quarter of a cache line
+
+# Sizes of a table: units in use, free ones included; n-grams; free units, and the first of them.
+# A free unit has NONE for its SUFFIX, and the next free one for its FIRST.
+N_UNITS, N_ROWS, N_FREE, FREE = range(4)
+N_SIZES = 4
 
 NONE = 0xFFFFFFFF  # no row
 
 # LAST_SEEN packs the time just after the most recent occurrence with a flag. The time is the
 # position plus BEFORE_FIRST, so that the contexts given to `update` at position 0 stay positive.
 # OPEN: the n-gram occurred more than once, or `update` named it; its row holds its counts, and the
-# n-grams that are one token longer to the left have rows. Without the flag, only SUFFIX, FIRST and
-# LAST_SEEN are valid: the n-gram occurred once, and the stream tells the rest.
+# n-grams that are one token longer to the left have rows. Without the flag, the n-gram occurred
+# once, and the stream tells its counts; COUNT is 0.
 BEFORE_FIRST = 64
 OPEN = 1 << 31
 TIME = OPEN - 1  # mask of the time
@@ -38,6 +47,7 @@ TOKEN = START - 1  # mask of the token
 # Places between the stages of a pass: about the cache misses that one core keeps in flight.
 PREFETCH_DISTANCE = 16
 
+_OPEN = np.uint32(OPEN)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _WORD = np.uint64(32)
 _LANES = np.uint64(LANES)
@@ -63,6 +73,18 @@ def code_key(suffix, token):
 
 
 @jit
+def slot_mask_of(bits):
+    """The number of slots less 1: uint64."""
+    return (_ONE << bits) - _ONE
+
+
+@jit
+def row_mask_of(bits):
+    """Mask of row + 1 in a word: uint64."""
+    return (_ONE << (bits + _ONE)) - _ONE
+
+
+@jit
 def first_lane(code, bits):
     """Index of the first word of the line where the search for `code` begins: uint64."""
     return (code >> (_WORD - bits)) * _LANES
@@ -71,12 +93,12 @@ def first_lane(code, bits):
 @jit
 def find_row(slots, bits, rows, suffix, token, code):
     """(row, slot) of the key; if it is not stored, (NONE, the empty slot where it belongs)."""
-    row_mask = (_ONE << bits) - _ONE
-    tag = code & ((_ONE << (_WORD - bits)) - _ONE)
+    row_mask = row_mask_of(bits)
+    tag = code & (np.uint64(NONE) >> (bits + _ONE))
     first = first_lane(code, bits)
     while True:
         empty = lanes_equal(slots, first, _ZERO, _ZERO)
-        candidates = lanes_equal(slots, first, bits, tag) & ~empty
+        candidates = lanes_equal(slots, first, bits + _ONE, tag) & ~empty
         while candidates != _ZERO:
             slot = first + lowest(candidates)
             row = (np.uint64(slots[slot]) & row_mask) - _ONE
@@ -85,46 +107,54 @@ def find_row(slots, bits, rows, suffix, token, code):
             candidates &= candidates - _ONE
         if empty != _ZERO:
             return np.uint64(NONE), first + lowest(empty)
-        first = (first + _LANES) & row_mask
+        first = (first + _LANES) & slot_mask_of(bits)
 
 
 @jit
 def prefetch_row(slots, bits, rows, code):
     """Fetch the row that `code` will most likely find; its line was fetched before."""
-    row_mask = (_ONE << bits) - _ONE
-    tag = code & ((_ONE << (_WORD - bits)) - _ONE)
+    tag = code & (np.uint64(NONE) >> (bits + _ONE))
     first = first_lane(code, bits)
     empty = lanes_equal(slots, first, _ZERO, _ZERO)
-    candidates = lanes_equal(slots, first, bits, tag) & ~empty
+    candidates = lanes_equal(slots, first, bits + _ONE, tag) & ~empty
     if candidates != _ZERO:
-        prefetch(rows, (np.uint64(slots[first + lowest(candidates)]) & row_mask) - _ONE)
-
-
-@jit
-def insert_slot(slots, bits, code, row):
-    """Enter `row` under `code` in the first empty lane; its key must not be in `slots`."""
-    slot_mask = (_ONE << bits) - _ONE
-    first = first_lane(code, bits)
-    while True:
-        empty = lanes_equal(slots, first, _ZERO, _ZERO)
-        if empty != _ZERO:
-            slots[first + lowest(empty)] = word_of(code, bits, row)
-            return
-        first = (first + _LANES) & slot_mask
+        word = np.uint64(slots[first + lowest(candidates)])
+        prefetch(rows, (word & row_mask_of(bits)) - _ONE)
 
 
 @jit
 def word_of(code, bits, row):
     """Index word of `row` under `code`: uint32."""
-    return np.uint32((code << bits | (np.uint64(row) + _ONE)) & np.uint64(NONE))
+    return np.uint32((code << (bits + _ONE) | (np.uint64(row) + _ONE)) & np.uint64(NONE))
 
 
 @jit
-def fill_slots(slots, bits, rows, n_rows):
-    """Index the first `n_rows` of `rows`, whose keys differ, in `slots`, which is all zero."""
+def empty_slot(slots, bits, code):
+    """The slot where a key with this code belongs, if it is not stored: uint64."""
+    first = first_lane(code, bits)
+    while True:
+        empty = lanes_equal(slots, first, _ZERO, _ZERO)
+        if empty != _ZERO:
+            return first + lowest(empty)
+        first = (first + _LANES) & slot_mask_of(bits)
+
+
+@jit
+def n_units_of(rows, row, is_longest):
+    """Units from the first unit of an n-gram, or from a free unit, to the next such unit."""
+    return 2 if rows[row, LAST_SEEN] & _OPEN and not is_longest else 1
+
+
+@jit
+def fill_slots(slots, bits, rows, n_units, is_longest):
+    """Index the n-grams of the first `n_units` of `rows` in `slots`, which is all zero."""
     bits = np.uint64(bits)
-    for row in range(n_rows):
-        later = min(row + PREFETCH_DISTANCE, n_rows - 1)
+    row = 0
+    while row < n_units:
+        later = min(row + PREFETCH_DISTANCE, n_units - 1)
         code = code_key(rows[later, SUFFIX], rows[later, FIRST])
         prefetch(slots, first_lane(code, bits))
-        insert_slot(slots, bits, code_key(rows[row, SUFFIX], rows[row, FIRST]), row)
+        if rows[row, SUFFIX] != NONE:
+            code = code_key(rows[row, SUFFIX], rows[row, FIRST])
+            slots[empty_slot(slots, bits, code)] = word_of(code, bits, row)
+        row += n_units_of(rows, row, is_longest)

@@ -54,24 +54,27 @@ def add_total(totals, context_rows, context, count, token):
     totals[context, 0] += count
     totals[context, 1] += count > 0
     totals[context, 2] = max(totals[context, 2], count)
-    if context_rows[context, HINT] == token:
+    if context_rows[context + 1, HINT] == token:
         totals[context, 3] = count
 
 
 @jit
-def add_open_totals(rows, n_rows, prefixes, lasts, context_rows, totals):
+def add_open_totals(rows, n_units, prefixes, lasts, context_rows, totals):
     """Add the open m-grams to the totals of their contexts, as `tally` adds the others."""
-    for row in range(n_rows):
+    for row in range(n_units):
         if prefixes[row] != NONE:
             add_total(totals, context_rows, prefixes[row], rows[row, COUNT], lasts[row])
 
 
 @jit
-def find_keys(rows, n_rows, slots, bits, found):
-    """Write the row that a search for the key of each row finds, to found (n_rows,) uint32."""
+def find_keys(rows, heads, slots, bits, found):
+    """Write the row that a search for the key of each row finds, to found (N,) uint32.
+
+    heads (N,) uint32: the rows.
+    """
     bits = np.uint64(bits)
-    for row in range(n_rows):
-        later = min(row + PREFETCH_DISTANCE, n_rows - 1)
+    for i in range(len(heads)):
+        row, later = heads[i], heads[min(i + PREFETCH_DISTANCE, len(heads) - 1)]
         prefetch(slots, first_lane(code_key(rows[later, SUFFIX], rows[later, FIRST]), bits))
         suffix, token = rows[row, SUFFIX], rows[row, FIRST]
-        found[row], _ = find_row(slots, bits, rows, suffix, token, code_key(suffix, token))
+        found[i], _ = find_row(slots, bits, rows, suffix, token, code_key(suffix, token))

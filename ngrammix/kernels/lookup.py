@@ -3,22 +3,21 @@
 import numpy as np
 
 from ngrammix.kernels.count import add_follower
-from ngrammix.kernels.find import fill, insert_single
 from ngrammix.kernels.index import (
     COUNT,
-    FIRST,
     LAST_SEEN,
     NONE,
     OPEN,
     START,
-    SUFFIX,
     TIME,
     TOKEN,
     code_key,
+    empty_slot,
     find_row,
     word_of,
 )
 from ngrammix.kernels.jit import bit_length, jit
+from ngrammix.kernels.rows import add_single, clear_counts, fill, open_row
 
 _OPEN, _TIME = np.uint32(OPEN), np.uint32(TIME)
 _START, _TOKEN = np.uint32(START), np.uint32(TOKEN)
@@ -80,11 +79,11 @@ def follower_counts(stream, base, tokens, candidates, slots, rows, counts):
 
 
 @jit
-def update(stream, base, tokens, now, slots, rows, n_rows, counts_of_counts):
+def update(stream, base, tokens, now, slots, rows, sizes, counts_of_counts):
     """Count the last of tokens (C,) int64 after those before it, apart from the stream.
 
     Every n-gram of the tokens is opened, as seen just before time `now`. The caller has reserved
-    2 C more rows in each table.
+    2 C more n-grams in each table.
     """
     n_tokens, order = len(tokens), len(rows) - 1
     nodes = np.zeros((order + 1, n_tokens + 1), np.int64)
@@ -94,30 +93,27 @@ def update(stream, base, tokens, now, slots, rows, n_rows, counts_of_counts):
         for m in range(1, min(i + 2, order) + 1):
             bits = np.uint64(bit_length(len(slots[m])) - 1)
             suffix = np.uint32(nodes[m - 1, i + 1])
-            next_row = np.uint64(n_rows[m])
-            if after > 0:
-                next_row = insert_single(
-                    stream, base, np.uint64(after), np.uint64(m), suffix, slots[m], bits, rows[m],
-                    next_row,
-                )  # fmt: skip
+            if after > 0 and not stream[after - m + 1] & _START:  # of the suffix opened just now
+                first = np.uint32(stream[after - m] & _TOKEN)
+                row = add_single(rows[m], sizes[m], suffix, first, np.uint32(after + base))
+                code = code_key(suffix, first)
+                slots[m][empty_slot(slots[m], bits, code)] = word_of(code, bits, row)
             if m <= i + 1:
                 token = np.uint32(tokens[i - m + 1])
                 code = code_key(suffix, token)
                 row, slot = find_row(slots[m], bits, rows[m], suffix, token, code)
+                last_seen = np.uint32(0) if row == NONE else rows[m][row, LAST_SEEN]
                 after = 0
-                if row == NONE:
-                    row = next_row
-                    next_row += _ONE
+                if not last_seen & _OPEN:
+                    row = open_row(rows[m], sizes[m], row, suffix, token, m == order)
                     slots[m][slot] = word_of(code, bits, row)
-                    rows[m][row, SUFFIX], rows[m][row, FIRST] = suffix, token
-                    rows[m][row, LAST_SEEN] = time
-                elif not rows[m][row, LAST_SEEN] & _OPEN:
-                    after = np.int64(rows[m][row, LAST_SEEN]) - base
-                    fill(rows[m], row, stream, np.uint64(after))
-                last_seen = rows[m][row, LAST_SEEN] & _TIME
-                rows[m][row, LAST_SEEN] = max(last_seen, time) | _OPEN
+                    if last_seen > 0:
+                        after = np.int64(last_seen) - base
+                        fill(rows[m], row, stream, np.uint64(after), m == order)
+                    else:
+                        clear_counts(rows[m], row, m == order)
+                rows[m][row, LAST_SEEN] = max(last_seen & _TIME, time) | _OPEN
                 nodes[m, i + 1] = row
-            n_rows[m] = next_row
     for k in range(min(n_tokens, order) - 1, -1, -1):
         gram = np.uint64(nodes[k + 1, n_tokens])
         before = rows[k + 1][gram, COUNT]

@@ -127,12 +127,12 @@ def forget(
             counts_of_counts[k, 0] -= 1
         token = stream[begin + j] & _TOKEN
         for k in range(first, last + 1):
-            context, table = np.uint64(grams[k, j]), rows[k]
-            table[context, FOLLOWERS] -= np.uint32(1)
-            table[context, DISTINCT] -= np.uint32(1)
-            if table[context, HINT] == token:
-                table[context, HINT] = _UNKNOWN
-                table[context, HINT_COUNT] = 0
+            followers, table = np.uint64(grams[k, j]) + _ONE, rows[k]
+            table[followers, FOLLOWERS] -= np.uint32(1)
+            table[followers, DISTINCT] -= np.uint32(1)
+            if table[followers, HINT] == token:
+                table[followers, HINT] = _UNKNOWN
+                table[followers, HINT_COUNT] = 0
     return n_before
 
 
@@ -146,8 +146,8 @@ def offer(stream, begin, n_tokens, n_before, grams, known, shortest, rows):
     for j in range(n_tokens):
         n_before, first, last = contexts_of(stream, begin, j, known, shortest, n_before, order)
         for k in range(first, last + 1):
-            context, table = np.uint64(grams[k, j]), rows[k]
-            if table[context, HINT] & _UNKNOWN:
-                table[context, HINT] = _UNKNOWN | (stream[begin + j] & _TOKEN)
-                table[context, HINT_COUNT] = 1
+            followers, table = np.uint64(grams[k, j]) + _ONE, rows[k]
+            if table[followers, HINT] & _UNKNOWN:
+                table[followers, HINT] = _UNKNOWN | (stream[begin + j] & _TOKEN)
+                table[followers, HINT_COUNT] = 1
     return n_before

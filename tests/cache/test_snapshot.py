@@ -87,7 +87,7 @@ def test_the_texts_of_refusals(folder, saved):
     )
     path.write_bytes(whole[:8] + b"\x07" + whole[9:])
     assert refusal(path) == (
-        f"snapshot must be of version 3, got 7 in {path}; read it with the ngrammix that wrote it"
+        f"snapshot must be of version 4, got 7 in {path}; read it with the ngrammix that wrote it"
     )
     mend = "; use another copy, or learn the tokens anew"
     path.write_bytes(whole[:20])
@@ -126,12 +126,30 @@ def with_cell(row, column, value):
     return change
 
 
+def with_open(unit, column, value):
+    """Change the first or the second unit of the first n-gram that is open."""
+
+    def change(rows):
+        row = np.flatnonzero(rows[:, index.LAST_SEEN] >= index.OPEN)[0]
+        return with_cell(row + unit, column, value)(rows)
+
+    return change
+
+
+def with_free(k, unit):
+    def change(units):
+        units[k] = unit
+        return units
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("forged", "text"),
     [
-        (forge(rows_2=with_cell(0, index.SUFFIX, 99)), "rows 2 have an invalid value"),
-        (forge(rows_2=with_cell(0, index.FIRST, 4)), "rows 2 have an invalid value"),
-        (forge(rows_1=with_cell(0, index.HINT, 2**32 - 1)), "rows 1 have an invalid value"),
+        (forge(rows_2=with_open(0, index.SUFFIX, 99)), "rows 2 have an invalid value"),
+        (forge(rows_2=with_open(0, index.FIRST, 4)), "rows 2 have an invalid value"),
+        (forge(rows_1=with_open(1, index.HINT, 2**32 - 1)), "rows 1 have an invalid value"),
         (forge(rows_3=with_cell(0, index.LAST_SEEN, 42)), "rows 3 have an invalid value"),
         (forge(bits=lambda bits: bits + 16), "2**20 slots do not fit 1 rows"),
         (forge(bits=lambda bits: bits - 1), "2**3 slots do not fit 1 rows"),
@@ -163,8 +181,14 @@ def with_cell(row, column, value):
         (forge(rows_3=with_cell(0, index.LAST_SEEN, 66)), "rows 3 have an invalid value"),
         (forge(rows_3=with_cell(0, index.LAST_SEEN, 68)), "broken table: an n-gram of the stream"),
         (forge(rows_3=lambda rows: rows[:, :3]), "rows 3 has the wrong shape or dtype"),
-        (forge(rows_2=lambda rows: np.repeat(rows, 2, axis=0)), "broken table: "),
-        (forge(rows_1=with_cell(0, index.FOLLOWERS, 7)), "broken table: followers is not"),
+        (forge(rows_2=lambda rows: np.repeat(rows, 2, axis=0)), "rows 2 have an invalid"),
+        (forge(rows_2=lambda rows: rows[:-1]), "rows 2 have an invalid layout"),
+        (forge(rows_2=lambda rows: rows[1:]), "rows 2 have an invalid layout"),
+        (forge(rows_0=with_cell(0, index.LAST_SEEN, 0)), "rows 0 have an invalid value"),
+        (forge(free=lambda units: units + 1), "rows 0 have an invalid layout"),
+        (forge(free=with_free(1, index.NONE)), "rows 1 have an invalid layout"),
+        (forge(free=with_free(1, 4)), "rows 1 have an invalid layout"),
+        (forge(rows_1=with_open(1, index.FOLLOWERS, 7)), "broken table: followers is not"),
         (forge({"order": 2}), "arrays must be "),
         (forge({"order": 99}), "order must be in 1..64, got 99"),
         (forge({"vocab_size": 3}), "the stream has an invalid token"),

@@ -1,4 +1,4 @@
-"""Frozen bytes of every snapshot: today's code reads the files of format version 3 and writes them.
+"""Frozen bytes of every snapshot: today's code reads the files of format version 4 and writes them.
 
 ``python tests/golden/test_frozen.py`` writes the files anew, which only a new format version needs;
 no test ever does. They are compressed, because the arrays of a mixer are nearly all equal.

@@ -34,6 +34,7 @@ def test_probs_is_what_score_charges_at_every_one_of_ten_thousand_positions(
     logits = rng.normal(scale=2, size=(len(tokens), V))
     logits[np.arange(len(tokens)), tokens] += rng.normal(scale=2, size=len(tokens))
     mixer = Mixer(vocab_size=V, order=5, experts=experts, memory_limit=memory_limit)
+    mixer.learn(rng.integers(0, V, 10_000))
     worst = worst_sum = 0.0
     for row, token in zip(logits, tokens, strict=True):
         p = mixer.probs(row)

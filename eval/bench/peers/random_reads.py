@@ -51,7 +51,7 @@ def reads_per_second(parts: Sequence[int], n_reads: int = N_READS) -> float:
 def table_bytes(cache: NgramCache) -> list[tuple[int, int]]:
     """Bytes of the index and of the rows in use, for each order from 1 up."""
     tables = cache._store.tables[1:]
-    return [(table.slots.nbytes, table.rows[: len(table)].nbytes) for table in tables]
+    return [(table.slots.nbytes, table.rows[: table.n_units].nbytes) for table in tables]
 
 
 def measure(

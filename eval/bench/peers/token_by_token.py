@@ -87,7 +87,7 @@ class TokenByToken:
         self.order = order
         self.used = np.full(order + 1, len(tokens), np.int64)
         for _ in range(2):  # room for an n-gram a token, then for as many as there are
-            self.bits = np.array([bits_for(int(n)) for n in self.used], np.uint64)
+            self.bits = np.array([bits_for(int(n), int(n)) for n in self.used], np.uint64)
             self.slots = tuple(
                 GrowingArray(1 << int(bits), 1).array.reshape(-1) for bits in self.bits
             )
