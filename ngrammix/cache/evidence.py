@@ -1,7 +1,7 @@
 """Evidence: the counts at each position before its token was learned."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -10,13 +10,76 @@ from numpy.typing import NDArray
 from ngrammix.kernels import evidence as kernel
 from ngrammix.types import Counts, Tokens
 
+BLOCK_SIZE = 28 << 15  # entries of a block of memory, at most: 28 MiB
+MARGIN = 8  # a block has room for 1 / MARGIN more entries than it should need
+NO_ENTRIES = np.empty((0, kernel.N_COLUMNS), np.uint32)
+
 
 class Segment(NamedTuple):
-    """Positions that were learned together, from the end of the segment before to `stop`."""
+    """The counts before each of T tokens that were learned together, a part of a call.
 
-    stop: int
+    Only contexts that occurred before take memory: entries[starts[k] : starts[k + 1]] are those of
+    order k, one for each position with `depth` of k or more, in the order of the positions.
+    """
+
+    start: int  # first position
+    depth: NDArray[np.uint8]  # (T,): length of the longest context that occurred before
+    starts: NDArray[np.int64]  # (order + 1,)
+    entries: Counts  # (N, 8): the columns of kernels/evidence.py
     n_context: int  # tokens since the boundary, before the first position
-    counts_of_counts: NDArray[np.int64]  # (order, 2): n-grams counted once, and twice, at `stop`
+    counts_of_counts: NDArray[np.int64]  # (order, 2): n-grams counted once, and twice, at the end
+
+    @property
+    def place(self) -> slice:
+        """The positions."""
+        return slice(self.start, self.start + len(self.depth))
+
+    def entries_of(self, k: int) -> Counts:
+        """(N, 8) uint32: the entries of the contexts of k tokens."""
+        return self.entries[self.starts[k] : self.starts[k + 1]]
+
+
+class Segments:
+    """The segments of the T tokens of a call, as they are learned.
+
+    Segments share blocks of memory, because malloc keeps few freed bytes for reuse: in glibc, twice
+    as many as the largest block that was freed, and never a block of 32 MiB. What it gives back to
+    the system comes anew page by page, each filled with zeros first.
+
+    Parameters
+    ----------
+    n_tokens : int
+        T.
+
+    Attributes
+    ----------
+    done : list of Segment
+        Those that are complete.
+    """
+
+    def __init__(self, n_tokens: int) -> None:
+        self.done: list[Segment] = []
+        self._n_left = n_tokens
+        self._room = NO_ENTRIES
+
+    def allocate(
+        self, start: int, known: NDArray[np.uint8], n_places: NDArray[np.int64], n_context: int
+    ) -> Segment:
+        """The next segment, of N tokens; its entries and counts are to be written.
+
+        known (N + 1,) and n_places (order + 1,): what kernels/find.py found.
+        """
+        n_tokens, order = len(known) - 1, len(n_places) - 1
+        depth, starts = np.empty(n_tokens, np.uint8), np.empty(order + 1, np.int64)
+        kernel.lay_out(known, n_places, depth, starts)
+        n = int(starts[-1])
+        if n > len(self._room):
+            n_ahead = n * (self._n_left - n_tokens) // n_tokens  # if the rest is like these
+            size = max(n, min(n + n_ahead + n_ahead // MARGIN, BLOCK_SIZE))
+            self._room = np.empty((size, kernel.N_COLUMNS), np.uint32)
+        entries, self._room = self._room[:n], self._room[n:]
+        self._n_left -= n_tokens
+        return Segment(start, depth, starts, entries, n_context, np.empty((order, 2), np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +90,11 @@ class Evidence:
     by it. `age` can be above 0 for a context without followers: one that was last seen just before
     a boundary. All longer contexts have no followers either.
 
-    Only contexts that occurred before take memory: `_entries` has a row for each order, and there
-    an entry for each position with `_depth` of that order or more, in the order of the positions.
-    The arrays (order, T) are made when they are asked for.
+    The arrays (order, T) are made of the segments when they are asked for.
     """
 
-    _entries: Counts  # (order, >= T, 8): the columns of kernels/evidence.py
-    _n_entries: NDArray[np.int64]  # (order,): entries in use
-    _depth: NDArray[np.uint8]  # (T,): length of the longest context that occurred before
-    _segments: list[Segment] = field(default_factory=list)
+    _segments: Sequence[Segment]  # one at least, in the order of the positions
     _discounts: NDArray[np.float32] | None = None  # (order, T), if they do not follow from these
-
-    @classmethod
-    def allocate(cls, order: int, n_tokens: int) -> Self:
-        """Evidence of `n_tokens` positions without entries; the memory is not initialized."""
-        entries = np.empty((order, n_tokens, kernel.N_COLUMNS), np.uint32)
-        return cls(entries, np.zeros(order, np.int64), np.zeros(n_tokens, np.uint8))
 
     @classmethod
     def from_longest(cls, evidence: Sequence["Evidence"]) -> Self:
@@ -50,17 +102,21 @@ class Evidence:
 
         evidence[k] is of order k + 1.
         """
-        longest = evidence[-1]
-        entries = np.empty_like(longest._entries)
-        for k, each in enumerate(evidence):
-            n = each._n_entries[-1]
-            entries[k, :n] = each._entries[-1, :n]
-        discounts = np.stack([each.discounts[-1] for each in evidence])
-        return cls(entries, longest._n_entries, longest._depth, [], discounts)
+        longest = [
+            np.concatenate([part.entries_of(k) for part in each._segments])
+            for k, each in enumerate(evidence)
+        ]
+        last = evidence[-1]._segments
+        segment = last[0]._replace(
+            depth=np.concatenate([part.depth for part in last]),
+            starts=np.cumsum([0, *map(len, longest)], dtype=np.int64),
+            entries=np.concatenate(longest),
+        )
+        return cls([segment], np.stack([each.discounts[-1] for each in evidence]))
 
     def __len__(self) -> int:
         """Return T, the number of positions."""
-        return len(self._depth)
+        return sum(len(part.depth) for part in self._segments)
 
     @property
     def followers(self) -> Counts:
@@ -97,14 +153,12 @@ class Evidence:
         """(order, T) float32 in (0, 1]: absolute discount of each order before the token."""
         if self._discounts is not None:
             return self._discounts
-        discounts = np.empty((len(self._entries), len(self)), np.float32)
-        start, n_before = 0, np.zeros(len(self._entries), np.int64)
-        for stop, n_context, counts_of_counts in self._segments:
+        discounts = np.empty((self._order, len(self)), np.float32)
+        for part in self._segments:
             kernel.spread_discounts(
-                self._entries, self._depth[start:stop], n_before, n_context, counts_of_counts,
-                discounts[:, start:stop],
+                part.entries, part.starts, part.depth, part.n_context, part.counts_of_counts,
+                discounts[:, part.place],
             )  # fmt: skip
-            start = stop
         return discounts
 
     @property
@@ -115,17 +169,29 @@ class Evidence:
         was learned before.
         """
         matched = np.empty(len(self), np.int64)
-        kernel.find_matched(self._entries, self._depth, matched)
+        for part in self._segments:
+            kernel.find_matched(part.entries, part.starts, part.depth, matched[part.place])
         return matched
 
     @property
     def is_repeat(self) -> NDArray[np.bool_]:
         """(T,) bool: whether the n-gram of `order` tokens that ends with the token was counted."""
-        longest = len(self._entries) - 1
-        counts = self._entries[longest, : self._n_entries[longest], kernel.TARGET_COUNT]
-        is_repeat: NDArray[np.bool_] = self._depth == longest
-        is_repeat[is_repeat] = counts > 0
+        is_repeat, longest = np.zeros(len(self), np.bool_), self._order - 1
+        for part in self._segments:
+            counts = part.entries_of(longest)[:, kernel.TARGET_COUNT]
+            is_repeat[part.place][part.depth == longest] = counts > 0
         return is_repeat
+
+    @property
+    def _order(self) -> int:
+        """Length of the longest n-gram."""
+        return len(self._segments[0].starts) - 1
+
+    @property
+    def _n_entries(self) -> NDArray[np.int64]:
+        """(order,): positions whose context of each order occurred before."""
+        n_entries: NDArray[np.int64] = np.diff([part.starts for part in self._segments]).sum(axis=0)
+        return n_entries
 
     @property
     def _columns(self) -> Counts:
@@ -135,7 +201,8 @@ class Evidence:
 
     def _dense(self, column: int) -> Counts:
         """(order, T) uint32: one column at every position; 0 for contexts that are new."""
-        dense = np.zeros((len(self._entries), len(self)), np.uint32)
-        for k, (entries, n) in enumerate(zip(self._entries, self._n_entries, strict=True)):
-            dense[k, self._depth >= k] = entries[:n, column]
+        dense = np.zeros((self._order, len(self)), np.uint32)
+        for part in self._segments:
+            for k, row in enumerate(dense[:, part.place]):
+                row[part.depth >= k] = part.entries_of(k)[:, column]
         return dense

@@ -36,7 +36,8 @@ def log_target_probability(
     """
     log_q = np.empty(len(evidence), np.float64)
     fixed = 0.0 if discount is None else float(np.float32(discount))
-    kernel.backoff(evidence._entries, evidence._depth, fixed, vocab_size, log_q)
+    for part in evidence._segments:
+        kernel.backoff(part.entries, part.starts, part.depth, fixed, vocab_size, log_q[part.place])
     return log_q
 
 

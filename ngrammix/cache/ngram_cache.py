@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ngrammix import snapshot
 from ngrammix.cache import eviction, pipeline
-from ngrammix.cache.evidence import Evidence, Segment
+from ngrammix.cache.evidence import Evidence, Segment, Segments
 from ngrammix.cache.integrity import check_state, check_store
 from ngrammix.cache.kneser_ney import token_probabilities
 from ngrammix.cache.memory_limit import MemoryLimit
@@ -28,6 +28,7 @@ from ngrammix.checks import (
     check_vocab_size,
 )
 from ngrammix.exclusive import Guard, exclusive
+from ngrammix.kernels.evidence import N_COLUMNS
 from ngrammix.kernels.evidence import discount as discount_of
 from ngrammix.kernels.index import BEFORE_FIRST, NONE
 from ngrammix.types import Floats, StateDict, Tokens
@@ -199,20 +200,20 @@ class NgramCache(NotCopyable):
 
     def peek(self) -> Evidence:
         """Evidence of the next position; its token is unknown, so target_count is 0."""
-        store, evidence = self._store, Evidence.allocate(self.order, 1)
+        store = self._store
         longest = min(int(store.n_open[0]), self.order - 1)
+        entries = np.empty((longest + 1, N_COLUMNS), np.uint32)
         for k, end in enumerate(store.ends[: longest + 1].tolist()):
             counts = store.tables[k].rows[(end & NONE) + 1]
             last_seen = end >> 32
             age = self.position + BEFORE_FIRST - last_seen if last_seen > 0 else 0
-            evidence._entries[k, 0] = *counts, 0, age, *store.counts_of_counts[k]
-        evidence._n_entries[: longest + 1] = 1
-        evidence._depth[0] = longest
+            entries[k] = *counts, 0, age, *store.counts_of_counts[k]
         # As if no token had come: where there is a context, a new one would be counted once.
         n_context, after = store.stream.n_context, store.counts_of_counts.copy()
         after[longest + 1 : n_context + 1, 0] += 1
-        evidence._segments.append(Segment(1, n_context, after))
-        return evidence
+        depth = np.array([longest], np.uint8)
+        starts = np.minimum(np.arange(self.order + 1, dtype=np.int64), longest + 1)
+        return Evidence([Segment(0, depth, starts, entries, n_context, after)])
 
     def update(self, context: ArrayLike, next_token: int) -> None:
         """Count one n-gram apart from the stream: `next_token` after each suffix of `context`.
@@ -343,50 +344,50 @@ class NgramCache(NotCopyable):
 
     def _observe(self, tokens: Tokens) -> Evidence:
         """`observe` for ids that are checked already."""
-        evidence = Evidence.allocate(self.order, len(tokens))
-        self._walk_blocks(tokens, evidence)
-        return evidence
+        segments = Segments(len(tokens))
+        self._walk_blocks(tokens, segments)
+        return Evidence(segments.done)
 
     def _learn(self, tokens: Tokens) -> None:
         """`learn` for ids that are checked already."""
         self._walk_blocks(tokens, None)
 
-    def _walk_blocks(self, tokens: Tokens, evidence: Evidence | None) -> None:
-        """Learn tokens (T,), in blocks between two checks of the memory limit."""
+    def _walk_blocks(self, tokens: Tokens, segments: Segments | None) -> None:
+        """Learn tokens (T,), in blocks between two checks of the memory limit.
+
+        Their evidence is appended to `segments`, if any.
+        """
         check_capacity(self.position + int(self._store.n_updates[0]), len(tokens))
         start = 0
         while start < len(tokens):
             stop = min(len(tokens), start + self._make_room())
-            n_context = self._store.stream.n_context
-            self._walk_block(tokens[:stop], evidence, start)
-            if evidence is not None:
-                counts = self._store.counts_of_counts.copy()
-                evidence._segments.append(Segment(stop, n_context, counts))
+            self._walk_block(tokens[:stop], segments, start)
             start = stop
         self._make_room()  # evict now, so that `peek` sees what the next token will meet
 
-    def _walk_block(self, tokens: Tokens, evidence: Evidence | None, start: int) -> None:
+    def _walk_block(self, tokens: Tokens, segments: Segments | None, start: int) -> None:
         """Learn tokens[start:], for which there is room."""
         n_tokens, size = len(tokens) - start, self._limit.chunk_size
         if self._can_use_two_threads(n_tokens):
             sizes = pipeline.pipeline_chunk_sizes(n_tokens, size)
             with self._guard.changing():
-                self._pipeline.run(self._chunks(tokens, evidence, start, sizes))
+                self._pipeline.run(self._chunks(tokens, segments, start, sizes))
             return
         sizes, orders = pipeline.chunk_sizes(n_tokens, size), range(1, self.order + 1)
-        for chunk in self._chunks(tokens, evidence, start, sizes):
+        for chunk in self._chunks(tokens, segments, start, sizes):
             with self._guard.changing(harmless=(MemoryError,)):  # a larger index is filled anew
                 chunk.reserve(self._store, orders)
             with self._guard.changing():
                 chunk.find(self._store, orders)
                 chunk.count(self._store, range(self.order))
+            chunk.hand_over()
 
     def _chunks(
-        self, tokens: Tokens, evidence: Evidence | None, start: int, sizes: Iterable[int]
+        self, tokens: Tokens, segments: Segments | None, start: int, sizes: Iterable[int]
     ) -> Iterator[Chunk]:
         """Chunks of these sizes from tokens[start] on, in the work buffers by turns."""
         for chunk, size in zip(cycle(self._buffers), sizes, strict=False):
-            yield chunk.begin(tokens[start : start + size], self._store, evidence, start)
+            yield chunk.begin(tokens[start : start + size], self._store, segments, start)
             start += size
 
     def _can_use_two_threads(self, n_tokens: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from ngrammix.cache.evidence import Evidence
+from ngrammix.cache.evidence import NO_ENTRIES, Segment, Segments
 from ngrammix.cache.store import NgramStore
 from ngrammix.kernels.count import count_orders, learn_orders
 from ngrammix.kernels.find import find_orders
@@ -40,9 +40,11 @@ class Chunk:
         self._grams = np.zeros((order + 1, size + 1), np.uint64)
         self._places = np.empty((order + 1, size), np.uint16)
         self.n_places = np.empty(order + 1, np.int64)
-        self._nothing = Evidence.allocate(order, 0)
         self._known = np.empty(size + 1, np.uint8)
         self._opened = np.empty(size, np.uint32)
+        self._segments: Segments | None = None
+        self._segment: Segment | None = None
+        self._shortage: MemoryError | None = None
 
     @staticmethod
     def bytes_a_token(order: int) -> int:
@@ -50,10 +52,10 @@ class Chunk:
         return 10 * (order + 1) + 5
 
     def begin(
-        self, tokens: Tokens, store: NgramStore, evidence: Evidence | None, start: int
+        self, tokens: Tokens, store: NgramStore, segments: Segments | None, start: int
     ) -> Self:
-        """Take the next tokens (T,); their evidence, if any, goes to [start, start + T)."""
-        self._tokens, self._evidence, self._start = tokens, evidence, start
+        """Take the next tokens (T,); `segments`, if any, gets their evidence, from `start` on."""
+        self._tokens, self._segments, self._start = tokens, segments, start
         self._n_context = store.stream.n_context
         self._begin = store.stream.index(store.stream.stop)
         self._is_first_count = np.ones(len(tokens), np.bool_)
@@ -83,20 +85,48 @@ class Chunk:
         )  # fmt: skip
 
     def count(self, store: NgramStore, lengths: range) -> None:
-        """Count the tokens after the contexts of `lengths`; all longer ones are counted already."""
-        stream, evidence, n_tokens = store.stream, self._evidence, len(self._tokens)
-        count, written = count_orders, evidence
-        if written is None:
-            count, written = learn_orders, self._nothing
+        """Count the tokens after the contexts of `lengths`.
+
+        All n-grams are found already, and the tokens after all longer contexts counted.
+        """
+        stream, n_tokens = store.stream, len(self._tokens)
+        if self._segments is not None and lengths.stop == store.order:
+            self._allocate(self._segments)
+        segment, counts_of_counts = self._segment, store.counts_of_counts
+        count, entries, starts = learn_orders, NO_ENTRIES, self.n_places
+        if segment is not None:
+            count, entries, starts = count_orders, segment.entries, segment.starts
         count(
             stream.array, self._begin, stream.base, n_tokens, lengths.stop - 1, lengths.start,
             self._n_context, self._places, self.n_places, self._known, self._grams,
-            store.columns.rows, self._is_first_count, store.counts_of_counts, written._entries,
-            written._n_entries,
+            store.columns.rows, self._is_first_count, counts_of_counts, entries, starts,
         )  # fmt: skip
-        if evidence is not None and lengths.start == 0:
-            depth = evidence._depth[self._start : self._start + n_tokens]
-            np.minimum(self._known[:n_tokens], store.order - 1, out=depth)
+        if segment is not None:
+            part = slice(lengths.start, lengths.stop)
+            segment.counts_of_counts[part] = counts_of_counts[part]
+
+    def hand_over(self) -> None:
+        """Hand over the evidence of the tokens, which are counted, and keep nothing of it.
+
+        MemoryError if there was no memory for it.
+        """
+        segments, segment, shortage = self._segments, self._segment, self._shortage
+        self._segments = self._segment = self._shortage = None
+        if shortage is not None:
+            raise shortage
+        if segments is not None and segment is not None:
+            segments.done.append(segment)
+
+    def _allocate(self, segments: Segments) -> None:
+        """Make room for the evidence. Without memory the tokens are counted all the same.
+
+        Their n-grams are in the tables already, where each must be counted.
+        """
+        known = self._known[: len(self._tokens) + 1]
+        try:
+            self._segment = segments.allocate(self._start, known, self.n_places, self._n_context)
+        except MemoryError as error:
+            self._shortage = error
 
 
 def chunk_sizes(n_tokens: int, max_size: int) -> Iterator[int]:
@@ -161,6 +191,7 @@ class TwoThreadPipeline:
             chunk, long_orders = in_flight.popleft()
             long_orders.result()
             chunk.count(self._store, range(n_counted))
+            chunk.hand_over()
             self._n_places = chunk.n_places.copy()
 
         with ThreadPoolExecutor(1, "ngrammix") as thread:

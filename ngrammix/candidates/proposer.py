@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngrammix import snapshot
-from ngrammix.cache.evidence import Evidence
+from ngrammix.cache.evidence import Evidence, Segment
+from ngrammix.cache.pipeline import CHUNK_SIZE
 from ngrammix.candidates.match_model import Matches, MatchModel
 from ngrammix.kernels import hints as kernel
 from ngrammix.types import StateDict, Tokens
 
 N_FOLLOWER_ROWS = 1 << 16  # of the recent followers; larger token ids share rows
 MAX_MIN_LENGTH, MAX_TABLE_BITS, MAX_WINDOW = 7, 22, 1 << 26  # of the match model
-CHUNK_SIZE = 1 << 14  # tokens; half of the smallest window must hold a chunk
-MIN_WINDOW = 2 * CHUNK_SIZE
+MIN_WINDOW = 4 * CHUNK_SIZE  # tokens; its half must hold a segment, that is a chunk
 LIMIT_SHARE = 16  # stored tokens and slots take at most 1 / LIMIT_SHARE of a memory limit
 
 
@@ -109,19 +109,16 @@ class Proposer:
     def observe(self, tokens: Tokens, evidence: Evidence) -> Hints:
         """Hints at each position of tokens (T,), from their evidence; then they are learned."""
         hints = Hints.allocate(len(tokens))
-        cursors = np.zeros(len(evidence._entries), np.int64)
-        for start in range(0, len(tokens), CHUNK_SIZE):
-            chunk = slice(start, start + CHUNK_SIZE)
-            matches = self._matches._observe(tokens[chunk])
-            self._propose(tokens[chunk], evidence, cursors, matches, chunk, hints)
+        for segment in evidence._segments:
+            part = tokens[segment.place]
+            self._propose(part, segment, self._matches._observe(part), hints)
         return hints
 
     def peek(self, evidence: Evidence) -> Hints:
         """Hints at the next position, from what `NgramCache.peek` returns."""
         hints = Hints.allocate(1)
-        no_tokens = np.empty(0, np.int64)
-        cursors = np.zeros(len(evidence._entries), np.int64)
-        self._propose(no_tokens, evidence, cursors, self._matches.peek(), slice(0, 1), hints)
+        (segment,) = evidence._segments
+        self._propose(np.empty(0, np.int64), segment, self._matches.peek(), hints)
         return hints
 
     def learn(self, tokens: Tokens) -> None:
@@ -155,23 +152,16 @@ class Proposer:
                 raise ValueError("a recent token is out of range")
         self._previous = int(previous[0])
 
-    def _propose(
-        self,
-        tokens: Tokens,
-        evidence: Evidence,
-        cursors: Tokens,
-        matches: Matches,
-        chunk: slice,
-        hints: Hints,
-    ) -> None:
-        """Write the hints of one chunk, whose tokens (T,) were just stored; none for `peek`."""
-        previous = hints.previous[chunk.start : chunk.stop + 1]
+    def _propose(self, tokens: Tokens, segment: Segment, matches: Matches, hints: Hints) -> None:
+        """Write the hints of a segment, whose tokens (T,) were just stored; none for `peek`."""
+        place = segment.place
+        previous = hints.previous[place.start : place.stop + 1]
         previous[0] = self._previous
         kernel.propose(
-            tokens, evidence._entries, evidence._depth[chunk], cursors, matches._columns,
+            tokens, segment.entries, segment.starts, segment.depth, matches._columns,
             self._matches.history, self._matches.position - len(tokens), self._recent_followers,
             previous,
-            hints.tokens[chunk], hints.sources[chunk], hints.vote_hints[chunk],
-            hints.vote_cells[chunk], hints.n_votes[chunk],
+            hints.tokens[place], hints.sources[place], hints.vote_hints[place],
+            hints.vote_cells[place], hints.n_votes[place],
         )  # fmt: skip
         self._previous = int(previous[len(tokens)])

@@ -57,7 +57,9 @@ class Gate:
     def cells(self, evidence: Evidence, entropy: Floats) -> Tokens:
         """(T,) int64: cell of each position; entropy (T,) is the model's, nats, NaN if unknown."""
         cells = np.empty(len(evidence), np.int64)
-        kernel.find_cells(evidence._entries, evidence._depth, entropy, cells)
+        for part in evidence._segments:
+            place = part.place
+            kernel.find_cells(part.entries, part.starts, part.depth, entropy[place], cells[place])
         return cells
 
     def mix(self, log_p: Floats, log_q: Floats, cells: Tokens) -> Floats:

@@ -41,7 +41,7 @@ def add_follower(context_rows, context, before, token, count_of_counts):
 @jit(inline="always")
 def count(
     stream, begin, base, n_tokens, k, n_context, walks_all, has_evidence, places, n_places, known,
-    contexts, grams, context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+    contexts, grams, context_rows, rows, is_first_count, count_of_counts, entries, first_entry,
 ):  # fmt: skip
     """Write the evidence of the k-token contexts and count their tokens, position by position.
 
@@ -53,7 +53,7 @@ def count(
     (k + 2)-token n-gram was uncounted before this token (update exclusion); on return, the same for
     the (k + 1)-token n-gram. count_of_counts (2,) int64, updated: n-grams of k + 1 tokens counted
     once, and twice. entries (N, 8) uint32: the columns of kernels/evidence.py, written from
-    `n_entries` on if `has_evidence`. Returns the number of entries after these.
+    `first_entry` on if `has_evidence`.
 
     Update exclusion: an n-gram is counted only where the next longer one had no count, so its count
     is the number of its distinct left extensions, the continuation count of Kneser and Ney (1995).
@@ -66,7 +66,7 @@ def count(
     n_missing = np.uint64(max(k - n_context, 0))  # places before the first context
     flat = context_rows.reshape(-1)  # one index is cheaper than two
     written, shift = entries.reshape(-1), np.uint64(3)  # 8 columns
-    entry = np.uint64(n_entries) << shift
+    entry = np.uint64(first_entry) << shift
     once, twice = np.uint32(count_of_counts[0]), np.uint32(count_of_counts[1])
     next_place = min(n_missing, n_tokens)
     for a in range(n):
@@ -122,7 +122,6 @@ def count(
             once += np.uint32(before == _NO) - np.uint32(before == _YES)
             twice += np.uint32(before == _YES) - np.uint32(before == _TWO)
     count_of_counts[0], count_of_counts[1] = once + np.uint32(n_tokens - next_place), twice
-    return entry >> shift
 
 
 def specialised(walks_all, has_evidence):
@@ -131,12 +130,12 @@ def specialised(walks_all, has_evidence):
     @jit
     def count_specialised(
         stream, begin, base, n_tokens, k, n_context, places, n_places, known, contexts, grams,
-        context_rows, rows, is_first_count, count_of_counts, entries, n_entries,
+        context_rows, rows, is_first_count, count_of_counts, entries, first_entry,
     ):  # fmt: skip
-        return count(
+        count(
             stream, begin, base, n_tokens, k, n_context, walks_all, has_evidence, places, n_places,
             known, contexts, grams, context_rows, rows, is_first_count, count_of_counts, entries,
-            n_entries,
+            first_entry,
         )  # fmt: skip
 
     return count_specialised
@@ -149,33 +148,33 @@ learn_sparse, learn_dense = specialised(False, False), specialised(True, False)
 @jit
 def count_orders(
     stream, begin, base, n_tokens, longest, shortest, n_context, places, n_places, known, grams,
-    rows, is_first_count, counts_of_counts, entries, n_entries,
+    rows, is_first_count, counts_of_counts, entries, starts,
 ):  # fmt: skip
     """Write the evidence of contexts of `longest` down to `shortest` tokens, and count the tokens.
 
     The contexts of more than `longest` tokens are counted already. places, n_places, grams, rows,
-    counts_of_counts, entries: for each order, what `count` takes. n_entries (order,) int64,
-    updated: entries in use.
+    counts_of_counts: for each order, what `count` takes. entries, starts: as in
+    kernels/evidence.py; those of these orders are written.
     """
     for k in range(longest, shortest - 1, -1):
         if is_dense(n_places[k], n_tokens):
-            n_entries[k] = count_dense(
+            count_dense(
                 stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
                 grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
-                entries[k], n_entries[k],
+                entries, starts[k],
             )  # fmt: skip
         else:
-            n_entries[k] = count_sparse(
+            count_sparse(
                 stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
                 grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
-                entries[k], n_entries[k],
+                entries, starts[k],
             )  # fmt: skip
 
 
 @jit
 def learn_orders(
     stream, begin, base, n_tokens, longest, shortest, n_context, places, n_places, known, grams,
-    rows, is_first_count, counts_of_counts, entries, n_entries,
+    rows, is_first_count, counts_of_counts, entries, starts,
 ):  # fmt: skip
     """`count_orders` without evidence."""
     for k in range(longest, shortest - 1, -1):
@@ -183,11 +182,11 @@ def learn_orders(
             learn_dense(
                 stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
                 grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
-                entries[k], n_entries[k],
+                entries, starts[k],
             )  # fmt: skip
         else:
             learn_sparse(
                 stream, begin, base, n_tokens, k, n_context, places[k], n_places[k], known,
                 grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
-                entries[k], n_entries[k],
+                entries, starts[k],
             )  # fmt: skip

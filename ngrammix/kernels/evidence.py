@@ -1,4 +1,9 @@
-"""The evidence of a call: for each order, an entry for each context that occurred before."""
+"""The evidence of a chunk: for each order, an entry for each context that occurred before.
+
+depth (T,) uint8: length of the longest context at each position that occurred before. entries (N,
+8) uint32: those of order k are entries[starts[k] : starts[k + 1]], one for each position with a
+depth of k or more, in the order of the positions. starts (order + 1,) int64.
+"""
 
 import numpy as np
 
@@ -22,37 +27,48 @@ def discount(once, twice):
 
 
 @jit
-def find_matched(entries, depth, matched):
+def lay_out(known, n_places, depth, starts):
+    """Write the depth of each position and the starts of each order, from what `find` left.
+
+    known (T + 1,) uint8: length of the longest n-gram that ends just before each place and occurred
+    before, thus of the context of that place. n_places (order + 1,) int64: how many of the last T
+    places have one of each length or more.
+    """
+    longest = np.uint8(len(starts) - 2)
+    for i in range(len(depth)):
+        depth[i] = min(known[i], longest)
+    starts[0] = 0
+    for k in range(len(starts) - 1):
+        starts[k + 1] = starts[k] + n_places[k] + (known[0] >= k) - (known[len(depth)] >= k)
+
+
+@jit
+def find_matched(entries, starts, depth, matched):
     """Write the number of contexts that have followers at each position, to matched (T,) int64."""
-    cursors = np.zeros(len(entries), np.int64)
+    cursors = starts[:-1].copy()
     for i in range(len(depth)):
         matched[i] = 0
         for k in range(depth[i] + 1):
-            matched[i] += entries[k, cursors[k], FOLLOWERS] > 0
+            matched[i] += entries[cursors[k], FOLLOWERS] > 0
             cursors[k] += 1
 
 
 @jit
-def spread_discounts(entries, depth, n_before, n_context, counts_of_counts, discounts):
-    """Write the discount of each order at each position of a segment: discounts (order, T).
+def spread_discounts(entries, starts, depth, n_context, counts_of_counts, discounts):
+    """Write the discount of each order at each position of a chunk: discounts (order, T).
 
-    n_before (order,) int64, updated: entries of earlier positions. n_context: tokens since the
-    boundary, before the segment. counts_of_counts (order, 2) int64: after the segment. Where the
-    context of k tokens is new, one more (k + 1)-gram is counted once after it.
+    n_context: tokens since the boundary, before the chunk. counts_of_counts (order, 2) int64: after
+    the chunk. Where the context of k tokens is new, one more (k + 1)-gram is counted once after it.
     """
-    for k in range(len(entries)):
-        n_entries = 0
-        for i in range(len(depth)):
-            n_entries += depth[i] >= k
-        n_before[k] += n_entries
-        cursor = n_before[k]
+    for k in range(len(starts) - 1):
+        cursor = starts[k + 1]
         once, twice = counts_of_counts[k]
         for i in range(len(depth) - 1, -1, -1):
             if depth[i] >= k:
                 cursor -= 1
                 once, twice = (
-                    np.int64(entries[k, cursor, ONCE]),
-                    np.int64(entries[k, cursor, TWICE]),
+                    np.int64(entries[cursor, ONCE]),
+                    np.int64(entries[cursor, TWICE]),
                 )
             elif n_context + i >= k:
                 once -= 1

@@ -18,20 +18,20 @@ TREND_THRESHOLD = 0.01  # nats: above it, the cache has recently predicted bette
 
 
 @jit
-def find_cells(entries, depth, entropy, cells):
+def find_cells(entries, starts, depth, entropy, cells):
     """Write the gate's cell of each position.
 
-    entries, depth: as in kernels/evidence.py; entropy (T,) float64 nats of the model, NaN where it
-    is unknown; cells (T,) int64 is written: NO_CELL where no context of a token or more was seen,
-    else the index of (length of the longest context, confidence, entropy in steps of 2 nats), with
-    the trend below the threshold. Confidence is the hint's count over the number of followers plus
-    one, so that one occurrence is not certainty.
+    entries, starts, depth: as in kernels/evidence.py; entropy (T,) float64 nats of the model, NaN
+    where it is unknown; cells (T,) int64 is written: NO_CELL where no context of a token or more
+    was seen, else the index of (length of the longest context, confidence, entropy in steps of 2
+    nats), with the trend below the threshold. Confidence is the hint's count over the number of
+    followers plus one, so that one occurrence is not certainty.
     """
-    cursors = np.zeros(len(entries), np.int64)
+    cursors = starts[:-1].copy()
     for i in range(len(depth)):
         longest, followers, hint_count = 0, 0, 0
         for k in range(depth[i] + 1):
-            entry = entries[k, cursors[k]]
+            entry = entries[cursors[k]]
             cursors[k] += 1
             if entry[FOLLOWERS] > 0:
                 longest = k

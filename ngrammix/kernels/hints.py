@@ -28,17 +28,17 @@ N_CELLS = _RUNNER_UP + 8 * 2
 
 @jit(error_model="numpy")
 def propose(
-    tokens, entries, depth, cursors, matches, history, position, recent_followers, previous, hints,
+    tokens, entries, starts, depth, matches, history, position, recent_followers, previous, hints,
     sources, vote_hints, vote_cells, n_votes,
 ):  # fmt: skip
     """Write the hints of each position, longest context first, then learn its token.
 
-    tokens (T,) int64, or (0,) if the token of the one position is not known. entries, depth (T,):
-    as in kernels/evidence.py; cursors (order,) int64, updated: the entries of earlier positions.
-    matches (T, 3) uint32: of the positions. history (2**n,) uint32: ring of the stream's tokens,
-    these included; the first one is at `position` of the stream. recent_followers (2**n, 2) int32,
-    updated: the two latest different followers of a token. previous (T + 1,) int64: the token
-    before each position; the first is given, the others are written.
+    tokens (T,) int64, or (0,) if the token of the one position is not known. entries, starts, depth
+    (T,): as in kernels/evidence.py. matches (T, 3) uint32: of the positions. history (2**n,)
+    uint32: ring of the stream's tokens, these included; the first one is at `position` of the
+    stream. recent_followers (2**n, 2) int32, updated: the two latest different followers of a
+    token. previous (T + 1,) int64: the token before each position; the first is given, the others
+    are written.
 
     Written: hints (T, MAX_HINTS) int64, NONE after the last; sources (T, MAX_HINTS), which source
     proposed each hint first; vote_hints and vote_cells (T, MAX_VOTES), the hint and the cell of
@@ -49,18 +49,18 @@ def propose(
     ring_mask = len(history) - 1
     reach = len(history) // 2  # tokens back; older parts of the ring depend on how calls are cut
     token, cell, source = np.empty((3, MAX_VOTES), np.int64)
-    ahead = cursors.copy()
+    cursors, ahead = starts[:-1].copy(), starts[:-1].copy()
     for i in range(n_positions + PREFETCH_DISTANCE):
         if i < n_positions:
             for j in range(1, min(np.int64(depth[i]), MAX_CONTEXT) + 1):
-                prefetch(history, (position + i - entries[j, ahead[j], column.AGE]) & ring_mask)
+                prefetch(history, (position + i - entries[ahead[j], column.AGE]) & ring_mask)
                 ahead[j] += 1
         i -= PREFETCH_DISTANCE
         if i < 0:
             continue
         k = 0
         longest = min(np.int64(depth[i]), MAX_CONTEXT)
-        while k < longest and entries[k + 1, cursors[k + 1], column.FOLLOWERS] > 0:
+        while k < longest and entries[cursors[k + 1], column.FOLLOWERS] > 0:
             k += 1
 
         # 1. All votes, longest context first.
@@ -71,7 +71,7 @@ def propose(
             cell[0] = min(bit_length(matches[i, match.LENGTH]), _LENGTHS - 1) * _DISTANCES + near
             n = 1
         while k > 0:
-            entry = entries[k, cursors[k]]
+            entry = entries[cursors[k]]
             n_followers = np.int64(entry[column.FOLLOWERS])
             n_distinct = np.int64(entry[column.DISTINCT])
             frequent = np.int64(entry[column.HINT])

@@ -11,7 +11,6 @@ from numba import config
 
 from ngrammix import Mixer, mixer
 from ngrammix.cache import pipeline
-from ngrammix.candidates import proposer as hints
 from ngrammix.experts.choices import CHOICES
 from ngrammix.experts.guard import Guard, SwitchingGuard, Unguarded
 from ngrammix.reference import ReferenceMixer
@@ -27,7 +26,6 @@ def block(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "CHUNK_SIZE", min(request.param, pipeline.CHUNK_SIZE))
         patch.setattr(mixer, "BLOCK", request.param)
-        patch.setattr(hints, "CHUNK_SIZE", min(request.param, hints.CHUNK_SIZE))
         yield
 
 
