@@ -63,23 +63,29 @@ class Segments:
         self._room = NO_ENTRIES
 
     def allocate(
-        self, start: int, known: NDArray[np.uint8], n_places: NDArray[np.int64], n_context: int
+        self,
+        start: int,
+        n_tokens: int,
+        known: NDArray[np.uint8],
+        n_places: NDArray[np.int64],
+        n_context: int,
     ) -> Segment:
         """The next segment, of N tokens; its entries and counts are to be written.
 
-        known (N + 1,) and n_places (order + 1,): what kernels/find.py found.
+        known (N + 1 or more,) and n_places (order + 1,): what kernels/find.py found.
         """
-        n_tokens, order = len(known) - 1, len(n_places) - 1
-        depth, starts = np.empty(n_tokens, np.uint8), np.empty(order + 1, np.int64)
-        kernel.lay_out(known, n_places, depth, starts)
-        n = int(starts[-1])
-        if n > len(self._room):
-            n_ahead = n * (self._n_left - n_tokens) // n_tokens  # if the rest is like these
-            size = max(n, min(n + n_ahead + n_ahead // MARGIN, BLOCK_SIZE))
-            self._room = np.empty((size, kernel.N_COLUMNS), np.uint32)
-        entries, self._room = self._room[:n], self._room[n:]
+        depth, starts = np.empty(n_tokens, np.uint8), np.empty(len(n_places), np.int64)
+        n = kernel.lay_out(known, n_places, depth, starts)
         self._n_left -= n_tokens
-        return Segment(start, depth, starts, entries, n_context, np.empty((order, 2), np.int64))
+        room = self._room
+        if n > len(room):
+            n_ahead = n * self._n_left // n_tokens  # if the rest is like these
+            size = max(n, min(n + n_ahead + n_ahead // MARGIN, BLOCK_SIZE))
+            room = np.empty((size, kernel.N_COLUMNS), np.uint32)
+        if self._n_left > 0:
+            self._room = room[n:]
+        counts_of_counts = np.empty((len(n_places) - 1, 2), np.int64)
+        return Segment(start, depth, starts, room[:n], n_context, counts_of_counts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,17 +93,16 @@ class Chunk:
         if self._segments is not None and lengths.stop == store.order:
             self._allocate(self._segments)
         segment, counts_of_counts = self._segment, store.counts_of_counts
-        count, entries, starts = learn_orders, NO_ENTRIES, self.n_places
+        count, entries, starts, after = learn_orders, NO_ENTRIES, self.n_places, counts_of_counts
         if segment is not None:
             count, entries, starts = count_orders, segment.entries, segment.starts
+            after = segment.counts_of_counts
         count(
             stream.array, self._begin, stream.base, n_tokens, lengths.stop - 1, lengths.start,
             self._n_context, self._places, self.n_places, self._known, self._grams,
             store.columns.rows, self._is_first_count, counts_of_counts, entries, starts,
+            after,
         )  # fmt: skip
-        if segment is not None:
-            part = slice(lengths.start, lengths.stop)
-            segment.counts_of_counts[part] = counts_of_counts[part]
 
     def hand_over(self) -> None:
         """Hand over the evidence of the tokens, which are counted, and keep nothing of it.
@@ -122,9 +121,10 @@ class Chunk:
 
         Their n-grams are in the tables already, where each must be counted.
         """
-        known = self._known[: len(self._tokens) + 1]
         try:
-            self._segment = segments.allocate(self._start, known, self.n_places, self._n_context)
+            self._segment = segments.allocate(
+                self._start, len(self._tokens), self._known, self.n_places, self._n_context
+            )
         except MemoryError as error:
             self._shortage = error
 

@@ -148,13 +148,14 @@ learn_sparse, learn_dense = specialised(False, False), specialised(True, False)
 @jit
 def count_orders(
     stream, begin, base, n_tokens, longest, shortest, n_context, places, n_places, known, grams,
-    rows, is_first_count, counts_of_counts, entries, starts,
+    rows, is_first_count, counts_of_counts, entries, starts, after,
 ):  # fmt: skip
     """Write the evidence of contexts of `longest` down to `shortest` tokens, and count the tokens.
 
     The contexts of more than `longest` tokens are counted already. places, n_places, grams, rows,
     counts_of_counts: for each order, what `count` takes. entries, starts: as in
-    kernels/evidence.py; those of these orders are written.
+    kernels/evidence.py; those of these orders are written. after (order, 2) int64 is written for
+    these orders: counts_of_counts after the chunk.
     """
     for k in range(longest, shortest - 1, -1):
         if is_dense(n_places[k], n_tokens):
@@ -169,12 +170,13 @@ def count_orders(
                 grams[k], grams[k + 1], rows[k], rows[k + 1], is_first_count, counts_of_counts[k],
                 entries, starts[k],
             )  # fmt: skip
+        after[k] = counts_of_counts[k]
 
 
 @jit
 def learn_orders(
     stream, begin, base, n_tokens, longest, shortest, n_context, places, n_places, known, grams,
-    rows, is_first_count, counts_of_counts, entries, starts,
+    rows, is_first_count, counts_of_counts, entries, starts, after,
 ):  # fmt: skip
     """`count_orders` without evidence."""
     for k in range(longest, shortest - 1, -1):

@@ -28,11 +28,11 @@ def discount(once, twice):
 
 @jit
 def lay_out(known, n_places, depth, starts):
-    """Write the depth of each position and the starts of each order, from what `find` left.
+    """Write depth and starts, from what `find` left; return N, the number of entries.
 
-    known (T + 1,) uint8: length of the longest n-gram that ends just before each place and occurred
-    before, thus of the context of that place. n_places (order + 1,) int64: how many of the last T
-    places have one of each length or more.
+    known (T + 1 or more,) uint8: length of the longest n-gram that ends just before each place and
+    occurred before, thus of the longest context there. n_places (order + 1,) int64: of the places
+    from 1 to T, how many have one of each length or more.
     """
     longest = np.uint8(len(starts) - 2)
     for i in range(len(depth)):
@@ -40,6 +40,7 @@ def lay_out(known, n_places, depth, starts):
     starts[0] = 0
     for k in range(len(starts) - 1):
         starts[k + 1] = starts[k] + n_places[k] + (known[0] >= k) - (known[len(depth)] >= k)
+    return starts[-1]
 
 
 @jit
