@@ -58,7 +58,7 @@ from ngrammix.shifts import ShiftWatch
 from ngrammix.token_scores import TokenScores
 from ngrammix.types import Flags, Floats, StateDict, Tokens
 
-BLOCK = 1 << 16  # tokens whose evidence is in memory at once: 12 MB at order 7
+BLOCK = 1 << 16  # tokens whose evidence is in memory at once: 9 MB at order 7, of bytes 14 MB
 LEARNED = ("score_observed", "state_dict", "regret_bits", "bound_bits")  # may run beside `observe`
 
 
