@@ -306,7 +306,7 @@ class Mixer(NotCopyable):
         Parameters
         ----------
         tokens : (T,) int, T >= 1
-            The next tokens of the stream. Each takes about 200 bytes until it is scored.
+            The next tokens of the stream. Each takes about 300 bytes until it is scored.
 
         Raises
         ------

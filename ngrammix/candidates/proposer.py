@@ -1,9 +1,9 @@
 """Proposer: the few tokens that earlier tokens propose at each position, with their votes.
 
-A hint can come from five kinds of sources: the match model; for each context of 1 to 8 tokens, its
-most frequent and its latest follower; and for the last token, its latest but one follower. The
-latest followers add what frequencies do not show: text repeats what it has just said. A hint is
-only a proposal: a wrong one costs bits, but the distribution still sums to 1.
+A hint can come from four kinds of sources: the match model; for contexts of 1 to 8 tokens and a few
+longer ones, the most frequent and the latest follower; and for the last token, its latest but one
+follower. The latest followers add what frequencies do not show: text repeats what it has just said.
+A hint is only a proposal: a wrong one costs bits, but the distribution still sums to 1.
 """
 
 from dataclasses import dataclass

@@ -8,21 +8,26 @@ from ngrammix.kernels.jit import bit_length, jit, prefetch
 
 NONE = -1
 MAX_HINTS = 5  # hints at a position
-MAX_CONTEXT = 8  # tokens of the longest context that votes; longer ones are the match model's
-MAX_VOTES = 2 * MAX_CONTEXT + 2
 PREFETCH_DISTANCE = 6  # tokens
 
-# Sources: the match model; 2 k - 1 and 2 k, the most frequent and the latest follower of the
-# k-token context; the latest but one follower of the last token.
-SOURCE_MATCH, SOURCE_RUNNER_UP = 0, 2 * MAX_CONTEXT + 1
+# Contexts vote by classes of lengths: the longest context with followers of each class. These are
+# the lengths of the longest contexts of classes 0, 1, ...; the empty context does not vote.
+LONGEST = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 63])
+CLASS_OF_LENGTH = np.searchsorted(LONGEST, np.arange(LONGEST[-1] + 1))
+N_CLASSES = len(LONGEST) - 1  # that vote
+MAX_VOTES = 2 * N_CLASSES + 2
+
+# Sources: the match model; 2 c - 1 and 2 c, the most frequent and the latest follower of the
+# context of class c; the latest but one follower of the last token.
+SOURCE_MATCH, SOURCE_RUNNER_UP = 0, 2 * N_CLASSES + 1
 N_SOURCES = SOURCE_RUNNER_UP + 1
 
 # Cells of the votes: the source and its confidence, in coarse steps.
 _LENGTHS, _DISTANCES = 8, 16
 _SHARES, _COUNTS, _AGES, _VARIETIES = 8, 8, 24, 4
 _FREQUENT = _LENGTHS * _DISTANCES
-_LATEST = _FREQUENT + MAX_CONTEXT * _SHARES * _COUNTS * 2
-_RUNNER_UP = _LATEST + MAX_CONTEXT * _AGES * _VARIETIES * 2
+_LATEST = _FREQUENT + N_CLASSES * _SHARES * _COUNTS * 2
+_RUNNER_UP = _LATEST + N_CLASSES * _AGES * _VARIETIES * 2
 N_CELLS = _RUNNER_UP + 8 * 2
 
 
@@ -52,25 +57,30 @@ def propose(
     cursors, ahead = starts[:-1].copy(), starts[:-1].copy()
     for i in range(n_positions + PREFETCH_DISTANCE):
         if i < n_positions:
-            for j in range(1, min(np.int64(depth[i]), MAX_CONTEXT) + 1):
-                prefetch(history, (position + i - entries[ahead[j], column.AGE]) & ring_mask)
-                ahead[j] += 1
+            k = np.int64(depth[i])
+            c = CLASS_OF_LENGTH[k]
+            while c > 0:
+                prefetch(history, (position + i - entries[ahead[k], column.AGE]) & ring_mask)
+                c -= 1
+                k = LONGEST[c]
+            for k in range(depth[i] + 1):
+                ahead[k] += 1
         i -= PREFETCH_DISTANCE
         if i < 0:
             continue
-        k = 0
-        longest = min(np.int64(depth[i]), MAX_CONTEXT)
-        while k < longest and entries[cursors[k + 1], column.FOLLOWERS] > 0:
-            k += 1
+        k = np.int64(depth[i])
+        while k > 0 and entries[cursors[k], column.FOLLOWERS] == 0:
+            k -= 1
+        c = CLASS_OF_LENGTH[k]
 
         # 1. All votes, longest context first.
         n = 0
-        if k > 0 and matches[i, match.LENGTH] > 0:
+        if c > 0 and matches[i, match.LENGTH] > 0:
             near = min(bit_length(matches[i, match.DISTANCE]) // 2, _DISTANCES - 1)
             token[0], source[0] = matches[i, match.HINT], SOURCE_MATCH
             cell[0] = min(bit_length(matches[i, match.LENGTH]), _LENGTHS - 1) * _DISTANCES + near
             n = 1
-        while k > 0:
+        while c > 0:
             entry = entries[cursors[k]]
             n_followers = np.int64(entry[column.FOLLOWERS])
             n_distinct = np.int64(entry[column.DISTINCT])
@@ -84,20 +94,21 @@ def propose(
             hint_count = entry[column.HINT_COUNT]
             share = np.int64(_SHARES * np.float64(hint_count) / (n_followers + 1.0))  # exact
             n_bits = min(bit_length(n_followers), _COUNTS - 1)
-            token[n], source[n] = frequent, 2 * k - 1
-            cell[n] = _FREQUENT + 2 * (((k - 1) * _SHARES + share) * _COUNTS + n_bits) + agree
+            token[n], source[n] = frequent, 2 * c - 1
+            cell[n] = _FREQUENT + 2 * (((c - 1) * _SHARES + share) * _COUNTS + n_bits) + agree
             n += 1
             if latest != NONE:
                 since, variety = min(bit_length(age), _AGES - 1), min(n_distinct, _VARIETIES) - 1
-                token[n], source[n] = latest, 2 * k
-                cell[n] = _LATEST + 2 * (((k - 1) * _AGES + since) * _VARIETIES + variety) + agree
+                token[n], source[n] = latest, 2 * c
+                cell[n] = _LATEST + 2 * (((c - 1) * _AGES + since) * _VARIETIES + variety) + agree
                 n += 1
-            second = runner_up(previous[i], recent_followers) if k == 1 else NONE
+            second = runner_up(previous[i], recent_followers) if c == 1 else NONE
             if second != NONE:
                 token[n], source[n] = second, SOURCE_RUNNER_UP
                 cell[n] = _RUNNER_UP + 2 * (min(n_distinct, 8) - 1) + np.int64(second == frequent)
                 n += 1
-            k -= 1
+            c -= 1
+            k = LONGEST[c]
 
         # 2. The first MAX_HINTS distinct tokens are the hints; votes for other tokens are dropped.
         n_hints, n_kept = 0, 0
@@ -115,8 +126,8 @@ def propose(
         hints[i, n_hints:] = NONE
         n_votes[i] = n_kept
 
-        for j in range(longest + 1):
-            cursors[j] += 1
+        for k in range(depth[i] + 1):
+            cursors[k] += 1
 
         # 3. Only now the token itself.
         if len(tokens) > 0:

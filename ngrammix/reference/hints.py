@@ -1,5 +1,6 @@
 """Proposer in plain Python: the hints of a position and their votes."""
 
+from bisect import bisect_left
 from typing import NamedTuple
 
 from ngrammix.reference.cache import ReferenceCache
@@ -17,7 +18,8 @@ class Vote(NamedTuple):
 class ReferenceHints:
     """The specification of `Proposer`."""
 
-    MAX_HINTS, MAX_CONTEXT = 5, 8  # hints; tokens of the longest context that votes
+    MAX_HINTS = 5
+    LONGEST = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 63)  # tokens, of each class of contexts
 
     def __init__(self, order: int) -> None:
         self.match = ReferenceMatch(min(max(order, 2), 7), 22, 1 << 26)
@@ -26,22 +28,24 @@ class ReferenceHints:
     def votes(self, cache: ReferenceCache) -> list[Vote]:
         """Return the votes for the hints of the next position, longest context first."""
         votes = []
-        evidence = cache.evidence(None)[: self.MAX_CONTEXT + 1]
+        evidence = cache.evidence(None)
         contexts = [k for k, row in enumerate(evidence) if k > 0 and row.followers > 0]
         length, token, distance = self.match.match()
         if contexts and length > 0:
             confidence = min(length.bit_length(), 7), min(distance.bit_length() // 2, 15)
             votes.append(Vote(token, "match", confidence))
         for k in reversed(contexts):
-            row = evidence[k]
+            if k not in self.LONGEST and k != contexts[-1]:
+                continue
+            row, context = evidence[k], bisect_left(self.LONGEST, k) + 1  # its class
             latest = self.match.tokens[cache.position - row.age] if row.age > 0 else -1
             agree = int(row.hint == latest)
             share = 8 * row.hint_count // (row.followers + 1)
             n_bits = min(row.followers.bit_length(), 7)
-            votes.append(Vote(row.hint, f"frequent {k}", (share, n_bits, agree)))
+            votes.append(Vote(row.hint, f"frequent {context}", (share, n_bits, agree)))
             if latest >= 0:
                 since, variety = min(row.age.bit_length(), 23), min(row.n_distinct, 4)
-                votes.append(Vote(latest, f"latest {k}", (since, variety, agree)))
+                votes.append(Vote(latest, f"latest {context}", (since, variety, agree)))
             followers = self.recent_followers.get(self.match.tokens[-1], []) if k == 1 else []
             if len(followers) == 2:
                 confidence = min(row.n_distinct, 8), int(followers[1] == row.hint)
