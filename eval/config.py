@@ -44,7 +44,13 @@ class ScoreConfig:
         "EXPERTS",
         choices=(*CHOICES, MIXER_NONE),
     )
-    order: int = option(7, "figures", "length of the longest n-gram, predicted token included", "N")
+    order: int | None = option(
+        None,
+        "figures",
+        "length of the longest n-gram, predicted token included (7; the cache "
+        "alone on raw bytes: 24)",
+        "N",
+    )
     memory_limit: str | int | None = option(
         None,
         "figures",

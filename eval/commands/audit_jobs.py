@@ -21,6 +21,7 @@ from eval.commands.from_config import check_data, load_data, load_model_of, toke
 from eval.ending import describe_unexpected
 from eval.notes import note
 from eval.tokenizers.base import Tokenizer
+from eval.tokenizers.default_order import order_for
 from ngrammix.auditing.report import AuditReport
 from ngrammix.auditing.stepwise import row_of
 from ngrammix.kernels.compiling import on_compile
@@ -115,7 +116,7 @@ def ourselves(job: Mapping[str, Any]) -> Task:
     from eval.auditing.audit_self import VOCAB_SIZE, audit_self
 
     stream = read_stream(job, tokenizer_of_job(job), VOCAB_SIZE)
-    options = search(job) | {"order": config_of(job).order, "edges": stream.edges}
+    options = search(job) | {"order": order_for(config_of(job).order), "edges": stream.edges}
 
     def task() -> dict[str, Any]:
         report = audit_self(stream.tokens, stream.vocab_size, **options)

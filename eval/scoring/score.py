@@ -35,6 +35,7 @@ from eval.scoring.stopping import kept
 from eval.scoring.windows import make_window_shape
 from eval.tokenizers.base import Tokenizer
 from eval.tokenizers.choose import choose_tokenizer
+from eval.tokenizers.default_order import order_for
 from ngrammix.cache.ngram_cache import NgramCache
 from ngrammix.mixer import Mixer
 from ngrammix.prefetching import prefetch
@@ -233,7 +234,7 @@ def make_scorer(
     if model is None:
         cache = NgramCache(
             vocab_size=tokenizer.vocab_size,
-            order=config.order,
+            order=order_for(config.order, tokenizer),
             memory_limit=config.memory_limit,
             n_threads=n_threads,
         )
@@ -243,7 +244,7 @@ def make_scorer(
     return MixtureScorer(
         Mixer(
             vocab_size=model.vocab_size,
-            order=config.order,
+            order=order_for(config.order),
             memory_limit=config.memory_limit,
             experts=config.mixer,
             n_threads=n_threads,

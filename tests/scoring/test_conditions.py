@@ -86,6 +86,23 @@ def test_an_option_that_moves_figures_is_in_signature_and_checkpoint(name, tmp_p
     assert run(tmp_path, **first).signature == results[0].signature
 
 
+def test_the_cache_alone_on_bytes_has_a_longer_order_that_can_be_named():
+    texts = Documents(TEXTS)
+    alone, named, short = (score(None, texts, ScoreConfig(order=order)) for order in (None, 24, 7))
+    assert alone.order == 24
+    assert alone.signature == named.signature
+    assert alone.signature != short.signature
+    assert alone.bits < short.bits
+    assert run().order == 7
+    assert run().signature == run(order=7).signature
+
+
+def test_a_run_goes_on_if_the_default_order_is_named(tmp_path):
+    first = run(tmp_path)
+    assert run(tmp_path, order=7).signature == first.signature
+    assert refusal(tmp_path, order=24).startswith("a run must go on with the --order it began with")
+
+
 def test_the_mend_can_be_typed():
     for value, mend in ((None, "leave --limit out"), (3, "pass --limit 3")):
         assert find_change({"limit": value}, {"limit": 9}).mend == mend

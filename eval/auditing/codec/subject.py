@@ -17,6 +17,7 @@ from eval.models.numerics import numerics_of
 from eval.scoring.windows import make_window_shape
 from eval.tokenizers.bos import BOS_NONE
 from eval.tokenizers.choose import choose_tokenizer
+from eval.tokenizers.default_order import order_for
 from eval.types import Floats, Tokens
 from ngrammix.auditing.environment import environment
 from ngrammix.auditing.stepwise import Stepper
@@ -73,7 +74,7 @@ class ScoreSubject:
             vocab_size = tokenizer.vocab_size
         self._options: dict[str, Any] = {
             "vocab_size": vocab_size,
-            "order": config.order,
+            "order": order_for(config.order, tokenizer if model is None else None),
             "memory_limit": None if config.memory_limit is None else as_bytes(config.memory_limit),
         }
         has_cache = model is None or self._is_mixed
