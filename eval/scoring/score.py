@@ -1,6 +1,7 @@
 """Score a data set with the model, the cache and their mixture, in one pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
@@ -124,19 +125,22 @@ def score(
         batches = checked(iter(stream), model, tokenizer, config, shape)
         seconds_check = perf_counter() - begun
         seconds_compile = warm_up()
-        with make_run(
-            scorer,
-            out,
-            state,
-            conditions,
-            write_tokens=write_tokens,
-            overwrite=overwrite,
-            needs_rows=checkpoint is not None,  # another run goes on once they can be written
-        ) as run:
+        naming = nullcontext if saved is None or store is None else store.naming
+        with naming():
+            new_run = make_run(
+                scorer,
+                out,
+                state,
+                conditions,
+                write_tokens=write_tokens,
+                overwrite=overwrite,
+                needs_rows=checkpoint is not None,  # another run goes on once they can be written
+            )
+        with new_run as run:
             run.seconds["compile"] = seconds_compile
-            if saved is not None and store is not None:
+            if saved is not None:
                 replay(run, batches, saved[0]["position"])
-                with store.naming():
+                with naming():
                     run.load_state_dict(*saved)
             started = perf_counter() - run.seconds["total"] - seconds_check
 
