@@ -99,7 +99,7 @@ def test_score_raw_bytes_with_the_cache_alone(tmp_path, capsys):
 def test_score_within_a_memory_limit(tmp_path, capsys, rng):
     (tmp_path / "raw").write_bytes(rng.integers(0, 256, 60_000, np.uint8).tobytes())
     arguments = ["score", "--model", "none", "--json", "--data", str(tmp_path / "raw")]
-    arguments += ["--format", "bytes"]
+    arguments += ["--format", "bytes", "--order", "7"]
     results = []
     for limit in ([], ["--memory-limit", "1 MiB"]):
         assert main([*arguments, *limit]) == 0

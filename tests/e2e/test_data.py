@@ -16,7 +16,7 @@ from ngrammix.reference.cache import ReferenceCache
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log"]
 LINES = "".join(f'{{"text":"{text}"}}\n' for text in TEXTS).encode()
-ORDER = 7
+ORDER = 24
 FILES = {
     "a.jsonl": LINES,
     "c4-validation.00000-of-00008.json.gz": gzip.compress(LINES),
