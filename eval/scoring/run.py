@@ -4,8 +4,8 @@ import hashlib
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -227,10 +227,12 @@ def make_run(
     write_tokens: bool = False,
     overwrite: bool = False,
     needs_rows: bool = True,
+    naming: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Run:
     """A new run; with `state`, its sums and CSV files continue those of an earlier run.
 
     `conditions` are those of the result: a ``result.json`` with other ones is another run's.
+    `naming` adds the name of the state's file to the errors about CSV files that do not fit it.
 
     Raises
     ------
@@ -253,7 +255,8 @@ def make_run(
     if out is None:
         return Run(scorer, metrics)
     has = {"has_model": has_model, "has_cache": has_cache, "has_match": has_cache}
-    csv_writer = CsvWriter(out, **has, has_tokens=write_tokens, state=csv_state)
+    with naming():
+        csv_writer = CsvWriter(out, **has, has_tokens=write_tokens, state=csv_state)
     return Run(scorer, metrics, csv_writer, needs_rows=needs_rows)
 
 

@@ -126,17 +126,16 @@ def score(
         seconds_check = perf_counter() - begun
         seconds_compile = warm_up()
         naming = nullcontext if saved is None or store is None else store.naming
-        with naming():
-            new_run = make_run(
-                scorer,
-                out,
-                state,
-                conditions,
-                write_tokens=write_tokens,
-                overwrite=overwrite,
-                needs_rows=checkpoint is not None,  # another run goes on once they can be written
-            )
-        with new_run as run:
+        with make_run(
+            scorer,
+            out,
+            state,
+            conditions,
+            write_tokens=write_tokens,
+            overwrite=overwrite,
+            needs_rows=checkpoint is not None,  # another run goes on once they can be written
+            naming=naming,
+        ) as run:
             run.seconds["compile"] = seconds_compile
             if saved is not None:
                 replay(run, batches, saved[0]["position"])

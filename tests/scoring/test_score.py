@@ -247,7 +247,7 @@ OTHER_DATA = (
          "the checkpoint"),
         ({"out": True},
          "a run must go on with the --out it began with, got {p}; pass the same, or delete "
-         "the checkpoint (of {p}/checkpoint.ngrammix)"),
+         "the checkpoint"),
     ],
 )  # fmt: skip
 def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, change, text):
