@@ -69,7 +69,7 @@ def evict(store: NgramStore, cutoff: int) -> NDArray[np.int64]:
             contexts.rows, store.counts_of_counts[k],
         )  # fmt: skip
         kernel.choose_hints(
-            table.rows, table.n_units, prefixes, lasts, contexts.rows, open_rows(contexts)
+            table.rows, table.n_units, prefixes, lasts, contexts.rows, contexts.n_units
         )  # fmt: skip
     stream.array[kept_from] |= np.uint32(START)
     n_before = 0
@@ -79,7 +79,7 @@ def evict(store: NgramStore, cutoff: int) -> NDArray[np.int64]:
             chunk.shortest, store.columns.rows,
         )  # fmt: skip
     for table in store.tables[:-1]:
-        kernel.clear_unknown(table.rows, open_rows(table))
+        kernel.clear_unknown(table.rows, table.n_units)
     stream.cut(first)
     return _compact(store, cutoff, now)
 
@@ -116,6 +116,7 @@ def _compact(store: NgramStore, cutoff: int, now: int) -> NDArray[np.int64]:
     for m, table in enumerate(store.tables[1:], start=1):
         n_units = table.n_units
         new_rows = np.empty(n_units, np.uint32)
+        table.sizes[:] = index.EMPTY
         kernel.compact(
             table.rows, table.sizes, m, table.is_longest, now, RETENTION, cutoff, new_suffixes,
             new_rows,

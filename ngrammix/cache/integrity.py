@@ -21,8 +21,8 @@ MAX_SPARE_ROWS = 1 << 18  # rows that a saved index may have room for beyond tho
 
 def check_store(store: NgramStore) -> None:
     """Raise RuntimeError at the first wrong sum, and at an n-gram that no search would find."""
-    for k, table in enumerate(store.tables[1:]):
-        heads = table.list_rows()
+    heads_of = [table.list_rows() for table in store.tables]
+    for k, (table, heads) in enumerate(zip(store.tables[1:], heads_of[1:], strict=True)):
         _check_keys(table, heads, k)
         first_units = table.rows[heads]
         has_counts = ~_is_open(first_units) & (first_units[:, index.COUNT] > 0)
@@ -44,8 +44,7 @@ def check_store(store: NgramStore) -> None:
     if n_before != stream.n_context and stream.n_context > 0:
         raise RuntimeError("broken table: the stream's context has another length")
     for k, (prefixes, lasts) in enumerate(traced(store)):
-        contexts, table = store.tables[k], store.tables[k + 1]
-        heads = table.list_rows()
+        contexts, table, heads = store.tables[k], store.tables[k + 1], heads_of[k + 1]
         is_open = _is_open(table.rows[heads])
         if n_rows[k + 1] != np.sum(~is_open):
             raise RuntimeError(f"broken table: n-grams of {k + 1} tokens are not in the stream")
@@ -55,7 +54,7 @@ def check_store(store: NgramStore) -> None:
             table.rows, table.n_units, prefixes, lasts, contexts.rows, totals[k]
         )  # fmt: skip
         counts = table.rows[heads[is_open], index.COUNT]
-        _check_totals(contexts, totals[k], k)
+        _check_totals(contexts.rows, heads_of[k], totals[k], k)
         n1, n2 = n_once[k + 1] + np.sum(counts == 1), np.sum(counts == 2)
         if (store.counts_of_counts[k] != [n1, n2]).any():
             raise RuntimeError(f"broken table: counts of counts are wrong, contexts of {k} tokens")
@@ -68,11 +67,10 @@ def _check_keys(table: Table, heads: Nodes, k: int) -> None:
     _refuse("an n-gram is not found under its key", found != heads, heads, k)
 
 
-def _check_totals(contexts: Table, totals: Counts, k: int) -> None:
+def _check_totals(contexts: Nodes, heads: Nodes, totals: Counts, k: int) -> None:
     """Raise RuntimeError unless the open contexts of k tokens have these sums."""
-    heads = contexts.list_rows()
-    heads = heads[_is_open(contexts.rows[heads])]
-    followers, totals = contexts.rows[heads + np.uint32(1)], totals[heads]
+    heads = heads[_is_open(contexts[heads])]
+    followers, totals = contexts[heads + np.uint32(1)], totals[heads]
     for column, rule, i in (
         (index.FOLLOWERS, "followers is not the sum of counts", 0),
         (index.DISTINCT, "distinct is not the number of counts above 0", 1),
@@ -151,16 +149,16 @@ def _check_rows(state: Mapping[str, NDArray[Any]], vocab_size: int, position: in
         heads = np.empty(len(rows), np.uint32)
         n_rows = list_rows(rows, len(rows), is_longest, heads)
         heads = heads[: max(n_rows, 0)]
-        n_open_rows = 0 if is_longest else int(_is_open(rows[heads]).sum())  # of two units each
+        first_units = rows[heads]
+        is_open = _is_open(first_units)
+        n_second_units = 0 if is_longest else np.sum(is_open)
         n_free = count_free(rows, len(rows), int(state["free"][k]))
-        if n_rows < 0 or n_free != len(rows) - n_rows - n_open_rows:
+        if n_rows < 0 or n_free != len(rows) - n_rows - n_second_units:
             raise ValueError(f"rows {k} have an invalid layout")
         n_spare = MAX_SPARE_ROWS if k > 0 else 0  # the empty context has one row for good
         most = bits_for(n_rows + n_spare, len(rows) + UNITS_A_ROW * n_spare)
         if not bits_for(n_rows, len(rows)) <= bits <= most:
             raise ValueError(f"2**{bits} slots do not fit {n_rows} rows")
-        first_units = rows[heads]
-        is_open = _is_open(first_units)
         followers = rows[:0] if is_longest else rows[heads[is_open] + np.uint32(1)]
         limits = [(followers, index.HINT, vocab_size), (followers, index.FOLLOWERS, n_learned + 1)]
         if k > 0:  # a token raises one count of each length by 1

@@ -50,7 +50,7 @@ class NgramCache(NotCopyable):
         V; token ids are in [0, V).
     order : int in 1..64
         Length of the longest n-gram, the predicted token included (as in KenLM; PPM counts the
-        context only, so its order 6 is order 7 here). Bytes by themselves gain up to 24 and more.
+        context only, so its order 6 is order 7 here). Raw bytes gain from 24 and more.
     memory_limit : int or str, optional
         Bytes, or text such as ``"2GiB"``, that the tables never exceed: the least recently used
         n-grams are evicted, and every sum stays exact (cache/eviction.py). What is evicted does not

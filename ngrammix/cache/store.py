@@ -50,7 +50,7 @@ class NgramStore:
 
     def __init__(self, order: int) -> None:
         self.order = order
-        self.sizes = np.empty((order + 1, index.N_SIZES), np.int64)
+        self.sizes = np.empty((order + 1, len(index.EMPTY)), np.int64)
         self.tables = [Table(sizes, is_longest=k == order) for k, sizes in enumerate(self.sizes)]
         self.tables[0].add_root()
         self.refresh()

@@ -31,7 +31,6 @@ class Table:
     is_longest : bool
         Whether the n-grams are of the longest order. Their rows are never contexts and take one
         unit of 16 bytes.
-
     """
 
     def __init__(self, sizes: NDArray[np.int64], *, is_longest: bool) -> None:
@@ -39,7 +38,7 @@ class Table:
         self._rows = GrowingArray(1 << FIRST_BITS, index.COLUMNS)
         self._slots = GrowingArray(1 << FIRST_BITS, 1)
         self.sizes = sizes
-        rows.clear_sizes(sizes)
+        self.sizes[:] = index.EMPTY
 
     def __len__(self) -> int:
         """Return the number of n-grams."""
@@ -83,8 +82,8 @@ class Table:
 
     def nbytes_with(self, n_more: int) -> int:
         """Bytes of the units and the index with `n_more` more n-grams, in whole pages."""
-        n_units = self.n_units + UNITS_A_ROW * n_more
-        return self._rows.nbytes_of(n_units) + self._slots.nbytes_of(1 << self._bits_with(n_more))
+        n_slots = 1 << self._bits_with(n_more)
+        return self._rows.nbytes_of(self._units_with(n_more)) + self._slots.nbytes_of(n_slots)
 
     def grows_in_place(self, n_more: int) -> bool:
         """Whether ``reserve(n_more)`` leaves the rows at their address."""
@@ -95,7 +94,7 @@ class Table:
 
         After a MemoryError nothing has changed.
         """
-        if self.n_units + UNITS_A_ROW * n_more > len(self.rows):
+        if self._units_with(n_more) > len(self.rows):
             self._rows.grow(self._capacity_with(n_more))
         bits, n_slots = self._bits_with(n_more), len(self.slots)
         if bits > self.bits:
@@ -103,9 +102,13 @@ class Table:
             self.slots[:n_slots] = 0
             self._fill_index()
 
+    def _units_with(self, n_more: int) -> int:
+        """Units in use with `n_more` more n-grams, at most."""
+        return self.n_units + UNITS_A_ROW * n_more
+
     def _bits_with(self, n_more: int) -> int:
         """Log2 of the slots with `n_more` more n-grams."""
-        return bits_for(len(self) + n_more, self.n_units + UNITS_A_ROW * n_more, self.bits)
+        return bits_for(len(self) + n_more, self._units_with(n_more), self.bits)
 
     def _capacity_with(self, n_more: int) -> int:
         """Units with `n_more` more n-grams: as many as their index takes, to grow as rarely."""
@@ -127,7 +130,7 @@ class Table:
         for array, written in ((self._rows, self.n_units), (self._slots, len(self._slots))):
             array.shrink(1 << FIRST_BITS, written, keeps_pages=keeps_pages)
             array.array[:] = 0
-        rows.clear_sizes(self.sizes)
+        self.sizes[:] = index.EMPTY
 
     def load_rows(self, saved: Nodes, bits: int, first_free: int) -> None:
         """Copy saved units (N, 4) uint32 into this empty table, with 2**bits slots."""
@@ -148,4 +151,4 @@ class Table:
     def add_root(self) -> None:
         """Add the n-gram of no tokens as row 0, which is open; it has no key and no slot."""
         self.rows[0, index.LAST_SEEN] = index.OPEN
-        self.sizes[index.N_UNITS], self.sizes[index.N_ROWS] = UNITS_A_ROW, 1
+        self.sizes[:] = 2, 1, 0, index.NONE

@@ -10,7 +10,6 @@ from ngrammix.kernels.index import (
     HINT,
     HINT_COUNT,
     LAST_SEEN,
-    N_UNITS,
     NONE,
     OPEN,
     PREFETCH_DISTANCE,
@@ -23,7 +22,7 @@ from ngrammix.kernels.index import (
 )
 from ngrammix.kernels.jit import jit, prefetch
 from ngrammix.kernels.replay import UNKNOWN
-from ngrammix.kernels.rows import add_single, clear_sizes, open_row
+from ngrammix.kernels.rows import add_single, open_row
 
 _OPEN, _TIME, _UNKNOWN = np.uint32(OPEN), np.uint32(TIME), np.uint32(UNKNOWN)
 _ONE = np.uint64(1)
@@ -128,11 +127,10 @@ def halve(
 
 
 @jit
-def choose_hints(rows, n_units, prefixes, lasts, context_rows, open_contexts):
+def choose_hints(rows, n_units, prefixes, lasts, context_rows, n_context_units):
     """Give each context whose hint is `UNKNOWN` its open follower of the largest count, if any.
 
-    A tie goes to the follower seen last. The counts are halved already. open_contexts (N,): of the
-    contexts, what `find_open` writes.
+    A tie goes to the follower seen last. The counts are halved already.
     """
     for row in range(n_units):
         prefetch(context_rows, np.uint64(prefixes[min(row + PREFETCH_DISTANCE, n_units - 1)]))
@@ -149,32 +147,35 @@ def choose_hints(rows, n_units, prefixes, lasts, context_rows, open_contexts):
         ):
             context_rows[followers, HINT] = _UNKNOWN | np.uint32(row)
             context_rows[followers, HINT_COUNT] = count
-    for context in range(len(open_contexts)):
-        if open_contexts[context] == NONE:
-            continue
-        followers = np.uint64(context) + _ONE
-        if context_rows[followers, HINT] & _UNKNOWN and context_rows[followers, HINT_COUNT] > 0:
-            rival = np.uint64(context_rows[followers, HINT] & ~_UNKNOWN)
-            context_rows[followers, HINT] = lasts[rival]
+    context = 0
+    while context < n_context_units:
+        n = n_units_of(context_rows, context, False)
+        followers = context_rows[context + n - 1]  # of an open context, which has two units
+        if n == 2 and followers[HINT] & _UNKNOWN and followers[HINT_COUNT] > 0:
+            followers[HINT] = lasts[np.uint64(followers[HINT] & ~_UNKNOWN)]
+        context += n
 
 
 @jit
-def clear_unknown(rows, open_contexts):
+def clear_unknown(rows, n_units):
     """Make hints of what `offer` chose; 0 for contexts that have no follower left."""
-    for context in range(len(open_contexts)):
-        if open_contexts[context] != NONE:
-            rows[np.uint64(context) + _ONE, HINT] &= ~_UNKNOWN
+    context = 0
+    while context < n_units:
+        n = n_units_of(rows, context, False)
+        if n == 2:
+            rows[context + 1, HINT] &= ~_UNKNOWN
+        context += n
 
 
 @jit
 def compact(rows, sizes, m, is_longest, now, retention, cutoff, new_suffixes, new_rows):
     """Move the m-grams that stay together.
 
-    sizes: of the table, updated. new_suffixes, new_rows: new row of each old row of m - 1 and of m
-    tokens; new_rows (n_units,) uint32 is written, NONE where no m-gram stays.
+    sizes: of a table without n-grams; on return, of those that stay. new_suffixes, new_rows: new
+    row of each old row of m - 1 and of m tokens; new_rows (n_units,) uint32 is written, NONE where
+    no m-gram stays.
     """
-    n_units = sizes[N_UNITS]
-    clear_sizes(sizes)
+    n_units = len(new_rows)
     new_rows[:] = NONE
     row = 0
     while row < n_units:

@@ -26,7 +26,7 @@ from ngrammix.kernels.index import (
     word_of,
 )
 from ngrammix.kernels.jit import bit_length, jit, prefetch
-from ngrammix.kernels.rows import add_single, fill, open_row
+from ngrammix.kernels.rows import add_single, fill, insert_single, open_row
 
 DENSE_EIGHTHS = 6  # of the tokens: from this share of places on, a pass walks all of the chunk
 
@@ -101,9 +101,8 @@ def find(
                 before = np.uint32(after) + np.uint32(base)
                 row, slot = np.uint64(NONE), empty_slot(slots, bits, code)
             else:
-                slot = empty_slot(slots, bits, code_key(suffix, earlier))
-                row = add_single(rows, sizes, suffix, earlier, np.uint32(after) + np.uint32(base))
-                slots[slot] = word_of(code_key(suffix, earlier), bits, row)
+                time = np.uint32(after) + np.uint32(base)
+                insert_single(slots, bits, rows, sizes, suffix, earlier, time)
         if not exists:
             continue
         if before == 0:

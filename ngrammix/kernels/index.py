@@ -27,9 +27,9 @@ COLUMNS = 4  # 16 bytes: a quarter of a cache line
 # Sizes of a table: units in use, free ones included; n-grams; free units, and the first of them.
 # A free unit has NONE for its SUFFIX, and the next free one for its FIRST.
 N_UNITS, N_ROWS, N_FREE, FREE = range(4)
-N_SIZES = 4
 
 NONE = 0xFFFFFFFF  # no row
+EMPTY = (0, 0, 0, NONE)  # the sizes of a table without n-grams
 
 # LAST_SEEN packs the time just after the most recent occurrence with a flag. The time is the
 # position plus BEFORE_FIRST, so that the contexts given to `update` at position 0 stay positive.

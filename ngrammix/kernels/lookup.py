@@ -12,12 +12,11 @@ from ngrammix.kernels.index import (
     TIME,
     TOKEN,
     code_key,
-    empty_slot,
     find_row,
     word_of,
 )
 from ngrammix.kernels.jit import bit_length, jit
-from ngrammix.kernels.rows import add_single, clear_counts, fill, open_row
+from ngrammix.kernels.rows import clear_counts, fill, insert_single, open_row
 
 _OPEN, _TIME = np.uint32(OPEN), np.uint32(TIME)
 _START, _TOKEN = np.uint32(START), np.uint32(TOKEN)
@@ -95,9 +94,8 @@ def update(stream, base, tokens, now, slots, rows, sizes, counts_of_counts):
             suffix = np.uint32(nodes[m - 1, i + 1])
             if after > 0 and not stream[after - m + 1] & _START:  # of the suffix opened just now
                 first = np.uint32(stream[after - m] & _TOKEN)
-                row = add_single(rows[m], sizes[m], suffix, first, np.uint32(after + base))
-                code = code_key(suffix, first)
-                slots[m][empty_slot(slots[m], bits, code)] = word_of(code, bits, row)
+                seen = np.uint32(after + base)
+                insert_single(slots[m], bits, rows[m], sizes[m], suffix, first, seen)
             if m <= i + 1:
                 token = np.uint32(tokens[i - m + 1])
                 code = code_key(suffix, token)

@@ -17,19 +17,15 @@ from ngrammix.kernels.index import (
     NONE,
     START,
     SUFFIX,
+    code_key,
+    empty_slot,
     n_units_of,
+    word_of,
 )
 from ngrammix.kernels.jit import jit
 
 _START = np.uint32(START)
 _ONE = np.uint64(1)
-
-
-@jit
-def clear_sizes(sizes):
-    """Write the sizes of a table without n-grams."""
-    sizes[:] = 0
-    sizes[FREE] = NONE
 
 
 @jit
@@ -106,6 +102,14 @@ def add_single(rows, sizes, suffix, token, last_seen):
     rows[row, SUFFIX], rows[row, FIRST] = suffix, token
     rows[row, LAST_SEEN], rows[row, COUNT] = last_seen, 0
     return row
+
+
+@jit
+def insert_single(slots, bits, rows, sizes, suffix, token, last_seen):
+    """Add an n-gram that occurred once and is not stored, to the rows and to the index."""
+    code = code_key(suffix, token)
+    slot = empty_slot(slots, bits, code)
+    slots[slot] = word_of(code, bits, add_single(rows, sizes, suffix, token, last_seen))
 
 
 @jit

@@ -48,7 +48,7 @@ def test_flipping_a_bit_of_the_key_flips_half_of_the_hash(rng):
 
 def filled(keys):
     """Table that holds (suffix, token) keys in this order."""
-    table = Table(np.zeros(index.N_SIZES, np.int64), is_longest=True)
+    table = Table(np.array(index.EMPTY), is_longest=True)
     units = np.zeros((len(keys), index.COLUMNS), np.uint32)
     units[:, : index.FIRST + 1] = keys
     table.load_rows(units, bits_for(len(keys), len(keys)), index.NONE)

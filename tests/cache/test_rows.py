@@ -14,9 +14,7 @@ OPEN = np.uint32(index.OPEN)
 
 def empty():
     """Units for 64 n-grams, and their sizes."""
-    sizes = np.empty(index.N_SIZES, np.int64)
-    rows.clear_sizes(sizes)
-    return np.full((256, index.COLUMNS), 7, np.uint32), sizes
+    return np.full((256, index.COLUMNS), 7, np.uint32), np.array(index.EMPTY)
 
 
 def add(units, sizes, token, is_longest):
@@ -99,6 +97,7 @@ def test_what_stays_is_packed_together(ngrams, cutoff, is_longest):
             opened.add(token)
     now, n_units = 140, int(sizes[index.N_UNITS])
     new_rows = np.empty(n_units, np.uint32)
+    sizes[:] = index.EMPTY
     eviction.compact(units, sizes, 1, is_longest, now, 2, cutoff, np.zeros(1, np.uint32), new_rows)
     kept = {}
     for token, row in row_of.items():
