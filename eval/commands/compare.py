@@ -13,7 +13,6 @@ from eval.fields import expand_home, expand_paths
 from eval.files.lock import hold
 from eval.files.results import check_results, write_report
 from eval.terminal import show
-from eval.tokenizers.default_order import order_for
 
 REPORT = "compare.json"
 
@@ -28,9 +27,8 @@ def run(arguments: argparse.Namespace) -> None:
     with hold(out=arguments.out):
         check_results(arguments.out, (REPORT,), overwrite=config.overwrite)
         source = make_source(arguments, config)
-        order = order_for(config.order)
         comparison = compare_source(
-            source, names, order, memory_limit=config.memory_limit, progress=True
+            source, names, config.order, memory_limit=config.memory_limit, progress=True
         )
         result = make_comparison_result(comparison, source)
         try:

@@ -9,7 +9,6 @@ from eval.comparing.result import ComparisonResult, make_comparison_result
 from eval.comparing.sources import TextSource
 from eval.config import ScoreConfig
 from eval.models.base import Model
-from eval.tokenizers.default_order import order_for
 
 
 def compare(
@@ -56,8 +55,7 @@ def compare(
     """
     config = ScoreConfig() if config is None else config
     source = TextSource(data, model, config, tokenizer)
-    order = order_for(config.order)
     comparison = compare_source(
-        source, mixers, order, memory_limit=config.memory_limit, progress=progress
+        source, mixers, config.order, memory_limit=config.memory_limit, progress=progress
     )
     return make_comparison_result(comparison, source)

@@ -14,6 +14,7 @@ from eval.comparing.published_rules import PUBLISHED_RULES
 from eval.comparing.sources import Source
 from eval.scoring.bootstrap import sampling_units
 from eval.scoring.progress import token_bar
+from eval.tokenizers.default_order import order_for
 from eval.types import Floats, Tokens
 from ngrammix.checks import as_bytes
 from ngrammix.experts.choices import ALL
@@ -98,7 +99,7 @@ class Panel:
 def compare_source(
     source: Source,
     names: Sequence[str],
-    order: int,
+    order: int | None,
     *,
     memory_limit: int | str | None = None,
     progress: bool = False,
@@ -113,8 +114,8 @@ def compare_source(
         Logits, tokens and documents.
     names : sequence of str
         Mixers out of `eval.comparing.names.NAMES`.
-    order : int in 1..64
-        Length of the longest n-gram of every cache.
+    order : int in 1..64, or None
+        Length of the longest n-gram of every cache; None for the default.
     memory_limit : int or str, optional
         Most bytes of each cache, such as ``"2GiB"``.
     progress : bool
@@ -126,6 +127,7 @@ def compare_source(
         If a name, the order or the limit is invalid, or the logits cannot be scored.
     """
     check_names(names)
+    order = order_for(order)
     panel = Panel(names, vocab_size=source.vocab_size, order=order, memory_limit=memory_limit)
     for tokens in source.prefill:
         panel.learn(tokens)

@@ -78,13 +78,13 @@ def run_conditions(
     """Every condition that is known before the data are read; a resumed run must have the same."""
     conditions = {name: getattr(config, name) for name in OPTIONS} | {
         "context": shape.context, "stride": shape.stride, "bos": shape.bos,
-        "logits_memory": shape.logits_memory, "order": order_for(config.order),
+        "logits_memory": shape.logits_memory,
+        "order": order_for(config.order, tokenizer if model is None else None),
     }  # fmt: skip
     if config.memory_limit is not None:
         conditions["memory_limit"] = as_bytes(config.memory_limit)
     if model is None:
         conditions |= {"mixer": MIXER_NONE, "context": None, "stride": None}
-        conditions["order"] = order_for(config.order, tokenizer)
         conditions["causality_check"] = None
     elif config.mixer == MIXER_NONE:
         conditions |= {"order": None, "memory_limit": None}

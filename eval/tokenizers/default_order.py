@@ -1,6 +1,6 @@
-"""The order of the cache where none is named: bytes by themselves need longer n-grams than tokens.
+"""The order of the cache where none is named: raw bytes gain from longer n-grams than tokens do.
 
-Beside a model order 7 stays better for bytes too: docs/decisions.md has the figures.
+Only the cache alone gains reliably: docs/decisions.md has the figures beside a model.
 """
 
 from eval.tokenizers.byte_tokenizer import ByteTokenizer
